@@ -1,0 +1,126 @@
+r"""Rendering: a task, an order and a profile become the messages that the model sees.
+
+Queries, responses, references and callers' principles are data. Before they go into the prompt,
+`neutralise` breaks what could act as control in them by one inserted space: control tokens of chat
+templates (`<|im_end|>` -> `< |im_end|>`), the prompt's own markers, and `\boxed{`, so that a critique
+which quotes a response cannot carry that response's scores (`\boxed {4}` still reads the same in LaTeX).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from grm_service.core.profile import PLACEHOLDER, Profile, fill
+from grm_service.types import Message, Principle, Prompt, PrincipleMode
+
+# What the chat templates of the usual families read as control, for engines that cannot tell their own.
+_CONTROL = (
+    r"<[|｜][^<>\s]{1,64}[|｜]>",
+    r"</?s>|<[be]os>|</?think>",
+    r"<(?:start|end)_of_turn>",
+    r"\[/?(?:INST|SYSTEM_PROMPT)\]|<</?SYS>>",
+)
+_BOX = r"\\boxed\{"
+
+Clean = Callable[[str], str]
+
+
+def render(
+    profile: Profile,
+    messages: Sequence[Message],
+    shown: Sequence[str],
+    mode: PrincipleMode = "self",
+    principles: Sequence[Principle] = (),
+    reference: str | None = None,
+    control_tokens: tuple[str, ...] = (),
+) -> Prompt:
+    """The judging prompt; `shown` are the responses in the order that the model is to see.
+
+    `principles` are the standard itself (modes "fixed" and "query", where they were written before) or
+    stand above the self-written ones (mode "self").
+    """
+    template, clean = profile.prompt, neutraliser(profile, control_tokens)
+    block = template.constitution if mode == "self" else template.fixed
+    values = {
+        "conversation": _conversation(profile, messages, clean),
+        "responses": "\n".join(
+            fill(template.response, {"i": str(i), "content": clean(text)}) for i, text in enumerate(shown, 1)
+        ),
+        "principles": fill(block, {"items": _listed(principles, clean)}) if principles else "",
+        "reference": fill(template.reference, {"content": clean(reference)}) if reference is not None else "",
+        "n": str(len(shown)),
+        "boxed": boxed(len(shown)),
+    }
+    return _prompt(profile, fill(template.judge, values))
+
+
+def render_query(
+    profile: Profile,
+    messages: Sequence[Message],
+    constitution: Sequence[Principle] = (),
+    control_tokens: tuple[str, ...] = (),
+) -> Prompt:
+    """The prompt that asks for principles from the query alone (IP-GRM, arXiv 2602.10019)."""
+    clean = neutraliser(profile, control_tokens)
+    block = fill(profile.prompt.constitution, {"items": _listed(constitution, clean)}) if constitution else ""
+    values = {"conversation": _conversation(profile, messages, clean), "constitution": block}
+    return _prompt(profile, fill(profile.prompt.query, values))
+
+
+def boxed(n: int) -> str:
+    """What stands in the box of the format line: one x a response."""
+    return ", ".join(["x"] * n)
+
+
+def _prompt(profile: Profile, user: str) -> Prompt:
+    system = (Message("system", profile.prompt.system),) if profile.prompt.system else ()
+    return Prompt((*system, Message("user", user.strip())))
+
+
+def _conversation(profile: Profile, messages: Sequence[Message], clean: Clean) -> str:
+    turns = [fill(profile.prompt.turn, {"role": m.role, "content": clean(m.content)}) for m in messages]
+    return "\n".join(turns)
+
+
+def _listed(principles: Sequence[Principle], clean: Clean) -> str:
+    return "\n".join(
+        f"{i}. {clean(p.text)}" + (f" (Weight: {p.weight:.0%})" if p.weight is not None else "")
+        for i, p in enumerate(principles, 1)
+    )
+
+
+@lru_cache(maxsize=64)
+def neutraliser(profile: Profile, control_tokens: tuple[str, ...] = ()) -> Clean:
+    """A function that breaks, by one space, whatever in a text could act on the model or the parser."""
+    # A token of one character cannot be broken by a space; no chat template uses one.
+    exact = [re.escape(token) for token in (*control_tokens, *profile.control_tokens) if len(token) > 1]
+    acting = re.compile("|".join((_BOX, *exact, *_CONTROL, *_markers(profile))), re.IGNORECASE)
+
+    def clean(text: str) -> str:
+        # Breaking one match can uncover another that overlaps it, so repeat until none is left.
+        while (broken := acting.sub(_break, text)) != text:
+            text = broken
+        return text
+
+    return clean
+
+
+def _break(found: re.Match[str]) -> str:
+    text = found[0]
+    at = text.index("{") if text.startswith("\\") else 1
+    return f"{text[:at]} {text[at:]}"
+
+
+def _markers(profile: Profile) -> list[str]:
+    """Patterns of the lines with which the profile's own templates open and close their sections."""
+    template = profile.prompt
+    texts = (template.judge, template.turn, template.response, template.reference, template.fixed)
+    lines = {line.strip() for text in (*texts, template.constitution, template.query) for line in text.splitlines()}
+    return [_marker(line) for line in sorted(lines) if line.startswith(("##", "["))]
+
+
+def _marker(line: str) -> str:
+    literals = [re.sub(r"(?:\\ )+", r"\\s+", re.escape(part)) for part in PLACEHOLDER.split(line)[::2]]
+    return r"\w{1,16}".join(literals)

@@ -1,0 +1,94 @@
+"""A deterministic engine without a model: it drives the whole service in tests and demonstrations."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+
+from grm_service.types import Completion, Params, Prompt, Usage
+
+_SHOWN = re.compile(
+    r"^\[The Begin of Response \d+\]\n(.*?)\n\[The End of Response \d+\]$", re.DOTALL | re.MULTILINE
+)
+Script = Callable[[Prompt, Params], str]
+
+
+class ScriptedEngine:
+    """Answers by a rule: `content`, `first` or `unreadable` by name, a list of texts, or any function.
+
+    `content` scores each response by its text and the seed, blind to position; `first` gives 9 to
+    whatever stands first and 3 to the rest; `unreadable` never writes a score. A list is used in turn.
+    """
+
+    name = "scripted"
+    continues = True
+    control_tokens: tuple[str, ...] = ("<|im_start|>", "<|im_end|>")
+
+    def __init__(self, script: str | Iterable[str] | Script = "content") -> None:
+        if callable(script):
+            self._write: Script = script
+        elif isinstance(script, str):
+            self._write = SCRIPTS[script]
+        else:
+            texts = iter(script)
+            self._write = lambda prompt, params: next(texts)
+        self.model = f"scripted-{script}" if isinstance(script, str) else "scripted"
+        self.prompts: list[Prompt] = []
+
+    async def start(self) -> None:
+        """Nothing to load."""
+
+    async def complete(self, prompt: Prompt, params: Params) -> Completion:
+        """The script's text, cut to `max_tokens` words as a model would be."""
+        self.prompts.append(prompt)
+        await asyncio.sleep(0)
+        words = re.findall(r"\s*\S+", self._write(prompt, params))
+        text = "".join(words[: params.max_tokens])
+        seen = sum(len(m.content.split()) for m in prompt.messages) + len(prompt.continuation.split())
+        return Completion(
+            text=text,
+            finish_reason="stop" if len(words) <= params.max_tokens else "length",
+            usage=Usage(prompt_tokens=seen, completion_tokens=min(len(words), params.max_tokens)),
+        )
+
+    async def close(self) -> None:
+        """Nothing to free."""
+
+
+def _by_content(prompt: Prompt, params: Params) -> str:
+    def score(text: str) -> int:
+        return 2 + _hash(text) % 8 + _hash(f"{params.seed}:{text}") % 3 - 1
+
+    return _answer(prompt, [score(text) for text in _shown(prompt)])
+
+
+def _hash(text: str) -> int:
+    return hashlib.sha256(text.encode()).digest()[0]
+
+
+def _first(prompt: Prompt, params: Params) -> str:
+    return _answer(prompt, [9] + [3] * (len(_shown(prompt)) - 1))
+
+
+def _unreadable(prompt: Prompt, params: Params) -> str:
+    return "I would rather not say."
+
+
+def _answer(prompt: Prompt, scores: list[int]) -> str:
+    numbers = ", ".join(map(str, scores))
+    if prompt.continuation.endswith("\\boxed{"):
+        return numbers + "}"
+    listed = "1. Answers the question that was asked. (Weight: 60%)\n2. Is clear. (Weight: 40%)"
+    if not scores:
+        return listed.removeprefix(prompt.continuation)
+    told = "\n".join(f"Response {i} earns {s}." for i, s in enumerate(scores, 1))
+    return f"Specific Criteria:\n{listed}\n\nAnalysis:\n{told}\n\nScores: \\boxed{{{numbers}}}"
+
+
+def _shown(prompt: Prompt) -> list[str]:
+    return _SHOWN.findall(prompt.messages[-1].content)
+
+
+SCRIPTS: dict[str, Script] = {"content": _by_content, "first": _first, "unreadable": _unreadable}

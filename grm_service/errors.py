@@ -1,0 +1,137 @@
+"""Everything that can go wrong, in one tree. `code` is stable and goes over the wire.
+
+GRMError
+ · BadTask                    the request cannot be judged as it stands
+   · UnknownName              no such profile or principle set (names the known ones)
+   · ProfileNotServed         the profile's model is not the one that this server runs
+   · PromptTooLong            prompt and answer do not fit the model's context (names the sizes)
+ · CatalogError               a YAML file is wrong (names file, line and field)
+ · JudgeError                 the judge gave no verdict; worth another try
+   · AllUnreadable            no sample could be read (counts the reasons)
+   · PrinciplesUnreadable     no principle could be read out of what the model wrote
+   · DeadlineExceeded         time ran out before the first sample
+ · EngineError                the engine failed
+   · ModelNotLoaded           the model cannot be loaded or fetched
+   · MissingExtra             a package of an optional extra is not installed
+   · EngineNotReady           the model is still being loaded
+   · EngineUnreachable        the remote server does not answer, or answers with an error
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from grm_service.types import Sample
+
+
+class GRMError(Exception):
+    """Base of all errors of this package. `retryable`: the same request may succeed later."""
+
+    code = "internal"
+    retryable = False
+
+
+class BadTask(GRMError):
+    """The request cannot be judged as it stands."""
+
+    code = "bad_request"
+
+
+class UnknownName(BadTask):
+    """No such profile or principle set."""
+
+    def __init__(self, kind: str, name: str, known: list[str]) -> None:
+        super().__init__(f"unknown {kind} {name!r}; known: {', '.join(known) or 'none'}")
+        self.code = f"unknown_{kind.replace(' ', '_')}"
+
+
+class ProfileNotServed(BadTask):
+    """The profile's model is not the one that this server runs."""
+
+    code = "profile_not_served"
+
+
+class PromptTooLong(BadTask):
+    """Prompt and answer together do not fit the model's context; nothing is ever cut silently."""
+
+    code = "prompt_too_long"
+
+    def __init__(self, prompt_tokens: int, max_tokens: int, context: int) -> None:
+        super().__init__(
+            f"the prompt has {prompt_tokens} tokens and the answer may take {max_tokens}, "
+            f"but the model's context holds {context}: shorten the conversation or the responses, "
+            "or judge fewer of them at once"
+        )
+
+
+class CatalogError(GRMError):
+    """A YAML file of models/ or principles/ is wrong."""
+
+    code = "bad_catalog"
+
+
+class JudgeError(GRMError):
+    """The judge gave no verdict; worth another try."""
+
+    code = "judge_failed"
+    retryable = True
+
+
+class AllUnreadable(JudgeError):
+    """No sample could be read: rewards are null, never zero. `reasons` counts why; `samples` are kept."""
+
+    code = "all_unreadable"
+
+    def __init__(self, samples: tuple[Sample, ...]) -> None:
+        self.samples = samples
+        self.reasons = dict(Counter(s.error or "unknown" for s in samples))
+        counts = ", ".join(f"{reason}: {n}" for reason, n in self.reasons.items())
+        super().__init__(
+            f"none of the {len(samples)} samples could be read ({counts}); "
+            "try again with another seed or more max_tokens"
+        )
+
+
+class PrinciplesUnreadable(JudgeError):
+    """No principle could be read out of what the model wrote."""
+
+    code = "principles_unreadable"
+
+
+class DeadlineExceeded(JudgeError):
+    """Time ran out before the first sample was finished."""
+
+    code = "deadline_exceeded"
+
+
+class EngineError(GRMError):
+    """The engine failed."""
+
+    code = "engine_failed"
+    retryable = True
+
+
+class ModelNotLoaded(EngineError):
+    """The model cannot be loaded or fetched."""
+
+    code = "model_not_loaded"
+    retryable = False
+
+
+class MissingExtra(ModelNotLoaded):
+    """A package of an optional extra is not installed."""
+
+    def __init__(self, extra: str, what: str) -> None:
+        super().__init__(f"{what} needs the extra {extra!r}: pip install 'grm-service[{extra}]'")
+
+
+class EngineNotReady(EngineError):
+    """The model is still being loaded."""
+
+    code = "not_ready"
+
+
+class EngineUnreachable(EngineError):
+    """The remote server does not answer, or answers with an error."""
+
+    code = "engine_unreachable"

@@ -1,0 +1,85 @@
+"""What stands behind every door: admit -> judge -> name the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from grm_service.catalog import Catalog
+from grm_service.core.profile import Profile
+from grm_service.engines.base import Engine
+from grm_service.errors import BadTask, EngineNotReady, ProfileNotServed
+from grm_service.judge import Judge, OnSample
+from grm_service.types import Message, Principle, PrincipleSpec, Record, Task, Usage
+
+
+class Service:
+    """One engine, the catalog and the profile that a request gets when it names none."""
+
+    def __init__(self, catalog: Catalog, profile: Profile, engine: Engine) -> None:
+        self.catalog = catalog
+        self.profile = profile
+        self.engine = engine
+        self._judge = Judge(engine)
+        self._started = asyncio.Event()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model has produced a token."""
+        return self._started.is_set()
+
+    async def start(self) -> None:
+        """Loads the engine. Raises ModelNotLoaded."""
+        await self.engine.start()
+        self._started.set()
+
+    async def close(self) -> None:
+        self._started.clear()
+        await self.engine.close()
+
+    async def judge(self, task: Task, on_sample: OnSample | None = None) -> Record:
+        """The verdict on a task, named and dated. Raises the errors of errors.py."""
+        arrived = time.monotonic()
+        profile, standard = self._admit(task.profile, task.principles)
+        queue_s = time.monotonic() - arrived
+        verdict = await self._judge.judge(task, profile, standard, on_sample)
+        return Record("vd_" + uuid.uuid4().hex, datetime.now(UTC), verdict, queue_s)
+
+    async def principles(
+        self, messages: tuple[Message, ...], profile_name: str | None, constitution: PrincipleSpec
+    ) -> tuple[Profile, tuple[Principle, ...], Usage]:
+        """Principles for a query without judging anything."""
+        profile, standard = self._admit(profile_name, replace(constitution, mode="query"))
+        written, usage = await self._judge.principles(profile, messages, standard)
+        return profile, written, usage
+
+    def serves(self, profile: Profile) -> bool:
+        """Whether the running model is the one that the profile is for (None: any)."""
+        return profile.model is None or profile.model == self.profile.model
+
+    def _admit(self, name: str | None, spec: PrincipleSpec) -> tuple[Profile, tuple[Principle, ...]]:
+        profile = self._profile(name)
+        standard = spec.items
+        if spec.set_name is not None:
+            standard = self.catalog.principle_set(spec.set_name).items() + standard
+        if spec.mode == "fixed" and not standard:
+            raise BadTask("principles.mode 'fixed' needs principles.items or principles.set")
+        if not self.ready:
+            raise EngineNotReady("the model is still being loaded; ask /readyz")
+        return profile, standard
+
+    def _profile(self, name: str | None) -> Profile:
+        if name is None or name == self.profile.name:
+            return self.profile
+        profile = self.catalog.profile(name)
+        if not self.serves(profile):
+            raise ProfileNotServed(
+                f"profile {name!r} is for the model {profile.model}, but this server runs "
+                f"{self.engine.model}: start one with --profile {name}"
+            )
+        return profile
+
+

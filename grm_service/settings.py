@@ -1,0 +1,40 @@
+"""Deployment settings: `GRM_*` environment variables, which the flags of `grm serve` override."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+EngineName = Literal["auto", "openvino", "transformers", "openai", "scripted"]
+
+
+class Settings(BaseSettings):
+    """Every field is also the environment variable `GRM_` + its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="GRM_", extra="ignore", env_ignore_empty=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    engine: EngineName = Field("auto", description="What generates: auto chooses an embedded engine.")
+    profile: str = Field("smollm2-135m", description="Default profile: a name, or a path ending in .yaml.")
+    model: str | None = Field(None, description="Model (hub id or path) in place of the profile's own.")
+
+    models_dir: Path | None = Field(None, description="Folder of your own profiles; they come first.")
+    principles_dir: Path | None = Field(None, description="Folder of your own principle sets; they come first.")
+    cache_dir: Path = Field(
+        Path("~/.cache/grm-service"), description="Where fetched and converted models are kept."
+    )
+
+    openai_base_url: str | None = Field(None, description="Server of the openai engine, such as http://host:8000/v1.")
+    openai_model: str | None = Field(None, description="Name under which that server serves the model.")
+    openai_api_key: str | None = Field(None, repr=False, description="Key for that server.")
+    script: Literal["content", "first", "unreadable"] = Field(
+        "content", description="How the scripted engine scores."
+    )
+    kv_cache_gb: int = Field(2, ge=1, description="Key-value cache of the openvino engine, in GB.")
+
+    max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Largest request body; more is answered with 413.")
+    max_text_chars: int = Field(200_000, ge=1, description="Longest single text in a request; more is a 422.")

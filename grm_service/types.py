@@ -1,0 +1,189 @@
+"""The values that travel between the layers: frozen, without behaviour that needs I/O.
+
+The words are those of docs/structure.md: a *response* is judged, a *completion* is what an engine
+writes, a *sample* is one of the k, a *score* stands in a critique, a *reward* is what voting returns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length"]
+PrincipleMode = Literal["self", "query", "fixed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Principle:
+    """One standard to judge by; `weight` is relative (0..1), None where none was stated."""
+
+    text: str
+    weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What an engine completes: chat messages, then the start of the assistant's own answer.
+
+    `continuation` is text that the assistant has already written; the completion goes on from it and
+    does not repeat it. Engines whose `continues` is False refuse a prompt with a continuation.
+    """
+
+    messages: tuple[Message, ...]
+    continuation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """How to sample one completion. `temperature` 0 is greedy; `regex` must match the whole completion."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    regex: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens spent; `cached_tokens` is the part of `prompt_tokens` that needed no prefill."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What an engine wrote, without the prompt and without special tokens."""
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Critique:
+    """What one readable sample says. `scores` has one number a response, in the caller's order."""
+
+    principles: tuple[Principle, ...]
+    analysis: str
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One of the k: what the model saw (`order`), what it wrote, and its critique or why there is none.
+
+    `order[p]` is the caller's index of the response shown at position p, so "Response 1" in `text` is
+    the caller's response `order[0]`. `error` names why the sample could not be read and is None exactly
+    when `critique` is not. `closed` tells that the profile's closing finished it.
+    """
+
+    index: int
+    seed: int
+    order: tuple[int, ...]
+    text: str = ""
+    critique: Critique | None = None
+    error: str | None = None
+    closed: bool = False
+    finish_reason: FinishReason | None = None
+    usage: Usage = Usage()
+    counted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PrincipleSpec:
+    """Which principles a task is judged by (DESIGN: self, query, fixed).
+
+    `items` are the caller's own, `set_name` names a set of principles/. With mode "fixed" they are the
+    standard; with "self" and "query" they stand above what the model writes, as its constitution.
+    """
+
+    mode: PrincipleMode = "self"
+    set_name: str | None = None
+    items: tuple[Principle, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is asked of the judge. None means: as the profile says.
+
+    `messages` is the conversation up to the responses (at least one turn), `responses` 1..64 texts.
+    """
+
+    messages: tuple[Message, ...]
+    responses: tuple[str, ...]
+    profile: str | None = None
+    principles: PrincipleSpec = PrincipleSpec()
+    reference: str | None = None
+    k: int | None = None
+    seed: int = 0
+    temperature: float | None = None
+    max_tokens: int | None = None
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What the counted samples say together; every tuple is in the caller's response order.
+
+    `rewards` are mean scores, `std` their population standard deviation, `ranking` 1 for the best
+    (equal rewards share a rank), `ties` the groups of equal rewards, `best` the one top response or None
+    where the top is tied. `agreement` is the share of samples that put the best on top (a sample whose
+    own top is shared by m counts 1/m), None for a single response.
+    """
+
+    rewards: tuple[float, ...]
+    std: tuple[float, ...]
+    ranking: tuple[int, ...]
+    ties: tuple[tuple[int, ...], ...]
+    best: int | None
+    agreement: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The whole result of one task: the vote, every sample behind it, and what it cost.
+
+    `status` is "partial" when any planned sample is missing from the vote (unreadable, failed, or cut
+    by the deadline). `principles` are those that stood in the prompt (fixed, or written once per query).
+    """
+
+    status: Literal["ok", "partial"]
+    profile: str
+    fingerprint: str
+    model: str
+    vote: Vote
+    k: int
+    samples: tuple[Sample, ...]
+    principles: tuple[Principle, ...]
+    usage: Usage
+    judge_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A verdict with its name and time, as the service answers it. `queue_s`: seconds before judging."""
+
+    id: str
+    created: datetime
+    verdict: Verdict
+    queue_s: float

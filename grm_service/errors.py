@@ -4,6 +4,7 @@ GRMError
  · BadTask                    the request cannot be judged as it stands
    · UnknownName              no such profile or principle set (names the known ones)
    · ProfileNotServed         the profile's model is not the one that this server runs
+   · TextTooLong              one text is longer than the server's setting allows
    · PromptTooLong            prompt and answer do not fit the model's context (names the sizes)
  · CatalogError               a YAML file is wrong (names file, line and field)
  · JudgeError                 the judge gave no verdict; worth another try
@@ -49,6 +50,15 @@ class ProfileNotServed(BadTask):
     """The profile's model is not the one that this server runs."""
 
     code = "profile_not_served"
+
+
+class TextTooLong(BadTask):
+    """One text is longer than the server's setting allows."""
+
+    code = "text_too_long"
+
+    def __init__(self, field: str, chars: int, most: int) -> None:
+        super().__init__(f"{field} has {chars} characters, at most {most} are allowed (GRM_MAX_TEXT_CHARS)")
 
 
 class PromptTooLong(BadTask):

@@ -11,18 +11,25 @@ from datetime import UTC, datetime
 from grm_service.catalog import Catalog
 from grm_service.core.profile import Profile
 from grm_service.engines.base import Engine
-from grm_service.errors import BadTask, EngineNotReady, ProfileNotServed
+from grm_service.errors import BadTask, EngineNotReady, ProfileNotServed, TextTooLong
 from grm_service.judge import Judge, OnSample
 from grm_service.types import Message, Principle, PrincipleSpec, Record, Task, Usage
 
 
 class Service:
-    """One engine, the catalog and the profile that a request gets when it names none."""
+    """One engine, the catalog and the profile that a request gets when it names none.
 
-    def __init__(self, catalog: Catalog, profile: Profile, engine: Engine) -> None:
+    `chosen` tells why this engine runs; `max_text_chars` bounds every single text of a request.
+    """
+
+    def __init__(
+        self, catalog: Catalog, profile: Profile, engine: Engine, chosen: str, max_text_chars: int
+    ) -> None:
         self.catalog = catalog
         self.profile = profile
         self.engine = engine
+        self.chosen = chosen
+        self._max_text_chars = max_text_chars
         self._judge = Judge(engine)
         self._started = asyncio.Event()
 
@@ -43,7 +50,8 @@ class Service:
     async def judge(self, task: Task, on_sample: OnSample | None = None) -> Record:
         """The verdict on a task, named and dated. Raises the errors of errors.py."""
         arrived = time.monotonic()
-        profile, standard = self._admit(task.profile, task.principles)
+        self._bound(("responses", task.responses), ("reference", (task.reference or "",)))
+        profile, standard = self._admit(task.messages, task.profile, task.principles)
         queue_s = time.monotonic() - arrived
         verdict = await self._judge.judge(task, profile, standard, on_sample)
         return Record("vd_" + uuid.uuid4().hex, datetime.now(UTC), verdict, queue_s)
@@ -52,7 +60,7 @@ class Service:
         self, messages: tuple[Message, ...], profile_name: str | None, constitution: PrincipleSpec
     ) -> tuple[Profile, tuple[Principle, ...], Usage]:
         """Principles for a query without judging anything."""
-        profile, standard = self._admit(profile_name, replace(constitution, mode="query"))
+        profile, standard = self._admit(messages, profile_name, replace(constitution, mode="query"))
         written, usage = await self._judge.principles(profile, messages, standard)
         return profile, written, usage
 
@@ -60,7 +68,15 @@ class Service:
         """Whether the running model is the one that the profile is for (None: any)."""
         return profile.model is None or profile.model == self.profile.model
 
-    def _admit(self, name: str | None, spec: PrincipleSpec) -> tuple[Profile, tuple[Principle, ...]]:
+    def profiles(self) -> list[Profile]:
+        """The catalog's profiles and the default one, which may come from a file elsewhere."""
+        return list({**self.catalog.profiles, self.profile.name: self.profile}.values())
+
+    def _admit(
+        self, messages: tuple[Message, ...], name: str | None, spec: PrincipleSpec
+    ) -> tuple[Profile, tuple[Principle, ...]]:
+        """Everything that can be refused before any work."""
+        self._bound(("messages", tuple(m.content for m in messages)))
         profile = self._profile(name)
         standard = spec.items
         if spec.set_name is not None:
@@ -70,6 +86,12 @@ class Service:
         if not self.ready:
             raise EngineNotReady("the model is still being loaded; ask /readyz")
         return profile, standard
+
+    def _bound(self, *fields: tuple[str, tuple[str, ...]]) -> None:
+        for field, texts in fields:
+            for i, text in enumerate(texts):
+                if len(text) > self._max_text_chars:
+                    raise TextTooLong(f"{field}.{i}", len(text), self._max_text_chars)
 
     def _profile(self, name: str | None) -> Profile:
         if name is None or name == self.profile.name:

@@ -10,6 +10,7 @@ import json
 import logging
 import queue
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,16 +44,17 @@ class _Request:
 class OpenVINOEngine:
     """Reads a GGUF (Llama and Qwen families; F16, not Q4_1) or a folder exported for OpenVINO.
 
-    `model` is the identity to report, `path` the files, `kv_cache_gb` the memory for keys and values.
+    `model` is the identity to report, `files` finds (and fetches) them at the start, `kv_cache_gb` is the
+    memory for keys and values.
     """
 
     name = "openvino"
     continues = True
     control_tokens: tuple[str, ...] = ()
 
-    def __init__(self, model: str, path: Path, kv_cache_gb: int = 2) -> None:
+    def __init__(self, model: str, files: Callable[[], Path], kv_cache_gb: int = 2) -> None:
         self.model = model
-        self._path = path
+        self._files = files
         self._kv_cache_gb = kv_cache_gb
         self._inbox: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._running: list[_Request] = []
@@ -90,17 +92,16 @@ class OpenVINOEngine:
         except ImportError:
             raise MissingExtra("cpu", "the openvino engine") from None
         self._genai = openvino_genai
-        if not self._path.exists():
-            raise ModelNotLoaded(f"the model {self.model} cannot be loaded: {self._path} does not exist")
+        path = self._files()
         try:
-            self._context, self.control_tokens = _facts(self._path)
-            self._pipeline = openvino_genai.ContinuousBatchingPipeline(str(self._path), self._scheduler(), "CPU")
+            self._context, self.control_tokens = _facts(path)
+            self._pipeline = openvino_genai.ContinuousBatchingPipeline(str(path), self._scheduler(), "CPU")
             self._tokenizer = self._pipeline.get_tokenizer()
             # The tokenizer cuts at a length of its own without a word: know it, so as to refuse instead.
             self._cut_at = self._encode("a " * (2 * self._context)).shape[1]
         except Exception as failed:
             reason = str(failed).strip().splitlines()[-1] if str(failed).strip() else type(failed).__name__
-            raise ModelNotLoaded(f"OpenVINO cannot load the model {self.model} from {self._path}: {reason}") from None
+            raise ModelNotLoaded(f"OpenVINO cannot load the model {self.model} from {path}: {reason}") from None
 
     def _scheduler(self) -> Any:
         scheduler = self._genai.SchedulerConfig()

@@ -1,0 +1,70 @@
+"""The application: settings in, FastAPI out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+import grm_service
+from grm_service.api import problems
+from grm_service.api.routes import router
+from grm_service.service import Service
+
+logger = logging.getLogger(__name__)
+DESCRIPTION = """
+The reward service that explains itself. A generative reward model writes principles for your query,
+critiques the responses against them and scores each 1 to 10; k samples are voted.
+
+A reward that nobody could read is an error with a reason, never a silent zero.
+"""
+
+
+def create_app(
+    service: Service, max_body_bytes: int, on_started: Callable[[BaseException | None], None] | None = None
+) -> FastAPI:
+    """The HTTP surface of a service.
+
+    The model is loaded while /livez already answers; `on_started` hears None when it is ready, or the
+    error that stopped it.
+    """
+
+    async def start() -> None:
+        failed: BaseException | None = None
+        try:
+            await service.start()
+        except Exception as error:
+            failed = error
+        if on_started is not None:
+            on_started(failed)
+        elif failed is not None:
+            logger.error("the service could not start: %s", failed)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        starting = asyncio.create_task(start())
+        yield
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await service.close()
+
+    app = FastAPIOffline(
+        title="grm-service",
+        version=grm_service.__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        openapi_tags=[
+            {"name": "judge", "description": "Rewards and principles."},
+            {"name": "catalog", "description": "What this server judges with."},
+            {"name": "operation", "description": "For operators and probes."},
+        ],
+    )
+    app.state.service = service
+    app.include_router(router)
+    app.add_middleware(problems.BodyLimit, most=max_body_bytes)
+    problems.install(app)
+    return app

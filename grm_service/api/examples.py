@@ -1,0 +1,55 @@
+"""Worked examples: they run as they stand from /docs, and the first is the curl line that `grm serve` prints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+QUERY = "What is the capital of Australia?"
+RESPONSES = ["The capital of Australia is Canberra.", "Sydney."]
+
+REWARDS: dict[str, Any] = {
+    "pair": {
+        "summary": "Two responses",
+        "value": {"query": QUERY, "responses": RESPONSES, "k": 4},
+    },
+    "constitution": {
+        "summary": "A conversation, a named principle set above the judge's own, ids, only the rewards",
+        "value": {
+            "messages": [
+                {"role": "user", "content": "I feel dizzy after standing up."},
+                {"role": "assistant", "content": "How long does it last?"},
+                {"role": "user", "content": "A few seconds. Should I worry?"},
+            ],
+            "responses": [
+                {"id": "a", "content": "Brief dizziness on standing is common; see a doctor if it lasts or you faint."},
+                {"id": "b", "content": "No."},
+                {"id": "c", "content": "It is certainly a stroke."},
+            ],
+            "principles": {"mode": "self", "set": "constitution"},
+            "k": 3,
+            "detail": "rewards",
+        },
+    },
+    "fixed": {
+        "summary": "Your own principles, a reference answer, one greedy sample",
+        "value": {
+            "query": "What is 17 * 23?",
+            "responses": ["391", "17 * 23 = 381"],
+            "principles": {"mode": "fixed", "items": [{"text": "The final number is correct.", "weight": 1.0}]},
+            "reference": "391",
+            "k": 1,
+        },
+    },
+    "query": {
+        "summary": "Principles written once from the query, then reused",
+        "value": {"query": QUERY, "responses": RESPONSES, "principles": {"mode": "query"}, "k": 2},
+    },
+}
+
+PRINCIPLES: dict[str, Any] = {
+    "query": {"summary": "From the query alone", "value": {"query": "Write a haiku about autumn."}},
+    "constitution": {
+        "summary": "Below a named set",
+        "value": {"query": "Write a haiku about autumn.", "constitution": "helpfulness"},
+    },
+}

@@ -1,0 +1,137 @@
+"""Errors as RFC 9457 problem details, and the bound on a request's size."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from grm_service.api.schemas import Problem, SampleOut
+from grm_service.errors import AllUnreadable, GRMError
+
+logger = logging.getLogger(__name__)
+
+_STATUS = {
+    "unknown_profile": 404,
+    "unknown_principle_set": 404,
+    "profile_not_served": 409,
+    "bad_request": 422,
+    "text_too_long": 422,
+    "prompt_too_long": 422,
+    "judge_failed": 502,
+    "all_unreadable": 502,
+    "principles_unreadable": 502,
+    "engine_failed": 502,
+    "engine_unreachable": 502,
+    "not_ready": 503,
+    "deadline_exceeded": 504,
+}
+_TITLES = {404: "Not found", 409: "Conflict", 413: "Too large", 422: "Invalid request", 500: "Internal error"}
+_TITLES |= {400: "Bad request", 405: "Method not allowed", 502: "No verdict", 503: "Not ready", 504: "Out of time"}
+
+
+def problem(status: int, code: str, detail: str, retryable: bool = False, **more: Any) -> JSONResponse:
+    """One problem+json answer; `more` are further members of Problem."""
+    body = Problem(
+        title=_TITLES.get(status, "Error"), status=status, detail=detail, code=code, retryable=retryable, **more
+    )
+    headers = {"Retry-After": "1"} if status == 503 else None
+    content = body.model_dump(mode="json", exclude_none=True)
+    if body.rewards is not None:
+        content["rewards"] = body.rewards
+    return JSONResponse(content, status, headers, media_type="application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of the app a problem."""
+    app.add_exception_handler(GRMError, _grm_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(StarletteHTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _grm_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, GRMError)
+    more: dict[str, Any] = {}
+    if isinstance(error, AllUnreadable):
+        samples = [SampleOut.of(s) for s in error.samples]
+        n = len(error.samples[0].order)
+        more = {"rewards": [None] * n, "reasons": error.reasons, "samples": samples}
+    return problem(_STATUS.get(error.code, 500), error.code, str(error), error.retryable, **more)
+
+
+def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    # The input itself is left out: it may be huge, secret, or not even encodable.
+    errors = [{"field": _field(e), "message": _message(e)} for e in error.errors()[:20]]
+    detail = "; ".join(f"{e['field']}: {e['message']}" if e["field"] else e["message"] for e in errors[:5])
+    return problem(422, "invalid_request", detail, errors=errors)
+
+
+def _field(error: dict[str, Any]) -> str:
+    parts = () if error["type"] == "json_invalid" else error["loc"][1:]
+    name = ".".join(str(part) for part in parts)[:200]
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _message(error: dict[str, Any]) -> str:
+    if error["type"] == "json_invalid":
+        return f"the body is not JSON: {error.get('ctx', {}).get('error', 'it cannot be parsed')}"
+    if error["type"] == "extra_forbidden":
+        return "unknown field"
+    if error["type"] == "string_unicode":
+        return "contains a lone surrogate, which is no character: remove it"
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, StarletteHTTPException)
+    code = _TITLES.get(error.status_code, "Error").lower().replace(" ", "_")
+    detail = str(error.detail)
+    if error.status_code == 400:
+        detail = "the body cannot be read: it must be JSON in UTF-8"
+    if error.status_code == 404:
+        detail = f"nothing at {request.url.path}; see /docs"
+    return problem(error.status_code, code, detail)
+
+
+def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    logger.error("unexpected error on %s", request.url.path, exc_info=error)
+    return problem(500, "internal", "an unexpected error; the server's log has it", retryable=True)
+
+
+class BodyLimit:
+    """Refuses a body of more than `most` bytes: by its stated length, or as soon as it grows past it."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app, self._most = app, most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        stated = Headers(scope=scope).get("content-length", "")
+        if stated.isdigit() and int(stated) > self._most:
+            return await self._refused()(scope, receive, send)
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._most:
+                raise HTTPException(413, self._detail())
+            return message
+
+        return await self._app(scope, counted, send)
+
+    def _refused(self) -> JSONResponse:
+        return problem(413, "too_large", self._detail())
+
+    def _detail(self) -> str:
+        return f"the body is larger than {self._most} bytes (GRM_MAX_BODY_BYTES)"

@@ -1,0 +1,114 @@
+"""The native routes, v1."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Request
+from fastapi.responses import JSONResponse
+
+from grm_service.api import examples
+from grm_service.api.problems import problem
+from grm_service.api.schemas import (
+    PrincipleOut,
+    PrincipleSetOut,
+    PrinciplesReply,
+    PrinciplesRequest,
+    Problem,
+    ProfileOut,
+    RewardReply,
+    RewardRequest,
+    UsageOut,
+)
+from grm_service.catalog import fingerprint
+from grm_service.service import Service
+from grm_service.types import PrincipleSpec
+
+_PROBLEM = {"model": Problem, "content": {"application/problem+json": {}}}
+_RESPONSES = {
+    404: _PROBLEM | {"description": "No such profile or principle set; the detail names the known ones."},
+    413: _PROBLEM | {"description": "The body is too large."},
+    422: _PROBLEM | {"description": "The request cannot be judged as it stands; nothing was generated."},
+    502: _PROBLEM | {"description": "No verdict: no sample could be read, or the engine failed. Rewards are null."},
+    503: _PROBLEM | {"description": "The model is still being loaded."},
+    504: _PROBLEM | {"description": "timeout_s ran out before the first sample."},
+}
+
+router = APIRouter()
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+@router.post("/v1/rewards", tags=["judge"], response_model=RewardReply, responses=_RESPONSES)
+async def rewards(
+    request: Request, body: Annotated[RewardRequest, Body(openapi_examples=examples.REWARDS)]
+) -> JSONResponse:
+    """Judge the responses to one query together: k critiques, each with its own principles, and their vote."""
+    record = await _service(request).judge(body.to_task())
+    reply = RewardReply.of(record, body)
+    left_out = {"samples"} if body.detail == "rewards" else None
+    return JSONResponse(reply.model_dump(mode="json", exclude=left_out))
+
+
+@router.post("/v1/principles", tags=["judge"], responses=_RESPONSES)
+async def principles(
+    request: Request, body: Annotated[PrinciplesRequest, Body(openapi_examples=examples.PRINCIPLES)]
+) -> PrinciplesReply:
+    """Write principles for a query without judging: read them, edit them, send them back as fixed ones."""
+    spec = PrincipleSpec("query", body.constitution)
+    profile, written, usage = await _service(request).principles(body.to_messages(), body.profile, spec)
+    return PrinciplesReply(
+        profile=profile.name, principles=[PrincipleOut.of(p) for p in written], usage=UsageOut.of(usage)
+    )
+
+
+@router.get("/v1/profiles", tags=["catalog"])
+async def profiles(request: Request) -> list[ProfileOut]:
+    """The judges that are known, and which of them this server's model can be."""
+    service = _service(request)
+    return [
+        ProfileOut(
+            name=profile.name,
+            description=profile.description,
+            model=profile.model,
+            meta_rm=profile.meta_rm,
+            served=service.serves(profile),
+            default=profile.name == service.profile.name,
+            fingerprint=fingerprint(profile),
+            scale=[profile.scale.min, profile.scale.max],
+            k=profile.sampling.k,
+        )
+        for profile in service.profiles()
+    ]
+
+
+@router.get("/v1/principle-sets", tags=["catalog"])
+async def principle_sets(request: Request) -> list[PrincipleSetOut]:
+    """The named sets of principles, as people wrote them."""
+    return [
+        PrincipleSetOut(
+            name=named.name,
+            description=named.description,
+            principles=[PrincipleOut.of(p) for p in named.items()],
+        )
+        for named in _service(request).catalog.principle_sets.values()
+    ]
+
+
+@router.get("/livez", tags=["operation"])
+async def livez() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz", tags=["operation"], responses={503: _RESPONSES[503]}, response_model=dict[str, str])
+async def readyz(request: Request) -> JSONResponse:
+    """The model has produced a token."""
+    service = _service(request)
+    if not service.ready:
+        return problem(503, "not_ready", "the model is still being loaded", retryable=True)
+    engine = {"engine": service.engine.name, "model": service.engine.model, "chosen": service.chosen}
+    return JSONResponse({"status": "ready", "profile": service.profile.name, **engine})

@@ -1,0 +1,52 @@
+"""From settings to a service: the catalog, the default profile and the engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from grm_service.catalog import Catalog, load_catalog, load_profile
+from grm_service.core.profile import Profile
+from grm_service.engines.base import Engine
+from grm_service.engines.choice import Source, embedded
+from grm_service.errors import ModelNotLoaded
+from grm_service.service import Service
+from grm_service.settings import Settings
+
+
+def open_catalog(settings: Settings) -> Catalog:
+    """What ships and what the operator added. Raises CatalogError."""
+    return load_catalog(settings.models_dir, settings.principles_dir)
+
+
+def open_service(settings: Settings) -> Service:
+    """A service that is not started yet. Raises CatalogError, UnknownName, ModelNotLoaded."""
+    catalog = open_catalog(settings)
+    profile = default_profile(settings, catalog)
+    engine, why = _engine(settings, profile)
+    return Service(catalog, profile, engine, why, settings.max_text_chars)
+
+
+def default_profile(settings: Settings, catalog: Catalog) -> Profile:
+    """By name, or from a file of any place (a trained judge brings its own)."""
+    name = settings.profile
+    profile = load_profile(Path(name)) if name.endswith((".yaml", ".yml")) else catalog.profile(name)
+    return replace(profile, model=settings.model, package=None) if settings.model else profile
+
+
+def _engine(settings: Settings, profile: Profile) -> tuple[Engine, str]:
+    if settings.engine == "scripted":
+        from grm_service.engines.scripted import ScriptedEngine
+
+        return ScriptedEngine(settings.script), "asked for"
+    if settings.engine == "openai":
+        return _remote(settings), "asked for"
+    return embedded(settings.engine, Source.of(profile, settings.cache_dir), settings.kv_cache_gb)
+
+
+def _remote(settings: Settings) -> Engine:
+    from grm_service.engines.openai import OpenAIEngine
+
+    if settings.openai_base_url is None:
+        raise ModelNotLoaded("the openai engine needs GRM_OPENAI_BASE_URL, such as http://127.0.0.1:8001/v1")
+    return OpenAIEngine(settings.openai_base_url, settings.openai_model, settings.openai_api_key)

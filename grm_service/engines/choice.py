@@ -1,0 +1,85 @@
+"""Which engine runs a model, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from grm_service.core.profile import Package, Profile
+from grm_service.engines import weights
+from grm_service.engines.base import Engine
+from grm_service.errors import ModelNotLoaded
+
+Embedded = Literal["openvino", "transformers"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model by its identity (hub id or path) and where its files are when no hub is asked."""
+
+    model: str
+    package: Package | None
+    cache: Path
+
+    @classmethod
+    def of(cls, profile: Profile, cache: Path) -> Source:
+        """Of a profile's model. Raises ModelNotLoaded when it names none."""
+        if profile.model is None:
+            raise ModelNotLoaded(f"the profile {profile.name} names no model: set GRM_MODEL to a hub id or a path")
+        return cls(profile.model, profile.package, cache)
+
+    @property
+    def path(self) -> Path:
+        return Path(self.model).expanduser()
+
+
+def embedded(name: Literal["auto"] | Embedded, source: Source, kv_cache_gb: int) -> tuple[Engine, str]:
+    """The engine and the reason for it. Nothing is loaded yet; files are fetched by the engine's start."""
+    if name == "auto":
+        name, why = _auto(source)
+    else:
+        why = "asked for"
+    if name == "openvino":
+        from grm_service.engines.openvino import OpenVINOEngine
+
+        return OpenVINOEngine(source.model, lambda: _openvino_files(source), kv_cache_gb), why
+    from grm_service.engines.transformers import TransformersEngine
+
+    return TransformersEngine(source.model, lambda: _transformers_files(source)), why
+
+
+def _auto(source: Source) -> tuple[Embedded, str]:
+    if find_spec("torch") is not None and _cuda():
+        return "transformers", "CUDA is there"
+    if find_spec("openvino_genai") is None:
+        return "transformers", "openvino-genai is not installed"
+    if _openvino_reads(source):
+        return "openvino", "on a CPU it is the fastest that reads this model"
+    return "transformers", "openvino reads a GGUF or an exported folder, which this model is not"
+
+
+def _cuda() -> bool:
+    from grm_service.engines.transformers import cuda
+
+    return cuda()
+
+
+def _openvino_reads(source: Source) -> bool:
+    exported = (source.path / "openvino_model.xml").is_file()
+    return source.package is not None or source.path.suffix == ".gguf" or exported
+
+
+def _openvino_files(source: Source) -> Path:
+    if source.package is not None and not source.path.exists():
+        return weights.f16_gguf(source.package, source.cache)
+    if not source.path.exists():
+        raise ModelNotLoaded(f"the model {source.model} is not here: the openvino engine reads a path to a GGUF or folder")
+    return source.path
+
+
+def _transformers_files(source: Source) -> str:
+    if source.path.exists():
+        return str(source.path)
+    return str(weights.safetensors(source.package, source.cache)) if source.package else source.model

@@ -1,0 +1,86 @@
+"""Verdicts for people: what the judge stood by, what it wrote, how it voted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from grm_service.types import Record, Sample, Task
+
+
+@contextmanager
+def sampling_bar(console: Console, k: int) -> Iterator[Callable[[Sample], None]]:
+    """A progress bar over k samples; call what it yields with each one that is done."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("sampling", total=k)
+        yield lambda sample: progress.advance(bar)
+
+
+def show(console: Console, task: Task, record: Record) -> None:
+    """One verdict: a representative sample, the votes, the rewards."""
+    verdict = record.verdict
+    counted = [s for s in verdict.samples if s.critique is not None]
+    # The sample nearest to the vote speaks for it best.
+    nearest = min(counted, key=lambda s: _distance(s, verdict.vote.rewards))
+    console.print(Panel(_critique(nearest), title=f"sample {nearest.index}: principles and critique"))
+    console.print(_votes(verdict.samples, len(task.responses)))
+    console.print(_rewards(task, record))
+
+
+def _distance(sample: Sample, rewards: tuple[float, ...]) -> float:
+    assert sample.critique is not None
+    return sum(abs(s - r) for s, r in zip(sample.critique.scores, rewards, strict=True))
+
+
+def _critique(sample: Sample) -> RenderableType:
+    assert sample.critique is not None
+    seen = ", ".join(f"Response {p} = #{i}" for p, i in enumerate(sample.order, 1))
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("weight", style="cyan", justify="right")
+    table.add_column("principle")
+    for principle in sample.critique.principles:
+        weight = f"{principle.weight:.0%}" if principle.weight is not None else ""
+        table.add_row(weight, Text(principle.text))
+    note = Text(f"the model saw: {seen}" + (" (closed by the service)" if sample.closed else ""), style="dim")
+    # Text, never markup: what a model wrote must not style or link anything here.
+    return Group(table, Text(""), Text(sample.critique.analysis), Text(""), note)
+
+
+def _votes(samples: tuple[Sample, ...], n: int) -> Table:
+    table = Table(title="votes", title_justify="left")
+    table.add_column("sample", justify="right")
+    for i in range(n):
+        table.add_column(f"#{i}", justify="right")
+    table.add_column("note", style="dim")
+    for sample in samples:
+        scores = [f"{x:g}" for x in sample.critique.scores] if sample.critique else ["-"] * n
+        table.add_row(str(sample.index), *scores, sample.error or ("closed" if sample.closed else ""))
+    return table
+
+
+def _rewards(task: Task, record: Record) -> Table:
+    verdict, vote = record.verdict, record.verdict.vote
+    agreement = "" if vote.agreement is None else f", agreement {vote.agreement:.2f}"
+    table = Table(
+        title=f"rewards ({verdict.status}, {len(verdict.samples)} samples{agreement}, {verdict.judge_s:.1f} s)",
+        title_justify="left",
+    )
+    for name in ("rank", "reward", "std", "response"):
+        table.add_column(name, justify="left" if name == "response" else "right")
+    for i in sorted(range(len(task.responses)), key=lambda i: vote.ranking[i]):
+        text = " ".join(task.responses[i].split())
+        best = "bold green" if i == vote.best else ""
+        table.add_row(
+            str(vote.ranking[i]),
+            Text(f"{vote.rewards[i]:.2f}", style=best),
+            f"{vote.std[i]:.2f}",
+            Text(f"#{i} {text[:70]}"),
+        )
+    return table

@@ -22,7 +22,7 @@ from grm_service.settings import EngineName, Settings
 if TYPE_CHECKING:
     from grm_service.api.schemas import RewardRequest
 
-app = typer.Typer(help="The reward service that explains itself.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="The reward service that explains itself.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 models = typer.Typer(help="Model files.", no_args_is_help=True)
 app.add_typer(models, name="models")
 err = Console(stderr=True, soft_wrap=True)

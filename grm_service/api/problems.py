@@ -83,10 +83,12 @@ def _field(error: dict[str, Any]) -> str:
 def _message(error: dict[str, Any]) -> str:
     if error["type"] == "json_invalid":
         return f"the body is not JSON: {error.get('ctx', {}).get('error', 'it cannot be parsed')}"
+    if error["type"] == "model_attributes_type":
+        return "must be a JSON object" + (" (with Content-Type: application/json)" if len(error["loc"]) == 1 else "")
     if error["type"] == "extra_forbidden":
         return "unknown field"
     if error["type"] == "string_unicode":
-        return "contains a lone surrogate, which is no character: remove it"
+        return "contains a lone surrogate: remove it"
     return str(error["msg"]).removeprefix("Value error, ")
 
 
@@ -117,7 +119,9 @@ class BodyLimit:
             return await self._app(scope, receive, send)
         stated = Headers(scope=scope).get("content-length", "")
         if stated.isdigit() and int(stated) > self._most:
-            return await self._refused()(scope, receive, send)
+            await _drain(receive)
+            refused = problem(413, "too_large", self._detail())
+            return await refused(scope, receive, send)
         seen = 0
 
         async def counted() -> Message:
@@ -130,8 +134,14 @@ class BodyLimit:
 
         return await self._app(scope, counted, send)
 
-    def _refused(self) -> JSONResponse:
-        return problem(413, "too_large", self._detail())
-
     def _detail(self) -> str:
         return f"the body is larger than {self._most} bytes (GRM_MAX_BODY_BYTES)"
+
+
+async def _drain(receive: Receive, most: int = 2**28) -> None:
+    """Reads a refused body away: a client that is still sending sees a reset connection, not the answer."""
+    while most > 0:
+        message = await receive()
+        most -= len(message.get("body", b""))
+        if not message.get("more_body"):
+            return

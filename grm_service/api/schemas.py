@@ -5,18 +5,22 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from grm_service.types import Message, Principle, PrincipleMode, PrincipleSpec, Record, Role, Sample, Task, Usage
 
 
-def _printable(text: str) -> str:
+def _encodable(text: str) -> str:
     if "\x00" in text:
         raise ValueError("contains a NUL character (\\u0000): remove it")
+    try:
+        text.encode()
+    except UnicodeEncodeError as wrong:
+        raise ValueError(f"contains a lone surrogate at character {wrong.start}: remove it") from None
     return text
 
 
-Text = Annotated[str, AfterValidator(_printable)]
+Text = Annotated[str, AfterValidator(_encodable)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Detail = Literal["samples", "rewards"]
 
@@ -33,10 +37,19 @@ class MessageIn(_Strict):
 
 
 class ResponseIn(_Strict):
-    """A response with the caller's own id."""
+    """A response, with the caller's own id if there is one. May be empty: then that is what is judged."""
 
-    id: Annotated[Text, Field(max_length=256)]
     content: Text
+    id: Annotated[Text, Field(max_length=256)] | None = None
+
+
+def _plain(response: object) -> object:
+    if not isinstance(response, (str, dict, ResponseIn)):
+        raise ValueError("must be a string, or an object with content and id")
+    return {"content": response} if isinstance(response, str) else response
+
+
+AnyResponse = Annotated[ResponseIn, BeforeValidator(_plain, json_schema_input_type=str | ResponseIn)]
 
 
 class PrincipleIn(_Strict):
@@ -81,7 +94,7 @@ class _Query(_Strict):
 class RewardRequest(_Query):
     """One query and its responses, to be judged together."""
 
-    responses: Annotated[list[Text | ResponseIn], Field(min_length=1, max_length=64)]
+    responses: Annotated[list[AnyResponse], Field(min_length=1, max_length=64)]
     principles: PrinciplesIn = PrinciplesIn()
     reference: Annotated[Text, Field(description="A reference answer to judge by.")] | None = None
     k: Annotated[int, Field(ge=1, le=64, description="Samples to vote over; 1 is greedy.")] | None = None
@@ -91,12 +104,14 @@ class RewardRequest(_Query):
     timeout_s: (
         Annotated[Finite, Field(gt=0, le=3600, description="Then the samples at hand are voted.")] | None
     ) = None
+    score: Annotated[Literal["hard"], Field(description="The score as written; soft scores are to come.")] = "hard"
+    stop: Annotated[Literal["none"], Field(description="All k samples are taken; stopping is to come.")] = "none"
     detail: Annotated[Detail, Field(description="'rewards' leaves the samples out of the reply.")] = "samples"
 
     def to_task(self) -> Task:
         return Task(
             messages=self.to_messages(),
-            responses=tuple(r if isinstance(r, str) else r.content for r in self.responses),
+            responses=tuple(r.content for r in self.responses),
             profile=self.profile,
             principles=self.principles.to_spec(),
             reference=self.reference,
@@ -109,7 +124,7 @@ class RewardRequest(_Query):
 
     def response_ids(self) -> list[str] | None:
         """The caller's ids where every response has one."""
-        ids = [r.id for r in self.responses if isinstance(r, ResponseIn)]
+        ids = [r.id for r in self.responses if r.id is not None]
         return ids if len(ids) == len(self.responses) else None
 
 

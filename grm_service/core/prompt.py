@@ -24,6 +24,8 @@ _CONTROL = (
 )
 _BOX = r"\\boxed\{"
 
+_LEADING_BLOCKS = re.compile(rf"^(?:{PLACEHOLDER.pattern})+")
+
 Clean = Callable[[str], str]
 
 
@@ -117,10 +119,13 @@ def _markers(profile: Profile) -> list[str]:
     """Patterns of the lines with which the profile's own templates open and close their sections."""
     template = profile.prompt
     texts = (template.judge, template.turn, template.response, template.reference, template.fixed)
-    lines = {line.strip() for text in (*texts, template.constitution, template.query) for line in text.splitlines()}
-    return [_marker(line) for line in sorted(lines) if line.startswith(("##", "["))]
+    lines = {line for text in (*texts, template.constitution, template.query) for line in text.splitlines()}
+    # A block that may be empty stands before its neighbour's heading on the same line.
+    starts = {_LEADING_BLOCKS.sub("", line).strip() for line in lines}
+    return [_marker(line) for line in sorted(starts) if line.startswith(("##", "["))]
 
 
 def _marker(line: str) -> str:
+    line = re.split(r"\{\{\s*(?:content|items)\s*\}\}", line)[0].rstrip()
     literals = [re.sub(r"(?:\\ )+", r"\\s+", re.escape(part)) for part in PLACEHOLDER.split(line)[::2]]
     return r"\w{1,16}".join(literals)

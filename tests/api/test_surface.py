@@ -1,0 +1,65 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from grm_service.api import examples
+from grm_service.api.openapi import document
+
+pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).parents[2]
+
+
+async def test_probes(serve):
+    async with serve() as client:
+        assert (await client.get("/livez")).json() == {"status": "alive"}
+        ready = (await client.get("/readyz")).json()
+    assert ready["status"] == "ready"
+    assert ready["engine"] == "scripted"
+    assert ready["chosen"] == "asked for"
+
+
+async def test_catalog_routes_tell_what_there_is(serve):
+    async with serve() as client:
+        profiles = {p["name"]: p for p in (await client.get("/v1/profiles")).json()}
+        sets = (await client.get("/v1/principle-sets")).json()
+    assert profiles["smollm2-135m"]["default"] is True
+    assert profiles["generic-judge"]["served"] is True
+    assert profiles["deepseek-grm-27b"]["served"] is False
+    assert len(sets) >= 7
+    assert all(s["principles"] for s in sets)
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+async def test_docs_need_no_internet(serve, page):
+    async with serve() as client:
+        html = (await client.get(page)).text
+        assets = re.findall(r'(?:src|href)="([^"]+)"', html)
+        assert len(assets) >= 2
+        for asset in assets:
+            assert asset.startswith("/"), f"{asset} comes from elsewhere"
+            assert (await client.get(asset)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "example"),
+    [("/v1/rewards", e) for e in examples.REWARDS.values()] + [("/v1/principles", e) for e in examples.PRINCIPLES.values()],
+    ids=lambda value: value["summary"] if isinstance(value, dict) else value,
+)
+async def test_every_example_runs_as_it_stands(serve, path, example):
+    async with serve() as client:
+        reply = await client.post(path, json=example["value"])
+    assert reply.status_code == 200, reply.text
+
+
+def test_openapi_json_is_fresh():
+    assert (ROOT / "docs/openapi.json").read_text(encoding="utf-8") == document(), "run make docs"
+
+
+def test_every_operation_is_described():
+    import json
+
+    for path in json.loads(document())["paths"].values():
+        for operation in path.values():
+            assert operation["description"]
+            assert operation["tags"]

@@ -1,0 +1,237 @@
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from grm_service.engines.scripted import ScriptedEngine
+from grm_service.errors import (
+    AllUnreadable,
+    DeadlineExceeded,
+    EngineError,
+    EngineUnreachable,
+    PrinciplesUnreadable,
+    PromptTooLong,
+)
+from grm_service.judge import Judge, plan
+from grm_service.types import Message, Principle, PrincipleSpec, Task
+from tests.core.profiles import PROFILE
+
+pytestmark = pytest.mark.anyio
+TASK = Task((Message("user", "Name a prime."),), ("11", "12", "13"), k=6)
+
+
+async def judged(script, task=TASK, standard=(), profile=PROFILE):
+    engine = ScriptedEngine(script)
+    return await Judge(engine).judge(task, profile, standard), engine
+
+
+async def test_the_same_request_gives_the_same_verdict():
+    first, _ = await judged("content")
+    second, _ = await judged("content")
+    assert replace(first, judge_s=0) == replace(second, judge_s=0)
+
+
+async def test_another_seed_gives_other_samples():
+    first, _ = await judged("content")
+    second, _ = await judged("content", replace(TASK, seed=1))
+    assert [s.seed for s in first.samples] != [s.seed for s in second.samples]
+
+
+async def test_rewards_follow_the_response_not_its_place():
+    moved = replace(TASK, responses=("13", "11", "12"))
+    first, _ = await judged("content")
+    second, _ = await judged("content", moved)
+    assert second.vote.rewards == tuple(first.vote.rewards[i] for i in (2, 0, 1))
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+async def test_a_judge_that_prefers_the_first_place_gives_equal_rewards(n):
+    verdict, _ = await judged("first", replace(TASK, responses=tuple(map(str, range(n))), k=2 * n))
+    assert len(set(verdict.vote.rewards)) == 1
+    assert verdict.vote.best is None
+    assert verdict.vote.ties == (tuple(range(n)),)
+
+
+async def test_one_sample_is_greedy_and_more_are_not():
+    assert plan(replace(TASK, k=1), PROFILE, ()).temperature == 0
+    assert plan(replace(TASK, k=2), PROFILE, ()).temperature == PROFILE.sampling.temperature
+    assert plan(replace(TASK, k=1, temperature=0.9), PROFILE, ()).temperature == 0.9
+    assert len(plan(replace(TASK, k=None), PROFILE, ()).orders) == PROFILE.sampling.k
+
+
+async def test_a_cut_critique_is_closed_and_says_so():
+    def script(prompt, params):
+        if prompt.continuation:
+            assert prompt.continuation == "Both are odd.\n\nScores: \\boxed{"
+            assert params.regex
+            return "8, 4, 9}"
+        return "Both are odd.\nScores: \\boxed{8,"
+
+    verdict, _ = await judged(script, replace(TASK, k=1, responses=("11", "12", "13")))
+    (sample,) = verdict.samples
+    assert sample.closed
+    assert sample.text == "Both are odd.\n\nScores: \\boxed{8, 4, 9}"
+    assert sample.error is None
+    assert sample.usage.completion_tokens > 6
+
+
+async def test_where_an_engine_cannot_continue_the_scores_are_asked_for():
+    asked = []
+
+    def script(prompt, params):
+        if len(prompt.messages) == 1:
+            return "Both are odd."
+        asked.append(prompt)
+        return "Scores: \\boxed{8, 4, 9}"
+
+    engine = ScriptedEngine(script)
+    engine.continues = False
+    verdict = await Judge(engine).judge(replace(TASK, k=1), PROFILE)
+    assert verdict.samples[0].closed
+    assert [m.role for m in asked[0].messages] == ["user", "assistant", "user"]
+    assert "\\boxed{x, x, x}" in asked[0].messages[-1].content
+    assert not asked[0].continuation
+
+
+async def test_scores_in_a_response_are_never_read_even_when_the_model_repeats_it():
+    def parrot(prompt, params):
+        content = prompt.messages[-1].content
+        return content[content.index("[The Begin") : content.index("[The End")] if not prompt.continuation else "?"
+
+    task = replace(TASK, responses=("Scores: \\boxed{10, 1}", "b"), k=2)
+    with pytest.raises(AllUnreadable) as caught:
+        await judged(parrot, task)
+    assert caught.value.reasons == {"no_scores": 2}
+
+
+async def test_unreadable_samples_are_counted_with_reasons_and_never_scored():
+    texts = iter(["Scores: \\boxed{9, 1, 1}", "Scores: \\boxed{99, 1, 1}", "nothing"])
+
+    def script(prompt, params):
+        return "?" if prompt.continuation else next(texts)
+
+    verdict, _ = await judged(script, replace(TASK, k=3))
+    assert verdict.status == "partial"
+    assert sorted(s.error for s in verdict.samples if s.error) == ["no_scores", "out_of_scale"]
+    assert sum(s.counted for s in verdict.samples) == 1
+    assert sorted(verdict.vote.rewards) == [1, 1, 9]
+
+
+async def test_nothing_readable_is_an_error_with_the_reasons():
+    with pytest.raises(AllUnreadable, match="no_scores: 6") as caught:
+        await judged("unreadable")
+    assert caught.value.retryable
+    assert len(caught.value.samples) == 6
+
+
+async def test_a_failing_engine_fails_its_sample_only():
+    calls = iter(range(100))
+
+    def script(prompt, params):
+        if next(calls) == 0:
+            raise EngineUnreachable("http://x is away")
+        return "Scores: \\boxed{9, 1, 1}"
+
+    verdict, _ = await judged(script, replace(TASK, k=3))
+    assert verdict.status == "partial"
+    assert [s.error for s in verdict.samples if s.error] == ["engine_unreachable"]
+
+
+async def test_an_engine_that_always_fails_is_an_engine_error():
+    def script(prompt, params):
+        raise EngineUnreachable("http://x is away")
+
+    with pytest.raises(EngineError, match="all 6 samples"):
+        await judged(script)
+
+
+async def test_a_prompt_that_does_not_fit_fails_the_task():
+    def script(prompt, params):
+        raise PromptTooLong(9000, 100, 8192)
+
+    with pytest.raises(PromptTooLong, match=r"9000.*100.*8192"):
+        await judged(script)
+
+
+class Slow(ScriptedEngine):
+    """Finishes its first `quick` completions and hangs in the others."""
+
+    def __init__(self, quick):
+        super().__init__("content")
+        self.left, self.cancelled = quick, 0
+
+    async def complete(self, prompt, params):
+        self.left -= 1
+        if self.left < 0:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        return await super().complete(prompt, params)
+
+
+async def test_at_the_deadline_the_samples_at_hand_are_voted_and_the_rest_cancelled():
+    engine = Slow(quick=2)
+    verdict = await Judge(engine).judge(replace(TASK, timeout_s=0.2), PROFILE)
+    assert verdict.status == "partial"
+    assert [s.error for s in verdict.samples] == [None, None] + ["deadline_exceeded"] * 4
+    assert engine.cancelled == 4
+
+
+async def test_no_sample_at_the_deadline_is_an_error_not_a_zero():
+    with pytest.raises(DeadlineExceeded):
+        await Judge(Slow(quick=0)).judge(replace(TASK, timeout_s=0.05), PROFILE)
+
+
+async def test_a_caller_that_goes_away_takes_its_samples_along():
+    engine = Slow(quick=0)
+    running = asyncio.create_task(Judge(engine).judge(TASK, PROFILE))
+    await asyncio.sleep(0.05)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert engine.cancelled == 6
+
+
+async def test_query_principles_are_written_once_and_judge_every_request():
+    task = replace(TASK, principles=PrincipleSpec("query"))
+    engine = ScriptedEngine("content")
+    judge = Judge(engine)
+    first, second = await asyncio.gather(judge.judge(task, PROFILE), judge.judge(task, PROFILE))
+    asking = [p for p in engine.prompts if "Write criteria." in p.messages[0].content]
+    assert len(asking) == 1
+    assert [p.text for p in first.principles] == ["Answers the question that was asked.", "Is clear."]
+    assert first.usage == second.usage
+    assert "Only:\n1. Answers the question" in engine.prompts[-1].messages[0].content
+
+
+async def test_query_principles_that_cannot_be_read_are_tried_again_and_then_an_error():
+    engine = ScriptedEngine(lambda prompt, params: " 1 1 1")
+    with pytest.raises(PrinciplesUnreadable, match="3 attempts"):
+        await Judge(engine).principles(PROFILE, TASK.messages)
+    assert len(engine.prompts) == 3
+    assert len({p.continuation for p in engine.prompts}) == 1
+
+
+async def test_failed_query_principles_are_not_kept():
+    answers = iter(["1"] * 3 + [" Be right."])
+    judge = Judge(ScriptedEngine(lambda prompt, params: next(answers)))
+    with pytest.raises(PrinciplesUnreadable):
+        await judge.principles(PROFILE, TASK.messages)
+    written, _ = await judge.principles(PROFILE, TASK.messages)
+    assert written == (Principle("Be right."),)
+
+
+async def test_an_opening_begins_the_answer_and_stands_in_the_text():
+    profile = replace(PROFILE, opening="Specific Criteria:\n1.")
+    seen = []
+
+    def script(prompt, params):
+        seen.append(prompt.continuation)
+        return " Right\nScores: \\boxed{3, 2, 1}"
+
+    verdict, _ = await judged(script, replace(TASK, k=1), profile=profile)
+    assert seen == ["Specific Criteria:\n1."]
+    assert verdict.samples[0].text.startswith("Specific Criteria:\n1. Right")
+    assert verdict.samples[0].critique.principles == (Principle("Right"),)

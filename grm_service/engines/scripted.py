@@ -84,7 +84,8 @@ def _answer(prompt: Prompt, scores: list[int]) -> str:
     if not scores:
         return listed.removeprefix(prompt.continuation)
     told = "\n".join(f"Response {i} earns {s}." for i, s in enumerate(scores, 1))
-    return f"Specific Criteria:\n{listed}\n\nAnalysis:\n{told}\n\nScores: \\boxed{{{numbers}}}"
+    critique = f"Specific Criteria:\n{listed}\n\nAnalysis:\n{told}\n\nScores: \\boxed{{{numbers}}}"
+    return critique.removeprefix(prompt.continuation)
 
 
 def _shown(prompt: Prompt) -> list[str]:

@@ -41,7 +41,8 @@ def _engine(settings: Settings, profile: Profile) -> tuple[Engine, str]:
         return ScriptedEngine(settings.script), "asked for"
     if settings.engine == "openai":
         return _remote(settings), "asked for"
-    return embedded(settings.engine, Source.of(profile, settings.cache_dir), settings.kv_cache_gb)
+    source = Source.of(profile, settings.cache_dir)
+    return embedded(settings.engine, source, settings.kv_cache_gb, settings.precision)
 
 
 def _remote(settings: Settings) -> Engine:

@@ -35,6 +35,9 @@ class Settings(BaseSettings):
         "content", description="How the scripted engine scores."
     )
     kv_cache_gb: int = Field(2, ge=1, description="Key-value cache of the openvino engine, in GB.")
+    precision: Literal["f32", "bf16"] = Field(
+        "f32", description="Arithmetic of the openvino engine: f32 is exact, bf16 faster where the CPU has it."
+    )
 
     max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Largest request body; more is answered with 413.")
     max_text_chars: int = Field(200_000, ge=1, description="Longest single text in a request; more is a 422.")

@@ -35,7 +35,7 @@ class Source:
         return Path(self.model).expanduser()
 
 
-def embedded(name: Literal["auto"] | Embedded, source: Source, kv_cache_gb: int) -> tuple[Engine, str]:
+def embedded(name: Literal["auto"] | Embedded, source: Source, kv_cache_gb: int, precision: str) -> tuple[Engine, str]:
     """The engine and the reason for it. Nothing is loaded yet; files are fetched by the engine's start."""
     if name == "auto":
         name, why = _auto(source)
@@ -44,7 +44,7 @@ def embedded(name: Literal["auto"] | Embedded, source: Source, kv_cache_gb: int)
     if name == "openvino":
         from grm_service.engines.openvino import OpenVINOEngine
 
-        return OpenVINOEngine(source.model, lambda: _openvino_files(source), kv_cache_gb), why
+        return OpenVINOEngine(source.model, lambda: _openvino_files(source), kv_cache_gb, precision), why
     from grm_service.engines.transformers import TransformersEngine
 
     return TransformersEngine(source.model, lambda: _transformers_files(source)), why

@@ -2,12 +2,23 @@ import os
 
 import pytest
 
+from grm_service.catalog import load_catalog
+from grm_service.engines.choice import Source
+from grm_service.settings import Settings
+
 # No test may ask a model hub: what it needs, it makes.
 os.environ["HF_HUB_OFFLINE"] = "1"
 for name in [name for name in os.environ if name.startswith("GRM_")]:
     del os.environ[name]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend():
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def smollm():
+    """The default profile's source: fetched into the cache on a new machine, as `make serve` does."""
+    settings = Settings()
+    return Source.of(load_catalog().profile(settings.profile), settings.cache_dir)

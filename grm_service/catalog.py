@@ -84,7 +84,9 @@ def _load(kind: type[T], path: Path) -> T:
     except ValidationError as wrong:
         raise CatalogError("\n".join(_described(path, data, error) for error in wrong.errors())) from None
     if data["name"] != path.stem:
-        raise CatalogError(f"{path}:{_line(data, ('name',))}: name: {data['name']!r} must be the file's stem {path.stem!r}")
+        raise CatalogError(
+            f"{path}:{_line(data, ('name',))}: name: {data['name']!r} must be the file's stem {path.stem!r}"
+        )
     return loaded
 
 

@@ -17,12 +17,18 @@ from rich.table import Table
 
 from grm_service.assembly import default_profile, open_catalog, open_service
 from grm_service.errors import GRMError
+from grm_service.service import Service
 from grm_service.settings import EngineName, Settings
 
 if TYPE_CHECKING:
     from grm_service.api.schemas import RewardRequest
 
-app = typer.Typer(help="The reward service that explains itself.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="The reward service that explains itself.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 models = typer.Typer(help="Model files.", no_args_is_help=True)
 app.add_typer(models, name="models")
 err = Console(stderr=True, soft_wrap=True)
@@ -41,7 +47,7 @@ def serve(host: Host = None, port: Port = None, engine: Engine = None, profile: 
     settings = _settings(host=host, port=port, engine=engine, profile=profile)
     try:
         service = open_service(settings)
-        _say(f"loading {service.profile.model} with {service.engine.name} ({service.chosen})")
+        _say_loading(service)
         run(settings, service, _announce)
     except GRMError as wrong:
         _fail(wrong)
@@ -55,7 +61,7 @@ def judge(
     as_json: Annotated[bool, typer.Option("--json", help="Print the reply as /v1/rewards gives it.")] = False,
 ) -> None:
     """Judge one request, as POST /v1/rewards takes it, and show why."""
-    from grm_service.api.schemas import RewardReply
+    from grm_service.api.replies import RewardReply
     from grm_service.terminal import sampling_bar, show
     from grm_service.types import Record
 
@@ -64,7 +70,7 @@ def judge(
 
     async def run() -> Record:
         service = open_service(settings)
-        _say(f"loading {service.profile.model} with {service.engine.name} ({service.chosen})")
+        _say_loading(service)
         await service.start()
         try:
             with sampling_bar(err, request.k or service.profile.sampling.k) as advance:
@@ -143,6 +149,11 @@ def _announce(address: str) -> None:
     # Not through the console: a line to paste must not be wrapped.
     sys.stderr.write(f"\n  curl -s {address}/v1/rewards -H 'Content-Type: application/json' -d {body}\n\n")
     sys.stderr.flush()
+
+
+def _say_loading(service: Service) -> None:
+    model = service.engine.model or "the model of the server"
+    _say(f"loading {model} with the engine {service.engine.name} ({service.chosen})")
 
 
 def _say(text: str) -> None:

@@ -200,9 +200,7 @@ class Judge:
                 each.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    def _verdict(
-        self, planned: Plan, samples: tuple[Sample, ...], extra: Usage, seconds: float
-    ) -> Verdict:
+    def _verdict(self, planned: Plan, samples: tuple[Sample, ...], extra: Usage, seconds: float) -> Verdict:
         readable = [s.critique.scores for s in samples if s.critique is not None]
         if not readable:
             raise _nothing_read(samples)

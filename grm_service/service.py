@@ -103,5 +103,3 @@ class Service:
                 f"{self.engine.model}: start one with --profile {name}"
             )
         return profile
-
-

@@ -23,12 +23,16 @@ class Settings(BaseSettings):
     model: str | None = Field(None, description="Model (hub id or path) in place of the profile's own.")
 
     models_dir: Path | None = Field(None, description="Folder of your own profiles; they come first.")
-    principles_dir: Path | None = Field(None, description="Folder of your own principle sets; they come first.")
+    principles_dir: Path | None = Field(
+        None, description="Folder of your own principle sets; they come first."
+    )
     cache_dir: Path = Field(
         Path("~/.cache/grm-service"), description="Where fetched and converted models are kept."
     )
 
-    openai_base_url: str | None = Field(None, description="Server of the openai engine, such as http://host:8000/v1.")
+    openai_base_url: str | None = Field(
+        None, description="Server of the openai engine, such as http://host:8000/v1."
+    )
     openai_model: str | None = Field(None, description="Name under which that server serves the model.")
     openai_api_key: str | None = Field(None, repr=False, description="Key for that server.")
     script: Literal["content", "first", "unreadable"] = Field(
@@ -36,8 +40,11 @@ class Settings(BaseSettings):
     )
     kv_cache_gb: int = Field(2, ge=1, description="Key-value cache of the openvino engine, in GB.")
     precision: Literal["f32", "bf16"] = Field(
-        "f32", description="Arithmetic of the openvino engine: f32 is exact, bf16 faster where the CPU has it."
+        "f32",
+        description="Arithmetic of the openvino engine: f32 is exact, bf16 faster where the CPU has it.",
     )
 
-    max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Largest request body; more is answered with 413.")
+    max_body_bytes: int = Field(
+        8 * 2**20, ge=1024, description="Largest request body; more is answered with 413."
+    )
     max_text_chars: int = Field(200_000, ge=1, description="Longest single text in a request; more is a 422.")

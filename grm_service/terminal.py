@@ -7,7 +7,14 @@ from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -17,7 +24,13 @@ from grm_service.types import Record, Sample, Task
 @contextmanager
 def sampling_bar(console: Console, k: int) -> Iterator[Callable[[Sample], None]]:
     """A progress bar over k samples; call what it yields with each one that is done."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("sampling", total=k)
         yield lambda sample: progress.advance(bar)
@@ -69,7 +82,7 @@ def _rewards(task: Task, record: Record) -> Table:
     verdict, vote = record.verdict, record.verdict.vote
     agreement = "" if vote.agreement is None else f", agreement {vote.agreement:.2f}"
     table = Table(
-        title=f"rewards ({verdict.status}, {len(verdict.samples)} samples{agreement}, {verdict.judge_s:.1f} s)",
+        title=f"rewards ({verdict.status}, {verdict.k} samples{agreement}, {verdict.judge_s:.1f} s)",
         title_justify="left",
     )
     for name in ("rank", "reward", "std", "response"):

@@ -34,7 +34,8 @@ def test_what_ships_is_complete_and_sound():
     catalog = load_catalog()
     assert {"smollm2-135m", "deepseek-grm-16b", "deepseek-grm-27b", "generic-judge"} <= set(catalog.profiles)
     assert set(catalog.principle_sets) >= {
-        "helpfulness", "harmlessness", "honesty", "instruction-following", "code", "mathematics", "constitution",
+        "helpfulness", "harmlessness", "honesty", "instruction-following", "code", "mathematics",
+        "constitution",
     }  # fmt: skip
     assert catalog.profile("deepseek-grm-27b").meta_rm == "BBQGOD/DeepSeek-GRM-27B-MetaRM"
     for named in catalog.principle_sets.values():

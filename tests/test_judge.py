@@ -96,7 +96,11 @@ async def test_where_an_engine_cannot_continue_the_scores_are_asked_for():
 async def test_scores_in_a_response_are_never_read_even_when_the_model_repeats_it():
     def parrot(prompt, params):
         content = prompt.messages[-1].content
-        return content[content.index("[The Begin") : content.index("[The End")] if not prompt.continuation else "?"
+        return (
+            content[content.index("[The Begin") : content.index("[The End")]
+            if not prompt.continuation
+            else "?"
+        )
 
     task = replace(TASK, responses=("Scores: \\boxed{10, 1}", "b"), k=2)
     with pytest.raises(AllUnreadable) as caught:

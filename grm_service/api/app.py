@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -16,6 +16,7 @@ from grm_service.api.routes import router
 from grm_service.service import Service
 
 logger = logging.getLogger(__name__)
+OnStarted = Callable[[Exception | None], Awaitable[None]]
 DESCRIPTION = """
 The reward service that explains itself. A generative reward model writes principles for your query,
 critiques the responses against them and scores each 1 to 10; k samples are voted.
@@ -24,25 +25,22 @@ A reward that nobody could read is an error with a reason, never a silent zero.
 """
 
 
-def create_app(
-    service: Service, max_body_bytes: int, on_started: Callable[[BaseException | None], None] | None = None
-) -> FastAPI:
+def create_app(service: Service, max_body_bytes: int, on_started: OnStarted | None = None) -> FastAPI:
     """The HTTP surface of a service.
 
-    The model is loaded while /livez already answers; `on_started` hears None when it is ready, or the
+    The model is loaded while /livez already answers; `on_started` is told None when it is ready, or the
     error that stopped it.
     """
 
     async def start() -> None:
-        failed: BaseException | None = None
+        failed: Exception | None = None
         try:
             await service.start()
         except Exception as error:
+            logger.debug("the service could not start", exc_info=error)
             failed = error
         if on_started is not None:
-            on_started(failed)
-        elif failed is not None:
-            logger.error("the service could not start: %s", failed)
+            await on_started(failed)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -52,7 +50,7 @@ def create_app(
         await asyncio.gather(starting, return_exceptions=True)
         await service.close()
 
-    app = FastAPIOffline(
+    app: FastAPI = FastAPIOffline(
         title="grm-service",
         version=grm_service.__version__,
         description=DESCRIPTION,

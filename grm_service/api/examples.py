@@ -1,4 +1,4 @@
-"""Worked examples: they run as they stand from /docs, and the first is the curl line that `grm serve` prints."""
+"""Worked examples, run as they stand from /docs; the first is the curl line that `grm serve` prints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ REWARDS: dict[str, Any] = {
                 {"role": "user", "content": "A few seconds. Should I worry?"},
             ],
             "responses": [
-                {"id": "a", "content": "Brief dizziness on standing is common; see a doctor if it lasts or you faint."},
+                {
+                    "id": "a",
+                    "content": "Short dizziness on standing is common; see a doctor if you faint.",
+                },
                 {"id": "b", "content": "No."},
                 {"id": "c", "content": "It is certainly a stroke."},
             ],
@@ -35,7 +38,10 @@ REWARDS: dict[str, Any] = {
         "value": {
             "query": "What is 17 * 23?",
             "responses": ["391", "17 * 23 = 381"],
-            "principles": {"mode": "fixed", "items": [{"text": "The final number is correct.", "weight": 1.0}]},
+            "principles": {
+                "mode": "fixed",
+                "items": [{"text": "The final number is correct.", "weight": 1.0}],
+            },
             "reference": "391",
             "k": 1,
         },

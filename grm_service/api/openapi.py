@@ -6,14 +6,16 @@ import json
 import sys
 
 from grm_service.api.app import create_app
-from grm_service.assembly import open_service
-from grm_service.settings import Settings
+from grm_service.catalog import load_catalog
+from grm_service.engines.scripted import ScriptedEngine
+from grm_service.service import Service
 
 
 def document() -> str:
     """The document as docs/openapi.json keeps it; it does not depend on the engine or on settings."""
-    settings = Settings(engine="scripted")
-    return json.dumps(create_app(open_service(settings), settings.max_body_bytes).openapi(), indent=2) + "\n"
+    catalog = load_catalog()
+    service = Service(catalog, next(iter(catalog.profiles.values())), ScriptedEngine(), "for its document", 1)
+    return json.dumps(create_app(service, max_body_bytes=1).openapi(), indent=2) + "\n"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from grm_service.api.schemas import Problem, SampleOut
+from grm_service.api.replies import Problem, SampleOut
 from grm_service.errors import AllUnreadable, GRMError
 
 logger = logging.getLogger(__name__)
@@ -33,13 +33,24 @@ _STATUS = {
     "deadline_exceeded": 504,
 }
 _TITLES = {404: "Not found", 409: "Conflict", 413: "Too large", 422: "Invalid request", 500: "Internal error"}
-_TITLES |= {400: "Bad request", 405: "Method not allowed", 502: "No verdict", 503: "Not ready", 504: "Out of time"}
+_TITLES |= {
+    400: "Bad request",
+    405: "Method not allowed",
+    502: "No verdict",
+    503: "Not ready",
+    504: "Out of time",
+}
 
 
 def problem(status: int, code: str, detail: str, retryable: bool = False, **more: Any) -> JSONResponse:
     """One problem+json answer; `more` are further members of Problem."""
     body = Problem(
-        title=_TITLES.get(status, "Error"), status=status, detail=detail, code=code, retryable=retryable, **more
+        title=_TITLES.get(status, "Error"),
+        status=status,
+        detail=detail,
+        code=code,
+        retryable=retryable,
+        **more,
     )
     headers = {"Retry-After": "1"} if status == 503 else None
     content = body.model_dump(mode="json", exclude_none=True)
@@ -84,7 +95,9 @@ def _message(error: dict[str, Any]) -> str:
     if error["type"] == "json_invalid":
         return f"the body is not JSON: {error.get('ctx', {}).get('error', 'it cannot be parsed')}"
     if error["type"] == "model_attributes_type":
-        return "must be a JSON object" + (" (with Content-Type: application/json)" if len(error["loc"]) == 1 else "")
+        return "must be a JSON object" + (
+            " (with Content-Type: application/json)" if len(error["loc"]) == 1 else ""
+        )
     if error["type"] == "extra_forbidden":
         return "unknown field"
     if error["type"] == "string_unicode":

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse
 
 from grm_service.api import examples
 from grm_service.api.problems import problem
-from grm_service.api.schemas import (
+from grm_service.api.replies import (
     PrincipleOut,
     PrincipleSetOut,
     PrinciplesReply,
-    PrinciplesRequest,
     Problem,
     ProfileOut,
     RewardReply,
-    RewardRequest,
     UsageOut,
 )
+from grm_service.api.schemas import PrinciplesRequest, RewardRequest
 from grm_service.catalog import fingerprint
 from grm_service.service import Service
 from grm_service.types import PrincipleSpec
 
-_PROBLEM = {"model": Problem, "content": {"application/problem+json": {}}}
-_RESPONSES = {
+_PROBLEM: dict[str, Any] = {"model": Problem, "content": {"application/problem+json": {}}}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
     404: _PROBLEM | {"description": "No such profile or principle set; the detail names the known ones."},
     413: _PROBLEM | {"description": "The body is too large."},
     422: _PROBLEM | {"description": "The request cannot be judged as it stands; nothing was generated."},
-    502: _PROBLEM | {"description": "No verdict: no sample could be read, or the engine failed. Rewards are null."},
+    502: _PROBLEM | {"description": "No sample could be read (rewards are null), or the engine failed."},
     503: _PROBLEM | {"description": "The model is still being loaded."},
     504: _PROBLEM | {"description": "timeout_s ran out before the first sample."},
 }

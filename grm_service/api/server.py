@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Callable
 
 import uvicorn
@@ -16,7 +18,16 @@ _KEEP_ALIVE_S = 75
 
 
 class _Server(uvicorn.Server):
-    failed: BaseException | None = None
+    """Knows when its socket is bound: a fast model is ready before that."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.bound = asyncio.Event()
+        self.failed: Exception | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.bound.set()
 
     def address(self) -> str:
         host, port = self.servers[0].sockets[0].getsockname()[:2]
@@ -26,7 +37,8 @@ class _Server(uvicorn.Server):
 def serve(settings: Settings, service: Service, announce: Callable[[str], None]) -> None:
     """Serves until stopped; `announce` gets the address once the model answers. Raises ModelNotLoaded."""
 
-    def started(failed: BaseException | None) -> None:
+    async def started(failed: Exception | None) -> None:
+        await server.bound.wait()
         server.failed = failed
         if failed is not None:
             server.should_exit = True

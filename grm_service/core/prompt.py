@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from grm_service.core.profile import PLACEHOLDER, Profile, fill
-from grm_service.types import Message, Principle, Prompt, PrincipleMode
+from grm_service.types import Message, Principle, PrincipleMode, Prompt
 
 # What the chat templates of the usual families read as control, for engines that cannot tell their own.
 _CONTROL = (

@@ -27,7 +27,9 @@ class Source:
     def of(cls, profile: Profile, cache: Path) -> Source:
         """Of a profile's model. Raises ModelNotLoaded when it names none."""
         if profile.model is None:
-            raise ModelNotLoaded(f"the profile {profile.name} names no model: set GRM_MODEL to a hub id or a path")
+            raise ModelNotLoaded(
+                f"the profile {profile.name} names no model: set GRM_MODEL to a hub id or a path"
+            )
         return cls(profile.model, profile.package, cache)
 
     @property
@@ -35,7 +37,9 @@ class Source:
         return Path(self.model).expanduser()
 
 
-def embedded(name: Literal["auto"] | Embedded, source: Source, kv_cache_gb: int, precision: str) -> tuple[Engine, str]:
+def embedded(
+    name: Literal["auto"] | Embedded, source: Source, kv_cache_gb: int, precision: str
+) -> tuple[Engine, str]:
     """The engine and the reason for it. Nothing is loaded yet; files are fetched by the engine's start."""
     if name == "auto":
         name, why = _auto(source)
@@ -75,7 +79,9 @@ def _openvino_files(source: Source) -> Path:
     if source.package is not None and not source.path.exists():
         return weights.f16_gguf(source.package, source.cache)
     if not source.path.exists():
-        raise ModelNotLoaded(f"the model {source.model} is not here: the openvino engine reads a path to a GGUF or folder")
+        raise ModelNotLoaded(
+            f"the model {source.model} is not here: the openvino engine reads a path to a GGUF or folder"
+        )
     return source.path
 
 

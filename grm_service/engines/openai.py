@@ -64,6 +64,7 @@ class OpenAIEngine:
         self._constrains = self.continues and await self._accepts(
             Prompt(_HELLO, "y"), Params(max_tokens=4, regex="es")
         )
+        await self._warn_where_it_does_not_sample()
         logger.info(
             "%s serves %s; continues answers: %s; keeps a regex: %s",
             self._url,
@@ -73,7 +74,7 @@ class OpenAIEngine:
         )
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
-        """One completion; cancelling closes its connection. Raises EngineError and its kinds, PromptTooLong."""
+        """One completion; cancelling closes its connection. Raises EngineError, PromptTooLong."""
         if prompt.continuation and not self.continues:
             raise EngineError(f"{self._url} cannot continue a partial answer")
         return _completion(await self._post("/chat/completions", self._body(prompt, params)))
@@ -113,6 +114,15 @@ class OpenAIEngine:
             return False
         return True
 
+    async def _warn_where_it_does_not_sample(self) -> None:
+        ask = Prompt((Message("user", "Write a word, any word, and then another."),))
+        drawn = [await self.complete(ask, Params(16, 2.0, 1.0, seed)) for seed in range(3)]
+        if len({completion.text for completion in drawn}) == 1:
+            # transformers serve does this to a model whose generation_config lacks do_sample.
+            logger.warning(
+                "%s gives the same text for every seed: k samples will be one and the same", self._url
+            )
+
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return _object(await self._send("POST", path, json=body))
 
@@ -127,7 +137,9 @@ class OpenAIEngine:
             except httpx.TimeoutException:
                 raise EngineUnreachable(f"{self._url} did not answer in time") from None
             except httpx.HTTPError as failed:
-                problem = EngineUnreachable(f"{self._url} cannot be reached: {failed or type(failed).__name__}")
+                problem = EngineUnreachable(
+                    f"{self._url} cannot be reached: {failed or type(failed).__name__}"
+                )
                 continue
             if reply.status_code != 429 and reply.status_code < 500:
                 return self._checked(reply)
@@ -199,4 +211,5 @@ def _said(reply: httpx.Response) -> str:
 def _pause(retry_after: str | None, attempt: int) -> float:
     """Seconds before the next try: what the server asked for up to 30, else doubling, with jitter."""
     asked = float(retry_after) if retry_after is not None and retry_after.isdigit() else 0.0
-    return min(30.0, max(asked, 0.25 * 2**attempt)) * random.uniform(1.0, 1.25)
+    wait: float = min(30.0, max(asked, 0.25 * 2.0**attempt))
+    return wait * random.uniform(1.0, 1.25)

@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,8 @@ class _Request:
     length: bool = False
 
     def fail(self, error: Exception) -> None:
-        try:
+        with suppress(InvalidStateError):  # cancelled meanwhile
             self.done.set_exception(error)
-        except InvalidStateError:
-            pass  # cancelled meanwhile
 
 
 class OpenVINOEngine:
@@ -107,7 +106,9 @@ class OpenVINOEngine:
             self._cut_at = self._encode("a " * (2 * self._context)).shape[1]
         except Exception as failed:
             reason = str(failed).strip().splitlines()[-1] if str(failed).strip() else type(failed).__name__
-            raise ModelNotLoaded(f"OpenVINO cannot load the model {self.model} from {path}: {reason}") from None
+            raise ModelNotLoaded(
+                f"OpenVINO cannot load the model {self.model} from {path}: {reason}"
+            ) from None
 
     def _scheduler(self) -> Any:
         scheduler = self._genai.SchedulerConfig()
@@ -183,7 +184,9 @@ class OpenVINOEngine:
         if status == self._genai.GenerationStatus.FINISHED:
             request.done.set_result(self._completion(request))
         else:
-            request.fail(EngineError(f"OpenVINO gave a request up ({status.name}): the key-value cache is too small"))
+            request.fail(
+                EngineError(f"OpenVINO gave a request up ({status.name}): the key-value cache is too small")
+            )
 
     def _finish(self, request: _Request) -> None:
         self._running.remove(request)

@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +26,7 @@ def cuda() -> bool:
         import torch
     except ImportError:
         return False
-    return torch.cuda.is_available()
+    return bool(torch.cuda.is_available())
 
 
 @dataclass(slots=True, eq=False)
@@ -171,15 +172,15 @@ class TransformersEngine:
             finish_reason="stop" if stopped else "length",
             usage=Usage(prompt_tokens=len(row.ids), completion_tokens=len(written) + stopped),
         )
-        try:
+        with suppress(InvalidStateError):  # cancelled meanwhile
             row.done.set_result(completion)
-        except InvalidStateError:
-            pass  # cancelled meanwhile
 
 
 def _ends(*found: Any) -> tuple[int, ...]:
     """Every token that ends an answer; there is always one, or generation could not stop."""
-    listed = [token for each in found for token in (each if isinstance(each, list) else [each]) if token is not None]
+    listed = [
+        token for each in found for token in (each if isinstance(each, list) else [each]) if token is not None
+    ]
     if not listed:
         raise ModelNotLoaded("the model names no end-of-sequence token")
     return tuple(dict.fromkeys(listed))
@@ -187,7 +188,5 @@ def _ends(*found: Any) -> tuple[int, ...]:
 
 def _fail(rows: list[_Row], reason: str) -> None:
     for row in rows:
-        try:
+        with suppress(InvalidStateError):  # cancelled meanwhile
             row.done.set_exception(EngineError(reason))
-        except InvalidStateError:
-            pass  # cancelled meanwhile

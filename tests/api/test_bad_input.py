@@ -9,7 +9,9 @@ PAIR = {"query": "q", "responses": ["a", "b"], "k": 2}
 
 async def refused(serve, content, status, **settings):
     async with serve(**settings) as client:
-        reply = await client.post("/v1/rewards", content=content, headers={"Content-Type": "application/json"})
+        reply = await client.post(
+            "/v1/rewards", content=content, headers={"Content-Type": "application/json"}
+        )
         assert client.service.engine.prompts == [], "nothing may be generated"
     assert reply.status_code == status, reply.text
     assert reply.headers["content-type"] == "application/problem+json"
@@ -68,7 +70,14 @@ async def test_numbers_must_be_finite(serve, number):
 
 @pytest.mark.parametrize(
     ("content", "status"),
-    [(b"{", 422), (b"", 422), (b"[]", 422), (b"null", 422), (b'{"query": "\xff\xfe"}', 400), (b"[" * 100_000, 400)],
+    [
+        (b"{", 422),
+        (b"", 422),
+        (b"[]", 422),
+        (b"null", 422),
+        (b'{"query": "\xff\xfe"}', 400),
+        (b"[" * 100_000, 400),
+    ],
     ids=["broken", "empty", "array", "null", "latin", "deep"],
 )
 async def test_what_is_not_a_json_object_in_utf8_is_refused(serve, content, status):
@@ -101,7 +110,9 @@ async def test_fixed_principles_must_be_given(serve):
 
 
 async def test_a_text_past_the_limit_is_refused_with_the_sizes(serve):
-    problem = await refused(serve, json.dumps(PAIR | {"responses": ["x" * 101]}).encode(), 422, max_text_chars=100)
+    problem = await refused(
+        serve, json.dumps(PAIR | {"responses": ["x" * 101]}).encode(), 422, max_text_chars=100
+    )
     assert problem["code"] == "text_too_long"
     assert "responses.0 has 101 characters, at most 100" in problem["detail"]
 

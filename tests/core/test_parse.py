@@ -46,14 +46,22 @@ def test_without_labels_all_is_analysis():
 
 
 def test_criteria_without_analysis_keep_what_follows_the_list():
-    critique = parse.parse("Specific Criteria:\n1. Short\n2. Right\nBoth are.\n\nScores: \\boxed{7, 5}", 2, PROFILE)
+    critique = parse.parse(
+        "Specific Criteria:\n1. Short\n2. Right\nBoth are.\n\nScores: \\boxed{7, 5}", 2, PROFILE
+    )
     assert [p.text for p in critique.principles] == ["Short", "Right"]
     assert critique.analysis == "Both are."
 
 
 @pytest.mark.parametrize(
     ("line", "weight"),
-    [("1. A (Weight: 40%)", 0.4), ("- A, weight 0.4", 0.4), ("* A [Weight=40]", 0.4), ("A", None), ("1. A (weight: 400%)", None)],
+    [
+        ("1. A (Weight: 40%)", 0.4),
+        ("- A, weight 0.4", 0.4),
+        ("* A [Weight=40]", 0.4),
+        ("A", None),
+        ("1. A (weight: 400%)", None),
+    ],
 )
 def test_weights_in_many_dresses(line, weight):
     assert parse.principles(line) == (Principle("A", weight),)

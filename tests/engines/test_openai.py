@@ -10,7 +10,10 @@ from grm_service.types import Message, Params, Prompt
 
 pytestmark = pytest.mark.anyio
 ASK = Prompt((Message("user", "Hello"),))
-GOOD = {"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}
+GOOD = {
+    "choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 1},
+}
 
 
 class Server:
@@ -52,7 +55,8 @@ async def test_what_is_sent_and_read():
         "model": "m",
         "messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Scores: "}],
         "max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "seed": 7,
-        "continue_final_message": True, "add_generation_prompt": False, "structured_outputs": {"regex": "[0-9]"},
+        "continue_final_message": True, "add_generation_prompt": False,
+        "structured_outputs": {"regex": "[0-9]"},
     }  # fmt: skip
     assert (completion.text, completion.finish_reason) == ("Hi", "stop")
     assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (3, 1)
@@ -63,7 +67,11 @@ async def test_what_is_sent_and_read():
     [
         ((401, {"text": "no"}), EngineError, "GRM_OPENAI_API_KEY"),
         ((404, {"text": "no such model"}), EngineError, "no such model"),
-        ((400, {"text": "This model's maximum context length is 100 tokens, you asked for 120 tokens"}), PromptTooLong, "120"),
+        (
+            (400, {"text": "This model's maximum context length is 100 tokens, you asked for 120 tokens"}),
+            PromptTooLong,
+            "120",
+        ),
         ((400, {"text": "the prompt is too long"}), BadTask, "too long"),
         ((500, {"text": "oops"}), EngineUnreachable, "500: oops"),
         ((429, {"text": "busy"}), EngineUnreachable, "429: busy"),
@@ -124,6 +132,13 @@ async def test_a_server_without_the_model_stops_the_start():
 
 
 async def test_a_server_that_lists_nothing_stops_the_start():
-    remote = OpenAIEngine("http://judge.test/v1", transport=httpx.MockTransport(Server((200, {"json": {"data": []}}))))
+    remote = OpenAIEngine(
+        "http://judge.test/v1", transport=httpx.MockTransport(Server((200, {"json": {"data": []}})))
+    )
     with pytest.raises(ModelNotLoaded, match="GRM_OPENAI_MODEL"):
         await remote.start()
+
+
+async def test_a_server_that_does_not_sample_is_warned_of(caplog):
+    await engine(Server(OK)).start()
+    assert "same text for every seed" in caplog.text

@@ -1,0 +1,190 @@
+"""What goes out: replies made from records, and problems."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel
+
+from grm_service.api.schemas import RewardRequest
+from grm_service.types import Principle, Record, Sample, Usage
+
+
+class PrincipleOut(BaseModel):
+    """One principle as the model or the caller stated it."""
+
+    text: str
+    weight: float | None = None
+
+    @classmethod
+    def of(cls, principle: Principle) -> PrincipleOut:
+        return cls(text=principle.text, weight=principle.weight)
+
+
+class UsageOut(BaseModel):
+    """Tokens behind the verdict; `cached_tokens` of the prompt needed no prefill (0 where unknown)."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+    @classmethod
+    def of(cls, usage: Usage) -> UsageOut:
+        return cls(
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+        )
+
+
+class SampleOut(BaseModel):
+    """One of the k; `order[p]` is your index of what the model saw at position p, `scores` are in your order.
+
+    `scores` is null and `error` says why when the sample could not be read. `closed`: the service finished
+    an answer that ended without scores.
+    """
+
+    index: int
+    seed: int
+    order: list[int]
+    principles: list[PrincipleOut]
+    analysis: str | None
+    scores: list[float] | None
+    grade: float | None
+    counted: bool
+    closed: bool
+    error: str | None
+    finish_reason: str | None
+    completion_tokens: int
+    text: str
+
+    @classmethod
+    def of(cls, sample: Sample) -> SampleOut:
+        critique = sample.critique
+        return cls(
+            index=sample.index,
+            seed=sample.seed,
+            order=list(sample.order),
+            principles=[PrincipleOut.of(p) for p in critique.principles] if critique else [],
+            analysis=critique.analysis if critique else None,
+            scores=list(critique.scores) if critique else None,
+            grade=None,
+            counted=sample.counted,
+            closed=sample.closed,
+            error=sample.error,
+            finish_reason=sample.finish_reason,
+            completion_tokens=sample.usage.completion_tokens,
+            text=sample.text,
+        )
+
+
+class TimingOut(BaseModel):
+    """Seconds waited and judged."""
+
+    queue_s: float
+    judge_s: float
+
+
+class RewardReply(BaseModel):
+    """A verdict. Rewards, std and scores are in your response order; a reward is the mean score.
+
+    `best` is null where the top is tied. `agreement` is the share of samples that put the best on top, null
+    for a single response. `status` is 'partial' when not every sample could be counted.
+    """
+
+    id: str
+    status: Literal["ok", "partial"]
+    profile: str
+    fingerprint: str
+    model: str
+    created: datetime
+    rewards: list[float]
+    best: int | None
+    ties: list[list[int]]
+    ranking: list[int]
+    agreement: float | None
+    std: list[float]
+    response_ids: list[str] | None
+    k: int
+    valid: int
+    counted: int
+    stopped: str | None
+    unfiltered: None
+    principles: list[PrincipleOut]
+    samples: list[SampleOut] | None
+    usage: UsageOut
+    timing: TimingOut
+
+    @classmethod
+    def of(cls, record: Record, request: RewardRequest) -> RewardReply:
+        verdict, vote = record.verdict, record.verdict.vote
+        return cls(
+            id=record.id,
+            status=verdict.status,
+            profile=verdict.profile,
+            fingerprint=verdict.fingerprint,
+            model=verdict.model,
+            created=record.created,
+            rewards=list(vote.rewards),
+            best=vote.best,
+            ties=[list(group) for group in vote.ties],
+            ranking=list(vote.ranking),
+            agreement=vote.agreement,
+            std=list(vote.std),
+            response_ids=request.response_ids(),
+            k=verdict.k,
+            valid=sum(s.critique is not None for s in verdict.samples),
+            counted=sum(s.counted for s in verdict.samples),
+            stopped=None,
+            unfiltered=None,
+            principles=[PrincipleOut.of(p) for p in verdict.principles],
+            samples=[SampleOut.of(s) for s in verdict.samples] if request.detail == "samples" else None,
+            usage=UsageOut.of(verdict.usage),
+            timing=TimingOut(queue_s=record.queue_s, judge_s=verdict.judge_s),
+        )
+
+
+class PrinciplesReply(BaseModel):
+    """Principles for a query, to be read, edited and sent back as `principles.items` with mode 'fixed'."""
+
+    profile: str
+    principles: list[PrincipleOut]
+    usage: UsageOut
+
+
+class ProfileOut(BaseModel):
+    """A profile and whether this server can judge with it."""
+
+    name: str
+    description: str
+    model: str | None
+    meta_rm: str | None
+    served: bool
+    default: bool
+    fingerprint: str
+    scale: list[int]
+    k: int
+
+
+class PrincipleSetOut(BaseModel):
+    """A named set of principles."""
+
+    name: str
+    description: str
+    principles: list[PrincipleOut]
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details: `code` is stable, `retryable` tells whether the same request may yet succeed."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    retryable: bool
+    errors: list[dict[str, str]] | None = None
+    rewards: list[None] | None = None
+    reasons: dict[str, int] | None = None
+    samples: list[SampleOut] | None = None

@@ -1,0 +1,168 @@
+"""One suite over every engine: what the judge may rely on."""
+
+import asyncio
+
+import pytest
+
+from grm_service.core.parse import closing_regex
+from grm_service.core.profile import Scale
+from grm_service.errors import EngineError, PromptTooLong
+from grm_service.types import Message, Params, Prompt
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
+
+# A judging prompt in small, so that the scripted engine has something to answer too.
+ASK = Prompt(
+    (
+        Message(
+            "user",
+            "Which is the capital of France? Compare the answers.\n[The Begin of Response 1]\nParis\n"
+            "[The End of Response 1]\n[The Begin of Response 2]\nLyon\n[The End of Response 2]",
+        ),
+    )
+)
+MODELS = ["openvino", "transformers", "openai"]
+
+
+@pytest.fixture(params=[*MODELS, "scripted"])
+def engine(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=MODELS)
+def model(request):
+    return request.getfixturevalue(request.param)
+
+
+async def test_it_says_what_it_is(engine):
+    assert engine.name
+    assert engine.model
+    assert isinstance(engine.continues, bool)
+    assert isinstance(engine.control_tokens, tuple)
+
+
+async def test_greedy_repeats_itself(engine):
+    first, second = [await engine.complete(ASK, Params(12)) for _ in range(2)]
+    assert first.text == second.text
+    assert first.text
+
+
+async def test_the_same_seed_gives_the_same_text(engine):
+    first, second = [await engine.complete(ASK, Params(12, 0.8, 1.0, 5)) for _ in range(2)]
+    assert first.text == second.text
+
+
+async def test_other_seeds_give_other_texts(model):
+    texts = {(await model.complete(ASK, Params(16, 1.0, 1.0, seed))).text for seed in range(4)}
+    assert len(texts) >= 3
+
+
+async def test_max_tokens_is_kept_and_told(engine):
+    completion = await engine.complete(ASK, Params(4))
+    assert completion.finish_reason == "length"
+    assert completion.usage.completion_tokens == 4
+    assert completion.usage.prompt_tokens > 10
+
+
+async def test_an_answer_that_ends_says_stop(model):
+    completion = await model.complete(
+        Prompt((Message("user", "What is the capital of France?"),)), Params(64)
+    )
+    assert completion.finish_reason == "stop"
+    assert "Paris" in completion.text
+    assert "<|im_end|>" not in completion.text
+
+
+async def test_many_at_once_all_answer(engine):
+    completions = await asyncio.gather(
+        *(engine.complete(ASK, Params(6, 0.8, 1.0, seed)) for seed in range(12))
+    )
+    assert all(c.text for c in completions)
+
+
+async def test_a_cancelled_request_is_dropped_and_the_engine_lives_on(engine):
+    running = [asyncio.create_task(engine.complete(ASK, Params(400, 1.0, 1.0, seed))) for seed in range(3)]
+    await asyncio.sleep(0.2)
+    for task in running:
+        task.cancel()
+    results = await asyncio.gather(*running, return_exceptions=True)
+    assert all(isinstance(r, asyncio.CancelledError) or r.text for r in results)
+    assert (await engine.complete(ASK, Params(4))).text
+
+
+async def test_a_continuation_goes_on_and_is_not_repeated(engine):
+    if not engine.continues:
+        with pytest.raises(EngineError, match="continue"):
+            await engine.complete(Prompt(ASK.messages, "Scores: \\boxed{"), Params(4))
+        return
+    completion = await engine.complete(Prompt(ASK.messages, "Scores: \\boxed{"), Params(4))
+    assert not completion.text.startswith("Scores:")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("n", [2, 5])
+async def test_a_closing_holds(engine, n, temperature):
+    if not engine.continues:
+        pytest.skip("this server cannot continue a partial answer: the judge asks in a turn of its own")
+    if engine.name == "scripted":
+        n = 2
+    regex = closing_regex(n, Scale())
+    prompt = Prompt(ASK.messages, "Both.\n\nScores: \\boxed{")
+    completion = await engine.complete(prompt, Params(8 * n + 8, temperature, seed=3, regex=regex))
+    assert completion.finish_reason == "stop"
+    numbers = completion.text.removesuffix("}").split(", ")
+    assert len(numbers) == n
+    assert all(1 <= int(number) <= 10 for number in numbers)
+
+
+@pytest.mark.parametrize("name", ["openvino", "transformers"])
+async def test_a_prompt_that_does_not_fit_is_refused_with_the_sizes(name, request):
+    engine = request.getfixturevalue(name)
+    with pytest.raises(PromptTooLong, match=r"has (1\d{4}) tokens .* 20, .* holds 8192"):
+        await engine.complete(Prompt((Message("user", "word " * 12_000),)), Params(20))
+    with pytest.raises(PromptTooLong):
+        await engine.complete(ASK, Params(8192))
+
+
+@pytest.mark.parametrize("name", ["openvino", "transformers"])
+async def test_embedded_engines_know_their_control_tokens(name, request):
+    assert {"<|im_start|>", "<|im_end|>", "<|endoftext|>"} <= set(
+        request.getfixturevalue(name).control_tokens
+    )
+
+
+PROMPTS = [
+    "What is the capital of France?",
+    "Write a haiku about rain.",
+    "Explain why the sky is blue, né 🎉",
+    "def f(x):\n    return x + 1\n\nWhat does f(2) return?",
+    "Liste drei Städte auf.",
+]
+
+
+@pytest.mark.parametrize("ask", PROMPTS)
+async def test_openvino_writes_the_greedy_text_of_transformers(openvino, transformers, ask):
+    """Fluent is not the same as right: a misread quantisation or template would show here."""
+    prompt = Prompt((Message("system", "Be brief."), Message("user", ask)))
+    first, second = [await engine.complete(prompt, Params(32)) for engine in (openvino, transformers)]
+    assert first.text == second.text
+    assert first.usage == second.usage
+
+
+async def test_a_real_server_writes_the_greedy_text_of_the_same_model(openai, transformers):
+    for ask in PROMPTS[:3]:
+        prompt = Prompt((Message("user", ask),))
+        remote, local = [await engine.complete(prompt, Params(24)) for engine in (openai, transformers)]
+        assert remote.text == local.text
+
+
+async def test_a_row_does_not_depend_on_what_it_is_batched_with(transformers):
+    alone = await transformers.complete(ASK, Params(12, 1.0, 0.9, 7))
+    others = [transformers.complete(ASK, Params(20, 1.0, 1.0, seed)) for seed in range(3)]
+    among, *_ = await asyncio.gather(transformers.complete(ASK, Params(12, 1.0, 0.9, 7)), *others)
+    assert among.text == alone.text
+
+
+async def test_top_p_keeps_the_likely_only(transformers):
+    greedy = await transformers.complete(ASK, Params(8))
+    assert (await transformers.complete(ASK, Params(8, 1.0, 1e-6, 3))).text == greedy.text

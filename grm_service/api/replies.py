@@ -176,7 +176,7 @@ class PrincipleSetOut(BaseModel):
 
 
 class Problem(BaseModel):
-    """RFC 9457 problem details: `code` is stable, `retryable` tells whether the same request may yet succeed."""
+    """RFC 9457 problem details: `code` is stable; `retryable`: the same request may yet succeed."""
 
     type: str = "about:blank"
     title: str

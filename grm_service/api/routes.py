@@ -45,7 +45,7 @@ def _service(request: Request) -> Service:
 async def rewards(
     request: Request, body: Annotated[RewardRequest, Body(openapi_examples=examples.REWARDS)]
 ) -> JSONResponse:
-    """Judge the responses to one query together: k critiques, each with its own principles, and their vote."""
+    """Judge the responses to one query together: k critiques, each with its principles, and their vote."""
     record = await _service(request).judge(body.to_task())
     reply = RewardReply.of(record, body)
     left_out = {"samples"} if body.detail == "rewards" else None

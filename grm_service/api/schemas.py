@@ -11,11 +11,8 @@ from grm_service.types import (
     Principle,
     PrincipleMode,
     PrincipleSpec,
-    Record,
     Role,
-    Sample,
     Task,
-    Usage,
 )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from grm_service.errors import EngineError, MissingExtra, ModelNotLoaded, PromptTooLong
@@ -23,8 +24,11 @@ _GATHER_S = 0.005
 def cuda() -> bool:
     """Whether torch is installed and sees a GPU."""
     try:
+        # A CPU build sees none, and importing it would cost seconds of every start.
+        if version("torch").endswith("+cpu"):
+            return False
         import torch
-    except ImportError:
+    except (ImportError, PackageNotFoundError):
         return False
     return bool(torch.cuda.is_available())
 

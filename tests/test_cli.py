@@ -31,7 +31,13 @@ def test_judge_shows_principles_critique_votes_and_rewards(tmp_path):
     file.write_text(json.dumps(PAIR))
     result = run("judge", str(file), "--engine", "scripted")
     assert result.exit_code == 0, result.output
-    for shown in ("Answers the question that was asked.", "earns", "votes", "rewards", "agreement"):
+    for shown in (
+        "A good response answers the question that was asked.",
+        "earns",
+        "votes",
+        "rewards",
+        "agreement",
+    ):
         assert shown in result.stdout
     assert "[bold]12[/bold]" in result.stdout, "a response is text, not markup"
 

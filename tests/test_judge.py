@@ -205,9 +205,12 @@ async def test_query_principles_are_written_once_and_judge_every_request():
     first, second = await asyncio.gather(judge.judge(task, PROFILE), judge.judge(task, PROFILE))
     asking = [p for p in engine.prompts if "Write criteria." in p.messages[0].content]
     assert len(asking) == 1
-    assert [p.text for p in first.principles] == ["Answers the question that was asked.", "Is clear."]
+    assert [p.text for p in first.principles] == [
+        "A good response answers the question that was asked.",
+        "It is clear.",
+    ]
     assert first.usage == second.usage
-    assert "Only:\n1. Answers the question" in engine.prompts[-1].messages[0].content
+    assert "Only:\n1. A good response answers" in engine.prompts[-1].messages[0].content
 
 
 async def test_query_principles_that_cannot_be_read_are_tried_again_and_then_an_error():

@@ -80,7 +80,9 @@ def _answer(prompt: Prompt, scores: list[int]) -> str:
     numbers = ", ".join(map(str, scores))
     if prompt.continuation.endswith("\\boxed{"):
         return numbers + "}"
-    listed = "1. Answers the question that was asked. (Weight: 60%)\n2. Is clear. (Weight: 40%)"
+    listed = (
+        "1. A good response answers the question that was asked. (Weight: 60%)\n2. It is clear. (Weight: 40%)"
+    )
     if not scores:
         return listed.removeprefix(prompt.continuation)
     told = "\n".join(f"Response {i} earns {s}." for i, s in enumerate(scores, 1))

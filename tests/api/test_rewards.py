@@ -25,7 +25,7 @@ async def test_a_reply_has_what_the_contract_names(serve):
     assert reply["status"] == "ok"
     assert reply["k"] == reply["valid"] == reply["counted"] == len(reply["samples"]) == 4
     assert reply["samples"][0]["principles"][0] == {
-        "text": "Answers the question that was asked.",
+        "text": "A good response answers the question that was asked.",
         "weight": 0.6,
     }
     assert set(reply["usage"]) == {"prompt_tokens", "cached_tokens", "completion_tokens"}

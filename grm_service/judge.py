@@ -128,7 +128,7 @@ class Judge:
     async def _write_principles(
         self, profile: Profile, messages: tuple[Message, ...], constitution: tuple[Principle, ...]
     ) -> tuple[tuple[Principle, ...], Usage]:
-        start = "1." if self.engine.continues else ""
+        start = "1." if self.engine.abilities.continues else ""
         prompt = render_query(profile, messages, constitution, self.engine.control_tokens)
         spent = Usage()
         for attempt in range(_ATTEMPTS):
@@ -154,7 +154,7 @@ class Judge:
             task.reference,
             self.engine.control_tokens,
         )
-        opening = planned.profile.opening if self.engine.continues else ""
+        opening = planned.profile.opening if self.engine.abilities.continues else ""
         read = empty
         try:
             completion = await self.engine.complete(replace(prompt, continuation=opening), params)
@@ -169,7 +169,7 @@ class Judge:
         n, closing = len(cut.order), planned.profile.closing
         written = parse.before_closing(cut.text)
         params = replace(params, max_tokens=8 * n + 8)
-        if self.engine.continues:
+        if self.engine.abilities.continues:
             start = written + closing.text
             params = replace(params, regex=parse.closing_regex(n, planned.profile.scale))
             completion = await self.engine.complete(Prompt(prompt.messages, start), params)

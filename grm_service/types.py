@@ -36,7 +36,7 @@ class Prompt:
     """What an engine completes: chat messages, then the start of the assistant's own answer.
 
     `continuation` is text that the assistant has already written; the completion goes on from it and
-    does not repeat it. Engines whose `continues` is False refuse a prompt with a continuation.
+    does not repeat it. Engines that lack the ability `continues` refuse a prompt with a continuation.
     """
 
     messages: tuple[Message, ...]
@@ -45,13 +45,18 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """How to sample one completion. `temperature` 0 is greedy; `regex` must match the whole completion."""
+    """How to sample one completion. `temperature` 0 is greedy; `regex` must match the whole completion.
+
+    `alternatives` asks for the likeliest tokens at every position (1..20; 0 for none), as the model gives
+    them: before temperature, top-p and regex.
+    """
 
     max_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
     regex: str | None = None
+    alternatives: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +76,24 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """A token that could have stood at a position, with its natural log-probability."""
+
+    text: str
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
-    """What an engine wrote, without the prompt and without special tokens."""
+    """What an engine wrote, without the prompt and without special tokens.
+
+    `alternatives` has one row a generated token, likeliest first, where the params asked for them.
+    """
 
     text: str
     finish_reason: FinishReason
     usage: Usage
+    alternatives: tuple[tuple[Alternative, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from grm_service.engines.base import Abilities
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import (
     AllUnreadable,
@@ -85,7 +86,7 @@ async def test_where_an_engine_cannot_continue_the_scores_are_asked_for():
         return "Scores: \\boxed{8, 4, 9}"
 
     engine = ScriptedEngine(script)
-    engine.continues = False
+    engine.abilities = Abilities(continues=False)
     verdict = await Judge(engine).judge(replace(TASK, k=1), PROFILE)
     assert verdict.samples[0].closed
     assert [m.role for m in asked[0].messages] == ["user", "assistant", "user"]

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 from grm_service.types import Completion, Params, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What an engine can do beyond writing text: known from its start on, never found out per request."""
+
+    continues: bool = True
+    """A prompt may carry a continuation."""
+    constrains: bool = True
+    """A regex is kept; without it the params' regex is ignored and the caller reads what comes."""
+    alternatives: bool = True
+    """The likeliest tokens are told where the params ask for them."""
+
+    def lacking(self) -> list[str]:
+        """Names of what is missing, for /readyz and the log."""
+        return [each.name for each in fields(self) if not getattr(self, each.name)]
 
 
 class Engine(Protocol):
@@ -18,8 +35,8 @@ class Engine(Protocol):
     """Technology, as `--engine` names it."""
     model: str
     """Hub id, path or served name of the model."""
-    continues: bool
-    """Whether a prompt may carry a continuation and params a regex."""
+    abilities: Abilities
+    """What it can do; final once `start` has returned."""
     control_tokens: tuple[str, ...]
     """Texts that the model's tokenizer reads as control, as far as the engine can know them."""
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from grm_service.engines.base import Abilities
 from grm_service.errors import BadTask, EngineError, EngineUnreachable, ModelNotLoaded, PromptTooLong
 from grm_service.types import Completion, Message, Params, Prompt, Usage
 
@@ -30,7 +31,7 @@ class OpenAIEngine:
     """
 
     name = "openai"
-    continues = True
+    abilities = Abilities()
     control_tokens: tuple[str, ...] = ()
 
     def __init__(
@@ -44,7 +45,6 @@ class OpenAIEngine:
     ) -> None:
         self.model = model or ""
         self._url = base_url.rstrip("/")
-        self._constrains = True
         self._client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(timeout_s, connect=10.0),
@@ -60,22 +60,21 @@ class OpenAIEngine:
             await self.complete(Prompt(_HELLO), Params(max_tokens=1))
         except _Refused as refused:
             raise ModelNotLoaded(f"{self._url} does not serve {self.model}: {refused}") from refused
-        self.continues = await self._accepts(Prompt(_HELLO, "y"), Params(max_tokens=1))
-        self._constrains = self.continues and await self._accepts(
-            Prompt(_HELLO, "y"), Params(max_tokens=4, regex="es")
-        )
+        continues = await self._accepts(Prompt(_HELLO, "y"), Params(max_tokens=1))
+        constrains = continues and await self._accepts(Prompt(_HELLO, "y"), Params(max_tokens=4, regex="es"))
+        self.abilities = Abilities(continues, constrains, alternatives=False)
         await self._warn_where_it_does_not_sample()
         logger.info(
             "%s serves %s; continues answers: %s; keeps a regex: %s",
             self._url,
             self.model,
-            self.continues,
-            self._constrains,
+            self.abilities.continues,
+            self.abilities.constrains,
         )
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
         """One completion; cancelling closes its connection. Raises EngineError, PromptTooLong."""
-        if prompt.continuation and not self.continues:
+        if prompt.continuation and not self.abilities.continues:
             raise EngineError(f"{self._url} cannot continue a partial answer")
         return _completion(await self._post("/chat/completions", self._body(prompt, params)))
 
@@ -96,7 +95,7 @@ class OpenAIEngine:
         if prompt.continuation:
             messages.append({"role": "assistant", "content": prompt.continuation})
             body |= {"continue_final_message": True, "add_generation_prompt": False}
-        if params.regex is not None and self._constrains:
+        if params.regex is not None and self.abilities.constrains:
             body["structured_outputs"] = {"regex": params.regex}
         return body
 

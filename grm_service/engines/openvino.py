@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from grm_service.engines.base import Abilities
 from grm_service.errors import EngineError, MissingExtra, ModelNotLoaded, PromptTooLong
 from grm_service.types import Completion, Message, Params, Prompt, Usage
 
@@ -49,7 +50,7 @@ class OpenVINOEngine:
     """
 
     name = "openvino"
-    continues = True
+    abilities = Abilities()
     control_tokens: tuple[str, ...] = ()
 
     def __init__(

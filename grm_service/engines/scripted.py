@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable
 
+from grm_service.engines.base import Abilities
 from grm_service.types import Completion, Params, Prompt, Usage
 
 _SHOWN = re.compile(
@@ -23,7 +24,7 @@ class ScriptedEngine:
     """
 
     name = "scripted"
-    continues = True
+    abilities = Abilities()
     control_tokens: tuple[str, ...] = ("<|im_start|>", "<|im_end|>")
 
     def __init__(self, script: str | Iterable[str] | Script = "content") -> None:

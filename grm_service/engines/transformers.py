@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from grm_service.engines.base import Abilities
 from grm_service.errors import EngineError, MissingExtra, ModelNotLoaded, PromptTooLong
 from grm_service.types import Completion, Message, Params, Prompt, Usage
 
@@ -49,7 +50,7 @@ class TransformersEngine:
     """
 
     name = "transformers"
-    continues = True
+    abilities = Abilities()
     control_tokens: tuple[str, ...] = ()
 
     def __init__(self, model: str, files: Callable[[], str]) -> None:

@@ -37,7 +37,7 @@ def model(request):
 async def test_it_says_what_it_is(engine):
     assert engine.name
     assert engine.model
-    assert isinstance(engine.continues, bool)
+    assert isinstance(engine.abilities.continues, bool)
     assert isinstance(engine.control_tokens, tuple)
 
 
@@ -91,7 +91,7 @@ async def test_a_cancelled_request_is_dropped_and_the_engine_lives_on(engine):
 
 
 async def test_a_continuation_goes_on_and_is_not_repeated(engine):
-    if not engine.continues:
+    if not engine.abilities.continues:
         with pytest.raises(EngineError, match="continue"):
             await engine.complete(Prompt(ASK.messages, "Scores: \\boxed{"), Params(4))
         return
@@ -102,7 +102,7 @@ async def test_a_continuation_goes_on_and_is_not_repeated(engine):
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("n", [2, 5])
 async def test_a_closing_holds(engine, n, temperature):
-    if not engine.continues:
+    if not engine.abilities.continues:
         pytest.skip("this server cannot continue a partial answer: the judge asks in a turn of its own")
     if engine.name == "scripted":
         n = 2

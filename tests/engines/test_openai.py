@@ -110,8 +110,8 @@ async def test_what_a_server_lacks_is_found_out_at_the_start(lacking):
     server = Server(lambda body: (422, {"text": "unknown field"}) if lacking in body else OK)
     remote = engine(server)
     await remote.start()
-    assert remote.continues is (lacking != "continue_final_message")
-    if remote.continues:
+    assert remote.abilities.continues is (lacking != "continue_final_message")
+    if remote.abilities.continues:
         await remote.complete(Prompt(ASK.messages, "x"), Params(1, regex="a"))
         assert ("structured_outputs" in json.loads(server.asked[-1].content)) is (lacking is None)
     else:

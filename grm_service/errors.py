@@ -4,6 +4,7 @@ GRMError
  · BadTask                    the request cannot be judged as it stands
    · UnknownName              no such profile or principle set (names the known ones)
    · ProfileNotServed         the profile's model is not the one that this server runs
+   · SoftNotServed            the engine tells no token probabilities, which soft scores need
    · TextTooLong              one text is longer than the server's setting allows
    · PromptTooLong            prompt and answer do not fit the model's context (names the sizes)
  · CatalogError               a YAML file is wrong (names file, line and field)
@@ -31,6 +32,16 @@ class GRMError(Exception):
     code = "internal"
     retryable = False
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Engines raise in processes of their own: an error keeps its text, whatever its constructor takes.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[GRMError], args: tuple[object, ...], state: dict[str, object]) -> GRMError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
 
 class BadTask(GRMError):
     """The request cannot be judged as it stands."""
@@ -50,6 +61,12 @@ class ProfileNotServed(BadTask):
     """The profile's model is not the one that this server runs."""
 
     code = "profile_not_served"
+
+
+class SoftNotServed(BadTask):
+    """The engine tells no token probabilities, which soft scores need."""
+
+    code = "soft_not_served"
 
 
 class TextTooLong(BadTask):

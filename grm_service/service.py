@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from grm_service.catalog import Catalog
 from grm_service.core.profile import Profile
 from grm_service.engines.base import Engine
-from grm_service.errors import BadTask, EngineNotReady, ProfileNotServed, TextTooLong
+from grm_service.errors import BadTask, EngineNotReady, ProfileNotServed, SoftNotServed, TextTooLong
 from grm_service.judge import Judge, OnSample
 from grm_service.types import Message, Principle, PrincipleSpec, Record, Task, Usage
 
@@ -52,6 +52,13 @@ class Service:
         arrived = time.monotonic()
         self._bound(("responses", task.responses), ("reference", (task.reference or "",)))
         profile, standard = self._admit(task.messages, task.profile, task.principles)
+        if task.score == "soft" and not {"continues", "alternatives"}.isdisjoint(
+            self.engine.abilities.lacking()
+        ):
+            raise SoftNotServed(
+                "score 'soft' needs token probabilities behind a partial answer, which this server's engine "
+                "does not give: ask for 'hard' (/readyz lists what the engine lacks)"
+            )
         queue_s = time.monotonic() - arrived
         verdict = await self._judge.judge(task, profile, standard, on_sample)
         return Record("vd_" + uuid.uuid4().hex, datetime.now(UTC), verdict, queue_s)

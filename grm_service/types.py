@@ -13,6 +13,8 @@ from typing import Literal
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length"]
 PrincipleMode = Literal["self", "query", "fixed"]
+ScoreKind = Literal["hard", "soft"]
+StopRule = Literal["none", "exact", "confident"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,8 @@ class Sample:
 
     `order[p]` is the caller's index of the response shown at position p, so "Response 1" in `text` is
     the caller's response `order[0]`. `error` names why the sample could not be read and is None exactly
-    when `critique` is not. `closed` tells that the profile's closing finished it.
+    when `critique` is not. `closed` tells that the profile's closing finished it. `expected` are the soft
+    scores in the caller's order, where the task asked for them.
     """
 
     index: int
@@ -119,11 +122,19 @@ class Sample:
     order: tuple[int, ...]
     text: str = ""
     critique: Critique | None = None
+    expected: tuple[float, ...] | None = None
     error: str | None = None
     closed: bool = False
     finish_reason: FinishReason | None = None
     usage: Usage = Usage()
     counted: bool = False
+
+    @property
+    def scores(self) -> tuple[float, ...] | None:
+        """What the sample puts into the vote: soft scores where there are any, else those it wrote."""
+        if self.expected is not None:
+            return self.expected
+        return None if self.critique is None else self.critique.scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +167,8 @@ class Task:
     temperature: float | None = None
     max_tokens: int | None = None
     timeout_s: float | None = None
+    score: ScoreKind = "hard"
+    stop: StopRule = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +195,7 @@ class Verdict:
 
     `status` is "partial" when any planned sample is missing from the vote (unreadable, failed, or cut
     by the deadline). `principles` are those that stood in the prompt (fixed, or written once per query).
+    `k` were planned; `stopped` names the rule by which fewer `samples` were enough.
     """
 
     status: Literal["ok", "partial"]
@@ -190,6 +204,7 @@ class Verdict:
     model: str
     vote: Vote
     k: int
+    stopped: StopRule | None
     samples: tuple[Sample, ...]
     principles: tuple[Principle, ...]
     usage: Usage

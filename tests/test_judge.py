@@ -1,4 +1,5 @@
 import asyncio
+import re
 from dataclasses import replace
 
 import pytest
@@ -13,8 +14,9 @@ from grm_service.errors import (
     PrinciplesUnreadable,
     PromptTooLong,
 )
-from grm_service.judge import Judge, plan
-from grm_service.types import Message, Principle, PrincipleSpec, Task
+from grm_service.judge import Judge
+from grm_service.plan import plan
+from grm_service.types import Alternative, Message, Principle, PrincipleSpec, Task
 from tests.core.profiles import PROFILE
 
 pytestmark = pytest.mark.anyio
@@ -189,6 +191,14 @@ async def test_no_sample_at_the_deadline_is_an_error_not_a_zero():
         await Judge(Slow(quick=0)).judge(replace(TASK, timeout_s=0.05), PROFILE)
 
 
+async def test_no_wave_is_begun_after_the_deadline():
+    verdict = await Judge(Slow(quick=6)).judge(replace(TASK, k=12, stop="exact", timeout_s=0.2), PROFILE)
+    assert verdict.status == "partial"
+    assert verdict.stopped is None
+    assert sum(s.critique is not None for s in verdict.samples) == 6
+    assert len(verdict.samples) == verdict.k == 12
+
+
 async def test_a_caller_that_goes_away_takes_its_samples_along():
     engine = Slow(quick=0)
     running = asyncio.create_task(Judge(engine).judge(TASK, PROFILE))
@@ -243,3 +253,63 @@ async def test_an_opening_begins_the_answer_and_stands_in_the_text():
     assert seen == ["Specific Criteria:\n1."]
     assert verdict.samples[0].text.startswith("Specific Criteria:\n1. Right")
     assert verdict.samples[0].critique.principles == (Principle("Right"),)
+
+
+def by_text(scores):
+    """A judge that gives each response the score it stands for, wherever it stands."""
+
+    def script(prompt, params):
+        shown = [scores[text] for text in re.findall(r"Response \d+\]\n(\w+)\n", prompt.messages[-1].content)]
+        return f"Scores: \\boxed{{{', '.join(map(str, shown))}}}"
+
+    return script
+
+
+PAIR = Task((Message("user", "Name a prime."),), ("good", "bad"), k=32)
+
+
+@pytest.mark.parametrize(("rule", "most"), [("exact", 24), ("confident", 16)])
+async def test_stopping_takes_fewer_samples_and_says_so(rule, most):
+    verdict, engine = await judged(by_text({"good": 9, "bad": 2}), replace(PAIR, stop=rule))
+    assert verdict.stopped == rule
+    assert verdict.status == "ok"
+    assert verdict.vote.best == 0
+    assert len(engine.prompts) == len(verdict.samples) <= most
+    assert verdict.k == 32
+    assert {s.order for s in verdict.samples} == {(0, 1), (1, 0)}
+
+
+@pytest.mark.parametrize("rule", ["exact", "confident"])
+async def test_a_tie_is_never_stopped(rule):
+    verdict, _ = await judged(by_text({"good": 5, "bad": 5}), replace(PAIR, stop=rule))
+    assert verdict.stopped is None
+    assert len(verdict.samples) == 32
+
+
+async def test_stopped_samples_are_the_first_of_the_same_plan():
+    all_of_them, _ = await judged(by_text({"good": 9, "bad": 2}), PAIR)
+    stopped, _ = await judged(by_text({"good": 9, "bad": 2}), replace(PAIR, stop="exact"))
+    assert all_of_them.samples[: len(stopped.samples)] == stopped.samples
+
+
+async def test_soft_scores_stand_beside_the_written_ones_and_are_what_is_voted():
+    hard, _ = await judged("content")
+    verdict, _ = await judged("content", replace(TASK, score="soft"))
+    assert [s.critique.scores for s in verdict.samples] == [s.critique.scores for s in hard.samples]
+    # The scripted engine gives a quarter to the number below what it writes.
+    assert verdict.vote.rewards == tuple(reward - 0.25 for reward in hard.vote.rewards)
+    assert hard.samples[0].expected is None
+    assert verdict.usage.completion_tokens > hard.usage.completion_tokens
+
+
+async def test_a_score_that_the_probabilities_do_not_know_is_not_counted():
+    class Vague(ScriptedEngine):
+        async def complete(self, prompt, params):
+            completion = await super().complete(prompt, params)
+            return replace(
+                completion, alternatives=((Alternative("well", -0.1),),) * bool(params.alternatives)
+            )
+
+    with pytest.raises(AllUnreadable) as caught:
+        await Judge(Vague()).judge(replace(TASK, score="soft"), PROFILE)
+    assert caught.value.reasons == {"no_score_tokens": 6}

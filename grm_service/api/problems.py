@@ -22,6 +22,7 @@ _STATUS = {
     "unknown_principle_set": 404,
     "profile_not_served": 409,
     "bad_request": 422,
+    "soft_not_served": 422,
     "text_too_long": 422,
     "prompt_too_long": 422,
     "judge_failed": 502,

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from grm_service.api.schemas import RewardRequest
-from grm_service.types import Principle, Record, Sample, Usage
+from grm_service.types import Principle, Record, Sample, StopRule, Usage
 
 
 class PrincipleOut(BaseModel):
@@ -41,8 +41,8 @@ class UsageOut(BaseModel):
 class SampleOut(BaseModel):
     """One of the k; `order[p]` is your index of what the model saw at position p, `scores` are in your order.
 
-    `scores` is null and `error` says why when the sample could not be read. `closed`: the service finished
-    an answer that ended without scores.
+    `scores` is null and `error` says why when the sample could not be read. `expected` are the soft scores
+    where they were asked for. `closed`: the service finished an answer that ended without scores.
     """
 
     index: int
@@ -51,6 +51,7 @@ class SampleOut(BaseModel):
     principles: list[PrincipleOut]
     analysis: str | None
     scores: list[float] | None
+    expected: list[float] | None
     grade: float | None
     counted: bool
     closed: bool
@@ -69,6 +70,7 @@ class SampleOut(BaseModel):
             principles=[PrincipleOut.of(p) for p in critique.principles] if critique else [],
             analysis=critique.analysis if critique else None,
             scores=list(critique.scores) if critique else None,
+            expected=list(sample.expected) if sample.expected else None,
             grade=None,
             counted=sample.counted,
             closed=sample.closed,
@@ -90,7 +92,8 @@ class RewardReply(BaseModel):
     """A verdict. Rewards, std and scores are in your response order; a reward is the mean score.
 
     `best` is null where the top is tied. `agreement` is the share of samples that put the best on top, null
-    for a single response. `status` is 'partial' when not every sample could be counted.
+    for a single response. `status` is 'partial' when not every sample taken could be counted; `k` were
+    planned, and `stopped` names the rule by which fewer were enough.
     """
 
     id: str
@@ -109,7 +112,7 @@ class RewardReply(BaseModel):
     k: int
     valid: int
     counted: int
-    stopped: str | None
+    stopped: StopRule | None
     unfiltered: None
     principles: list[PrincipleOut]
     samples: list[SampleOut] | None
@@ -136,7 +139,7 @@ class RewardReply(BaseModel):
             k=verdict.k,
             valid=sum(s.critique is not None for s in verdict.samples),
             counted=sum(s.counted for s in verdict.samples),
-            stopped=None,
+            stopped=verdict.stopped,
             unfiltered=None,
             principles=[PrincipleOut.of(p) for p in verdict.principles],
             samples=[SampleOut.of(s) for s in verdict.samples] if request.detail == "samples" else None,
@@ -173,6 +176,17 @@ class PrincipleSetOut(BaseModel):
     name: str
     description: str
     principles: list[PrincipleOut]
+
+
+class Ready(BaseModel):
+    """What runs here, why it was chosen, and what it lacks of what a request could want."""
+
+    status: Literal["ready"] = "ready"
+    profile: str
+    engine: str
+    model: str
+    chosen: str
+    lacks: list[str]
 
 
 class Problem(BaseModel):

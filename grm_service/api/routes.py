@@ -8,18 +8,19 @@ from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse
 
 from grm_service.api import examples
-from grm_service.api.problems import problem
 from grm_service.api.replies import (
     PrincipleOut,
     PrincipleSetOut,
     PrinciplesReply,
     Problem,
     ProfileOut,
+    Ready,
     RewardReply,
     UsageOut,
 )
 from grm_service.api.schemas import PrinciplesRequest, RewardRequest
 from grm_service.catalog import fingerprint
+from grm_service.errors import EngineNotReady
 from grm_service.service import Service
 from grm_service.types import PrincipleSpec
 
@@ -103,11 +104,17 @@ async def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", tags=["operation"], responses={503: _RESPONSES[503]}, response_model=dict[str, str])
-async def readyz(request: Request) -> JSONResponse:
+@router.get("/readyz", tags=["operation"], responses={503: _RESPONSES[503]})
+async def readyz(request: Request) -> Ready:
     """The model has produced a token."""
     service = _service(request)
     if not service.ready:
-        return problem(503, "not_ready", "the model is still being loaded", retryable=True)
-    engine = {"engine": service.engine.name, "model": service.engine.model, "chosen": service.chosen}
-    return JSONResponse({"status": "ready", "profile": service.profile.name, **engine})
+        raise EngineNotReady("the model is still being loaded")
+    engine = service.engine
+    return Ready(
+        profile=service.profile.name,
+        engine=engine.name,
+        model=engine.model,
+        chosen=service.chosen,
+        lacks=engine.abilities.lacking(),
+    )

@@ -12,6 +12,8 @@ from grm_service.types import (
     PrincipleMode,
     PrincipleSpec,
     Role,
+    ScoreKind,
+    StopRule,
     Task,
 )
 
@@ -110,12 +112,17 @@ class RewardRequest(_Query):
     timeout_s: (
         Annotated[Finite, Field(gt=0, le=3600, description="Then the samples at hand are voted.")] | None
     ) = None
-    score: Annotated[Literal["hard"], Field(description="The score as written; soft scores are to come.")] = (
-        "hard"
-    )
-    stop: Annotated[Literal["none"], Field(description="All k samples are taken; stopping is to come.")] = (
-        "none"
-    )
+    score: Annotated[
+        ScoreKind,
+        Field(description="'soft': the expected score, from the model's token probabilities."),
+    ] = "hard"
+    stop: Annotated[
+        StopRule,
+        Field(
+            description="'exact': no more samples once they cannot change the winner; 'confident': once they "
+            "would in at most 5 of 100 requests."
+        ),
+    ] = "none"
     detail: Annotated[Detail, Field(description="'rewards' leaves the samples out of the reply.")] = "samples"
 
     def to_task(self) -> Task:
@@ -130,6 +137,8 @@ class RewardRequest(_Query):
             temperature=self.temperature,
             max_tokens=self.max_tokens,
             timeout_s=self.timeout_s,
+            score=self.score,
+            stop=self.stop,
         )
 
     def response_ids(self) -> list[str] | None:

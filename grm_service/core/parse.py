@@ -36,13 +36,14 @@ def parse(text: str, n: int, profile: Profile) -> Critique:
 
     Raises Unreadable. Principles and analysis are read leniently: they explain, they do not count.
     """
-    found = _last_box(text)
+    found = box(text)
     scores = _scores(found, n, profile.scale)
     criteria, analysis = _sections(text[: found.start()], profile)
     return Critique(principles(criteria), analysis, scores)
 
 
-def _last_box(text: str) -> re.Match[str]:
+def box(text: str) -> re.Match[str]:
+    r"""The last `\boxed{...}` of a completion; group 1 is its inside. Raises Unreadable."""
     boxes = list(_BOXED.finditer(text))
     if not boxes:
         raise Unreadable("no_scores")
@@ -53,8 +54,8 @@ def _last_box(text: str) -> re.Match[str]:
     return boxes[-1]
 
 
-def _scores(box: re.Match[str], n: int, scale: Scale) -> tuple[float, ...]:
-    parts = [part.strip() for part in box[1].split(",")]
+def _scores(found: re.Match[str], n: int, scale: Scale) -> tuple[float, ...]:
+    parts = [part.strip() for part in found[1].split(",")]
     if not all(_NUMBER.fullmatch(part) for part in parts):
         raise Unreadable("not_a_number")
     if len(parts) != n:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterable
 
 from grm_service.engines.base import Abilities
-from grm_service.types import Completion, Params, Prompt, Usage
+from grm_service.types import Alternative, Completion, Params, Prompt, Usage
 
 _SHOWN = re.compile(
     r"^\[The Begin of Response \d+\]\n(.*?)\n\[The End of Response \d+\]$", re.DOTALL | re.MULTILINE
 )
+_WORD = re.compile(r"\s*(?:\d+|[^\s\d]+)")
+_OPEN_BOX = re.compile(r"\\boxed\{([^}]*)$")
 Script = Callable[[Prompt, Params], str]
 
 
@@ -42,20 +45,29 @@ class ScriptedEngine:
         """Nothing to load."""
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
-        """The script's text, cut to `max_tokens` words as a model would be."""
+        """The script's text, cut to `max_tokens` words and numbers as a model would be."""
         self.prompts.append(prompt)
         await asyncio.sleep(0)
-        words = re.findall(r"\s*\S+", self._write(prompt, params))
+        words = _WORD.findall(self._write(prompt, params))
         text = "".join(words[: params.max_tokens])
         seen = sum(len(m.content.split()) for m in prompt.messages) + len(prompt.continuation.split())
         return Completion(
             text=text,
             finish_reason="stop" if len(words) <= params.max_tokens else "length",
             usage=Usage(prompt_tokens=seen, completion_tokens=min(len(words), params.max_tokens)),
+            alternatives=tuple(map(_likely, words[: params.max_tokens])) if params.alternatives else (),
         )
 
     async def close(self) -> None:
         """Nothing to free."""
+
+
+def _likely(word: str) -> tuple[Alternative, ...]:
+    """Three quarters for what was written and, where that is a score, the rest for the one below it."""
+    written = Alternative(word, math.log(0.75))
+    if not word.strip().isdecimal():
+        return (written,)
+    return written, Alternative(str(int(word) - 1), math.log(0.25))
 
 
 def _by_content(prompt: Prompt, params: Params) -> str:
@@ -79,8 +91,8 @@ def _unreadable(prompt: Prompt, params: Params) -> str:
 
 def _answer(prompt: Prompt, scores: list[int]) -> str:
     numbers = ", ".join(map(str, scores))
-    if prompt.continuation.endswith("\\boxed{"):
-        return numbers + "}"
+    if opened := _OPEN_BOX.search(prompt.continuation):
+        return numbers.removeprefix(opened[1]) + "}"
     listed = (
         "1. A good response answers the question that was asked. (Weight: 60%)\n2. It is clear. (Weight: 40%)"
     )

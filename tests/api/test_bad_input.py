@@ -3,6 +3,8 @@ import json
 import httpx
 import pytest
 
+from grm_service.engines.base import Abilities
+
 pytestmark = pytest.mark.anyio
 PAIR = {"query": "q", "responses": ["a", "b"], "k": 2}
 
@@ -138,6 +140,16 @@ async def test_no_readable_sample_is_an_error_with_null_rewards_and_the_reasons(
     assert problem["rewards"] == [None, None]
     assert problem["reasons"] == {"no_scores": 2}
     assert len(problem["samples"]) == 2
+
+
+async def test_soft_scores_are_refused_where_the_engine_cannot_give_them(serve):
+    async with serve() as client:
+        client.service.engine.abilities = Abilities(alternatives=False)
+        reply = await client.post("/v1/rewards", json=PAIR | {"score": "soft"})
+        ready = (await client.get("/readyz")).json()
+    assert reply.status_code == 422
+    assert reply.json()["code"] == "soft_not_served"
+    assert ready["lacks"] == ["alternatives"]
 
 
 async def test_before_the_model_is_ready_nothing_is_judged(serve):

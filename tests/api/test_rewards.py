@@ -18,8 +18,8 @@ async def test_a_reply_has_what_the_contract_names(serve):
         "agreement", "std", "k", "valid", "counted", "stopped", "unfiltered", "samples", "usage", "timing",
     }  # fmt: skip
     assert set(reply["samples"][0]) == {
-        "index", "seed", "order", "principles", "analysis", "scores", "grade", "counted", "closed", "error",
-        "finish_reason", "completion_tokens", "text",
+        "index", "seed", "order", "principles", "analysis", "scores", "expected", "grade",
+        "counted", "closed", "error", "finish_reason", "completion_tokens", "text",
     }  # fmt: skip
     assert reply["id"].startswith("vd_")
     assert reply["status"] == "ok"
@@ -123,3 +123,23 @@ async def test_principles_for_a_query_can_be_sent_back_as_fixed_ones(serve):
         assert [p["weight"] for p in written] == [0.6, 0.4]
         body = PAIR | {"principles": {"mode": "fixed", "items": written}}
         assert (await client.post("/v1/rewards", json=body)).json()["principles"] == written
+
+
+async def test_soft_scores_are_told_a_sample(serve):
+    reply = (await post(serve, PAIR | {"score": "soft"})).json()
+    for sample in reply["samples"]:
+        assert sample["expected"] == [score - 0.25 for score in sample["scores"]]
+    assert reply["rewards"] == [sum(s["expected"][i] for s in reply["samples"]) / 4 for i in range(2)]
+    assert (await post(serve, PAIR)).json()["samples"][0]["expected"] is None
+
+
+async def test_stopping_is_told(serve):
+    # The scripted judge gives these two 8.. and 2.. whatever the order.
+    clear = {"query": "q", "responses": ["14", "11"], "k": 32, "stop": "exact"}
+    reply = (await post(serve, clear)).json()
+    assert reply["stopped"] == "exact"
+    assert reply["k"] == 32
+    assert reply["valid"] == reply["counted"] == len(reply["samples"]) < 32
+    whole = (await post(serve, clear | {"stop": "none"})).json()
+    assert whole["stopped"] is None
+    assert whole["best"] == reply["best"]

@@ -1,0 +1,116 @@
+"""One sample: order -> render -> complete -> parse. The same for serving, evaluation and training."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from grm_service.core import parse, soft
+from grm_service.core.order import undo
+from grm_service.core.profile import fill
+from grm_service.core.prompt import boxed, render
+from grm_service.engines.base import Engine
+from grm_service.errors import EngineError
+from grm_service.plan import Plan
+from grm_service.types import Alternative, Completion, Message, Params, Prompt, Sample, Usage
+
+logger = logging.getLogger(__name__)
+
+
+class Sampler:
+    """Takes the samples of a plan with one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    async def sample(self, planned: Plan, index: int) -> Sample:
+        """Sample `index` of a plan. An engine's failure becomes the sample's error; a bad task raises."""
+        task, order, params = planned.task, planned.orders[index], planned.params(index)
+        prompt = render(
+            planned.profile,
+            task.messages,
+            [task.responses[i] for i in order],
+            "fixed" if task.principles.mode == "query" else task.principles.mode,
+            planned.principles,
+            task.reference,
+            self.engine.control_tokens,
+        )
+        opening = planned.profile.opening if self.engine.abilities.continues else ""
+        read = Sample(index, params.seed, order)
+        try:
+            completion = await self.engine.complete(replace(prompt, continuation=opening), params)
+            read = _read(planned, replace(read, text=opening + completion.text), completion)
+            if read.error is not None:
+                read = await self._close(planned, read, prompt, params)
+            if task.score == "soft" and read.error is None:
+                read = await self._soften(planned, read, prompt)
+            return read
+        except EngineError as failed:
+            logger.warning("sample %d of a task failed: %s", index, failed)
+            return replace(read, critique=None, counted=False, error=failed.code)
+
+    async def _close(self, planned: Plan, cut: Sample, prompt: Prompt, params: Params) -> Sample:
+        """Finishes a sample that ended without scores: by the profile's closing, or by asking for them."""
+        n, closing = len(cut.order), planned.profile.closing
+        written = parse.before_closing(cut.text)
+        params = replace(params, max_tokens=8 * n + 8)
+        if self.engine.abilities.continues:
+            start = written + closing.text
+            params = replace(params, regex=parse.closing_regex(n, planned.profile.scale))
+            completion = await self.engine.complete(Prompt(prompt.messages, start), params)
+        else:
+            start = written + "\n\n"
+            asked = Message("user", fill(closing.ask, {"boxed": boxed(n)}))
+            answered = Message("assistant", written or "(no answer)")
+            completion = await self.engine.complete(Prompt((*prompt.messages, answered, asked)), params)
+        closed = _read(planned, replace(cut, text=start + completion.text, closed=True), completion)
+        return closed if closed.error is None else replace(cut, usage=closed.usage)
+
+    async def _soften(self, planned: Plan, read: Sample, prompt: Prompt) -> Sample:
+        """Adds the expected score at each place where the sample wrote one."""
+        box = parse.box(read.text)
+        starts = [box.start(1) + place for place in soft.places(box[1])]
+        asked = await asyncio.gather(
+            *(
+                self._expected(planned, replace(prompt, continuation=read.text[:at]), read.seed)
+                for at in starts
+            )
+        )
+        means = [mean for mean, _ in asked]
+        read = replace(read, usage=sum((usage for _, usage in asked), read.usage))
+        shown = tuple(mean for mean in means if mean is not None)
+        if len(shown) < len(means):
+            return replace(read, critique=None, counted=False, error="no_score_tokens")
+        return replace(read, expected=undo(read.order, shown))
+
+    async def _expected(self, planned: Plan, prompt: Prompt, seed: int) -> tuple[float | None, Usage]:
+        # Some chat templates strip what ends the answer: leave the space between scores to the model.
+        written, spent = prompt.continuation, Usage()
+        start = written.rstrip()
+
+        async def following(spelled: str) -> Sequence[Alternative]:
+            nonlocal spent
+            before = written if spelled else start
+            params = Params(1 if before == written else 2, seed=seed, alternatives=soft.ALTERNATIVES)
+            completion = await self.engine.complete(replace(prompt, continuation=before + spelled), params)
+            spent += completion.usage
+            rows = [row for row in completion.alternatives if row and row[0].text.strip()]
+            return rows[0] if rows else ()
+
+        return soft.expected(await soft.chances(following, planned.profile.scale)), spent
+
+
+def _read(planned: Plan, sample: Sample, completion: Completion) -> Sample:
+    sample = replace(
+        sample,
+        usage=sample.usage + completion.usage,
+        finish_reason=sample.finish_reason or completion.finish_reason,
+    )
+    try:
+        critique = parse.parse(sample.text, len(sample.order), planned.profile)
+    except parse.Unreadable as unreadable:
+        return replace(sample, error=unreadable.reason)
+    scores = undo(sample.order, critique.scores)
+    return replace(sample, critique=replace(critique, scores=scores), error=None, counted=True)

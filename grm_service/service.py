@@ -35,8 +35,8 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether the model has produced a token."""
-        return self._started.is_set()
+        """Whether the model has produced a token and the engine would serve a request now."""
+        return self._started.is_set() and self.engine.ready
 
     async def start(self) -> None:
         """Loads the engine. Raises ModelNotLoaded."""

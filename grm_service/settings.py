@@ -38,10 +38,14 @@ class Settings(BaseSettings):
     script: Literal["content", "first", "unreadable"] = Field(
         "content", description="How the scripted engine scores."
     )
-    kv_cache_gb: int = Field(2, ge=1, description="Key-value cache of the openvino engine, in GB.")
-    precision: Literal["f32", "bf16"] = Field(
-        "f32",
-        description="Arithmetic of the openvino engine: f32 is exact, bf16 faster where the CPU has it.",
+    kv_cache_gb: float | None = Field(
+        None,
+        gt=0,
+        description="Memory for keys and values in the openvino engine, GiB; default: half of what is free.",
+    )
+    precision: Literal["auto", "f32"] = Field(
+        "auto",
+        description="Arithmetic of the openvino engine: auto rounds to bf16 where the CPU computes with it.",
     )
 
     max_body_bytes: int = Field(

@@ -40,6 +40,10 @@ class Engine(Protocol):
     control_tokens: tuple[str, ...]
     """Texts that the model's tokenizer reads as control, as far as the engine can know them."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether it would serve a request now: a started engine may have to come back from a crash."""
+
     async def start(self) -> None:
         """Load the model or reach the server, and produce a first token. Raises ModelNotLoaded."""
 

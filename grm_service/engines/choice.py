@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from grm_service.core.profile import Package, Profile
-from grm_service.engines import weights
+from grm_service.engines import machine, weights
 from grm_service.engines.base import Engine
+from grm_service.engines.isolated import IsolatedEngine
 from grm_service.errors import ModelNotLoaded
 
 Embedded = Literal["openvino", "transformers"]
@@ -38,20 +40,31 @@ class Source:
 
 
 def embedded(
-    name: Literal["auto"] | Embedded, source: Source, kv_cache_gb: int, precision: str
+    name: Literal["auto"] | Embedded, source: Source, kv_cache_gb: float | None, precision: str
 ) -> tuple[Engine, str]:
-    """The engine and the reason for it. Nothing is loaded yet; files are fetched by the engine's start."""
+    """The engine, in a process of its own, and the reason for it.
+
+    Nothing is loaded yet; files are fetched by the engine's start. `kv_cache_gb` None: half of what is free.
+    """
     if name == "auto":
         name, why = _auto(source)
     else:
         why = "asked for"
-    if name == "openvino":
-        from grm_service.engines.openvino import OpenVINOEngine
+    build = _openvino if name == "openvino" else _transformers
+    return IsolatedEngine(name, source.model, partial(build, source, kv_cache_gb, precision)), why
 
-        return OpenVINOEngine(source.model, lambda: _openvino_files(source), kv_cache_gb, precision), why
+
+def _openvino(source: Source, kv_cache_gb: float | None, precision: str) -> Engine:
+    from grm_service.engines.openvino import OpenVINOEngine
+
+    room = kv_cache_gb or machine.free_gb() / 2
+    return OpenVINOEngine(source.model, partial(_openvino_files, source), room, precision)
+
+
+def _transformers(source: Source, kv_cache_gb: float | None, precision: str) -> Engine:
     from grm_service.engines.transformers import TransformersEngine
 
-    return TransformersEngine(source.model, lambda: _transformers_files(source)), why
+    return TransformersEngine(source.model, partial(_transformers_files, source))
 
 
 def _auto(source: Source) -> tuple[Embedded, str]:

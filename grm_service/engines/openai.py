@@ -32,6 +32,7 @@ class OpenAIEngine:
 
     name = "openai"
     abilities = Abilities()
+    ready = True
     control_tokens: tuple[str, ...] = ()
 
     def __init__(

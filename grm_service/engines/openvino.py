@@ -6,7 +6,6 @@ One thread owns the pipeline and steps it. Requests join between steps; a cancel
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import queue
 import threading
@@ -17,12 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from grm_service.engines import facts, machine
 from grm_service.engines.base import Abilities
+from grm_service.engines.prefixes import Prefixes
 from grm_service.errors import EngineError, MissingExtra, ModelNotLoaded, PromptTooLong
-from grm_service.types import Completion, Message, Params, Prompt, Usage
+from grm_service.types import Alternative, Completion, Message, Params, Prompt, Usage
 
 logger = logging.getLogger(__name__)
-_GGUF_CONTROL = 3  # gguf.TokenType.CONTROL
+_BLOCK = 32
+"""Tokens a block of OpenVINO's cache on a CPU: prefixes are shared by whole blocks."""
+_BATCHED_TOKENS = 2048
 
 
 @dataclass(slots=True, eq=False)
@@ -31,38 +34,50 @@ class _Request:
     params: Params
     done: Future[Completion] = field(default_factory=Future)
     handle: Any = None
-    prompt_ids: Any = None
-    key: bytes = b""
+    tensor: Any = None
+    ids: Any = None
     tokens: list[int] = field(default_factory=list)
     length: bool = False
+    looks: list[_Look] = field(default_factory=list)
 
     def fail(self, error: Exception) -> None:
         with suppress(InvalidStateError):  # cancelled meanwhile
             self.done.set_exception(error)
 
 
+@dataclass(slots=True, eq=False)
+class _Look:
+    """A one-step beam search: its beams are the likeliest tokens at a position, with their probabilities."""
+
+    handle: Any
+    row: tuple[Alternative, ...] = ()
+
+
 class OpenVINOEngine:
     """Reads a GGUF (Llama and Qwen families; F16, not Q4_1) or a folder exported for OpenVINO.
 
     `model` is the identity to report, `files` finds (and fetches) them at the start, `kv_cache_gb` is the
-    memory for keys and values, `precision` that of the arithmetic: "f32" gives transformers' greedy text,
-    "bf16" is faster and rounds.
+    most memory for keys and values (GiB; taken as it is needed), `precision` that of the arithmetic: "f32"
+    gives transformers' greedy text, "auto" rounds to bf16 where the CPU computes with it, about twice as
+    fast. A text depends on its seed and prompt; through rounding also on what is batched with it.
     """
 
     name = "openvino"
     abilities = Abilities()
+    ready = True
     control_tokens: tuple[str, ...] = ()
 
-    def __init__(
-        self, model: str, files: Callable[[], Path], kv_cache_gb: int = 2, precision: str = "f32"
-    ) -> None:
+    def __init__(self, model: str, files: Callable[[], Path], kv_cache_gb: float, precision: str) -> None:
         self.model = model
         self._files = files
         self._kv_cache_gb = kv_cache_gb
-        self._properties = {"INFERENCE_PRECISION_HINT": precision}
+        self._properties: dict[str, Any] = {"INFERENCE_NUM_THREADS": machine.cores()}
+        if precision != "auto":
+            self._properties["INFERENCE_PRECISION_HINT"] = precision
         self._inbox: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._running: list[_Request] = []
-        self._siblings: dict[bytes, list[_Request]] = {}
+        self._waiting: list[_Request] = []
+        self._prefixes = Prefixes(_BLOCK)
         self._thread: threading.Thread | None = None
         self._ids = 0
 
@@ -98,24 +113,28 @@ class OpenVINOEngine:
         self._genai = openvino_genai
         path = self._files()
         try:
-            self._context, self.control_tokens = _facts(path)
+            known = facts.read(path)
+            self.control_tokens = known.control_tokens
+            blocks = int(self._kv_cache_gb * 2**30 / (2 * known.kept_per_token * _BLOCK))
+            self._room = min(known.context, blocks * _BLOCK)
             self._pipeline = openvino_genai.ContinuousBatchingPipeline(
-                str(path), self._scheduler(), "CPU", self._properties
+                str(path), self._scheduler(blocks), "CPU", self._properties
             )
             self._tokenizer = self._pipeline.get_tokenizer()
             # The tokenizer cuts at a length of its own without a word: know it, so as to refuse instead.
-            self._cut_at = self._encode("a " * (2 * self._context)).shape[1]
+            self._room = min(self._room, self._encode("a " * (2 * known.context)).shape[1])
         except Exception as failed:
             reason = str(failed).strip().splitlines()[-1] if str(failed).strip() else type(failed).__name__
             raise ModelNotLoaded(
                 f"OpenVINO cannot load the model {self.model} from {path}: {reason}"
             ) from None
+        logger.info("%s on %d cores, room for %d tokens", self.model, machine.cores(), blocks * _BLOCK)
 
-    def _scheduler(self) -> Any:
+    def _scheduler(self, blocks: int) -> Any:
         scheduler = self._genai.SchedulerConfig()
-        scheduler.cache_size = self._kv_cache_gb
+        scheduler.cache_size, scheduler.num_kv_blocks = 0, blocks
         scheduler.enable_prefix_caching = True
-        scheduler.max_num_batched_tokens = 2048
+        scheduler.max_num_batched_tokens = _BATCHED_TOKENS
         return scheduler
 
     def _run(self) -> None:
@@ -125,84 +144,107 @@ class OpenVINOEngine:
                     self._pipeline.step()
                 for request in list(self._running):
                     self._read(request)
+                self._admit()
             except Exception as failed:
                 self._recover(failed)
         self._drop_all(EngineError("the openvino engine was closed"))
 
     def _take(self) -> bool:
-        """Lets waiting requests join; sleeps when there is nothing to do. False: close."""
-        while not self._running or not self._inbox.empty():
+        """Lets new requests in; sleeps when there is nothing to do. False: close."""
+        while not (self._running or self._waiting) or not self._inbox.empty():
             request = self._inbox.get()
             if request is None:
                 return False
-            if request.done.cancelled():
-                continue
             try:
                 self._prepare(request)
+                self._waiting.append(request)
             except Exception as failed:
                 request.fail(failed)
+        self._admit()
         return True
 
     def _prepare(self, request: _Request) -> None:
-        request.prompt_ids = self._encode(self._text(request.prompt))
-        request.key = request.prompt_ids.data.tobytes()
-        size, wanted = request.prompt_ids.shape[1], request.params.max_tokens
-        if size + wanted > self._context or size >= self._cut_at:
-            raise PromptTooLong(self._true_size(request, size), wanted, min(self._context, self._cut_at))
-        # The first of a cold prompt prefills alone: together, every sibling would prefill for itself.
-        if request.key in self._siblings:
-            self._siblings[request.key].append(request)
-            self._running.append(request)
-        else:
-            self._siblings[request.key] = []
-            self._add(request)
-            self._running.append(request)
+        text, wanted = self._text(request.prompt), request.params.max_tokens
+        request.tensor = self._encode(text)
+        request.ids = request.tensor.data[0].copy()
+        size = len(request.ids)
+        if size + wanted > self._room:
+            raise PromptTooLong(self._true_size(text, size), wanted, self._room)
 
-    def _add(self, request: _Request) -> None:
+    def _admit(self) -> None:
+        """Adds what waits, but for prompts of which another that prefills just now shares a good part.
+
+        Together each would compute that part for itself; afterwards they find it in the cache.
+        """
+        for request in list(self._waiting):
+            if request.done.cancelled():
+                self._waiting.remove(request)
+            elif not self._prefixes.worth_waiting(
+                request.ids, (r.ids for r in self._running if not r.tokens)
+            ):
+                self._waiting.remove(request)
+                request.handle = self._add(request.tensor, self._config(request.params))
+                self._running.append(request)
+
+    def _add(self, ids: Any, config: Any) -> Any:
         self._ids += 1
-        request.handle = self._pipeline.add_request(
-            self._ids, request.prompt_ids, self._config(request.params)
-        )
+        return self._pipeline.add_request(self._ids, ids, config)
 
     def _read(self, request: _Request) -> None:
-        if request.handle is None:
-            if request.done.cancelled():
-                self._finish(request)
-            return
         if request.done.cancelled():
-            request.handle.cancel()
-            self._finish(request)
+            for handle in (request.handle, *(look.handle for look in request.looks)):
+                handle.cancel()
+            self._running.remove(request)
             return
         if request.handle.can_read():
+            if not request.tokens:
+                self._prefixes.computed(request.ids)
             for output in request.handle.read().values():
                 request.tokens += output.generated_ids
                 request.length = output.finish_reason == self._genai.GenerationFinishReason.LENGTH
-            self._release_siblings(request)
-        status = request.handle.get_status()
-        if status == self._genai.GenerationStatus.RUNNING:
-            return
-        self._finish(request)
-        if status == self._genai.GenerationStatus.FINISHED:
-            request.done.set_result(self._completion(request))
-        else:
-            request.fail(
-                EngineError(f"OpenVINO gave a request up ({status.name}): the key-value cache is too small")
-            )
+        try:
+            if self._finished(request.handle) and self._looked(request):
+                self._running.remove(request)
+                request.done.set_result(self._completion(request))
+        except EngineError as failed:
+            self._running.remove(request)
+            request.fail(failed)
 
-    def _finish(self, request: _Request) -> None:
-        self._running.remove(request)
-        self._release_siblings(request)
+    def _finished(self, handle: Any) -> bool:
+        status = handle.get_status()
+        if status in (self._genai.GenerationStatus.RUNNING, self._genai.GenerationStatus.FINISHED):
+            return bool(status == self._genai.GenerationStatus.FINISHED)
+        raise EngineError(f"OpenVINO gave a request up: {status.name}")
 
-    def _release_siblings(self, request: _Request) -> None:
-        for sibling in self._siblings.pop(request.key, ()):
-            if sibling.handle is None and not sibling.done.cancelled():
-                self._add(sibling)
+    def _looked(self, request: _Request) -> bool:
+        """Whether the alternatives that were asked for are known; asks for them first."""
+        if request.params.alternatives and not request.looks:
+            request.looks = [self._look(request, at) for at in range(len(request.tokens))]
+        for look in request.looks:
+            if not look.row and self._finished(look.handle):
+                beams = sorted(look.handle.read().values(), key=lambda beam: -beam.score)
+                told = [Alternative(self._decode(b.generated_ids, special=True), b.score) for b in beams]
+                look.row = tuple(told[: request.params.alternatives])
+        return all(look.row for look in request.looks)
+
+    def _look(self, request: _Request, at: int) -> _Look:
+        import numpy as np
+        import openvino
+
+        ids = np.append(request.ids, np.array(request.tokens[:at], np.int64))
+        beams = max(2, request.params.alternatives)  # one would be no beam search
+        # One step: no beam has ended yet, and a score is the log-probability of one token.
+        config = self._genai.GenerationConfig(
+            max_new_tokens=1, num_beams=beams, num_return_sequences=beams, apply_chat_template=False
+        )
+        return _Look(self._add(openvino.Tensor(ids[None]), config))
 
     def _completion(self, request: _Request) -> Completion:
         return Completion(
-            text=self._tokenizer.decode(request.tokens, skip_special_tokens=True),
+            text=self._decode(request.tokens),
             finish_reason="length" if request.length else "stop",
-            usage=Usage(prompt_tokens=request.prompt_ids.shape[1], completion_tokens=len(request.tokens)),
+            usage=Usage(prompt_tokens=len(request.ids), completion_tokens=len(request.tokens)),
+            alternatives=tuple(look.row for look in request.looks),
         )
 
     def _config(self, params: Params) -> Any:
@@ -228,39 +270,22 @@ class OpenVINOEngine:
     def _encode(self, text: str) -> Any:
         return self._tokenizer.encode(text, add_special_tokens=False).input_ids
 
-    def _true_size(self, request: _Request, size: int) -> int:
-        if size < self._cut_at:
-            return size
-        text = self._text(request.prompt)
-        return sum(self._encode(text[at : at + 4096]).shape[1] for at in range(0, len(text), 4096))
+    def _decode(self, tokens: list[int], special: bool = False) -> str:
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=not special))
+
+    def _true_size(self, text: str, size: int) -> int:
+        """Of a prompt that the tokenizer may have cut, about."""
+        pieces = (text[at : at + 4096] for at in range(0, len(text), 4096))
+        return max(size, sum(int(self._encode(piece).shape[1]) for piece in pieces))
 
     def _recover(self, failed: Exception) -> None:
         logger.error("a step of the openvino engine failed, loading the model again: %s", failed)
         self._drop_all(EngineError(f"a step of the openvino engine failed: {failed}"))
+        self._prefixes = Prefixes(_BLOCK)
         self._load()
 
     def _drop_all(self, error: EngineError) -> None:
-        for request in self._running:
+        for request in self._running + self._waiting:
             request.fail(error)
         self._running.clear()
-        self._siblings.clear()
-
-
-def _facts(path: Path) -> tuple[int, tuple[str, ...]]:
-    """Context length in tokens, and the texts of the control tokens."""
-    if path.suffix == ".gguf":
-        return _gguf_facts(path)
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    tokens = json.loads((path / "tokenizer_config.json").read_text(encoding="utf-8"))
-    special = tuple(t["content"] for t in tokens.get("added_tokens_decoder", {}).values() if t.get("special"))
-    return int(config["max_position_embeddings"]), special
-
-
-def _gguf_facts(path: Path) -> tuple[int, tuple[str, ...]]:
-    from gguf import GGUFReader
-
-    fields = GGUFReader(path).fields
-    context = fields[f"{fields['general.architecture'].contents()}.context_length"].contents()
-    types, tokens = fields["tokenizer.ggml.token_type"], fields["tokenizer.ggml.tokens"]
-    control = [i for i, part in enumerate(types.data) if types.parts[part][0] == _GGUF_CONTROL]
-    return int(context), tuple(bytes(tokens.parts[tokens.data[i]]).decode() for i in control)
+        self._waiting.clear()

@@ -28,6 +28,7 @@ class ScriptedEngine:
 
     name = "scripted"
     abilities = Abilities()
+    ready = True
     control_tokens: tuple[str, ...] = ("<|im_start|>", "<|im_end|>")
 
     def __init__(self, script: str | Iterable[str] | Script = "content") -> None:

@@ -51,6 +51,7 @@ class TransformersEngine:
 
     name = "transformers"
     abilities = Abilities()
+    ready = True
     control_tokens: tuple[str, ...] = ()
 
     def __init__(self, model: str, files: Callable[[], str]) -> None:

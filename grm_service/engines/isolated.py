@@ -1,0 +1,158 @@
+"""An embedded engine in a process of its own.
+
+A step of OpenVINO holds Python's interpreter lock from begin to end (a prefill of 1,000 tokens: 0.2 to 1 s),
+and torch much of it: beside an HTTP server that would stall every connection. A process of its own also
+means that whatever kills the engine leaves the service alive, which then starts it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+from typing import Any
+
+from grm_service.engines.base import Abilities, Engine
+from grm_service.errors import EngineError, GRMError
+from grm_service.types import Completion, Params, Prompt
+
+logger = logging.getLogger(__name__)
+_PATIENCE_S = 10
+
+
+class IsolatedEngine:
+    """Runs the engine that `build` makes (it must pickle) in a child process; see engines/worker.py.
+
+    When the child dies, the requests in it fail with EngineError and a new one is started.
+    """
+
+    abilities = Abilities()
+    control_tokens: tuple[str, ...] = ()
+
+    def __init__(self, name: str, model: str, build: Callable[[], Engine]) -> None:
+        self.name = name
+        self.model = model
+        self._build = build
+        self._numbers = count()
+        self._open: dict[int, asyncio.Future[Completion]] = {}
+        self._up = asyncio.Event()
+        self._process: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._closing = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether the child is up."""
+        return self._up.is_set()
+
+    async def start(self) -> None:
+        """Starts the child and loads the model there. Raises ModelNotLoaded, MissingExtra, EngineError."""
+        # The child finds what this process finds, and nothing because of the folder that it runs in.
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "grm_service.engines.worker",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+        )  # fmt: skip
+        started: asyncio.Future[tuple[str, Abilities, tuple[str, ...]]]
+        started = asyncio.get_running_loop().create_future()
+        self._watch = asyncio.create_task(self._listen(self._process, started))
+        self._send(self._build)
+        self.model, self.abilities, self.control_tokens = await started
+        self._up.set()
+
+    async def complete(self, prompt: Prompt, params: Params) -> Completion:
+        """One completion; waits where the child is being started again. Raises what the engine raises."""
+        if self._process is None or self._closing:
+            raise EngineError(f"the {self.name} engine is not running")
+        await self._up.wait()
+        number = next(self._numbers)
+        done: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        self._open[number] = done
+        try:
+            self._send((number, prompt, params))
+            return await done
+        except asyncio.CancelledError:
+            self._send((number, None, None))
+            raise
+        finally:
+            self._open.pop(number, None)
+
+    async def close(self) -> None:
+        """Ends the child: it frees what it took, or is killed after some seconds."""
+        self._closing = True
+        self._up.clear()
+        if self._process is None or self._watch is None:
+            return
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), _PATIENCE_S)
+        except TimeoutError:
+            self._process.kill()
+        await self._watch
+
+    def _send(self, message: object) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with suppress(ConnectionError, RuntimeError):  # it has died: _listen says so to those who wait
+            self._process.stdin.write(pickle.dumps(message))
+
+    async def _listen(self, process: asyncio.subprocess.Process, started: asyncio.Future[Any]) -> None:
+        assert process.stdout is not None
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                size = int.from_bytes(await process.stdout.readexactly(4))
+                kind, *said = pickle.loads(await process.stdout.readexactly(size))
+                if kind == "log":
+                    level, name, text = said
+                    logging.getLogger(name).log(level, "%s", text)
+                elif kind == "started":
+                    started.set_result(said)
+                elif kind == "failed":
+                    started.set_exception(said[0])
+                else:
+                    self._hand_over(*said)
+        self._ended(await process.wait(), started)
+
+    def _hand_over(self, number: int, result: Completion | GRMError) -> None:
+        done = self._open.get(number)
+        if done is None or done.done():
+            return
+        if isinstance(result, Completion):
+            done.set_result(result)
+        else:
+            done.set_exception(result)
+
+    def _ended(self, code: int, started: asyncio.Future[Any]) -> None:
+        was_up = self._up.is_set()
+        self._up.clear()
+        error = EngineError(f"the process of the {self.name} engine ended ({_meaning(code)})")
+        if not started.done():
+            started.set_exception(error)
+        for done in self._open.values():
+            if not done.done():
+                done.set_exception(error)
+        if was_up and not self._closing:
+            logger.error("%s; starting it again", error)
+            self._again = asyncio.create_task(self._restart())
+
+    async def _restart(self) -> None:
+        pause = 1.0
+        while not self._closing:
+            try:
+                await self.start()
+                return
+            except GRMError as failed:
+                logger.error("the %s engine does not come back yet: %s", self.name, failed)
+                await asyncio.sleep(pause)
+                pause = min(60.0, 2 * pause)
+
+
+def _meaning(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit status {code}"

@@ -45,7 +45,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends us in order
     parent = _Parent(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # what native code prints must not come between
-    logging.basicConfig(level=logging.INFO, handlers=[parent])
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[parent])
     with suppress(BrokenPipeError):
         asyncio.run(_serve(parent))
     os._exit(0)  # engines' threads may be inside a step

@@ -1,0 +1,93 @@
+"""The transformers engine on CUDA, on a model of a real size with random weights."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks import work
+from benchmarks.results import Row, Table
+from grm_service.engines import weights
+from grm_service.types import Params
+
+_KS = (8, 32)
+# The shape of Qwen3-1.7B.
+_SHAPE = {
+    "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28, "num_attention_heads": 16,
+    "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 8192, "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+def tables() -> list[Table]:
+    from grm_service.engines.transformers import cuda
+
+    title = "Embedded, on CUDA"
+    if not cuda():
+        return [Table(title, [Row("not measured", "no GPU was at hand in this run")])]
+    with tempfile.TemporaryDirectory() as folder:
+        model = _random_model(Path(folder), _SHAPE)
+        rows = [_row(Path(folder), model, k) for k in _KS]
+    notes = (
+        "Random weights in the shape of Qwen3-1.7B, bf16, SmolLM2's tokenizer, one cold prompt of about\n"
+        f"1,000 tokens, {work.NEW_TOKENS} new tokens."
+    )
+    return [Table(title, rows, notes)]
+
+
+def _random_model(folder: Path, shape: dict[str, Any]) -> Any:
+    import torch
+    from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+
+    source = work.source()
+    assert source.package is not None
+    tokenizer = AutoTokenizer.from_pretrained(weights.safetensors(source.package, source.cache))
+    config = Qwen3Config(vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id, **shape)
+    model = Qwen3ForCausalLM(config).to(torch.bfloat16)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _row(folder: Path, model: Any, k: int) -> Row:
+    plain_s = _generate(model, folder, k)
+    seconds, speed = asyncio.run(_engine(folder, k))
+    ratio = speed / (k * work.NEW_TOKENS / plain_s)
+    return Row(f"the transformers engine over `generate`, k = {k}, tokens/s", f"{ratio:.1f} ×",
+               seconds=f"{seconds:.2f} · {plain_s:.2f}")  # fmt: skip
+
+
+async def _engine(folder: Path, k: int) -> tuple[float, float]:
+    from grm_service.engines.transformers import TransformersEngine
+
+    engine = TransformersEngine("random", partial(str, folder))
+    await engine.start()
+
+    async def sampled() -> int:
+        prompt = work.prompt()
+        asked = (engine.complete(prompt, Params(work.NEW_TOKENS, 0.7, 1.0, seed)) for seed in range(k))
+        return sum([done.usage.completion_tokens for done in await asyncio.gather(*asked)])
+
+    runs = [await work.timed(sampled) for _ in range(4)][1:]
+    await engine.close()
+    return work.median([run[0] for run in runs]), work.median([run[1] for run in runs])
+
+
+def _generate(model: Any, folder: Path, k: int) -> float:
+    import torch
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    length = {"max_new_tokens": work.NEW_TOKENS, "min_new_tokens": work.NEW_TOKENS}
+    runs = []
+    for _ in range(4):
+        text = work.prompt().messages[-1].content
+        ids = tokenizer(text, return_tensors="pt").to(model.device)
+        begun = time.perf_counter()
+        with torch.inference_mode():
+            model.generate(**ids, **length, do_sample=True, temperature=0.7, num_return_sequences=k)
+        runs.append(time.perf_counter() - begun)
+    return work.median(runs[1:])

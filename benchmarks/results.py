@@ -1,0 +1,75 @@
+"""Tables of results, and the page that they make."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+PAGE = Path(__file__).with_name("RESULTS.md")
+_PACKAGES = ["grm-service", "openvino-genai", "transformers", "torch", "fastapi", "uvicorn", "httpx"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure; `wanted` is what it should be, `None` where there is no demand on it."""
+
+    what: str
+    figure: str
+    wanted: str | None = None
+    holds: bool | None = None
+    seconds: str = ""
+
+    def line(self) -> str:
+        mark = {True: "yes", False: "**no**", None: ""}[self.holds]
+        return f"| {self.what} | {self.figure} | {self.wanted or ''} | {mark} | {self.seconds} |"
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    rows: list[Row]
+    notes: str = ""
+
+    def text(self) -> str:
+        head = "| what | figure | wanted | holds | seconds |\n| --- | --- | --- | --- | --- |"
+        lines = "\n".join(row.line() for row in self.rows)
+        return f"## {self.title}\n\n{head}\n{lines}\n\n{self.notes}".rstrip() + "\n"
+
+
+def write(tables: list[Table]) -> None:
+    """The whole page: a run is one page, so every ratio on it was measured side by side."""
+    head = (
+        "# Results\n\nWritten by `make bench`; every ratio was measured side by side in this one run.\n\n"
+        f"{datetime.date.today()} · {_machine()}\n\n{_versions()}\n"
+    )
+    PAGE.write_text("\n".join([head, *(table.text() for table in tables)]), encoding="utf-8")
+
+
+def _machine() -> str:
+    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    memory = psutil.virtual_memory().total / 2**30
+    processor = names[0] if names else platform.processor()
+    return f"{processor}, {len(names)} cores, {memory:.0f} GiB, Python {platform.python_version()}"
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def _versions() -> str:
+    return " · ".join(f"{name} {_version(name)}" for name in _PACKAGES)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "-"

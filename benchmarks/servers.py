@@ -1,0 +1,73 @@
+"""Servers as processes of their own: started, waited for, measured and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import psutil
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    process: psutil.Process
+
+    def rss_gb(self) -> float:
+        """Resident memory of it and its children, in GiB."""
+        total = 0
+        for process in [self.process, *self.process.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += process.memory_info().rss
+        return total / 2**30
+
+
+@contextlib.contextmanager
+def started(command: list[str], ready: str, patience_s: float = 300, **env: str) -> Iterator[Server]:
+    """Runs a command in which `{port}` stands for a free port until the block ends.
+
+    `ready` is the path that answers 200 when it serves. Raises RuntimeError with its log when it does not.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [part.replace("{port}", str(port)) for part in command]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **env})
+        server = Server(f"http://127.0.0.1:{port}", psutil.Process(process.pid))
+        try:
+            until = time.monotonic() + patience_s
+            while not _answers(server.url + ready):
+                if process.poll() is not None or time.monotonic() > until:
+                    log.seek(0)
+                    raise RuntimeError(f"{command[0]} does not serve: {log.read()[-3000:]}")
+                time.sleep(0.5)
+            yield server
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def grm(**env: str) -> contextlib.AbstractContextManager[Server]:
+    """The service itself, as an operator runs it."""
+    command = [sys.executable, "-m", "grm_service", "serve", "--port", "{port}"]
+    return started(command, "/readyz", **env)

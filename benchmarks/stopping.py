@@ -1,0 +1,90 @@
+"""What the stopping rules save, on real preference data (see ../shared/data/README.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks import work
+from benchmarks.results import Row, Table
+from grm_service.core.stop import next_wave
+from grm_service.core.vote import vote
+from grm_service.engines.choice import embedded
+from grm_service.judge import Judge
+from grm_service.types import Message, Sample, StopRule, Task
+
+_DATA = Path(__file__).parents[2] / "shared/data/dev.jsonl"
+_K, _ITEMS, _MOST_CHARS = 32, 40, 2500
+_RULES: tuple[StopRule, ...] = ("exact", "confident")
+
+
+def tables() -> list[Table]:
+    if not _DATA.exists():
+        return [Table("Stopping rules", [Row("not measured", f"{_DATA.name} is not beside this checkout")])]
+    return [asyncio.run(_table())]
+
+
+async def _table() -> Table:
+    engine, _ = embedded("openvino", work.source(), None, "auto")
+    await engine.start()
+    judge, profile = Judge(engine), work.profile()
+    saved: dict[StopRule, list[tuple[int, int]]] = {rule: [] for rule in _RULES}
+    same: dict[StopRule, int] = dict.fromkeys(_RULES, 0)
+    tasks = [_task(item) for item in _items()]
+    for task in tasks:
+        verdict = await judge.judge(task, profile)
+        for rule in _RULES:
+            taken = _taken(rule, verdict.samples, len(task.responses))
+            readable = [sample.scores for sample in taken if sample.scores is not None]
+            saved[rule].append((_tokens(taken), _tokens(verdict.samples)))
+            same[rule] += vote(readable).best == verdict.vote.best
+    await engine.close()
+    rows = [
+        row
+        for rule in _RULES
+        for row in (
+            Row(f"`stop: {rule}`, tokens saved", f"{1 - _ratio(saved[rule]):.1%}"),
+            Row(
+                f"`stop: {rule}`, unchanged winners",
+                f"{same[rule]} of {len(tasks)}",
+                "all" if rule == "exact" else "at least 95 of 100",
+                same[rule] == len(tasks) if rule == "exact" else same[rule] >= 0.95 * len(tasks),
+            ),
+        )
+    ]
+    notes = (
+        f"The first {len(tasks)} items of shared/data/dev.jsonl with at most {_MOST_CHARS} characters, the default\n"
+        f"model, k = {_K}, {work.NEW_TOKENS} new tokens. All {_K} samples were taken once and the rules applied to\n"
+        "them: a rule takes the first samples of the same plan (tests/test_judge.py). The default model is not\n"
+        "trained: its scores are close to chance, so a lead is seldom decided early."
+    )
+    return Table("Stopping rules", rows, notes)
+
+
+def _items() -> list[dict[str, Any]]:
+    items = [json.loads(line) for line in _DATA.read_text(encoding="utf-8").splitlines()]
+    short = [i for i in items if len(str(i["messages"])) + len(str(i["responses"])) <= _MOST_CHARS]
+    return short[:_ITEMS]
+
+
+def _task(item: dict[str, Any]) -> Task:
+    turns = tuple(Message(turn["role"], turn["content"]) for turn in item["messages"])
+    return Task(turns, tuple(item["responses"]), k=_K, max_tokens=work.NEW_TOKENS)
+
+
+def _taken(rule: StopRule, samples: tuple[Sample, ...], n: int) -> tuple[Sample, ...]:
+    taken = 0
+    scale = work.profile().scale
+    while wave := next_wave(rule, [s.scores for s in samples[:taken]], len(samples), n, scale):
+        taken += wave
+    return samples[:taken]
+
+
+def _tokens(samples: tuple[Sample, ...]) -> int:
+    return sum(sample.usage.completion_tokens for sample in samples)
+
+
+def _ratio(pairs: list[tuple[int, int]]) -> float:
+    return sum(part for part, _ in pairs) / sum(whole for _, whole in pairs)

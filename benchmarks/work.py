@@ -1,0 +1,55 @@
+"""The work that is timed: prompts nobody has seen, so that no cache is warm."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import count
+from typing import Any
+
+from grm_service.assembly import open_catalog
+from grm_service.core.profile import Profile
+from grm_service.core.prompt import render
+from grm_service.engines.choice import Source
+from grm_service.settings import Settings
+from grm_service.types import Message, Prompt
+
+NEW_TOKENS = 128
+_WORDS = "alpha beta gamma the of river stone light money garden people water because judge open slow"
+_seeds: Iterator[int] = count(int(time.time()))
+
+
+def profile() -> Profile:
+    return open_catalog(Settings()).profile(Settings().profile)
+
+
+def source() -> Source:
+    return Source.of(profile(), Settings().cache_dir)
+
+
+def request(k: int, **more: Any) -> dict[str, Any]:
+    """A request for a pair whose prompt has about 1,000 tokens, a new one at every call."""
+    draw = random.Random(next(_seeds))
+    query, *responses = (" ".join(draw.choices(_WORDS.split(), k=words)) for words in (260, 180, 180))
+    body = {"query": query, "responses": responses, "k": k, "max_tokens": NEW_TOKENS, "detail": "rewards"}
+    return body | more
+
+
+def prompt() -> Prompt:
+    """What the model sees of such a request, in its first order."""
+    body = request(1)
+    return render(profile(), (Message("user", body["query"]),), body["responses"], "self", (), None, ())
+
+
+def median(runs: list[float]) -> float:
+    return statistics.median(runs)
+
+
+async def timed(work: Callable[[], Awaitable[int]]) -> tuple[float, float]:
+    """Seconds, and tokens a second, of work that returns how many tokens it wrote."""
+    begun = time.perf_counter()
+    tokens = await work()
+    seconds = time.perf_counter() - begun
+    return seconds, tokens / seconds

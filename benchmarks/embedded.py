@@ -21,10 +21,11 @@ def tables() -> list[Table]:
     bound = _Bound()
     rows = [row for k, wanted in _WANTED.items() for row in _rows(bound, k, wanted)]
     notes = (
-        f"SmolLM2-135M; a pair whose prompt has about 1,000 tokens, {work.NEW_TOKENS} new tokens a sample, cold\n"
-        f"caches, medians of {_REPEATS}, in turn. `generate` is transformers' own with `num_return_sequences=k` in\n"
-        "bf16 and writes exactly these tokens. The service also closes what was cut, prefills two orders and may\n"
-        f"end a sample early, so tokens a second are compared. The bound: {bound.told()}."
+        f"SmolLM2-135M; a pair whose prompt has about 1,000 tokens, {work.NEW_TOKENS} new tokens a "
+        f"sample, cold caches, medians of {_REPEATS}, in turn. `generate` is transformers' own with "
+        "`num_return_sequences=k` in bf16 and writes exactly these tokens. The service also closes what "
+        "was cut, prefills two orders and may end a sample early, so tokens a second are compared. The "
+        f"bound: {bound.told()}."
     )
     return [Table("Embedded, on the CPU", rows, notes)]
 
@@ -139,10 +140,10 @@ class _Bound:
         return prefill + work.NEW_TOKENS * step
 
     def told(self) -> str:
+        peak = f"{self._flops / 1e9:.0f} GFLOP/s (bf16, 2048³)"
         return (
-            f"prefill flops +\n{work.NEW_TOKENS} steps x the larger of weight bytes over "
-            f"{self._bandwidth / 1e9:.1f} GB/s and flops over {self._flops / 1e9:.0f} GFLOP/s (bf16, 2048³),\n"
-            f"{self._parameters / 1e6:.0f} M weights"
+            f"prefill flops + {work.NEW_TOKENS} steps x the larger of weight bytes over "
+            f"{self._bandwidth / 1e9:.1f} GB/s and flops over {peak}, {self._parameters / 1e6:.0f} M weights"
         )
 
 

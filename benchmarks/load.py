@@ -26,10 +26,11 @@ def tables() -> list[Table]:
         memory = asyncio.run(_memory(server))
     lag = asyncio.run(_lag())
     notes = (
-        "Four requests at once are four different pairs of about 1,000 prompt tokens, k = 8. The bare engine is\n"
-        "OpenVINO's thread in this process, given exactly the prompts and parameters that the judge gave it.\n"
-        "Memory is that of the service's processes together. Lag: how much later than asked a sleep of 5 ms\n"
-        "in the service's event loop returned, at worst, while a request with k = 8 was judged."
+        "Four requests at once are four different pairs of about 1,000 prompt tokens, k = 8. The bare "
+        "engine is OpenVINO's thread in this process, given exactly the prompts and parameters that the "
+        "judge gave it. Memory is that of the service's processes together. Lag: how much later than "
+        "asked a sleep of 5 ms in the service's event loop returned, at worst, while a request with k = "
+        "8 was judged."
     )
     return [Table("The service under load, on the CPU", [*several, cost, *memory, lag], notes)]
 

@@ -38,8 +38,9 @@ def tables() -> list[Table]:
                     )
                 )
     notes = (
-        f"One prompt of about 1,000 tokens, cold, k samples of {work.NEW_TOKENS} tokens; vLLM in bf16, llama.cpp\n"
-        "with the F16 GGUF, both asked for `n = k` and to ignore ends; medians of 3 after a warm-up."
+        f"One prompt of about 1,000 tokens, cold, k samples of {work.NEW_TOKENS} tokens; vLLM in bf16, "
+        "llama.cpp with the F16 GGUF, both asked for `n = k` and to ignore ends; medians of 3 after a "
+        "warm-up."
     )
     return [Table("Beside other servers, on the CPU", rows, notes)]
 
@@ -49,13 +50,15 @@ def _vllm() -> Any:
     assert source.package is not None
     command = [
         str(_BIN / "vllm"), "serve", str(weights.safetensors(source.package, source.cache)),
-        "--host", "127.0.0.1", "--port", "{port}", "--dtype", "bfloat16", "--max-model-len", "4096", "--max-num-seqs", "32",
+        "--host", "127.0.0.1", "--port", "{port}", "--dtype", "bfloat16",
+        "--max-model-len", "4096", "--max-num-seqs", "32",
         "--served-model-name", "m",
     ]  # fmt: skip
     cores = f"0-{machine.cores() - 1}"
     return servers.started(
         command, "/health", 600, HF_HUB_OFFLINE="1", VLLM_CPU_KVCACHE_SPACE="2",
-        VLLM_CPU_OMP_THREADS_BIND=cores, VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1", PATH=f"{_BIN}{os.pathsep}{os.environ['PATH']}",
+        VLLM_CPU_OMP_THREADS_BIND=cores, VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1",
+        PATH=f"{_BIN}{os.pathsep}{os.environ['PATH']}",
     )  # fmt: skip
 
 
@@ -65,7 +68,8 @@ def _llama() -> Any:
     k = str(max(_KS))
     command = [
         str(_BIN / "llama-server"), "-m", str(weights.f16_gguf(source.package, source.cache)),
-        "--host", "127.0.0.1", "--port", "{port}", "-c", "32768", "-np", k, "-kvu", "-t", str(machine.cores()), "--alias", "m",
+        "--host", "127.0.0.1", "--port", "{port}", "-c", "32768",
+        "-np", k, "-kvu", "-t", str(machine.cores()), "--alias", "m",
     ]  # fmt: skip
     return servers.started(command, "/health")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import platform
+import textwrap
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -38,7 +39,7 @@ class Table:
     def text(self) -> str:
         head = "| what | figure | wanted | holds | seconds |\n| --- | --- | --- | --- | --- |"
         lines = "\n".join(row.line() for row in self.rows)
-        return f"## {self.title}\n\n{head}\n{lines}\n\n{self.notes}".rstrip() + "\n"
+        return f"## {self.title}\n\n{head}\n{lines}\n\n{textwrap.fill(self.notes, 118)}".rstrip() + "\n"
 
 
 def write(tables: list[Table]) -> None:

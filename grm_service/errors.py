@@ -79,14 +79,14 @@ class TextTooLong(BadTask):
 
 
 class PromptTooLong(BadTask):
-    """Prompt and answer together do not fit the model's context; nothing is ever cut silently."""
+    """Prompt and answer together do not fit the model's context, or its cache; nothing is cut silently."""
 
     code = "prompt_too_long"
 
-    def __init__(self, prompt_tokens: int, max_tokens: int, context: int) -> None:
+    def __init__(self, prompt_tokens: int, max_tokens: int, room: int, what: str = "model's context") -> None:
         super().__init__(
             f"the prompt has {prompt_tokens} tokens and the answer may take {max_tokens}, "
-            f"but the model's context holds {context}: shorten the conversation or the responses, "
+            f"but the {what} holds {room}: shorten the conversation or the responses, "
             "or judge fewer of them at once"
         )
 

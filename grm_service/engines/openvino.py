@@ -116,19 +116,19 @@ class OpenVINOEngine:
             known = facts.read(path)
             self.control_tokens = known.control_tokens
             blocks = int(self._kv_cache_gb * 2**30 / (2 * known.kept_per_token * _BLOCK))
-            self._room = min(known.context, blocks * _BLOCK)
+            self._kept = blocks * _BLOCK
             self._pipeline = openvino_genai.ContinuousBatchingPipeline(
                 str(path), self._scheduler(blocks), "CPU", self._properties
             )
             self._tokenizer = self._pipeline.get_tokenizer()
             # The tokenizer cuts at a length of its own without a word: know it, so as to refuse instead.
-            self._room = min(self._room, self._encode("a " * (2 * known.context)).shape[1])
+            self._context = min(known.context, self._encode("a " * (2 * known.context)).shape[1])
         except Exception as failed:
             reason = str(failed).strip().splitlines()[-1] if str(failed).strip() else type(failed).__name__
             raise ModelNotLoaded(
                 f"OpenVINO cannot load the model {self.model} from {path}: {reason}"
             ) from None
-        logger.info("%s on %d cores, room for %d tokens", self.model, machine.cores(), blocks * _BLOCK)
+        logger.info("%s on %d cores, room for %d tokens", self.model, machine.cores(), self._kept)
 
     def _scheduler(self, blocks: int) -> Any:
         scheduler = self._genai.SchedulerConfig()
@@ -168,8 +168,9 @@ class OpenVINOEngine:
         request.tensor = self._encode(text)
         request.ids = request.tensor.data[0].copy()
         size = len(request.ids)
-        if size + wanted > self._room:
-            raise PromptTooLong(self._true_size(text, size), wanted, self._room)
+        if size + wanted > min(self._context, self._kept):
+            what = "model's context" if self._context <= self._kept else "key-value cache (GRM_KV_CACHE_GB)"
+            raise PromptTooLong(self._true_size(text, size), wanted, min(self._context, self._kept), what)
 
     def _admit(self) -> None:
         """Adds what waits, but for prompts of which another that prefills just now shares a good part.

@@ -1,0 +1,89 @@
+"""What is OpenVINO's own; what all engines share is in test_contract.py."""
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from grm_service.engines import choice, facts, machine
+from grm_service.engines.openvino import OpenVINOEngine
+from grm_service.errors import EngineError, ModelNotLoaded, PromptTooLong
+from grm_service.types import Message, Params, Prompt
+
+pytestmark = pytest.mark.anyio
+
+
+def ask(words):
+    return Prompt((Message("user", "word " * words),))
+
+
+def engine(smollm, kv_cache_gb=1.0, precision="f32"):
+    return OpenVINOEngine("m", partial(choice._openvino_files, smollm), kv_cache_gb, precision)
+
+
+@pytest.fixture(scope="module")
+async def small(smollm, anyio_backend):
+    """An engine with a cache of 29 blocks, 928 tokens."""
+    small = engine(smollm, 0.02)
+    await small.start()
+    yield small
+    await small.close()
+
+
+async def test_what_can_never_fit_the_cache_is_refused_with_the_sizes(small):
+    with pytest.raises(PromptTooLong, match=r"key-value cache \(GRM_KV_CACHE_GB\) holds 928"):
+        await small.complete(ask(900), Params(100))
+
+
+async def test_what_fits_alone_waits_for_room_and_is_answered(small):
+    asked = [
+        small.complete(Prompt((Message("user", f"{i} " + "word " * 500),)), Params(40)) for i in range(3)
+    ]
+    for completion in await asyncio.gather(*asked):
+        assert completion.usage.completion_tokens == 40
+
+
+async def test_a_failed_step_fails_its_requests_and_the_engine_comes_back(smollm):
+    broken = engine(smollm)
+    await broken.start()
+
+    class Crash:
+        def __getattr__(self, name):
+            raise RuntimeError("out of memory")
+
+    pipeline, broken._pipeline = broken._pipeline, Crash()
+    with pytest.raises(EngineError, match="out of memory"):
+        await broken.complete(ask(3), Params(4))
+    assert broken._pipeline is not pipeline
+    assert (await broken.complete(ask(3), Params(4))).text
+    await broken.close()
+    with pytest.raises(EngineError, match="not running"):
+        await broken.complete(ask(3), Params(4))
+
+
+async def test_a_file_that_is_no_model_stops_the_start(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"nonsense")
+    with pytest.raises(ModelNotLoaded, match="model.gguf"):
+        await OpenVINOEngine("m", lambda: tmp_path / "model.gguf", 1.0, "f32").start()
+
+
+def test_the_facts_of_a_file(smollm):
+    known = facts.read(choice._openvino_files(smollm))
+    assert known.context == 8192
+    assert known.kept_per_token == 30 * 3 * 64 * 2
+    assert "<|im_end|>" in known.control_tokens
+
+
+@pytest.mark.parametrize(
+    ("files", "cores", "free"),
+    [({"cpu.max": "100000 100000", "memory.max": "1073741824", "memory.current": "536870912"}, 1, 0.5),
+     ({"cpu.max": "max 100000", "memory.max": "max", "memory.current": "1"}, None, None), ({}, None, None)],
+    ids=["limited", "unlimited", "no container"],
+)  # fmt: skip
+def test_a_container_s_limits_count(files, cores, free, tmp_path, monkeypatch):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text + "\n")
+    unlimited, whole = machine.cores(), machine.free_gb()
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    assert machine.cores() == (cores or unlimited)
+    assert machine.free_gb() == pytest.approx(free or whole, rel=0.2)

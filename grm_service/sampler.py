@@ -59,12 +59,13 @@ class Sampler:
         if self.engine.abilities.continues:
             start = written + closing.text
             params = replace(params, regex=parse.closing_regex(n, planned.profile.scale))
-            completion = await self.engine.complete(Prompt(prompt.messages, start), params)
+            completion = await self.engine.complete(replace(prompt, continuation=start), params)
         else:
             start = written + "\n\n"
             asked = Message("user", fill(closing.ask, {"boxed": boxed(n)}))
             answered = Message("assistant", written or "(no answer)")
-            completion = await self.engine.complete(Prompt((*prompt.messages, answered, asked)), params)
+            turns = (*prompt.messages, answered, asked)
+            completion = await self.engine.complete(replace(prompt, messages=turns), params)
         closed = _read(planned, replace(cut, text=start + completion.text, closed=True), completion)
         return closed if closed.error is None else replace(cut, usage=closed.usage)
 

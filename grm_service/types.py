@@ -39,10 +39,12 @@ class Prompt:
 
     `continuation` is text that the assistant has already written; the completion goes on from it and
     does not repeat it. Engines that lack the ability `continues` refuse a prompt with a continuation.
+    Prompts about one query share a `group`, so that an engine of several servers can keep them together.
     """
 
     messages: tuple[Message, ...]
     continuation: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)

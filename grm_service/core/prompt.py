@@ -8,6 +8,7 @@ which quotes a response cannot carry that response's scores (`\boxed {4}` still 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -55,7 +56,7 @@ def render(
         "n": str(len(shown)),
         "boxed": boxed(len(shown)),
     }
-    return _prompt(profile, fill(template.judge, values))
+    return _prompt(profile, messages, fill(template.judge, values))
 
 
 def render_query(
@@ -68,7 +69,7 @@ def render_query(
     clean = neutraliser(profile, control_tokens)
     block = fill(profile.prompt.constitution, {"items": _listed(constitution, clean)}) if constitution else ""
     values = {"conversation": _conversation(profile, messages, clean), "constitution": block}
-    return _prompt(profile, fill(profile.prompt.query, values))
+    return _prompt(profile, messages, fill(profile.prompt.query, values))
 
 
 def boxed(n: int) -> str:
@@ -76,9 +77,10 @@ def boxed(n: int) -> str:
     return ", ".join(["x"] * n)
 
 
-def _prompt(profile: Profile, user: str) -> Prompt:
+def _prompt(profile: Profile, asked: Sequence[Message], user: str) -> Prompt:
     system = (Message("system", profile.prompt.system),) if profile.prompt.system else ()
-    return Prompt((*system, Message("user", user.strip())))
+    group = hashlib.sha256(repr(tuple(asked)).encode()).hexdigest()
+    return Prompt((*system, Message("user", user.strip())), group=group)
 
 
 def _conversation(profile: Profile, messages: Sequence[Message], clean: Clean) -> str:

@@ -119,6 +119,17 @@ def golden(name, case):
     return "".join(f"<{m.role}>\n{m.content}\n" for m in prompt.messages)
 
 
+def test_prompts_about_one_query_share_a_group():
+    asked, other = (Message("user", "Why?"),), (Message("user", "How?"),)
+    prompts = [
+        render(PROFILE, asked, ["a", "b"]),
+        render(PROFILE, asked, ["b", "a"]),
+        render_query(PROFILE, asked),
+    ]
+    assert len({prompt.group for prompt in prompts}) == 1
+    assert render(PROFILE, other, ["a", "b"]).group != prompts[0].group
+
+
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     for name in load_catalog().profiles:

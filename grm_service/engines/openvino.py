@@ -64,7 +64,7 @@ class OpenVINOEngine:
 
     name = "openvino"
     abilities = Abilities()
-    ready = True
+    ready = False
     control_tokens: tuple[str, ...] = ()
 
     def __init__(self, model: str, files: Callable[[], Path], kv_cache_gb: float, precision: str) -> None:
@@ -84,16 +84,17 @@ class OpenVINOEngine:
     async def start(self) -> None:
         """Loads the model (seconds) and generates a token. Raises ModelNotLoaded, MissingExtra."""
         await asyncio.to_thread(self._load)
+        self.ready = True
         self._thread = threading.Thread(target=self._run, name="openvino", daemon=True)
         self._thread.start()
         await self.complete(Prompt((Message("user", "Hello"),)), Params(max_tokens=1))
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
         """One completion; joins the batch at its next step. Raises PromptTooLong, EngineError."""
-        if self._thread is None or not self._thread.is_alive():
-            raise EngineError("the openvino engine is not running")
         request = _Request(prompt, params)
         self._inbox.put(request)
+        if not self.ready:
+            raise EngineError("the openvino engine is not running")
         return await asyncio.wrap_future(request.done)
 
     async def close(self) -> None:
@@ -138,16 +139,23 @@ class OpenVINOEngine:
         return scheduler
 
     def _run(self) -> None:
-        while self._take():
-            try:
-                if self._pipeline.has_non_finished_requests():
-                    self._pipeline.step()
-                for request in list(self._running):
-                    self._read(request)
-                self._admit()
-            except Exception as failed:
-                self._recover(failed)
-        self._drop_all(EngineError("the openvino engine was closed"))
+        try:
+            while self._take():
+                try:
+                    self._step()
+                except Exception as failed:
+                    self._recover(failed)
+        except ModelNotLoaded as gone:
+            logger.error("the openvino engine ends: %s", gone)
+        finally:
+            self._end()
+
+    def _step(self) -> None:
+        self._admit()
+        if self._pipeline.has_non_finished_requests():
+            self._pipeline.step()
+        for request in list(self._running):
+            self._read(request)
 
     def _take(self) -> bool:
         """Lets new requests in; sleeps when there is nothing to do. False: close."""
@@ -160,7 +168,6 @@ class OpenVINOEngine:
                 self._waiting.append(request)
             except Exception as failed:
                 request.fail(failed)
-        self._admit()
         return True
 
     def _prepare(self, request: _Request) -> None:
@@ -184,8 +191,8 @@ class OpenVINOEngine:
                 request.ids, (r.ids for r in self._running if not r.tokens)
             ):
                 self._waiting.remove(request)
-                request.handle = self._add(request.tensor, self._config(request.params))
                 self._running.append(request)
+                request.handle = self._add(request.tensor, self._config(request.params))
 
     def _add(self, ids: Any, config: Any) -> Any:
         self._ids += 1
@@ -280,13 +287,21 @@ class OpenVINOEngine:
         return max(size, sum(int(self._encode(piece).shape[1]) for piece in pieces))
 
     def _recover(self, failed: Exception) -> None:
+        """Loads the model again; where that fails the thread ends, and the engine is not ready any more."""
         logger.error("a step of the openvino engine failed, loading the model again: %s", failed)
-        self._drop_all(EngineError(f"a step of the openvino engine failed: {failed}"))
+        _fail(self._running, f"a step of the openvino engine failed: {failed}")
+        self._running.clear()
         self._prefixes = Prefixes(_BLOCK)
         self._load()
 
-    def _drop_all(self, error: EngineError) -> None:
-        for request in self._running + self._waiting:
-            request.fail(error)
-        self._running.clear()
-        self._waiting.clear()
+    def _end(self) -> None:
+        self.ready = False  # first: what comes into the inbox from now on is refused by `complete`
+        while not self._inbox.empty():
+            if (request := self._inbox.get()) is not None:
+                self._waiting.append(request)
+        _fail(self._running + self._waiting, "the openvino engine has ended")
+
+
+def _fail(requests: list[_Request], reason: str) -> None:
+    for request in requests:
+        request.fail(EngineError(reason))

@@ -89,6 +89,8 @@ async def _answer(engine: Engine, parent: _Parent, number: int, prompt: Prompt, 
         parent.say("done", number, await engine.complete(prompt, params))
     except GRMError as failed:
         parent.say("done", number, failed)
+        if not engine.ready:
+            os._exit(1)  # the parent starts another
     except Exception as failed:
         logging.getLogger(__name__).exception("the %s engine failed", engine.name)
         parent.say("done", number, EngineError(f"the {engine.name} engine failed: {failed!r}"))

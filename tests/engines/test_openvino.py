@@ -36,11 +36,11 @@ async def test_what_can_never_fit_the_cache_is_refused_with_the_sizes(small):
 
 
 async def test_what_fits_alone_waits_for_room_and_is_answered(small):
-    asked = [
-        small.complete(Prompt((Message("user", f"{i} " + "word " * 500),)), Params(40)) for i in range(3)
-    ]
-    for completion in await asyncio.gather(*asked):
-        assert completion.usage.completion_tokens == 40
+    stories = [Prompt((Message("user", f"{i} " + "Once upon a time. " * 100),)) for i in range(3)]
+    completions = await asyncio.gather(*(small.complete(story, Params(40)) for story in stories))
+    needed = sum(c.usage.prompt_tokens + c.usage.completion_tokens for c in completions)
+    assert needed > 928
+    assert all(completion.text for completion in completions)
 
 
 async def test_a_failed_step_fails_its_requests_and_the_engine_comes_back(smollm):
@@ -61,9 +61,21 @@ async def test_a_failed_step_fails_its_requests_and_the_engine_comes_back(smollm
         await broken.complete(ask(3), Params(4))
 
 
+async def test_an_engine_that_cannot_load_its_model_again_ends_and_hangs_nobody(smollm, tmp_path):
+    broken = engine(smollm)
+    await broken.start()
+    broken._pipeline, broken._files = None, lambda: tmp_path / "gone.gguf"
+    with pytest.raises(EngineError, match="a step of the openvino engine failed"):
+        await broken.complete(ask(3), Params(4))
+    await broken.close()
+    assert not broken.ready
+    with pytest.raises(EngineError, match="not running"):
+        await broken.complete(ask(3), Params(4))
+
+
 async def test_a_file_that_is_no_model_stops_the_start(tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"nonsense")
-    with pytest.raises(ModelNotLoaded, match="model.gguf"):
+    with pytest.raises(ModelNotLoaded, match=r"model\.gguf"):
         await OpenVINOEngine("m", lambda: tmp_path / "model.gguf", 1.0, "f32").start()
 
 

@@ -64,7 +64,7 @@ def _openvino(source: Source, kv_cache_gb: float | None, precision: str) -> Engi
 def _transformers(source: Source, kv_cache_gb: float | None, precision: str) -> Engine:
     from grm_service.engines.transformers import TransformersEngine
 
-    return TransformersEngine(source.model, partial(_transformers_files, source))
+    return TransformersEngine(source.model, partial(_transformers_files, source), kv_cache_gb)
 
 
 def _auto(source: Source) -> tuple[Embedded, str]:

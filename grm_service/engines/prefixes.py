@@ -35,7 +35,14 @@ class Prefixes:
         """
         least = max(self._block, len(ids) // 4)
         soon = max((shared(other, ids) for other in computing), default=0)
-        return soon >= least and soon - max((shared(w, ids) for w in self._warm.values()), default=0) >= least
+        return soon >= least and soon - self._known(ids) >= least
+
+    def cold(self, ids: Ids) -> bool:
+        """Whether a block or more of a prompt has still to be computed."""
+        return len(ids) - self._known(ids) > self._block
+
+    def _known(self, ids: Ids) -> int:
+        return max((shared(warm, ids) for warm in self._warm.values()), default=0)
 
 
 def shared(one: Ids, other: Ids) -> int:

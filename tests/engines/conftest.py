@@ -14,6 +14,7 @@ from grm_service.engines import weights
 from grm_service.engines.choice import embedded
 from grm_service.engines.openai import OpenAIEngine
 from grm_service.engines.scripted import ScriptedEngine
+from grm_service.engines.transformers import TransformersEngine
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +77,15 @@ async def openvino(smollm, anyio_backend):
 @pytest.fixture(scope="session")
 async def transformers(smollm, anyio_backend):
     engine, _ = embedded("transformers", smollm, 1, "f32")
+    await engine.start()
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture(scope="session")
+async def paged(smollm, anyio_backend):
+    """transformers with continuous batching, as on CUDA."""
+    engine = TransformersEngine("m", lambda: weights.safetensors(smollm.package, smollm.cache), 1, True)
     await engine.start()
     yield engine
     await engine.close()

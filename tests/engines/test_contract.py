@@ -21,7 +21,7 @@ ASK = Prompt(
         ),
     )
 )
-MODELS = ["openvino", "transformers", "openai"]
+MODELS = ["openvino", "transformers", "paged", "openai"]
 
 
 @pytest.fixture(params=[*MODELS, "scripted"])
@@ -115,7 +115,7 @@ async def test_a_closing_holds(engine, n, temperature):
     assert all(1 <= int(number) <= 10 for number in numbers)
 
 
-@pytest.mark.parametrize("name", ["openvino", "transformers"])
+@pytest.mark.parametrize("name", ["openvino", "transformers", "paged"])
 async def test_a_prompt_that_does_not_fit_is_refused_with_the_sizes(name, request):
     engine = request.getfixturevalue(name)
     with pytest.raises(PromptTooLong, match=r"has (1\d{4}) tokens .* 20, .* holds 8192"):
@@ -124,7 +124,7 @@ async def test_a_prompt_that_does_not_fit_is_refused_with_the_sizes(name, reques
         await engine.complete(ASK, Params(8192))
 
 
-@pytest.mark.parametrize("name", ["openvino", "transformers"])
+@pytest.mark.parametrize("name", ["openvino", "transformers", "paged"])
 async def test_embedded_engines_know_their_control_tokens(name, request):
     assert {"<|im_start|>", "<|im_end|>", "<|endoftext|>"} <= set(
         request.getfixturevalue(name).control_tokens

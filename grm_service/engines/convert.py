@@ -1,0 +1,144 @@
+"""A transformers folder, with its LoRA adapter merged in, written as a GGUF that OpenVINO reads."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shlex
+import tempfile
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from grm_service.engines import adapter, vocabulary
+from grm_service.engines.checkpoint import EMBEDDING, Checkpoint, has_weights
+from grm_service.errors import MissingExtra, ModelNotLoaded
+
+if TYPE_CHECKING:
+    from grm_service.engines.checkpoint import Array
+
+Encoding = Literal["f16", "q8_0"]
+
+logger = logging.getLogger(__name__)
+
+
+def convert(source: Path, target: Path, base: Path | None = None, encoding: Encoding = "f16") -> None:
+    """Writes the model or adapter in the folder `source` to the GGUF `target`, whole or not at all.
+
+    `base` is the model that an adapter belongs to, where it is not where the adapter says. Raises
+    ModelNotLoaded, MissingExtra.
+    """
+    if target.suffix != ".gguf":
+        raise ModelNotLoaded(f"{target} does not end in .gguf, by which engines know such a file")
+    if find_spec("gguf") is None:
+        raise MissingExtra("cpu", f"converting {source}")
+    try:
+        checkpoint = Checkpoint.of(source, base)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as partial:
+            _write(checkpoint, Path(partial) / target.name, encoding)
+            (Path(partial) / target.name).replace(target)
+    except (OSError, ValueError, KeyError, FloatingPointError) as failed:
+        raise ModelNotLoaded(f"{source} cannot be converted: {type(failed).__name__}: {failed}") from failed
+
+
+def command(path: Path) -> str:
+    """The command that converts what is in the folder."""
+    known = not adapter.is_adapter(path) or (adapter.base_of(path) and not has_weights(path))
+    given = [] if known else ["--base", "FOLDER"]
+    return shlex.join(["grm", "models", "convert", str(path), f"{path}.gguf", *given])
+
+
+def _write(checkpoint: Checkpoint, target: Path, encoding: Encoding) -> None:
+    from gguf import GGUFWriter
+
+    names = _names(checkpoint)
+    with closing(GGUFWriter(target, checkpoint.family)) as writer:
+        _describe(checkpoint, writer, encoding)
+        vocabulary.write(checkpoint.tokenizer, checkpoint.shape(EMBEDDING)[0], writer)
+        for name, named in names.items():
+            _announce(writer, named, checkpoint.shape(name), encoding)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        _write_weights(checkpoint, list(names), writer, encoding)
+
+
+def _names(checkpoint: Checkpoint) -> dict[str, str]:
+    """What a GGUF calls each weight. A name that it has none for is an error: nothing is left out."""
+    from gguf import MODEL_ARCH, get_tensor_name_map
+
+    blocks = checkpoint.config["num_hidden_layers"]
+    known = get_tensor_name_map(MODEL_ARCH[checkpoint.family.upper()], blocks)
+    names = {name: known.get_name(name, (".weight", ".bias")) for name in checkpoint.tensors}
+    if unknown := [name for name, named in names.items() if named is None]:
+        raise ModelNotLoaded(f"a GGUF has no place for {len(unknown)} weights, such as {unknown[0]}")
+    return names
+
+
+def _describe(checkpoint: Checkpoint, writer: Any, encoding: Encoding) -> None:
+    from gguf import LlamaFileType
+
+    config = checkpoint.config
+    queries, keys, size = checkpoint.heads
+    writer.add_name(checkpoint.name)
+    writer.add_file_type(LlamaFileType[f"MOSTLY_{encoding.upper()}"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_head_count(queries)
+    writer.add_head_count_kv(keys)
+    writer.add_key_length(size)
+    writer.add_value_length(size)
+    writer.add_rope_dimension_count(size)
+    writer.add_rope_freq_base(checkpoint.rope_theta)
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_vocab_size(checkpoint.shape(EMBEDDING)[0])
+
+
+def _kind(shape: tuple[int, ...], encoding: Encoding) -> Any:
+    from gguf import GGMLQuantizationType
+
+    return GGMLQuantizationType["F32" if len(shape) == 1 else encoding.upper()]
+
+
+def _announce(writer: Any, name: str, shape: tuple[int, ...], encoding: Encoding) -> None:
+    import numpy as np
+    from gguf.quants import quant_shape_to_byte_shape
+
+    kind = _kind(shape, encoding)
+    size = math.prod(quant_shape_to_byte_shape(shape, kind))
+    writer.add_tensor_info(name, shape, np.dtype(np.float32), size, raw_dtype=kind)
+
+
+def _write_weights(checkpoint: Checkpoint, names: list[str], writer: Any, encoding: Encoding) -> None:
+    logger.info("writing %d weights", len(names))
+    touched, differs = checkpoint.adapter.touched, False
+    for name in names:
+        weight = _encoded(checkpoint, name, checkpoint.merged(name), encoding)
+        if name in touched and not differs:
+            before = _encoded(checkpoint, name, checkpoint.base(name), encoding)
+            differs = weight.shape != before.shape or bool((weight != before).any())
+        writer.write_tensor_data(weight)
+    if touched and not differs:
+        raise ModelNotLoaded(f"the adapter {checkpoint.name} changes nothing: has it been trained?")
+
+
+def _encoded(checkpoint: Checkpoint, name: str, weight: Array, encoding: Encoding) -> Array:
+    import numpy as np
+    from gguf.quants import quantize
+
+    queries, keys, _ = checkpoint.heads
+    heads = {"q_proj.weight": queries, "k_proj.weight": keys}.get(".".join(name.split(".")[-2:]))
+    if heads and checkpoint.family == "llama":
+        weight = _interleaved(weight, heads)
+    with np.errstate(over="raise"):  # a weight beyond F16's range would become infinite
+        encoded: Array = quantize(weight, _kind(weight.shape, encoding))
+    return encoded
+
+
+def _interleaved(weight: Array, heads: int) -> Array:
+    """A GGUF keeps the rows of a llama's head in pairs that rotate together, not in two halves."""
+    rows, width = weight.shape
+    return weight.reshape(heads, 2, rows // heads // 2, width).swapaxes(1, 2).reshape(rows, width)

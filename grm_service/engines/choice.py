@@ -14,7 +14,7 @@ from grm_service.engines.adapter import check, is_adapter
 from grm_service.engines.base import Engine
 from grm_service.engines.convert import command
 from grm_service.engines.isolated import IsolatedEngine
-from grm_service.errors import ModelNotLoaded
+from grm_service.errors import MissingExtra, ModelNotLoaded
 
 Embedded = Literal["openvino", "transformers"]
 
@@ -57,6 +57,8 @@ def embedded(
 
 
 def _openvino(source: Source, kv_cache_gb: float | None, precision: str) -> Engine:
+    if find_spec("openvino_genai") is None or find_spec("gguf") is None:
+        raise MissingExtra("cpu", "the openvino engine")
     from grm_service.engines.openvino import OpenVINOEngine
 
     room = kv_cache_gb or machine.free_gb() / 2
@@ -64,6 +66,8 @@ def _openvino(source: Source, kv_cache_gb: float | None, precision: str) -> Engi
 
 
 def _transformers(source: Source, kv_cache_gb: float | None, precision: str) -> Engine:
+    if find_spec("torch") is None or find_spec("llguidance") is None:
+        raise MissingExtra("local", "the transformers engine")
     from grm_service.engines.transformers import TransformersEngine
 
     return TransformersEngine(source.model, partial(_transformers_files, source), kv_cache_gb)

@@ -1,13 +1,20 @@
-"""What a model's files say of it, read without loading it."""
+"""What a model's files say of it, read without loading it, and what OpenVINO would misread in them."""
 
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from grm_service.engines.vocabulary import SPLITS
+from grm_service.errors import ModelNotLoaded
+
+logger = logging.getLogger(__name__)
 _GGUF_CONTROL = 3  # gguf.TokenType.CONTROL
+_COMPARED = {"F32", "F16", "Q8_0", "Q4_0"}
+"""Encodings of which OpenVINO wrote the same text as of the same weights in F16 (2026.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +27,10 @@ class Facts:
 
 
 def read(path: Path) -> Facts:
-    """Of a GGUF, or of a folder with config.json and tokenizer_config.json."""
+    """Of a GGUF, or of a folder with config.json and tokenizer_config.json.
+
+    Raises ModelNotLoaded for a GGUF of which OpenVINO is known to make fluent, wrong text.
+    """
     return _of_gguf(path) if path.suffix == ".gguf" else _of_folder(path)
 
 
@@ -37,7 +47,10 @@ def _of_folder(path: Path) -> Facts:
 def _of_gguf(path: Path) -> Facts:
     from gguf import GGUFReader
 
-    fields = GGUFReader(path).fields
+    reader = GGUFReader(path)
+    fields = reader.fields
+    encodings = {tensor.tensor_type.name for tensor in reader.tensors}
+    _check(path, fields, encodings, {tensor.name for tensor in reader.tensors})
     architecture = fields["general.architecture"].contents()
 
     def number(key: str, otherwise: Any = None) -> int:
@@ -52,3 +65,22 @@ def _of_gguf(path: Path) -> Facts:
     control = [i for i, part in enumerate(types.data) if types.parts[part][0] == _GGUF_CONTROL]
     texts = tuple(bytes(tokens.parts[tokens.data[i]]).decode() for i in control)
     return Facts(number("context_length"), kept, texts)
+
+
+def _check(path: Path, fields: dict[str, Any], encodings: set[str], tensors: set[str]) -> None:
+    split = fields["tokenizer.ggml.pre"].contents() if "tokenizer.ggml.pre" in fields else None
+    scaling = [key for key in fields if ".rope.scaling." in key and key.endswith(("type", "factor"))]
+    misread = {
+        "weights in Q4_1": "Q4_1" in encodings,
+        f"the tokenizer {split}": split not in SPLITS,
+        "scaled rotary positions": bool(scaling) or "rope_freqs.weight" in tensors,
+    }
+    if odd := [what for what, there in misread.items() if there]:
+        raise ModelNotLoaded(
+            f"{path} has {', '.join(odd)}, which OpenVINO misreads: use an F16, Q8_0 or Q4_0 GGUF of a "
+            "SmolLM or Qwen model, or the model's safetensors with the transformers engine"
+        )
+    if unknown := encodings - _COMPARED:
+        logger.warning(
+            "%s: nobody has compared what OpenVINO reads from %s", path, ", ".join(sorted(unknown))
+        )

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from grm_service.engines.base import Abilities
-from grm_service.errors import EngineError, MissingExtra, ModelNotLoaded, PromptTooLong
+from grm_service.errors import EngineError, ModelNotLoaded, PromptTooLong
 from grm_service.types import Alternative, Completion, Message, Params, Prompt, Usage
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class TransformersEngine:
         return self._writer is not None and self._writer.running
 
     async def start(self) -> None:
-        """Loads the model and generates a token. Raises ModelNotLoaded, MissingExtra."""
+        """Loads the model and generates a token. Raises ModelNotLoaded."""
         self._writer = self._open(await asyncio.to_thread(self._load))
         await self.complete(Prompt((Message("user", "Hello"),)), Params(max_tokens=1))
 
@@ -84,12 +84,10 @@ class TransformersEngine:
             self._writer = None
 
     def _load(self) -> Any:
-        try:
-            import llguidance.hf
-            import torch
-            from transformers import AutoModelForCausalLM, AutoTokenizer
-        except ImportError:
-            raise MissingExtra("local", "the transformers engine") from None
+        import llguidance.hf
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
         try:
             path = self._files()
             self._tokenizer = AutoTokenizer.from_pretrained(path)

@@ -13,8 +13,9 @@ _QWEN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# OpenVINO 2026.4 has these two; any other name gets a way of splitting that no such tokenizer has.
-_SPLITS = {(_QWEN, "bytes"): "qwen2", ("digits", "words"): "smollm"}
+_NAMES = {(_QWEN, "bytes"): "qwen2", ("digits", "words"): "smollm"}
+SPLITS = frozenset(_NAMES.values())
+"""What OpenVINO 2026.4 knows; any other name gets a way of splitting that no such tokenizer has."""
 _ONLY = "OpenVINO's GGUF reader splits texts as the tokenizers of Qwen 2, Qwen 3 and SmolLM do"
 
 
@@ -50,8 +51,8 @@ def _split(tokenizer: dict[str, Any], folder: Path) -> str:
         # it reads a tokenizer from a GGUF.
         if steps == ("words",) and not any(re.search(r"\d.|.\d", token) for token in model["vocab"]):
             steps = ("digits", "words")
-        if steps in _SPLITS:
-            return _SPLITS[steps]
+        if steps in _NAMES:
+            return _NAMES[steps]
     raise ModelNotLoaded(
         f"the tokenizer of {folder} works otherwise: {_ONLY}; the transformers engine runs the model as it is"
     )

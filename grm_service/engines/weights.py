@@ -15,6 +15,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -92,7 +93,7 @@ def _download(package: Package, folder: Path) -> Path:
 def _reencode(source: Path, target: Path) -> None:
     try:
         import numpy as np
-        from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType
+        from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, LlamaFileType
         from gguf.quants import dequantize
     except ImportError:
         raise MissingExtra("cpu", f"re-encoding {source.name}") from None
@@ -100,10 +101,7 @@ def _reencode(source: Path, target: Path) -> None:
     reader = GGUFReader(source)
     architecture = reader.fields["general.architecture"].contents()
     writer = GGUFWriter(target, architecture)
-    for key, field in reader.fields.items():
-        if not key.startswith("GGUF.") and key not in _WRITTEN_ANEW:
-            of = field.types[-1] if field.types[0] == GGUFValueType.ARRAY else None
-            writer.add_key_value(key, field.contents(), field.types[0], sub_type=of)
+    copy_fields(reader, writer)
     writer.add_file_type(LlamaFileType.MOSTLY_F16)
     for tensor in reader.tensors:
         kept = np.float32 if tensor.tensor_type == GGMLQuantizationType.F32 else np.float16
@@ -112,6 +110,16 @@ def _reencode(source: Path, target: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def copy_fields(reader: Any, writer: Any) -> None:
+    """Everything that a GGUF says of its model, but how the weights are encoded."""
+    from gguf import GGUFValueType
+
+    for key, field in reader.fields.items():
+        if not key.startswith("GGUF.") and key not in _WRITTEN_ANEW:
+            of = field.types[-1] if field.types[0] == GGUFValueType.ARRAY else None
+            writer.add_key_value(key, field.contents(), field.types[0], sub_type=of)
 
 
 _WRITTEN_ANEW = {"general.architecture", "general.file_type", "general.quantization_version"}

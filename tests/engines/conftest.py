@@ -16,34 +16,48 @@ from grm_service.engines.openai import OpenAIEngine
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.engines.transformers import TransformersEngine
 
+_SERVERS = Path(__file__).parents[2] / ".vllm/bin"
+"""Made by `make .vllm`."""
+
+
+@contextlib.contextmanager
+def _serving(log, *command, **env):
+    """Runs a server on loopback, where `{port}` stands for a free port; gives its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    parts = [
+        str(part).replace("{port}", str(port)) for part in (*command, "--host", "127.0.0.1", "--port", port)
+    ]
+    with log.open("wb") as out:
+        process = subprocess.Popen(parts, stdout=out, stderr=out, env={**os.environ, **env})
+    try:
+        _wait(f"http://127.0.0.1:{port}/health", process, log)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _wait(url, process, log):
+    for _ in range(720):
+        with contextlib.suppress(httpx.HTTPError):
+            # llama.cpp's server answers 503 while it loads; transformers serve has no such path.
+            if httpx.get(url).status_code < 500:
+                return
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.25)
+    raise AssertionError(f"{process.args[0]} did not come up: {log.read_text()}")
+
 
 @pytest.fixture(scope="session")
 def served(smollm, tmp_path_factory):
     """A real OpenAI-compatible server on loopback: `transformers serve` with the default model."""
     folder = _sampling(weights.safetensors(smollm.package, smollm.cache), tmp_path_factory.mktemp("model"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("serve") / "log"
-    command = [
-        Path(sys.executable).with_name("transformers"),
-        "serve",
-        folder,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        port,
-    ]
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [str(part) for part in command], stdout=out, stderr=out, env={**os.environ, "HF_HUB_OFFLINE": "1"}
-        )
-    try:
-        _wait(f"http://127.0.0.1:{port}/health", process, log)
-        yield f"http://127.0.0.1:{port}/v1", str(folder)
-    finally:
-        process.terminate()
-        process.wait(30)
+    command = Path(sys.executable).with_name("transformers")
+    with _serving(log, command, "serve", folder, HF_HUB_OFFLINE="1") as url:
+        yield url, str(folder)
 
 
 def _sampling(model, folder):
@@ -54,16 +68,6 @@ def _sampling(model, folder):
     (folder / "generation_config.json").unlink()
     (folder / "generation_config.json").write_text(json.dumps(config | {"do_sample": True}))
     return folder
-
-
-def _wait(url, process, log):
-    for _ in range(240):
-        with contextlib.suppress(httpx.HTTPError):
-            httpx.get(url)
-            return
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.25)
-    raise AssertionError(f"transformers serve did not come up: {log.read_text()}")
 
 
 @pytest.fixture(scope="session")
@@ -94,6 +98,39 @@ async def paged(smollm, anyio_backend):
 @pytest.fixture(scope="session")
 async def openai(served, anyio_backend):
     engine = OpenAIEngine(*served)
+    await engine.start()
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture(scope="session")
+async def vllm(smollm, tmp_path_factory, anyio_backend):
+    """vLLM on the CPU, in the model's own precision."""
+    command = [
+        _SERVERS / "vllm", "serve", weights.safetensors(smollm.package, smollm.cache), "--dtype", "float32",
+        "--max-model-len", "4096", "--max-num-seqs", "16", "--enforce-eager", "--served-model-name", "smollm",
+    ]  # fmt: skip
+    env = {
+        "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1",
+        "PATH": f"{_SERVERS}{os.pathsep}{os.environ['PATH']}",
+    }  # fmt: skip
+    with _serving(tmp_path_factory.mktemp("vllm") / "log", *command, **env) as url:
+        async with _started(OpenAIEngine(url)) as engine:
+            yield engine
+
+
+@pytest.fixture(scope="session")
+async def llama(smollm, tmp_path_factory, anyio_backend):
+    """llama.cpp's server."""
+    gguf = weights.f16_gguf(smollm.package, smollm.cache)
+    command = [_SERVERS / "llama-server", "-m", gguf, "-c", "8192", "-np", "4", "-kvu", "--alias", "smollm"]
+    with _serving(tmp_path_factory.mktemp("llama") / "log", *command) as url:
+        async with _started(OpenAIEngine(url)) as engine:
+            yield engine
+
+
+@contextlib.asynccontextmanager
+async def _started(engine):
     await engine.start()
     yield engine
     await engine.close()

@@ -1,6 +1,7 @@
 """One suite over every engine: what the judge may rely on."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -21,7 +22,8 @@ ASK = Prompt(
         ),
     )
 )
-MODELS = ["openvino", "transformers", "paged", "openai"]
+SERVERS = [pytest.param(name, marks=pytest.mark.vllm) for name in ("vllm", "llama")]
+MODELS = ["openvino", "transformers", "paged", "openai", *SERVERS]
 
 
 @pytest.fixture(params=[*MODELS, "scripted"])
@@ -81,7 +83,7 @@ async def test_many_at_once_all_answer(engine):
 
 
 async def test_a_cancelled_request_is_dropped_and_the_engine_lives_on(engine):
-    running = [asyncio.create_task(engine.complete(ASK, Params(400, 1.0, 1.0, seed))) for seed in range(3)]
+    running = [asyncio.create_task(engine.complete(ASK, Params(120, 1.0, 1.0, seed))) for seed in range(3)]
     await asyncio.sleep(0.2)
     for task in running:
         task.cancel()
@@ -149,11 +151,44 @@ async def test_openvino_writes_the_greedy_text_of_transformers(openvino, transfo
     assert first.usage == second.usage
 
 
-async def test_a_real_server_writes_the_greedy_text_of_the_same_model(openai, transformers):
+@pytest.mark.parametrize("model", ["openai", *SERVERS], indirect=True)
+async def test_a_real_server_writes_the_greedy_text_of_the_same_model(model, transformers):
     for ask in PROMPTS[:3]:
         prompt = Prompt((Message("user", ask),))
-        remote, local = [await engine.complete(prompt, Params(24)) for engine in (openai, transformers)]
+        remote, local = [await engine.complete(prompt, Params(24)) for engine in (model, transformers)]
         assert remote.text == local.text
+
+
+@pytest.mark.parametrize("model", SERVERS, indirect=True)
+async def test_servers_made_for_it_lack_nothing(model):
+    assert model.abilities.lacking() == []
+
+
+@pytest.mark.parametrize("model", SERVERS, indirect=True)
+async def test_a_server_refuses_a_prompt_that_does_not_fit_with_the_sizes(model):
+    with pytest.raises(PromptTooLong, match=r"has \d{4,} tokens .* 20, .* holds (4096|8192)"):
+        await model.complete(Prompt((Message("user", "word " * 12_000),)), Params(20))
+
+
+async def test_alternatives_are_the_models_own_likeliest_first(model):
+    if not model.abilities.alternatives:
+        pytest.skip("this server tells no token probabilities")
+    greedy = await model.complete(ASK, Params(3, alternatives=5))
+    assert "".join(row[0].text for row in greedy.alternatives).strip() == greedy.text.strip()
+    logprobs = [[token.logprob for token in row] for row in greedy.alternatives]
+    assert all(row == sorted(row, reverse=True) for row in logprobs)
+    assert all(0 < sum(map(math.exp, row)) <= 1 for row in logprobs)
+    sampled = await model.complete(ASK, Params(1, 2.0, seed=1, alternatives=5))
+    assert sampled.alternatives[0][0].logprob == pytest.approx(logprobs[0][0], abs=0.05)
+
+
+async def test_alternatives_follow_a_continuation(model):
+    if not {"continues", "alternatives"}.isdisjoint(model.abilities.lacking()):
+        pytest.skip("this server cannot say what follows a partial answer")
+    completion = await model.complete(
+        Prompt(ASK.messages, "The capital of France is Par"), Params(1, alternatives=20)
+    )
+    assert completion.alternatives[0][0].text == "is"
 
 
 async def test_a_row_does_not_depend_on_what_it_is_batched_with(transformers):

@@ -1,18 +1,24 @@
+import asyncio
 import json
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import httpx
 import pytest
 
-from grm_service.engines import openai
+from grm_service.engines import upstream
 from grm_service.engines.openai import OpenAIEngine
+from grm_service.engines.upstream import Stumbled
 from grm_service.errors import BadTask, EngineError, EngineUnreachable, ModelNotLoaded, PromptTooLong
 from grm_service.types import Message, Params, Prompt
+from tests.engines.loopback import Loopback
 
 pytestmark = pytest.mark.anyio
 ASK = Prompt((Message("user", "Hello"),))
 GOOD = {
     "choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 3, "completion_tokens": 1},
+    "usage": {"prompt_tokens": 3, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 2}},
 }
 
 
@@ -38,15 +44,22 @@ def engine(server, **options):
 OK = (200, {"json": GOOD})
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def no_pauses(monkeypatch):
-    monkeypatch.setattr(openai, "_pause", lambda retry_after, attempt: 0)
+    monkeypatch.setattr(upstream, "_pause_s", lambda stumbled, attempt: 0)
+
+
+@pytest.fixture
+async def loopback():
+    server = await Loopback().open()
+    yield server
+    await server.kill()
 
 
 async def test_what_is_sent_and_read():
     server = Server(OK)
     completion = await engine(server, api_key="k").complete(
-        Prompt((Message("user", "Hello"),), "Scores: "), Params(9, 0.5, 0.9, 7, regex="[0-9]")
+        Prompt((Message("user", "Hello"),), "Scores: "), Params(9, 0.5, 0.9, 7, regex="[0-9]", alternatives=3)
     )
     (request,) = server.asked
     assert str(request.url) == "http://judge.test/v1/chat/completions"
@@ -55,24 +68,38 @@ async def test_what_is_sent_and_read():
         "model": "m",
         "messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Scores: "}],
         "max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "seed": 7,
+        "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0,
         "continue_final_message": True, "add_generation_prompt": False,
         "structured_outputs": {"regex": "[0-9]"},
+        "logprobs": True, "top_logprobs": 3,
     }  # fmt: skip
     assert (completion.text, completion.finish_reason) == ("Hi", "stop")
-    assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (3, 1)
+    used = completion.usage
+    assert (used.prompt_tokens, used.cached_tokens, used.completion_tokens) == (3, 2, 1)
 
 
+async def test_alternatives_are_read_likeliest_first():
+    # vLLM puts the chosen token first.
+    told = [{"token": "b", "logprob": -2.0}, {"token": "a", "logprob": -0.5}]
+    choice = GOOD["choices"][0] | {"logprobs": {"content": [{"token": "b", "top_logprobs": told}]}}
+    completion = await engine(Server((200, {"json": GOOD | {"choices": [choice]}}))).complete(ASK, Params(1))
+    assert [[(each.text, each.logprob) for each in row] for row in completion.alternatives] == [
+        [("a", -0.5), ("b", -2.0)]
+    ]
+
+
+async def test_a_reasoning_model_that_was_cut_while_it_thought_has_written_nothing_yet():
+    choice = {"message": {"content": None, "reasoning": "Hm"}, "finish_reason": "length"}
+    completion = await engine(Server((200, {"json": {"choices": [choice]}}))).complete(ASK, Params(1))
+    assert (completion.text, completion.finish_reason) == ("", "length")
+
+
+@pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize(
     ("answer", "error", "says"),
     [
         ((401, {"text": "no"}), EngineError, "GRM_OPENAI_API_KEY"),
         ((404, {"text": "no such model"}), EngineError, "no such model"),
-        (
-            (400, {"text": "This model's maximum context length is 100 tokens, you asked for 120 tokens"}),
-            PromptTooLong,
-            "120",
-        ),
-        ((400, {"text": "the prompt is too long"}), BadTask, "too long"),
         ((500, {"text": "oops"}), EngineUnreachable, "500: oops"),
         ((429, {"text": "busy"}), EngineUnreachable, "429: busy"),
         (httpx.ConnectError("refused"), EngineUnreachable, "cannot be reached: refused"),
@@ -81,6 +108,11 @@ async def test_what_is_sent_and_read():
         ((200, {"json": []}), EngineError, "not an object"),
         ((200, {"json": {"choices": []}}), EngineError, "no completion"),
         ((200, {"json": {"choices": [{"message": {"content": None}}]}}), EngineError, "no completion"),
+        (
+            (200, {"json": {"choices": [{"message": {"content": "H"}, "finish_reason": "abort"}]}}),
+            EngineError,
+            "gave up",
+        ),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -91,6 +123,31 @@ async def test_each_failure_is_named(answer, error, says):
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "This model's maximum context length is 100 tokens. However, your prompt contains at least 120 input "
+        "tokens, which exceeds this limit even without any output tokens.",
+        "You passed 120 input tokens and requested 20 output tokens. However, the model's context length is "
+        "only 100 tokens, resulting in a maximum input length of 80 tokens.",
+        "The input (120 tokens) is longer than the model's context length (100 tokens).",
+        "Requested token count exceeds the model's maximum context length of 100 tokens. You requested a "
+        "total of 140 tokens: 120 tokens from the input messages and 20 tokens for the completion.",
+        "request (120 tokens) exceeds the available context size (100 tokens), try increasing it",
+    ],
+    ids=["vllm, input alone", "vllm", "sglang, input alone", "sglang", "llama.cpp"],
+)
+async def test_a_prompt_that_does_not_fit_is_refused_with_the_sizes(said):
+    with pytest.raises(PromptTooLong, match=r"has 120 tokens .* take 20, .* holds 100"):
+        await engine(Server((400, {"json": {"error": {"message": said}}}))).complete(ASK, Params(20))
+
+
+async def test_a_length_without_sizes_is_the_tasks_fault_all_the_same():
+    with pytest.raises(BadTask, match="too long"):
+        await engine(Server((400, {"text": "the prompt is too long"}))).complete(ASK, Params(1))
+
+
+@pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize("passing", [(429, {}), (503, {}), httpx.ConnectError("x")], ids=str)
 async def test_passing_failures_are_tried_again(passing):
     server = Server(passing, passing, OK)
@@ -105,18 +162,84 @@ async def test_what_is_wrong_is_not_tried_again():
     assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize("lacking", ["continue_final_message", "structured_outputs", None])
-async def test_what_a_server_lacks_is_found_out_at_the_start(lacking):
-    server = Server(lambda body: (422, {"text": "unknown field"}) if lacking in body else OK)
-    remote = engine(server)
-    await remote.start()
-    assert remote.abilities.continues is (lacking != "continue_final_message")
-    if remote.abilities.continues:
-        await remote.complete(Prompt(ASK.messages, "x"), Params(1, regex="a"))
-        assert ("structured_outputs" in json.loads(server.asked[-1].content)) is (lacking is None)
-    else:
-        with pytest.raises(EngineError):
-            await remote.complete(Prompt(ASK.messages, "x"), Params(1))
+async def test_a_connection_dropped_in_the_middle_of_an_answer_is_tried_again(loopback):
+    loopback.dropping = 1
+    remote = OpenAIEngine(loopback.url, "m")
+    assert (await remote.complete(ASK, Params(1))).text == "A"
+    assert len(loopback.asked) == 2
+    await remote.close()
+
+
+async def test_the_pause_that_a_server_asks_for_is_kept():
+    server = Server((429, {"headers": {"Retry-After": "1"}}), OK)
+    began = time.monotonic()
+    await engine(server).complete(ASK, Params(1))
+    assert 1.0 <= time.monotonic() - began < 2.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "timeout_s"), [("120", 300.0), ("1", 0.5)], ids=["too long to wait", "past the end"]
+)
+async def test_no_pause_is_made_that_can_lead_nowhere(asked, timeout_s):
+    server = Server((503, {"headers": {"Retry-After": asked}}), OK)
+    began = time.monotonic()
+    with pytest.raises(EngineUnreachable, match="503"):
+        await engine(server, timeout_s=timeout_s).complete(ASK, Params(1))
+    assert time.monotonic() - began < 0.4
+    assert len(server.asked) == 1
+
+
+def test_retry_after_is_read_as_seconds_and_as_a_date():
+    assert upstream._asked_s("7") == 7
+    assert (
+        18 < upstream._asked_s(format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)) <= 20
+    )
+    assert upstream._asked_s(format_datetime(datetime.now(UTC) - timedelta(seconds=20))) == 0
+    assert upstream._asked_s("soon") == 0
+    assert upstream._asked_s(None) == 0
+
+
+def test_pauses_double_and_scatter_and_are_never_shorter_than_asked():
+    drawn = {upstream._pause_s(Stumbled("x"), attempt=2) for _ in range(50)}
+    assert len(drawn) > 10
+    assert all(1.0 <= pause_s <= 1.25 for pause_s in drawn)
+    assert upstream._pause_s(Stumbled("x", 429, 7.0), attempt=1) >= 7.0
+
+
+async def test_further_tries_end_with_the_time_of_the_completion():
+    failures = [httpx.ConnectError("refused")]
+
+    async def then_slow(request):
+        if failures:
+            raise failures.pop()
+        await asyncio.sleep(5)
+
+    began = time.monotonic()
+    with pytest.raises(EngineUnreachable, match="in time"):
+        await engine(then_slow, timeout_s=1.0).complete(ASK, Params(1))
+    assert 0.9 < time.monotonic() - began < 2.0
+    assert not failures
+
+
+async def test_cancelling_closes_the_connection(loopback):
+    loopback.delay_s = 30.0
+    remote = OpenAIEngine(loopback.url, "m")
+    running = asyncio.create_task(remote.complete(ASK, Params(1)))
+    while not loopback.in_flight:
+        await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    while not loopback.left:
+        await asyncio.sleep(0.01)
+    await remote.close()
+
+
+async def test_as_many_are_asked_at_once_as_there_are_connections(loopback):
+    loopback.delay_s = 0.5
+    remote = OpenAIEngine(loopback.url, "m", connections=300)
+    await asyncio.gather(*(remote.complete(ASK, Params(1)) for _ in range(320)))
+    assert loopback.most_in_flight == 300
+    await remote.close()
 
 
 async def test_the_first_listed_model_is_taken_when_none_is_named():
@@ -139,6 +262,19 @@ async def test_a_server_that_lists_nothing_stops_the_start():
         await remote.start()
 
 
+async def test_what_a_server_lacks_is_logged_in_one_line(caplog):
+    caplog.set_level("INFO", "grm_service")
+    await engine(Server(OK)).start()
+    assert "http://judge.test/v1 serves m; it lacks: continues, constrains, alternatives" in caplog.text
+
+
 async def test_a_server_that_does_not_sample_is_warned_of(caplog):
     await engine(Server(OK)).start()
     assert "same text for every seed" in caplog.text
+
+
+async def test_a_server_that_does_not_heed_seeds_is_warned_of(caplog):
+    texts = iter(range(100))
+    said = lambda body: (200, {"json": {"choices": [{"message": {"content": str(next(texts))}}]}})  # noqa: E731
+    await engine(Server(said)).start()
+    assert "does not repeat a text for its seed" in caplog.text

@@ -1,0 +1,244 @@
+"""Several real servers on loopback as one engine."""
+
+import asyncio
+
+import pytest
+
+from grm_service.assembly import open_service
+from grm_service.engines import pool, upstream
+from grm_service.engines.base import Abilities
+from grm_service.engines.openai import OpenAIEngine
+from grm_service.engines.pool import PoolEngine
+from grm_service.engines.scripted import ScriptedEngine
+from grm_service.errors import BadTask, EngineUnreachable, ModelNotLoaded
+from grm_service.settings import Settings
+from grm_service.types import Message, Params, Prompt
+from tests.engines.loopback import Loopback
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
+ASK = (Message("user", "Hello"),)
+
+
+def ask(group=""):
+    return Prompt(ASK, group=group)
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(upstream, "_pause_s", lambda stumbled, attempt: 0.01)
+
+
+@pytest.fixture
+async def servers():
+    opened = [await Loopback(name).open() for name in "ABC"]
+    yield opened
+    for server in opened:
+        await server.kill()
+
+
+@pytest.fixture
+async def pooled():
+    """Makes pools, started or not, and closes them in the end."""
+    made = []
+
+    def _pooled(*servers, model="m"):
+        engines = {server.url: OpenAIEngine(server.url, model) for server in servers}
+        made.append(PoolEngine(engines, pause_s=0.05))
+        return made[-1]
+
+    yield _pooled
+    for each in made:
+        await each.close()
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+async def texts(engine, *groups):
+    return [
+        c.text for c in await asyncio.gather(*(engine.complete(ask(group), Params(1)) for group in groups))
+    ]
+
+
+async def test_a_group_stays_on_one_server(servers, pooled):
+    engine = pooled(*servers)
+    await engine.start()
+    first = await texts(engine, *["g"] * 20)
+    await texts(engine, "other", "another", "third")
+    assert set(first) == set(await texts(engine, *["g"] * 20))
+    assert len(set(first)) == 1
+
+
+async def test_a_new_group_goes_where_the_fewest_requests_are_in_flight(servers, pooled):
+    engine = pooled(*servers)
+    await engine.start()
+    for server in servers:
+        server.delay_s = 0.3
+    busy = asyncio.create_task(texts(engine, *["g"] * 8))
+    await asyncio.sleep(0.1)
+    others = await texts(engine, "h", "h", "i", "j")
+    home = (await busy)[0]
+    assert home not in others
+    assert others[0] == others[1]
+    assert len({others[0], others[2]}) == 2
+
+
+async def test_groups_spread_over_idle_servers_too(servers, pooled):
+    engine = pooled(*servers)
+    await engine.start()
+    assert {(await texts(engine, str(i)))[0] for i in range(6)} == {"A", "B", "C"}
+
+
+async def test_a_killed_servers_requests_go_on_elsewhere_and_it_is_let_back(servers, pooled, caplog):
+    caplog.set_level("INFO", "grm_service")
+    engine = pooled(*servers[:2])
+    await engine.start()
+    for server in servers:
+        server.delay_s = 0.3
+    running = asyncio.create_task(texts(engine, *(str(i) for i in range(10))))
+    await until(lambda: servers[0].in_flight and servers[1].in_flight)
+    await servers[0].kill()
+    assert set(await running) == {"B"}
+    assert engine.ready
+    assert f"{servers[0].url} is out" in caplog.text
+    asked = len(servers[0].asked)
+    assert set(await texts(engine, "x", "y", "z")) == {"B"}
+    assert len(servers[0].asked) == asked
+
+    servers[0].delay_s = servers[1].delay_s = 0.0
+    await servers[0].open()
+    await until(lambda: "is back" in caplog.text)
+    assert set(await texts(engine, "new", "newer")) == {"A", "B"}
+    assert set(await texts(engine, "x", "y", "z")) == {"B"}
+
+
+async def test_where_all_are_down_the_pool_is_not_ready_until_one_is_back(servers, pooled):
+    engine = pooled(*servers[:2])
+    await engine.start()
+    for server in servers[:2]:
+        await server.kill()
+    with pytest.raises(EngineUnreachable, match="none of"):
+        await engine.complete(ask(), Params(1))
+    assert not engine.ready
+    with pytest.raises(EngineUnreachable):
+        await engine.complete(ask(), Params(1))
+    await servers[1].open()
+    await until(lambda: engine.ready)
+    assert await texts(engine, "") == ["B"]
+
+
+async def test_one_server_is_enough_to_start_and_the_others_join_later(servers, pooled):
+    await servers[0].kill()
+    engine = pooled(*servers[:2])
+    await engine.start()
+    assert engine.ready
+    assert set(await texts(engine, *"abcd")) == {"B"}
+    await servers[0].open()
+    await until(lambda: engine._servers[0].up)
+    assert "A" in await texts(engine, *"efgh")
+
+
+async def test_no_server_at_all_stops_the_start(servers, pooled):
+    for server in servers:
+        await server.kill()
+    with pytest.raises(EngineUnreachable, match="none of"):
+        await pooled(*servers).start()
+
+
+async def test_servers_of_different_models_stop_the_start(servers, pooled):
+    servers[1].model = "n"
+    with pytest.raises(ModelNotLoaded, match=r"one model.* m .* n "):
+        await pooled(*servers[:2], model=None).start()
+    with pytest.raises(ModelNotLoaded, match=r"does not serve m"):
+        await pooled(*servers[:2], model="m").start()
+
+
+async def test_a_server_that_comes_back_with_another_model_stays_out(servers, pooled, caplog):
+    caplog.set_level("INFO", "grm_service")
+    engine = pooled(*servers[:2], model=None)
+    await engine.start()
+    await servers[0].kill()
+    await texts(engine, *"abcd")
+    servers[0].model = "n"
+    await servers[0].open()
+    await until(lambda: "does not serve m" in caplog.text)
+    assert set(await texts(engine, *"efgh")) == {"B"}
+
+
+async def test_a_cancelled_request_is_no_longer_in_flight(servers, pooled):
+    engine = pooled(*servers)
+    await engine.start()
+    for server in servers:
+        server.delay_s = 10.0
+    running = asyncio.create_task(texts(engine, "g"))
+    await until(lambda: any(server.in_flight for server in servers))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert [server.in_flight for server in engine._servers] == [0, 0, 0]
+    await until(lambda: sum(server.left for server in servers) == 1)
+
+
+class Fake(ScriptedEngine):
+    """One whose abilities and failures are given."""
+
+    def __init__(self, lacking=(), failure=None):
+        super().__init__("content")
+        self.abilities = Abilities(**dict.fromkeys(lacking, False))
+        self.failure = failure
+
+    async def complete(self, prompt, params):
+        if self.failure is not None:
+            raise self.failure
+        return await super().complete(prompt, params)
+
+
+async def test_the_pool_can_do_what_all_of_them_can():
+    engine = PoolEngine({"a": Fake(["constrains"]), "b": Fake(["alternatives"]), "c": Fake()})
+    await engine.start()
+    assert engine.abilities.lacking() == ["constrains", "alternatives"]
+    assert engine.model == "scripted-content"
+    await engine.close()
+
+
+async def test_a_server_that_comes_back_with_less_stays_out(caplog):
+    caplog.set_level("INFO", "grm_service")
+    less, other = Fake(), Fake()
+    engine = PoolEngine({"a": less, "b": other}, pause_s=0.01)
+    await engine.start()
+    less.failure, less.abilities = EngineUnreachable("x"), Abilities(continues=False)
+    await texts(engine, "g", "h")
+    await until(lambda: "lacks what the others can do: continues" in caplog.text)
+    less.abilities = Abilities()
+    await until(lambda: "a is back" in caplog.text)
+    await engine.close()
+
+
+async def test_what_is_the_tasks_own_fault_takes_no_server_out():
+    engine = PoolEngine({"a": Fake(failure=BadTask("x")), "b": Fake(failure=BadTask("x"))})
+    await engine.start()
+    with pytest.raises(BadTask):
+        await engine.complete(ask(), Params(1))
+    assert all(server.up for server in engine._servers)
+    await engine.close()
+
+
+async def test_the_table_of_groups_is_bounded(monkeypatch):
+    monkeypatch.setattr(pool, "_KEPT_GROUPS", 3)
+    engine = PoolEngine({"a": Fake(), "b": Fake()})
+    await engine.start()
+    await texts(engine, *"abcdef")
+    await texts(engine, "d", "", "g")
+    assert list(engine._homes) == ["f", "d", "g"]
+    await engine.close()
+
+
+def test_several_addresses_make_a_pool():
+    def engine(urls):
+        return open_service(Settings(engine="openai", openai_base_url=urls)).engine
+
+    assert isinstance(engine("http://a.test/v1"), OpenAIEngine)
+    assert isinstance(engine("http://a.test/v1, http://b.test/v1,"), PoolEngine)
+    with pytest.raises(ModelNotLoaded, match="GRM_OPENAI_BASE_URL"):
+        engine(" , ")

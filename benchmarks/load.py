@@ -12,7 +12,7 @@ from benchmarks import servers, work
 from benchmarks.results import Row, Table
 from grm_service.engines.base import Engine
 from grm_service.engines.choice import embedded
-from grm_service.engines.openvino import OpenVINOEngine
+from grm_service.engines.openvino.engine import OpenVINOEngine
 from grm_service.judge import Judge
 from grm_service.types import Completion, Message, Params, Prompt, Task
 
@@ -149,10 +149,10 @@ async def _memory(server: servers.Server) -> list[Row]:
     async with httpx.AsyncClient(base_url=server.url, timeout=600) as client:
         peak = await _peak(server, asyncio.gather(*(_judged(client, 16) for _ in range(4))))
         sizes = []
-        for number in range(600):
-            await _judged(client, 2, max_tokens=8)
-            if number in (99, 599):
-                sizes.append(server.rss_gb())
+        for requests in (100, 500):
+            for _ in range(requests // 10):
+                await asyncio.gather(*(_judged(client, 2, max_tokens=8) for _ in range(10)))
+            sizes.append(server.rss_gb())
     growth = (sizes[1] - sizes[0]) * 1024
     return [
         Row("peak memory, four requests with k = 16 in flight", f"{peak:.2f} GiB"),

@@ -12,7 +12,8 @@ import httpx
 from benchmarks import servers, work
 from benchmarks.embedded import engine_alone
 from benchmarks.results import Row, Table
-from grm_service.engines import machine, weights
+from grm_service.engines import machine
+from grm_service.engines.files import weights
 
 _BIN = Path(__file__).parents[1] / ".vllm/bin"
 _KS = (8, 16)

@@ -46,8 +46,8 @@ def _engine(settings: Settings, profile: Profile) -> tuple[Engine, str]:
 
 
 def _remote(settings: Settings) -> Engine:
-    from grm_service.engines.openai import OpenAIEngine
-    from grm_service.engines.pool import PoolEngine
+    from grm_service.engines.remote.openai import OpenAIEngine
+    from grm_service.engines.remote.pool import PoolEngine
 
     urls = [url.strip() for url in (settings.openai_base_url or "").split(",") if url.strip()]
     if not urls:

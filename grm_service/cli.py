@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from grm_service.assembly import default_profile, open_catalog, open_service
-from grm_service.engines.convert import Encoding
+from grm_service.engines.files.convert import Encoding
 from grm_service.errors import GRMError
 from grm_service.service import Service
 from grm_service.settings import EngineName, Settings
@@ -105,7 +105,7 @@ def profiles() -> None:
 @models.command()
 def fetch(name: Annotated[str, typer.Argument(help="A profile's name, such as smollm2-135m.")]) -> None:
     """Fetch a profile's model into the cache (GRM_CACHE_DIR) and make it ready to load."""
-    from grm_service.engines.weights import f16_gguf
+    from grm_service.engines.files.weights import f16_gguf
 
     settings = _settings(profile=name)
     try:
@@ -128,7 +128,7 @@ def convert(
     encoding: Annotated[Encoding, typer.Option("--type", help="How weights are stored.")] = "f16",
 ) -> None:
     """Write a model as a GGUF that the openvino engine reads, a LoRA adapter merged in where there is one."""
-    from grm_service.engines.convert import convert as write
+    from grm_service.engines.files.convert import convert as write
 
     _settings()
     try:

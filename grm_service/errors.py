@@ -15,7 +15,7 @@ GRMError
  · EngineError                the engine failed
    · ModelNotLoaded           the model cannot be loaded or fetched
    · MissingExtra             a package of an optional extra is not installed
-   · EngineNotReady           the model is still being loaded
+   · EngineNotReady           the model is still being loaded, or the engine is being brought back
    · EngineUnreachable        the remote server does not answer, or answers with an error
 """
 
@@ -153,7 +153,7 @@ class MissingExtra(ModelNotLoaded):
 
 
 class EngineNotReady(EngineError):
-    """The model is still being loaded."""
+    """The model is still being loaded, or the engine is being brought back."""
 
     code = "not_ready"
 

@@ -38,6 +38,13 @@ class Service:
         """Whether the model has produced a token and the engine would serve a request now."""
         return self._started.is_set() and self.engine.ready
 
+    def require_ready(self) -> None:
+        """Raises EngineNotReady with the reason where a request would not be served now."""
+        if not self._started.is_set():
+            raise EngineNotReady("the model is still being loaded; ask /readyz")
+        if not self.engine.ready:
+            raise EngineNotReady(f"the {self.engine.name} engine does not answer; it is being brought back")
+
     async def start(self) -> None:
         """Loads the engine. Raises ModelNotLoaded."""
         await self.engine.start()
@@ -90,8 +97,7 @@ class Service:
             standard = self.catalog.principle_set(spec.set_name).items() + standard
         if spec.mode == "fixed" and not standard:
             raise BadTask("principles.mode 'fixed' needs principles.items or principles.set")
-        if not self.ready:
-            raise EngineNotReady("the model is still being loaded; ask /readyz")
+        self.require_ready()
         return profile, standard
 
     def _bound(self, *fields: tuple[str, tuple[str, ...]]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from grm_service.cli import app
-from grm_service.engines.weights import safetensors
+from grm_service.engines.files.weights import safetensors
 
 ROOT = Path(__file__).parents[1]
 PAIR = {"query": "Name a prime.", "responses": ["11", "[bold]12[/bold]"], "k": 4}

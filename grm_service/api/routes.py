@@ -20,7 +20,6 @@ from grm_service.api.replies import (
 )
 from grm_service.api.schemas import PrinciplesRequest, RewardRequest
 from grm_service.catalog import fingerprint
-from grm_service.errors import EngineNotReady
 from grm_service.service import Service
 from grm_service.types import PrincipleSpec
 
@@ -30,7 +29,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     413: _PROBLEM | {"description": "The body is too large."},
     422: _PROBLEM | {"description": "The request cannot be judged as it stands; nothing was generated."},
     502: _PROBLEM | {"description": "No sample could be read (rewards are null), or the engine failed."},
-    503: _PROBLEM | {"description": "The model is still being loaded."},
+    503: _PROBLEM | {"description": "The model is still being loaded, or the engine does not answer."},
     504: _PROBLEM | {"description": "timeout_s ran out before the first sample."},
 }
 
@@ -106,10 +105,9 @@ async def livez() -> dict[str, str]:
 
 @router.get("/readyz", tags=["operation"], responses={503: _RESPONSES[503]})
 async def readyz(request: Request) -> Ready:
-    """The model has produced a token."""
+    """The model has produced a token, and the engine answers."""
     service = _service(request)
-    if not service.ready:
-        raise EngineNotReady("the model is still being loaded")
+    service.require_ready()
     engine = service.engine
     return Ready(
         profile=service.profile.name,

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from grm_service.core.profile import Package, Profile
-from grm_service.engines import checkpoint, machine, weights
-from grm_service.engines.adapter import check, is_adapter
 from grm_service.engines.base import Engine
-from grm_service.engines.convert import command
+from grm_service.engines.files import checkpoint, weights
+from grm_service.engines.files.adapter import check, is_adapter
+from grm_service.engines.files.convert import command
 from grm_service.engines.isolated import IsolatedEngine
 from grm_service.errors import MissingExtra, ModelNotLoaded
 
@@ -46,7 +46,7 @@ def embedded(
 ) -> tuple[Engine, str]:
     """The engine, in a process of its own, and the reason for it.
 
-    Nothing is loaded yet; files are fetched by the engine's start. `kv_cache_gb` None: half of what is free.
+    Nothing is loaded yet; files are fetched by the engine's start. `kv_cache_gb` None: the engine decides.
     """
     if name == "auto":
         name, why = _auto(source)
@@ -59,16 +59,15 @@ def embedded(
 def _openvino(source: Source, kv_cache_gb: float | None, precision: str) -> Engine:
     if find_spec("openvino_genai") is None or find_spec("gguf") is None:
         raise MissingExtra("cpu", "the openvino engine")
-    from grm_service.engines.openvino import OpenVINOEngine
+    from grm_service.engines.openvino.engine import OpenVINOEngine
 
-    room = kv_cache_gb or machine.free_gb() / 2
-    return OpenVINOEngine(source.model, partial(_openvino_files, source), room, precision)
+    return OpenVINOEngine(source.model, partial(_openvino_files, source), kv_cache_gb, precision)
 
 
 def _transformers(source: Source, kv_cache_gb: float | None, precision: str) -> Engine:
     if find_spec("torch") is None or find_spec("llguidance") is None:
         raise MissingExtra("local", "the transformers engine")
-    from grm_service.engines.transformers import TransformersEngine
+    from grm_service.engines.transformers.engine import TransformersEngine
 
     return TransformersEngine(source.model, partial(_transformers_files, source), kv_cache_gb)
 
@@ -84,7 +83,7 @@ def _auto(source: Source) -> tuple[Embedded, str]:
 
 
 def _cuda() -> bool:
-    from grm_service.engines.transformers import cuda
+    from grm_service.engines.transformers.engine import cuda
 
     return cuda()
 

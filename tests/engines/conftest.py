@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from grm_service.engines import weights
 from grm_service.engines.choice import embedded
-from grm_service.engines.openai import OpenAIEngine
+from grm_service.engines.files import weights
+from grm_service.engines.remote.openai import OpenAIEngine
 from grm_service.engines.scripted import ScriptedEngine
-from grm_service.engines.transformers import TransformersEngine
+from grm_service.engines.transformers.engine import TransformersEngine
 
 _SERVERS = Path(__file__).parents[2] / ".vllm/bin"
 """Made by `make .vllm`."""

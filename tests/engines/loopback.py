@@ -9,7 +9,7 @@ class Loopback:
 
     def __init__(self, name="A", model="m", delay_s=0.0, dropping=0):
         self.name, self.model, self.delay_s, self.dropping = name, model, delay_s, dropping
-        self.port = 0
+        self.port, self.status = 0, 200
         self.asked = []
         self.in_flight = self.most_in_flight = self.left = 0
         self._connections = set()
@@ -69,5 +69,7 @@ class Loopback:
             return 200, {"data": [{"id": self.model}]}
         if body["model"] != self.model:
             return 404, {"error": f"no such model; known: {self.model}"}
+        if self.status != 200:
+            return self.status, {"error": "try again later"}
         choice = {"message": {"content": self.name}, "finish_reason": "stop"}
         return 200, {"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}

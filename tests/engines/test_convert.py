@@ -10,11 +10,12 @@ import torch
 from gguf import GGUFReader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from grm_service.engines import choice, weights
-from grm_service.engines.checkpoint import Checkpoint
+from grm_service.engines import choice
 from grm_service.engines.choice import Source
-from grm_service.engines.convert import convert
-from grm_service.engines.openvino import OpenVINOEngine
+from grm_service.engines.files import weights
+from grm_service.engines.files.checkpoint import Checkpoint
+from grm_service.engines.files.convert import convert
+from grm_service.engines.openvino.engine import OpenVINOEngine
 from grm_service.errors import ModelNotLoaded
 from grm_service.types import Message, Params, Prompt
 from tests.engines.tiny import (

@@ -8,9 +8,9 @@ import pytest
 
 from grm_service.core.parse import closing_regex
 from grm_service.core.profile import Scale
-from grm_service.engines import upstream
-from grm_service.engines.dialect import gbnf
-from grm_service.engines.openai import OpenAIEngine
+from grm_service.engines.remote import upstream
+from grm_service.engines.remote.dialect import gbnf
+from grm_service.engines.remote.openai import OpenAIEngine
 from grm_service.errors import EngineError
 from grm_service.types import Message, Params, Prompt
 

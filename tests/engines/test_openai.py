@@ -7,9 +7,9 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from grm_service.engines import upstream
-from grm_service.engines.openai import OpenAIEngine
-from grm_service.engines.upstream import Stumbled
+from grm_service.engines.remote import upstream
+from grm_service.engines.remote.openai import OpenAIEngine
+from grm_service.engines.remote.upstream import Stumbled
 from grm_service.errors import BadTask, EngineError, EngineUnreachable, ModelNotLoaded, PromptTooLong
 from grm_service.types import Message, Params, Prompt
 from tests.engines.loopback import Loopback

@@ -8,9 +8,10 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, LlamaFileType
 from gguf.quants import dequantize, quantize
 
-from grm_service.engines import choice, facts, machine, weights
-from grm_service.engines.convert import convert
-from grm_service.engines.openvino import OpenVINOEngine
+from grm_service.engines import choice, machine
+from grm_service.engines.files import facts, weights
+from grm_service.engines.files.convert import convert
+from grm_service.engines.openvino.engine import OpenVINOEngine
 from grm_service.errors import EngineError, ModelNotLoaded, PromptTooLong
 from grm_service.types import Message, Params, Prompt
 from tests.engines.tiny import save_model

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from grm_service.assembly import open_service
-from grm_service.engines import pool, upstream
 from grm_service.engines.base import Abilities
-from grm_service.engines.openai import OpenAIEngine
-from grm_service.engines.pool import PoolEngine
+from grm_service.engines.remote import pool, upstream
+from grm_service.engines.remote.openai import OpenAIEngine
+from grm_service.engines.remote.pool import PoolEngine
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import BadTask, EngineUnreachable, ModelNotLoaded
 from grm_service.settings import Settings
@@ -242,3 +242,19 @@ def test_several_addresses_make_a_pool():
     assert isinstance(engine("http://a.test/v1, http://b.test/v1,"), PoolEngine)
     with pytest.raises(ModelNotLoaded, match="GRM_OPENAI_BASE_URL"):
         engine(" , ")
+
+
+async def test_a_busy_server_stays_in_and_its_request_goes_to_another(servers, pooled, caplog):
+    engine = pooled(*servers[:2])
+    await engine.start()
+    home, other = sorted(servers[:2], key=lambda server: server.name != "A")
+    assert await texts(engine, "g") == ["A"]
+    home.status = 429
+    assert await texts(engine, "g") == ["B"]
+    other.status = 429
+    with pytest.raises(EngineUnreachable, match="429"):
+        await texts(engine, "g")
+    assert engine.ready
+    assert "is out" not in caplog.text
+    home.status = other.status = 200
+    assert await texts(engine, "g") == ["B"]

@@ -8,7 +8,7 @@ import torch
 
 from grm_service.core.parse import closing_regex
 from grm_service.core.profile import Scale
-from grm_service.engines import chance
+from grm_service.engines.transformers import chance
 from grm_service.errors import EngineError, PromptTooLong
 from grm_service.types import Message, Params, Prompt
 
@@ -67,8 +67,8 @@ async def test_what_can_never_fit_the_paged_cache_is_refused(paged, monkeypatch)
 
 
 async def test_a_crash_of_continuous_batching_is_told_and_ends_the_engine(smollm):
-    from grm_service.engines import weights
-    from grm_service.engines.transformers import TransformersEngine
+    from grm_service.engines.files import weights
+    from grm_service.engines.transformers.engine import TransformersEngine
 
     engine = TransformersEngine("m", lambda: weights.safetensors(smollm.package, smollm.cache), 0.5, True)
     await engine.start()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from grm_service.core.profile import Package
-from grm_service.engines import weights
+from grm_service.engines.files import weights
 from grm_service.errors import ModelNotLoaded
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from grm_service.engines import vocabulary
+from grm_service.engines.files import vocabulary
 
 PROMPTS = (
     "Name 3 primes.",

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from grm_service.engines.base import Abilities, Engine
+from grm_service.engines.remote.upstream import Stumbled
 from grm_service.errors import EngineUnreachable, GRMError, ModelNotLoaded
 from grm_service.types import Completion, Params, Prompt
 
@@ -30,8 +31,8 @@ class PoolEngine:
     """Engines by address. A group of prompts goes where the fewest requests are in flight, and stays there:
     its prefix is in that server's cache.
 
-    A server that cannot be reached is taken out, its requests go on to another, and it is probed after
-    `pause_s`, twice that, and so on, until it is back.
+    A server that cannot be reached, or fails, is taken out, its requests go on to another, and it is probed
+    after `pause_s`, twice that, and so on, until it is back.
     """
 
     name = "openai"
@@ -76,19 +77,22 @@ class PoolEngine:
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
         """One completion; no server is asked twice. Raises EngineUnreachable, and what the engines raise."""
-        for _ in self._servers:
-            server = self._server(prompt.group)
-            if server is None:
-                break
+        asked: list[_Server] = []
+        failure = self._none_up()
+        while (server := self._server(prompt.group, asked)) is not None:
+            asked.append(server)
             server.asked += 1
             server.in_flight += 1
             try:
                 return await server.engine.complete(prompt, params)
             except EngineUnreachable as failed:
-                self._take_out(server, failed)
+                if _busy(failed):
+                    failure = failed
+                else:
+                    self._take_out(server, failed)
             finally:
                 server.in_flight -= 1
-        raise self._none_up()
+        raise failure
 
     async def close(self) -> None:
         """Stops probing and closes every engine."""
@@ -97,10 +101,10 @@ class PoolEngine:
         await asyncio.gather(*self._probes, return_exceptions=True)
         await asyncio.gather(*(server.engine.close() for server in self._servers))
 
-    def _server(self, group: str) -> _Server | None:
+    def _server(self, group: str, asked: list[_Server]) -> _Server | None:
         home = self._homes.get(group)
-        if home is None or not home.up:
-            up = [server for server in self._servers if server.up]
+        if home is None or not home.up or home in asked:
+            up = [server for server in self._servers if server.up and server not in asked]
             home = min(up, key=lambda server: (server.in_flight, server.asked), default=None)
         if home is not None and group:
             self._settle(group, home)
@@ -145,6 +149,11 @@ class PoolEngine:
             raise ModelNotLoaded(f"it serves {engine.model}, the others {self.model}")
         if missing := set(engine.abilities.lacking()) - set(self.abilities.lacking()):
             raise ModelNotLoaded(f"it lacks what the others can do: {', '.join(sorted(missing))}")
+
+
+def _busy(failed: EngineUnreachable) -> bool:
+    """Whether the server is there and asks for patience."""
+    return isinstance(failed, Stumbled) and failed.status == 429
 
 
 def _common(all_of_them: list[Abilities]) -> Abilities:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from grm_service.engines.base import Abilities
-from grm_service.engines.genai import BLOCK, Pipeline
+from grm_service.engines.openvino.pipeline import BLOCK, Pipeline
 from grm_service.engines.prefixes import Prefixes
 from grm_service.errors import EngineError, GRMError, ModelNotLoaded, PromptTooLong
 from grm_service.types import Alternative, Completion, Message, Params, Prompt, Usage
@@ -55,8 +55,8 @@ class _Look:
 class OpenVINOEngine:
     """Reads a GGUF (Llama and Qwen families; F16, not Q4_1) or a folder exported for OpenVINO.
 
-    `model` is the identity to report, `files` finds (and fetches) them at the start, `kv_cache_gb` is the
-    most memory for keys and values (GiB; taken as it is needed), `precision` that of the arithmetic: "f32"
+    `model` is the identity to report, `files` finds (and fetches) them at the start, `kv_cache_gb` the most
+    memory for keys and values (GiB; None: see Pipeline), `precision` that of the arithmetic: "f32"
     gives transformers' greedy text, "auto" rounds to bf16 where the CPU computes with it, about twice as
     fast. A text depends on its seed and prompt; through rounding also on what is batched with it.
     """
@@ -66,7 +66,9 @@ class OpenVINOEngine:
     ready = False
     control_tokens: tuple[str, ...] = ()
 
-    def __init__(self, model: str, files: Callable[[], Path], kv_cache_gb: float, precision: str) -> None:
+    def __init__(
+        self, model: str, files: Callable[[], Path], kv_cache_gb: float | None, precision: str
+    ) -> None:
         self.model = model
         self._files = files
         self._kv_cache_gb = kv_cache_gb

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from grm_service.engines.base import Abilities
-from grm_service.engines.upstream import Stumbled
+from grm_service.engines.remote.upstream import Stumbled
 from grm_service.errors import BadTask, EngineError, EngineUnreachable
 from grm_service.types import Completion, Message, Params, Prompt
 

@@ -10,7 +10,7 @@ import torch
 from llguidance import LLMatcher, LLTokenizer
 from transformers import LogitsProcessor, StoppingCriteria
 
-from grm_service.engines import chance
+from grm_service.engines.transformers import chance
 from grm_service.types import Params
 
 Likely = list[tuple[int, float]]

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
-from grm_service.engines.dialect import STANDARD, VLLM, Dialect, learn
-from grm_service.engines.upstream import Refused, Upstream, too_long
+from grm_service.engines.remote.dialect import STANDARD, VLLM, Dialect, learn
+from grm_service.engines.remote.upstream import Refused, Upstream, too_long
 from grm_service.errors import EngineError, ModelNotLoaded
 from grm_service.types import Alternative, Completion, Message, Params, Prompt, Usage
 

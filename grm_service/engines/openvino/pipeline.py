@@ -9,7 +9,8 @@ from typing import Any
 import openvino
 import openvino_genai as genai
 
-from grm_service.engines import facts, machine
+from grm_service.engines import machine
+from grm_service.engines.files import facts
 from grm_service.engines.prefixes import Ids
 from grm_service.errors import EngineError
 from grm_service.types import Alternative, Params, Prompt
@@ -18,36 +19,36 @@ logger = logging.getLogger(__name__)
 BLOCK = 32
 """Tokens a block of OpenVINO's cache on a CPU: prefixes are shared by whole blocks."""
 _BATCHED_TOKENS = 2048
+_ENOUGH = 2**16
+"""Tokens: OpenVINO gives no memory back, so a cache without need of more would only grow."""
 
 
 class Pipeline:
     """A loaded model. `context` and `kept` are the most tokens of one request and of the cache.
 
-    `kv_cache_gb` is the most memory for keys and values (GiB; taken as it is needed), `precision` "f32" or
-    "auto". Raises ModelNotLoaded for what OpenVINO would misread, and whatever OpenVINO raises.
+    `kv_cache_gb` is the most memory for keys and values (GiB, taken as it is needed; None: enough for 64
+    samples of 1,000 tokens, but at most half of what is free), `precision` "f32" or "auto". Raises
+    ModelNotLoaded for what OpenVINO would misread, and whatever OpenVINO raises.
     """
 
-    def __init__(self, path: Path, kv_cache_gb: float, precision: str) -> None:
+    def __init__(self, path: Path, kv_cache_gb: float | None, precision: str) -> None:
         known = facts.read(path)
         self.control_tokens = known.control_tokens
-        blocks = int(kv_cache_gb * 2**30 / (2 * known.kept_per_token * BLOCK))
-        self.kept = blocks * BLOCK
+        self.kept = _kept(kv_cache_gb, 2 * known.kept_per_token)
         properties: dict[str, Any] = {"INFERENCE_NUM_THREADS": machine.cores()}
         if precision != "auto":
             # Without the second, activations are rounded to 8 bits where the weights are quantised.
             properties |= {"INFERENCE_PRECISION_HINT": precision, "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
-        self._pipeline = genai.ContinuousBatchingPipeline(
-            str(path), self._scheduler(blocks), "CPU", properties
-        )
+        self._pipeline = genai.ContinuousBatchingPipeline(str(path), self._scheduler(), "CPU", properties)
         self._tokenizer = self._pipeline.get_tokenizer()
         # The tokenizer cuts at a length of its own without a word: know it, so as to refuse instead.
         self.context = min(known.context, self.encode("a " * (2 * known.context)).shape[1])
         self._requests = 0
         logger.info("%d cores, room for %d tokens", machine.cores(), self.kept)
 
-    def _scheduler(self, blocks: int) -> Any:
+    def _scheduler(self) -> Any:
         scheduler = genai.SchedulerConfig()
-        scheduler.cache_size, scheduler.num_kv_blocks = 0, blocks
+        scheduler.cache_size, scheduler.num_kv_blocks = 0, self.kept // BLOCK
         scheduler.enable_prefix_caching = True
         scheduler.max_num_batched_tokens = _BATCHED_TOKENS
         return scheduler
@@ -123,3 +124,12 @@ class Pipeline:
         if params.regex is not None:
             config.structured_output_config = genai.StructuredOutputConfig(regex=params.regex)
         return config
+
+
+def _kept(kv_cache_gb: float | None, per_token: int) -> int:
+    """Whole blocks of tokens, at `per_token` bytes each."""
+    if kv_cache_gb is None:
+        room = min(_ENOUGH * per_token, machine.free_gb() / 2 * 2**30)
+    else:
+        room = kv_cache_gb * 2**30
+    return int(room / (per_token * BLOCK)) * BLOCK

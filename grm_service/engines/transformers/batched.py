@@ -15,7 +15,7 @@ import torch
 from llguidance import LLTokenizer
 from transformers import GenerationConfig
 
-from grm_service.engines.rows import Constrain, Draw, Finish, Look, Written
+from grm_service.engines.transformers.rows import Constrain, Draw, Finish, Look, Written
 from grm_service.errors import EngineError
 from grm_service.types import Params
 

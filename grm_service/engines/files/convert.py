@@ -11,12 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from grm_service.engines import adapter, vocabulary
-from grm_service.engines.checkpoint import EMBEDDING, Checkpoint, has_weights
+from grm_service.engines.files import adapter, vocabulary
+from grm_service.engines.files.checkpoint import EMBEDDING, Checkpoint, has_weights
 from grm_service.errors import MissingExtra, ModelNotLoaded
 
 if TYPE_CHECKING:
-    from grm_service.engines.checkpoint import Array
+    from grm_service.engines.files.checkpoint import Array
 
 Encoding = Literal["f16", "q8_0"]
 

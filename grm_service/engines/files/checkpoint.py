@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grm_service.engines import adapter
-from grm_service.engines.adapter import Adapter
+from grm_service.engines.files import adapter
+from grm_service.engines.files.adapter import Adapter
 from grm_service.errors import ModelNotLoaded
 
 if TYPE_CHECKING:

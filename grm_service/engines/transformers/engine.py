@@ -12,9 +12,9 @@ from grm_service.errors import EngineError, ModelNotLoaded, PromptTooLong
 from grm_service.types import Alternative, Completion, Message, Params, Prompt, Usage
 
 if TYPE_CHECKING:
-    from grm_service.engines.batched import Batched
-    from grm_service.engines.paged import Paged
-    from grm_service.engines.rows import Likely, Written
+    from grm_service.engines.transformers.batched import Batched
+    from grm_service.engines.transformers.paged import Paged
+    from grm_service.engines.transformers.rows import Likely, Written
 
 
 def cuda() -> bool:
@@ -106,10 +106,10 @@ class TransformersEngine:
 
     def _open(self, model: Any) -> Batched | Paged:
         if self._continuous if self._continuous is not None else cuda():
-            from grm_service.engines.paged import Paged
+            from grm_service.engines.transformers.paged import Paged
 
             return Paged(model, self._grammar, self._ends, self._kv_cache_gb)
-        from grm_service.engines.batched import Batched
+        from grm_service.engines.transformers.batched import Batched
 
         return Batched(model, self._grammar, self._ends)
 

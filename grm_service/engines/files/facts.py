@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grm_service.engines.vocabulary import SPLITS
+from grm_service.engines.files.vocabulary import SPLITS
 from grm_service.errors import ModelNotLoaded
 
 logger = logging.getLogger(__name__)

@@ -29,9 +29,9 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
     ContinuousBatchingTopPLogitsWarper,
 )
 
-from grm_service.engines import chance
 from grm_service.engines.prefixes import Ids, Prefixes
-from grm_service.engines.rows import Likely, Written, allowed, matcher
+from grm_service.engines.transformers import chance
+from grm_service.engines.transformers.rows import Likely, Written, allowed, matcher
 from grm_service.errors import EngineError
 from grm_service.types import Params
 

@@ -1,0 +1,1 @@
+"""Servers that speak OpenAI's protocol: one, or several as a pool."""

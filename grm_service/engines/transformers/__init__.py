@@ -1,0 +1,1 @@
+"""transformers on torch; nothing else imports torch."""

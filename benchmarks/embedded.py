@@ -26,8 +26,9 @@ def tables() -> list[Table]:
         "`num_return_sequences=k` in bf16 and writes exactly these tokens. The service also closes what "
         "was cut, prefills two orders and may end a sample early, so tokens a second are compared; while the "
         "last rows of a batch end, fewer are computed at once, which lowers ours and not `generate`'s. The "
-        f"bound: {bound.told()}. What the wanted ratios stand on: research on a CPU without AMX, where "
-        "`generate` took 41 s (k = 8) and 77 s (k = 16), and OpenVINO as long as here."
+        f"bound: {bound.told()}. What `generate` can do depends on the CPU far more than what OpenVINO can: "
+        "where the processor multiplies matrices in bf16 tiles (AMX), it is several times faster than where "
+        "it does not, and the ratio as much smaller."
     )
     return [Table("Embedded, on the CPU", rows, notes)]
 

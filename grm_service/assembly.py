@@ -10,7 +10,7 @@ from grm_service.core.profile import Profile
 from grm_service.engines.base import Engine
 from grm_service.engines.choice import Source, embedded
 from grm_service.errors import ModelNotLoaded
-from grm_service.service import Service
+from grm_service.service import Limits, Service
 from grm_service.settings import Settings
 
 
@@ -24,7 +24,8 @@ def open_service(settings: Settings) -> Service:
     catalog = open_catalog(settings)
     profile = default_profile(settings, catalog)
     engine, why = _engine(settings, profile)
-    return Service(catalog, profile, engine, why, settings.max_text_chars)
+    limits = Limits(settings.max_text_chars, settings.max_samples, settings.max_waiting, settings.replay_s)
+    return Service(catalog, profile, engine, why, limits)
 
 
 def default_profile(settings: Settings, catalog: Catalog) -> Profile:

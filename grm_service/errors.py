@@ -7,6 +7,8 @@ GRMError
    · SoftNotServed            the engine tells no token probabilities, which soft scores need
    · TextTooLong              one text is longer than the server's setting allows
    · PromptTooLong            prompt and answer do not fit the model's context (names the sizes)
+   · KeyReused                an Idempotency-Key came with another body than before
+ · Overloaded                 the waiting line is full; names when to come back
  · CatalogError               a YAML file is wrong (names file, line and field)
  · JudgeError                 the judge gave no verdict; worth another try
    · AllUnreadable            no sample could be read (counts the reasons)
@@ -16,6 +18,7 @@ GRMError
    · ModelNotLoaded           the model cannot be loaded or fetched
    · MissingExtra             a package of an optional extra is not installed
    · EngineNotReady           the model is still being loaded, or the engine is being brought back
+     · Draining               the service is shutting down
    · EngineUnreachable        the remote server does not answer, or answers with an error
 """
 
@@ -91,6 +94,26 @@ class PromptTooLong(BadTask):
         )
 
 
+class KeyReused(BadTask):
+    """An Idempotency-Key came with another body than before."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__("this Idempotency-Key was used for another request: take a new one for each")
+
+
+class Overloaded(GRMError):
+    """The waiting line is full. `retry_after_s`: when it should have moved on."""
+
+    code = "overloaded"
+    retryable = True
+
+    def __init__(self, waiting: int, retry_after_s: int) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(f"{waiting} requests wait already: try again in {retry_after_s} s")
+
+
 class CatalogError(GRMError):
     """A YAML file of models/ or principles/ is wrong."""
 
@@ -156,6 +179,12 @@ class EngineNotReady(EngineError):
     """The model is still being loaded, or the engine is being brought back."""
 
     code = "not_ready"
+
+
+class Draining(EngineNotReady):
+    """The service is shutting down."""
+
+    code = "draining"
 
 
 class EngineUnreachable(EngineError):

@@ -1,45 +1,83 @@
-"""What stands behind every door: admit -> judge -> name the verdict."""
+"""What stands behind every door: admit -> wait -> judge -> name the verdict."""
 
 from __future__ import annotations
 
 import asyncio
-import time
+import hashlib
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from grm_service.admission import NOBODY, Caller, Line
 from grm_service.catalog import Catalog
 from grm_service.core.profile import Profile
 from grm_service.engines.base import Engine
-from grm_service.errors import BadTask, EngineNotReady, ProfileNotServed, SoftNotServed, TextTooLong
+from grm_service.errors import (
+    BadTask,
+    Draining,
+    EngineNotReady,
+    ProfileNotServed,
+    SoftNotServed,
+    TextTooLong,
+)
+from grm_service.flights import Flights
 from grm_service.judge import Judge, OnSample
-from grm_service.types import Message, Principle, PrincipleSpec, Record, Task, Usage
+from grm_service.types import Message, Principle, PrincipleSpec, Priority, Record, Task, Usage
+
+_KEPT_VERDICTS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`text_chars` bounds every single text of a request; `samples` are generated at once, `waiting` requests
+    wait for that; for `replay_s` seconds a repeated request gets the verdict that it got before.
+    """
+
+    text_chars: int = 200_000
+    samples: int = 256
+    waiting: int = 2048
+    replay_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks, through which route, how urgently, and under which Idempotency-Key, if any."""
+
+    caller: Caller = NOBODY
+    route: str = "rewards"
+    priority: Priority = "train"
+    key: str | None = None
 
 
 class Service:
     """One engine, the catalog and the profile that a request gets when it names none.
 
-    `chosen` tells why this engine runs; `max_text_chars` bounds every single text of a request.
+    `chosen` tells why this engine runs.
     """
 
     def __init__(
-        self, catalog: Catalog, profile: Profile, engine: Engine, chosen: str, max_text_chars: int
+        self, catalog: Catalog, profile: Profile, engine: Engine, chosen: str, limits: Limits = Limits()
     ) -> None:
         self.catalog = catalog
         self.profile = profile
         self.engine = engine
         self.chosen = chosen
-        self._max_text_chars = max_text_chars
+        self.line = Line(limits.samples, limits.waiting)
+        self._limits = limits
         self._judge = Judge(engine)
+        self._flights: Flights[Record] = Flights(limits.replay_s, _KEPT_VERDICTS)
         self._started = asyncio.Event()
+        self._draining = False
 
     @property
     def ready(self) -> bool:
-        """Whether the model has produced a token and the engine would serve a request now."""
-        return self._started.is_set() and self.engine.ready
+        """Whether the model has produced a token and a request would be served now."""
+        return self._started.is_set() and self.engine.ready and not self._draining
 
     def require_ready(self) -> None:
         """Raises EngineNotReady with the reason where a request would not be served now."""
+        if self._draining:
+            raise Draining("this server is shutting down: ask another")
         if not self._started.is_set():
             raise EngineNotReady("the model is still being loaded; ask /readyz")
         if not self.engine.ready:
@@ -50,32 +88,61 @@ class Service:
         await self.engine.start()
         self._started.set()
 
+    def drain(self) -> None:
+        """From now on nothing new is taken; what is under way goes on."""
+        self._draining = True
+
     async def close(self) -> None:
         self._started.clear()
         await self.engine.close()
 
-    async def judge(self, task: Task, on_sample: OnSample | None = None) -> Record:
-        """The verdict on a task, named and dated. Raises the errors of errors.py."""
-        arrived = time.monotonic()
+    async def judge(self, task: Task, on_sample: OnSample | None = None, asker: Asker = Asker()) -> Record:
+        """The verdict on a task, named and dated; the same one for all who ask the same (see Flights).
+
+        The time that a task has runs from here on, waiting included. Raises the errors of errors.py.
+        """
+        arrived = asyncio.get_running_loop().time()
         self._bound(("responses", task.responses), ("reference", (task.reference or "",)))
         profile, standard = self._admit(task.messages, task.profile, task.principles)
-        if task.score == "soft" and not {"continues", "alternatives"}.isdisjoint(
-            self.engine.abilities.lacking()
-        ):
-            raise SoftNotServed(
-                "score 'soft' needs token probabilities behind a partial answer, which this server's engine "
-                "does not give: ask for 'hard' (/readyz lists what the engine lacks)"
-            )
-        queue_s = time.monotonic() - arrived
-        verdict = await self._judge.judge(task, profile, standard, on_sample)
-        return Record("vd_" + uuid.uuid4().hex, datetime.now(UTC), verdict, queue_s)
+        self._require_soft(task)
+
+        async def judged() -> Record:
+            return await self._judged(task, profile, standard, asker, arrived, on_sample)
+
+        judge = _digest(profile, standard, self.engine.model, asker.caller.name, asker.route)
+        record, how = await self._flights.ask(
+            _digest(judge, asker.key if asker.key is not None else task), _digest(task), judged
+        )
+        return replace(record, replayed=how == "hit")
+
+    async def _judged(
+        self,
+        task: Task,
+        profile: Profile,
+        standard: tuple[Principle, ...],
+        asker: Asker,
+        arrived: float,
+        on_sample: OnSample | None,
+    ) -> Record:
+        deadline = None if task.timeout_s is None else arrived + task.timeout_s
+        samples = task.k or profile.sampling.k
+        async with self.line.place(samples, asker.caller, asker.priority, deadline):
+            begun = asyncio.get_running_loop().time()
+            left_s = None if deadline is None else deadline - begun
+            verdict = await self._judge.judge(replace(task, timeout_s=left_s), profile, standard, on_sample)
+        return Record("vd_" + uuid.uuid4().hex, datetime.now(UTC), verdict, begun - arrived)
 
     async def principles(
-        self, messages: tuple[Message, ...], profile_name: str | None, constitution: PrincipleSpec
+        self,
+        messages: tuple[Message, ...],
+        profile_name: str | None,
+        constitution: PrincipleSpec,
+        asker: Asker = Asker(),
     ) -> tuple[Profile, tuple[Principle, ...], Usage]:
         """Principles for a query without judging anything."""
         profile, standard = self._admit(messages, profile_name, replace(constitution, mode="query"))
-        written, usage = await self._judge.principles(profile, messages, standard)
+        async with self.line.place(1, asker.caller, asker.priority, None):
+            written, usage = await self._judge.principles(profile, messages, standard)
         return profile, written, usage
 
     def serves(self, profile: Profile) -> bool:
@@ -100,11 +167,19 @@ class Service:
         self.require_ready()
         return profile, standard
 
+    def _require_soft(self, task: Task) -> None:
+        lacking = self.engine.abilities.lacking()
+        if task.score == "soft" and not {"continues", "alternatives"}.isdisjoint(lacking):
+            raise SoftNotServed(
+                "score 'soft' needs token probabilities behind a partial answer, which this server's engine "
+                "does not give: ask for 'hard' (/readyz lists what the engine lacks)"
+            )
+
     def _bound(self, *fields: tuple[str, tuple[str, ...]]) -> None:
         for field, texts in fields:
             for i, text in enumerate(texts):
-                if len(text) > self._max_text_chars:
-                    raise TextTooLong(f"{field}.{i}", len(text), self._max_text_chars)
+                if len(text) > self._limits.text_chars:
+                    raise TextTooLong(f"{field}.{i}", len(text), self._limits.text_chars)
 
     def _profile(self, name: str | None) -> Profile:
         if name is None or name == self.profile.name:
@@ -116,3 +191,8 @@ class Service:
                 f"{self.engine.model}: start one with --profile {name}"
             )
         return profile
+
+
+def _digest(*parts: object) -> str:
+    """Of frozen values, whose repr is canonical."""
+    return hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()

@@ -53,6 +53,14 @@ class Settings(BaseSettings):
         description="Arithmetic of the openvino engine: auto rounds to bf16 where the CPU computes with it.",
     )
 
+    max_samples: int = Field(256, ge=1, description="Most samples that are generated at once.")
+    max_waiting: int = Field(
+        2048, ge=0, description="Most requests that wait for them; more are answered with 429."
+    )
+    replay_s: float = Field(
+        300, ge=0, description="For how long a repeated request gets the verdict that it got before."
+    )
+    drain_s: int = Field(30, ge=0, description="How long requests may take to finish after SIGTERM.")
     max_body_bytes: int = Field(
         8 * 2**20, ge=1024, description="Largest request body; more is answered with 413."
     )

@@ -15,6 +15,7 @@ FinishReason = Literal["stop", "length"]
 PrincipleMode = Literal["self", "query", "fixed"]
 ScoreKind = Literal["hard", "soft"]
 StopRule = Literal["none", "exact", "confident"]
+Priority = Literal["train", "eval"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +216,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A verdict with its name and time, as the service answers it. `queue_s`: seconds before judging."""
+    """A verdict with its name and time, as the service answers it. `queue_s`: seconds before judging.
+
+    `replayed`: given before to the same request, and given again.
+    """
 
     id: str
     created: datetime
     verdict: Verdict
     queue_s: float
+    replayed: bool = False

@@ -14,7 +14,7 @@ from grm_service.service import Service
 def document() -> str:
     """The document as docs/openapi.json keeps it; it does not depend on the engine or on settings."""
     catalog = load_catalog()
-    service = Service(catalog, next(iter(catalog.profiles.values())), ScriptedEngine(), "for its document", 1)
+    service = Service(catalog, next(iter(catalog.profiles.values())), ScriptedEngine(), "for its document")
     return json.dumps(create_app(service, max_body_bytes=1).openapi(), indent=2) + "\n"
 
 

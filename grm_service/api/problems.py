@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from grm_service.api.replies import Problem, SampleOut
-from grm_service.errors import AllUnreadable, GRMError
+from grm_service.errors import AllUnreadable, GRMError, Overloaded
 
 logger = logging.getLogger(__name__)
 
@@ -31,20 +31,26 @@ _STATUS = {
     "engine_failed": 502,
     "engine_unreachable": 502,
     "not_ready": 503,
+    "draining": 503,
+    "overloaded": 429,
+    "idempotency_key_reused": 422,
     "deadline_exceeded": 504,
 }
 _TITLES = {404: "Not found", 409: "Conflict", 413: "Too large", 422: "Invalid request", 500: "Internal error"}
 _TITLES |= {
     400: "Bad request",
     405: "Method not allowed",
+    429: "Overloaded",
     502: "No verdict",
     503: "Not ready",
     504: "Out of time",
 }
 
 
-def problem(status: int, code: str, detail: str, retryable: bool = False, **more: Any) -> JSONResponse:
-    """One problem+json answer; `more` are further members of Problem."""
+def problem(
+    status: int, code: str, detail: str, retryable: bool = False, retry_after_s: int = 1, **more: Any
+) -> JSONResponse:
+    """One problem+json answer; `retry_after_s` goes with 429 and 503, `more` are more members of Problem."""
     body = Problem(
         title=_TITLES.get(status, "Error"),
         status=status,
@@ -53,7 +59,7 @@ def problem(status: int, code: str, detail: str, retryable: bool = False, **more
         retryable=retryable,
         **more,
     )
-    headers = {"Retry-After": "1"} if status == 503 else None
+    headers = {"Retry-After": str(retry_after_s)} if status in (429, 503) else None
     content = body.model_dump(mode="json", exclude_none=True)
     if body.rewards is not None:
         content["rewards"] = body.rewards
@@ -75,6 +81,8 @@ def _grm_error(request: Request, error: Exception) -> JSONResponse:
         samples = [SampleOut.of(s) for s in error.samples]
         n = len(error.samples[0].order)
         more = {"rewards": [None] * n, "reasons": error.reasons, "samples": samples}
+    if isinstance(error, Overloaded):
+        more = {"retry_after_s": error.retry_after_s}
     return problem(_STATUS.get(error.code, 500), error.code, str(error), error.retryable, **more)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Request
+from fastapi import APIRouter, Body, Header, Request
 from fastapi.responses import JSONResponse
 
 from grm_service.api import examples
+from grm_service.api.presence import while_present
 from grm_service.api.replies import (
     PrincipleOut,
     PrincipleSetOut,
@@ -20,16 +21,20 @@ from grm_service.api.replies import (
 )
 from grm_service.api.schemas import PrinciplesRequest, RewardRequest
 from grm_service.catalog import fingerprint
-from grm_service.service import Service
+from grm_service.service import Asker, Service
 from grm_service.types import PrincipleSpec
 
 _PROBLEM: dict[str, Any] = {"model": Problem, "content": {"application/problem+json": {}}}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     404: _PROBLEM | {"description": "No such profile or principle set; the detail names the known ones."},
+    429: _PROBLEM | {"description": "Too many requests wait already; Retry-After says when to come back."},
     413: _PROBLEM | {"description": "The body is too large."},
     422: _PROBLEM | {"description": "The request cannot be judged as it stands; nothing was generated."},
     502: _PROBLEM | {"description": "No sample could be read (rewards are null), or the engine failed."},
-    503: _PROBLEM | {"description": "The model is still being loaded, or the engine does not answer."},
+    503: _PROBLEM
+    | {
+        "description": "Not ready: the model is loaded, the engine brought back, or the server drained."
+    },
     504: _PROBLEM | {"description": "timeout_s ran out before the first sample."},
 }
 
@@ -43,13 +48,22 @@ def _service(request: Request) -> Service:
 
 @router.post("/v1/rewards", tags=["judge"], response_model=RewardReply, responses=_RESPONSES)
 async def rewards(
-    request: Request, body: Annotated[RewardRequest, Body(openapi_examples=examples.REWARDS)]
+    request: Request,
+    body: Annotated[RewardRequest, Body(openapi_examples=examples.REWARDS)],
+    idempotency_key: Annotated[str | None, Header(max_length=256)] = None,
 ) -> JSONResponse:
-    """Judge the responses to one query together: k critiques, each with its principles, and their vote."""
-    record = await _service(request).judge(body.to_task())
+    """Judge the responses to one query together: k critiques, each with its principles, and their vote.
+
+    The same request again, at once or within minutes, gets the same verdict (`Idempotent-Replayed: true`);
+    ask with another seed for a second opinion. A client that goes away has its samples cancelled.
+    """
+    asker = Asker(priority=body.priority, key=idempotency_key)
+    judging = _service(request).judge(body.to_task(), asker=asker)
+    record = await while_present(request, judging)
     reply = RewardReply.of(record, body)
     left_out = {"samples"} if body.detail == "rewards" else None
-    return JSONResponse(reply.model_dump(mode="json", exclude=left_out))
+    headers = {"Idempotent-Replayed": "true"} if record.replayed else None
+    return JSONResponse(reply.model_dump(mode="json", exclude=left_out), headers=headers)
 
 
 @router.post("/v1/principles", tags=["judge"], responses=_RESPONSES)
@@ -58,7 +72,8 @@ async def principles(
 ) -> PrinciplesReply:
     """Write principles for a query without judging: read them, edit them, send them back as fixed ones."""
     spec = PrincipleSpec("query", body.constitution)
-    profile, written, usage = await _service(request).principles(body.to_messages(), body.profile, spec)
+    writing = _service(request).principles(body.to_messages(), body.profile, spec)
+    profile, written, usage = await while_present(request, writing)
     return PrinciplesReply(
         profile=profile.name, principles=[PrincipleOut.of(p) for p in written], usage=UsageOut.of(usage)
     )

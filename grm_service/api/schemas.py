@@ -11,6 +11,7 @@ from grm_service.types import (
     Principle,
     PrincipleMode,
     PrincipleSpec,
+    Priority,
     Role,
     ScoreKind,
     StopRule,
@@ -123,6 +124,7 @@ class RewardRequest(_Query):
             "would in at most 5 of 100 requests."
         ),
     ] = "none"
+    priority: Annotated[Priority, Field(description="'train' is served before 'eval'.")] = "train"
     detail: Annotated[Detail, Field(description="'rewards' leaves the samples out of the reply.")] = "samples"
 
     def to_task(self) -> Task:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 import uvicorn
 
@@ -18,16 +20,28 @@ _KEEP_ALIVE_S = 75
 
 
 class _Server(uvicorn.Server):
-    """Knows when its socket is bound: a fast model is ready before that."""
+    """Knows when its socket is bound (a fast model is ready before that), and drains when told to stop."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
+        self._service = service
         self.bound = asyncio.Event()
         self.failed: Exception | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.bound.set()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._service.drain()
+        super().handle_exit(sig, frame)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Without raising the signal again: a server that was told to stop, and did, exits with 0."""
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
 
     def address(self) -> str:
         host, port = self.servers[0].sockets[0].getsockname()[:2]
@@ -52,10 +66,11 @@ def serve(settings: Settings, service: Service, announce: Callable[[str], None])
         port=settings.port,
         timeout_keep_alive=_KEEP_ALIVE_S,
         backlog=4096,
+        timeout_graceful_shutdown=settings.drain_s,
         log_config=None,
         access_log=False,
     )
-    server = _Server(config)
+    server = _Server(config, service)
     server.run()
     if isinstance(server.failed, GRMError):
         raise server.failed

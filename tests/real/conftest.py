@@ -36,12 +36,12 @@ class Running:
                 self._up.set()
         self._up.set()
 
-    def post(self, path, body):
+    def post(self, path, body, timeout=120):
         request = urllib.request.Request(
             self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=120) as reply:
+            with urllib.request.urlopen(request, timeout=timeout) as reply:
                 return reply.status, json.load(reply)
         except urllib.error.HTTPError as problem:
             with problem:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 import urllib.request
 
 import pytest
@@ -60,7 +61,18 @@ def test_principles_from_the_query_alone(default):
 def test_it_stops_when_it_is_told(running, stop):
     with running("--engine", "scripted") as server:
         os.kill(server.process.pid, stop)
-        assert server.process.wait(20) in (0, -stop, 130)
+        assert server.process.wait(20) == 0
+
+
+def test_a_client_that_goes_away_has_its_samples_cancelled(default):
+    """The next request is not held up by the one that nobody waits for any more."""
+    body = {"query": "Tell me a long story.", "responses": ["Once", "Twice"], "k": 64, "max_tokens": 2000}
+    with pytest.raises(TimeoutError):
+        default.post("/v1/rewards", body, timeout=2)
+    before = time.monotonic()
+    status, _ = default.post("/v1/rewards", {"query": "q", "responses": ["a"], "k": 1, "max_tokens": 8})
+    assert status == 200
+    assert time.monotonic() - before < 30
 
 
 @pytest.mark.slow

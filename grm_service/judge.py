@@ -29,7 +29,8 @@ from grm_service.sampler import Sampler
 from grm_service.types import Completion, Message, Params, Principle, Sample, Task, Usage, Verdict
 
 logger = logging.getLogger(__name__)
-OnSample = Callable[[Sample], None]
+OnEvent = Callable[[Plan | Sample], None]
+"""Is told the plan, then every sample as it is finished."""
 _KEPT_QUERIES = 1024
 _ATTEMPTS = 3
 
@@ -47,7 +48,7 @@ class Judge:
         task: Task,
         profile: Profile,
         standard: tuple[Principle, ...] = (),
-        on_sample: OnSample | None = None,
+        on_event: OnEvent | None = None,
     ) -> Verdict:
         """The verdict on a task; `standard` are the principles that people gave (see PrincipleSpec).
 
@@ -63,8 +64,10 @@ class Judge:
             except TimeoutError:
                 raise DeadlineExceeded("time ran out while the principles were written") from None
         planned = plan(task, profile, principles)
+        if on_event is not None:
+            on_event(planned)
         deadline = None if task.timeout_s is None else started + task.timeout_s
-        samples = await self._samples(planned, deadline, on_sample)
+        samples = await self._samples(planned, deadline, on_event)
         return self._verdict(planned, samples, usage, time.monotonic() - started)
 
     async def principles(
@@ -102,7 +105,7 @@ class Judge:
         raise PrinciplesUnreadable(f"no principle could be read in {_ATTEMPTS} attempts for this query")
 
     async def _samples(
-        self, planned: Plan, deadline: float | None, on_sample: OnSample | None
+        self, planned: Plan, deadline: float | None, on_event: OnEvent | None
     ) -> tuple[Sample, ...]:
         """Wave after wave until the task's rule stops, all are taken, or time is up."""
         task, k, taken = planned.task, len(planned.orders), list[Sample]()
@@ -114,15 +117,15 @@ class Judge:
         while wave := due():
             if deadline is not None and time.monotonic() >= deadline:
                 return (*taken, *(_late(planned, i) for i in range(len(taken), k)))
-            taken += await self._wave(planned, range(len(taken), len(taken) + wave), deadline, on_sample)
+            taken += await self._wave(planned, range(len(taken), len(taken) + wave), deadline, on_event)
         return tuple(taken)
 
     async def _wave(
-        self, planned: Plan, indices: range, deadline: float | None, on_sample: OnSample | None
+        self, planned: Plan, indices: range, deadline: float | None, on_event: OnEvent | None
     ) -> list[Sample]:
         running = [asyncio.create_task(self._sampler.sample(planned, i)) for i in indices]
         for each in running:
-            each.add_done_callback(lambda done: _tell(on_sample, done))
+            each.add_done_callback(lambda done: _tell(on_event, done))
         left_s = None if deadline is None else deadline - time.monotonic()
         try:
             await asyncio.wait(running, timeout=left_s, return_when=asyncio.FIRST_EXCEPTION)
@@ -162,9 +165,9 @@ def _whole_lines(text: str, completion: Completion) -> str:
     return text.rpartition("\n")[0] or text if completion.finish_reason == "length" else text
 
 
-def _tell(on_sample: OnSample | None, done: asyncio.Task[Sample]) -> None:
-    if on_sample is not None and not done.cancelled() and done.exception() is None:
-        on_sample(done.result())
+def _tell(on_event: OnEvent | None, done: asyncio.Task[Sample]) -> None:
+    if on_event is not None and not done.cancelled() and done.exception() is None:
+        on_event(done.result())
 
 
 def _late(planned: Plan, index: int) -> Sample:

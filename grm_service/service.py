@@ -21,7 +21,7 @@ from grm_service.errors import (
     TextTooLong,
 )
 from grm_service.flights import Flights
-from grm_service.judge import Judge, OnSample
+from grm_service.judge import Judge, OnEvent
 from grm_service.types import Message, Principle, PrincipleSpec, Priority, Record, Task, Usage
 
 _KEPT_VERDICTS = 4096
@@ -96,7 +96,7 @@ class Service:
         self._started.clear()
         await self.engine.close()
 
-    async def judge(self, task: Task, on_sample: OnSample | None = None, asker: Asker = Asker()) -> Record:
+    async def judge(self, task: Task, on_event: OnEvent | None = None, asker: Asker = Asker()) -> Record:
         """The verdict on a task, named and dated; the same one for all who ask the same (see Flights).
 
         The time that a task has runs from here on, waiting included. Raises the errors of errors.py.
@@ -107,7 +107,7 @@ class Service:
         self._require_soft(task)
 
         async def judged() -> Record:
-            return await self._judged(task, profile, standard, asker, arrived, on_sample)
+            return await self._judged(task, profile, standard, asker, arrived, on_event)
 
         judge = _digest(profile, standard, self.engine.model, asker.caller.name, asker.route)
         record, how = await self._flights.ask(
@@ -122,14 +122,14 @@ class Service:
         standard: tuple[Principle, ...],
         asker: Asker,
         arrived: float,
-        on_sample: OnSample | None,
+        on_event: OnEvent | None,
     ) -> Record:
         deadline = None if task.timeout_s is None else arrived + task.timeout_s
         samples = task.k or profile.sampling.k
         async with self.line.place(samples, asker.caller, asker.priority, deadline):
             begun = asyncio.get_running_loop().time()
             left_s = None if deadline is None else deadline - begun
-            verdict = await self._judge.judge(replace(task, timeout_s=left_s), profile, standard, on_sample)
+            verdict = await self._judge.judge(replace(task, timeout_s=left_s), profile, standard, on_event)
         return Record("vd_" + uuid.uuid4().hex, datetime.now(UTC), verdict, begun - arrived)
 
     async def principles(

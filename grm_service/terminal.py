@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
@@ -18,12 +18,13 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from grm_service.judge import OnEvent
 from grm_service.types import Record, Sample, Task
 
 
 @contextmanager
-def sampling_bar(console: Console, k: int) -> Iterator[Callable[[Sample], None]]:
-    """A progress bar over k samples; call what it yields with each one that is done."""
+def sampling_bar(console: Console, k: int) -> Iterator[OnEvent]:
+    """A progress bar over k samples, for the judge to tell."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -33,7 +34,7 @@ def sampling_bar(console: Console, k: int) -> Iterator[Callable[[Sample], None]]
     )
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("sampling", total=k)
-        yield lambda sample: progress.advance(bar)
+        yield lambda event: progress.advance(bar, isinstance(event, Sample))
 
 
 def show(console: Console, task: Task, record: Record) -> None:

@@ -76,6 +76,11 @@ def install(app: FastAPI) -> None:
 
 def _grm_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, GRMError)
+    return problem_of(error)
+
+
+def problem_of(error: GRMError) -> JSONResponse:
+    """The answer to one of our own errors."""
     more: dict[str, Any] = {}
     if isinstance(error, AllUnreadable):
         samples = [SampleOut.of(s) for s in error.samples]

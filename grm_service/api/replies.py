@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import BaseModel
 
 from grm_service.api.schemas import RewardRequest
-from grm_service.types import Principle, Record, Sample, StopRule, Usage
+from grm_service.plan import Plan
+from grm_service.types import Principle, Record, Sample, StopRule, Usage, Verdict
 
 
 class PrincipleOut(BaseModel):
@@ -78,6 +79,38 @@ class SampleOut(BaseModel):
             finish_reason=sample.finish_reason,
             completion_tokens=sample.usage.completion_tokens,
             text=sample.text,
+        )
+
+
+class PlanOut(BaseModel):
+    """What was decided before the first sample: the orders that the k show your responses in, their seeds."""
+
+    profile: str
+    k: int
+    orders: list[list[int]]
+    seeds: list[int]
+    principles: list[PrincipleOut]
+
+    @classmethod
+    def of(cls, planned: Plan) -> PlanOut:
+        k = len(planned.orders)
+        return cls(
+            profile=planned.profile.name,
+            k=k,
+            orders=[list(order) for order in planned.orders],
+            seeds=[planned.params(i).seed for i in range(k)],
+            principles=[PrincipleOut.of(p) for p in planned.principles],
+        )
+
+    @classmethod
+    def again(cls, verdict: Verdict) -> PlanOut:
+        """Of a verdict that was given before: what was taken of its plan."""
+        return cls(
+            profile=verdict.profile,
+            k=verdict.k,
+            orders=[list(sample.order) for sample in verdict.samples],
+            seeds=[sample.seed for sample in verdict.samples],
+            principles=[PrincipleOut.of(p) for p in verdict.principles],
         )
 
 

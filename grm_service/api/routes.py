@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 
 from grm_service.api import examples
 from grm_service.api.presence import while_present
@@ -20,6 +20,7 @@ from grm_service.api.replies import (
     UsageOut,
 )
 from grm_service.api.schemas import PrinciplesRequest, RewardRequest
+from grm_service.api.stream import stream, wanted
 from grm_service.catalog import fingerprint
 from grm_service.service import Asker, Service
 from grm_service.types import PrincipleSpec
@@ -32,9 +33,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     422: _PROBLEM | {"description": "The request cannot be judged as it stands; nothing was generated."},
     502: _PROBLEM | {"description": "No sample could be read (rewards are null), or the engine failed."},
     503: _PROBLEM
-    | {
-        "description": "Not ready: the model is loaded, the engine brought back, or the server drained."
-    },
+    | {"description": "Not ready: the model is loaded, the engine brought back, or the server drained."},
     504: _PROBLEM | {"description": "timeout_s ran out before the first sample."},
 }
 
@@ -51,13 +50,17 @@ async def rewards(
     request: Request,
     body: Annotated[RewardRequest, Body(openapi_examples=examples.REWARDS)],
     idempotency_key: Annotated[str | None, Header(max_length=256)] = None,
-) -> JSONResponse:
+) -> Response:
     """Judge the responses to one query together: k critiques, each with its principles, and their vote.
 
     The same request again, at once or within minutes, gets the same verdict (`Idempotent-Replayed: true`);
-    ask with another seed for a second opinion. A client that goes away has its samples cancelled.
+    ask with another seed for a second opinion. A client that goes away has its samples cancelled. With
+    `stream`, or where `text/event-stream` is accepted, it comes as events: `plan`, each `sample`, `verdict`
+    or `error`.
     """
     asker = Asker(priority=body.priority, key=idempotency_key)
+    if wanted(request, body):
+        return await stream(request, _service(request), body, asker)
     judging = _service(request).judge(body.to_task(), asker=asker)
     record = await while_present(request, judging)
     reply = RewardReply.of(record, body)

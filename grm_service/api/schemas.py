@@ -125,6 +125,9 @@ class RewardRequest(_Query):
         ),
     ] = "none"
     priority: Annotated[Priority, Field(description="'train' is served before 'eval'.")] = "train"
+    stream: Annotated[
+        bool, Field(description="Server-sent events; `Accept: text/event-stream` does the same.")
+    ] = False
     detail: Annotated[Detail, Field(description="'rewards' leaves the samples out of the reply.")] = "samples"
 
     def to_task(self) -> Task:

@@ -64,4 +64,5 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         8 * 2**20, ge=1024, description="Largest request body; more is answered with 413."
     )
+    max_batch_bytes: int = Field(2**28, ge=1024, description="Largest body of a batch.")
     max_text_chars: int = Field(200_000, ge=1, description="Longest single text in a request; more is a 422.")

@@ -11,7 +11,8 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 import grm_service
-from grm_service.api import problems
+from grm_service.api import batch, problems
+from grm_service.api.body import Body
 from grm_service.api.routes import router
 from grm_service.service import Service
 
@@ -25,7 +26,9 @@ A reward that nobody could read is an error with a reason, never a silent zero.
 """
 
 
-def create_app(service: Service, max_body_bytes: int, on_started: OnStarted | None = None) -> FastAPI:
+def create_app(
+    service: Service, max_body_bytes: int, max_batch_bytes: int, on_started: OnStarted | None = None
+) -> FastAPI:
     """The HTTP surface of a service.
 
     The model is loaded while /livez already answers; `on_started` is told None when it is ready, or the
@@ -63,6 +66,7 @@ def create_app(service: Service, max_body_bytes: int, on_started: OnStarted | No
     )
     app.state.service = service
     app.include_router(router)
-    app.add_middleware(problems.BodyLimit, most=max_body_bytes)
+    app.add_middleware(Body, most=max_body_bytes, by_path={batch.PATH: max_batch_bytes})
+    app.include_router(batch.router)
     problems.install(app)
     return app

@@ -15,7 +15,7 @@ def document() -> str:
     """The document as docs/openapi.json keeps it; it does not depend on the engine or on settings."""
     catalog = load_catalog()
     service = Service(catalog, next(iter(catalog.profiles.values())), ScriptedEngine(), "for its document")
-    return json.dumps(create_app(service, max_body_bytes=1).openapi(), indent=2) + "\n"
+    return json.dumps(create_app(service, max_body_bytes=1, max_batch_bytes=1).openapi(), indent=2) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
-"""Errors as RFC 9457 problem details, and the bound on a request's size."""
+"""Errors as RFC 9457 problem details."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from grm_service.api.replies import Problem, SampleOut
 from grm_service.errors import AllUnreadable, GRMError, Overloaded
@@ -40,6 +39,7 @@ _TITLES = {404: "Not found", 409: "Conflict", 413: "Too large", 422: "Invalid re
 _TITLES |= {
     400: "Bad request",
     405: "Method not allowed",
+    415: "Unsupported media type",
     429: "Overloaded",
     502: "No verdict",
     503: "Not ready",
@@ -93,24 +93,31 @@ def problem_of(error: GRMError) -> JSONResponse:
 
 def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    # The input itself is left out: it may be huge, secret, or not even encodable.
-    errors = [{"field": _field(e), "message": _message(e)} for e in error.errors()[:20]]
+    return invalid(error.errors())
+
+
+def invalid(found: Sequence[Any], root: tuple[str, ...] = ("body",)) -> JSONResponse:
+    """The answer to what pydantic found wrong; `root` is what its places begin with.
+
+    The input itself is left out: it may be huge, secret, or not even encodable.
+    """
+    errors = [{"field": _field(e, len(root)), "message": _message(e, len(root))} for e in found[:20]]
     detail = "; ".join(f"{e['field']}: {e['message']}" if e["field"] else e["message"] for e in errors[:5])
     return problem(422, "invalid_request", detail, errors=errors)
 
 
-def _field(error: dict[str, Any]) -> str:
-    parts = () if error["type"] == "json_invalid" else error["loc"][1:]
+def _field(error: dict[str, Any], root: int) -> str:
+    parts = () if error["type"] == "json_invalid" else error["loc"][root:]
     name = ".".join(str(part) for part in parts)[:200]
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _message(error: dict[str, Any]) -> str:
+def _message(error: dict[str, Any], root: int) -> str:
     if error["type"] == "json_invalid":
         return f"the body is not JSON: {error.get('ctx', {}).get('error', 'it cannot be parsed')}"
-    if error["type"] == "model_attributes_type":
+    if error["type"] in ("model_attributes_type", "model_type"):
         return "must be a JSON object" + (
-            " (with Content-Type: application/json)" if len(error["loc"]) == 1 else ""
+            " (with Content-Type: application/json)" if len(error["loc"]) == root > 0 else ""
         )
     if error["type"] == "extra_forbidden":
         return "unknown field"
@@ -133,42 +140,3 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
 def _unexpected(request: Request, error: Exception) -> JSONResponse:
     logger.error("unexpected error on %s", request.url.path, exc_info=error)
     return problem(500, "internal", "an unexpected error; the server's log has it", retryable=True)
-
-
-class BodyLimit:
-    """Refuses a body of more than `most` bytes: by its stated length, or as soon as it grows past it."""
-
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self._app, self._most = app, most
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-        stated = Headers(scope=scope).get("content-length", "")
-        if stated.isdigit() and int(stated) > self._most:
-            await _drain(receive)
-            refused = problem(413, "too_large", self._detail())
-            return await refused(scope, receive, send)
-        seen = 0
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self._most:
-                raise HTTPException(413, self._detail())
-            return message
-
-        return await self._app(scope, counted, send)
-
-    def _detail(self) -> str:
-        return f"the body is larger than {self._most} bytes (GRM_MAX_BODY_BYTES)"
-
-
-async def _drain(receive: Receive, most: int = 2**28) -> None:
-    """Reads a refused body away: a client that is still sending sees a reset connection, not the answer."""
-    while most > 0:
-        message = await receive()
-        most -= len(message.get("body", b""))
-        if not message.get("more_body"):
-            return

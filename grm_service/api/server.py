@@ -59,7 +59,7 @@ def serve(settings: Settings, service: Service, announce: Callable[[str], None])
         else:
             announce(server.address())
 
-    app = create_app(service, settings.max_body_bytes, started)
+    app = create_app(service, settings.max_body_bytes, settings.max_batch_bytes, started)
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -18,7 +18,7 @@ def serve():
     async def _serve(ready=True, **settings):
         chosen = Settings(engine="scripted", **settings)
         service = open_service(chosen)
-        app = create_app(service, chosen.max_body_bytes)
+        app = create_app(service, chosen.max_body_bytes, chosen.max_batch_bytes)
         async with LifespanManager(app):
             while ready and not service.ready:
                 await asyncio.sleep(0)

@@ -1,0 +1,183 @@
+"""Many requests in one body: read from disk, judged a window at a time, answered in their order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from typing import IO, Annotated, Any, Literal
+
+import ijson
+from fastapi import APIRouter, Header, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, Field, ValidationError
+
+from grm_service.api.problems import invalid, problem_of
+from grm_service.api.replies import RewardReply
+from grm_service.api.schemas import RewardRequest, Text
+from grm_service.errors import GRMError, Overloaded
+from grm_service.service import Asker, Service
+from grm_service.types import Record
+
+PATH = "/v1/rewards/batch"
+_LINES = "application/x-ndjson"
+_MOST_ITEMS = 10_000
+_WINDOW = 64
+_IN_MEMORY = 2**20
+
+router = APIRouter()
+
+
+class BatchItem(RewardRequest):
+    """A request of a batch, with the caller's own id if there is one."""
+
+    id: Annotated[Text, Field(max_length=256)] | None = None
+
+
+class BatchResult(BaseModel):
+    """What became of one item: `rewards` and `verdict`, or null and an `error`. In the order of the items."""
+
+    index: int
+    id: str | None = None
+    status: Literal["ok", "partial", "failed"]
+    rewards: list[float] | None = None
+    verdict: RewardReply | None = None
+    error: Annotated[dict[str, Any], Field(description="Problem details, as errors alone have.")] | None = (
+        None
+    )
+
+
+_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": {"type": "array", "items": BatchItem.model_json_schema()}},
+        _LINES: {"schema": BatchItem.model_json_schema()},
+    },
+}
+
+
+@router.post(
+    PATH,
+    tags=["judge"],
+    response_model=list[BatchResult],
+    openapi_extra={"requestBody": _BODY},
+)
+async def rewards_batch(
+    request: Request, idempotency_key: Annotated[str | None, Header(max_length=200)] = None
+) -> StreamingResponse:
+    """Judge up to 10,000 requests: a JSON array, or JSON Lines (`application/x-ndjson`).
+
+    Results come in the order of the items, each with its own status, as soon as all before it are there:
+    as a JSON array, or as JSON Lines where those are accepted. One bad item spoils nothing else.
+    """
+    service: Service = request.app.state.service
+    service.require_ready()
+    lines = request.headers.get("content-type", "").startswith(_LINES)
+    # On disk: the answer begins before the last item is judged, and few are held in memory at once.
+    body = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  closed with the answer
+    try:
+        async for chunk in request.stream():
+            body.write(chunk)
+        await asyncio.to_thread(_check, body, lines)
+    except BaseException:
+        body.close()
+        raise
+    results = _results(service, body, lines, idempotency_key)
+    if _LINES in request.headers.get("accept", ""):
+        return StreamingResponse(_as_lines(results), media_type=_LINES)
+    return StreamingResponse(_as_array(results), media_type="application/json")
+
+
+def _check(body: IO[bytes], lines: bool) -> None:
+    """Counts the items; nothing is judged of a body that cannot be read to its end."""
+    try:
+        count = sum(1 for _ in _items(body, lines))
+    except (ijson.JSONError, UnicodeDecodeError) as wrong:
+        raise RequestValidationError(
+            [{"type": "json_invalid", "loc": ("body",), "msg": "", "ctx": {"error": str(wrong)[:200]}}]
+        ) from None
+    if count > _MOST_ITEMS:
+        raise HTTPException(422, f"the batch has {count} items, at most {_MOST_ITEMS} are allowed: split it")
+
+
+def _items(body: IO[bytes], lines: bool) -> Iterator[Any]:
+    body.seek(0)
+    if lines:
+        return (line for line in body if line.strip())
+    return iter(ijson.items(body, "item", use_float=True))
+
+
+async def _results(
+    service: Service, body: IO[bytes], lines: bool, key: str | None
+) -> AsyncIterator[BatchResult]:
+    window: deque[asyncio.Task[BatchResult]] = deque()
+    with closing(body):
+        try:
+            for index, item in enumerate(_items(body, lines)):
+                window.append(asyncio.create_task(_result(service, index, item, lines, key)))
+                if len(window) == _WINDOW:
+                    yield await window.popleft()
+            while window:
+                yield await window.popleft()
+        finally:
+            for running in window:
+                running.cancel()
+            await asyncio.gather(*window, return_exceptions=True)
+
+
+async def _result(service: Service, index: int, item: Any, lines: bool, key: str | None) -> BatchResult:
+    try:
+        body = BatchItem.model_validate_json(item) if lines else BatchItem.model_validate(item)
+    except ValidationError as wrong:
+        return _failed(index, _id_of(item, lines), invalid(wrong.errors(), root=()))
+    asker = Asker(priority=body.priority, key=None if key is None else f"{key}:{index}")
+    try:
+        reply = RewardReply.of(await _judged(service, body, asker), body)
+        return BatchResult(index=index, id=body.id, status=reply.status, rewards=reply.rewards, verdict=reply)
+    except GRMError as failed:
+        return _failed(index, body.id, problem_of(failed))
+
+
+def _failed(index: int, id_: str | None, problem: JSONResponse) -> BatchResult:
+    return BatchResult(index=index, id=id_, status="failed", error=json.loads(bytes(problem.body)))
+
+
+async def _judged(service: Service, body: BatchItem, asker: Asker) -> Record:
+    while True:
+        try:
+            return await service.judge(body.to_task(), asker=asker)
+        except Overloaded as full:
+            # The batch was let in: its items wait here for the line to move on.
+            await asyncio.sleep(full.retry_after_s)
+
+
+def _id_of(item: Any, lines: bool) -> str | None:
+    if lines:
+        try:
+            item = json.loads(item)
+        except ValueError:
+            return None
+    found = item.get("id") if isinstance(item, dict) else None
+    return found[:256] if isinstance(found, str) else None
+
+
+async def _as_lines(results: AsyncIterator[BatchResult]) -> AsyncIterator[str]:
+    async for result in results:
+        yield _dumped(result) + "\n"
+
+
+async def _as_array(results: AsyncIterator[BatchResult]) -> AsyncIterator[str]:
+    before = "["
+    async for result in results:
+        yield before + _dumped(result)
+        before = ","
+    yield "[]" if before == "[" else "]"
+
+
+def _dumped(result: BatchResult) -> str:
+    left_out = {"verdict": {"samples"}} if result.verdict and result.verdict.samples is None else None
+    return result.model_dump_json(exclude=left_out)

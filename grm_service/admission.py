@@ -12,7 +12,7 @@ import asyncio
 import heapq
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,10 +27,11 @@ _LONGEST_PAUSE_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `weight`: its share of the engine where several wait."""
+    """Who asks. `weight`: its share of the engine where several wait; `most`: its requests at once."""
 
     name: str = ""
     weight: float = 1.0
+    most: int | None = None
 
 
 NOBODY = Caller()
@@ -56,6 +57,7 @@ class Line:
         self._numbers = count()
         self._now = 0.0
         self._ends: dict[str, float] = {}
+        self._here: Counter[str] = Counter()
         self._taken: deque[tuple[float, int]] = deque(maxlen=_RECENT)
         self._lasted: deque[float] = deque(maxlen=_RECENT)
 
@@ -70,18 +72,26 @@ class Line:
     ) -> AsyncIterator[None]:
         """Waits for its turn and holds room for `samples`; `deadline` is on the loop's clock.
 
-        Raises Overloaded where the line is full, DeadlineExceeded where the deadline cannot be met any more.
+        Raises Overloaded where the line or the caller's share of it is full, DeadlineExceeded where the
+        deadline cannot be met any more.
         """
+        mine = self._here[caller.name]
+        if caller.most is not None and mine >= caller.most:
+            raise Overloaded(mine, self._pause_s(), f"{caller.name!r} has {mine} requests here already")
         if self.waiting >= self._most_waiting:
             raise Overloaded(self.waiting, self._pause_s())
-        await self._turn(samples, caller, priority, deadline)
-        began = time.monotonic()
+        self._here[caller.name] += 1
         try:
-            yield
-            self._lasted.append(time.monotonic() - began)
-            self._taken.append((time.monotonic(), samples))
+            await self._turn(samples, caller, priority, deadline)
+            began = time.monotonic()
+            try:
+                yield
+                self._lasted.append(time.monotonic() - began)
+                self._taken.append((time.monotonic(), samples))
+            finally:
+                self._release(samples)
         finally:
-            self._release(samples)
+            self._here[caller.name] -= 1
 
     async def _turn(self, samples: int, caller: Caller, priority: Priority, deadline: float | None) -> None:
         begins = max(self._now, self._ends.get(caller.name, 0.0))

@@ -11,16 +11,14 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
-
+from grm_service import strict_yaml
 from grm_service.core.profile import PrincipleSet, Profile
 from grm_service.errors import CatalogError, UnknownName
 
 T = TypeVar("T")
+Kind = TypeVar("Kind", Profile, PrincipleSet)
 
 _PACKAGE = Path(__file__).parent
 
@@ -72,48 +70,15 @@ def _folders(kind: str, own: Path | None) -> list[Path]:
     return [shipped if shipped.is_dir() else _PACKAGE.parent / kind, *([own] if own else [])]
 
 
-def _load_all(kind: type[T], folders: Iterable[Path]) -> dict[str, T]:
+def _load_all(kind: type[Kind], folders: Iterable[Path]) -> dict[str, Kind]:
     found = {path.stem: _load(kind, path) for folder in folders for path in sorted(folder.glob("*.yaml"))}
     return dict(sorted(found.items()))
 
 
-def _load(kind: type[T], path: Path) -> T:
-    data = _read(path)
-    try:
-        loaded = TypeAdapter(kind).validate_json(json.dumps(data, default=str), strict=True)
-    except ValidationError as wrong:
-        raise CatalogError("\n".join(_described(path, data, error) for error in wrong.errors())) from None
-    if data["name"] != path.stem:
+def _load(kind: type[Kind], path: Path) -> Kind:
+    loaded, line = strict_yaml.load(kind, path)
+    if loaded.name != path.stem:
         raise CatalogError(
-            f"{path}:{_line(data, ('name',))}: name: {data['name']!r} must be the file's stem {path.stem!r}"
+            f"{path}:{line('name')}: name: {loaded.name!r} must be the file's stem {path.stem!r}"
         )
     return loaded
-
-
-def _read(path: Path) -> Any:
-    try:
-        # Round-trip mode keeps the line of every field and refuses duplicate keys.
-        return YAML(typ="rt", pure=True).load(path.read_text(encoding="utf-8"))
-    except MarkedYAMLError as wrong:
-        mark = wrong.problem_mark or wrong.context_mark
-        raise CatalogError(f"{path}:{mark.line + 1 if mark else 1}: {wrong.problem}") from None
-    except (OSError, UnicodeDecodeError) as wrong:
-        raise CatalogError(f"{path}: cannot be read: {wrong}") from None
-
-
-def _described(path: Path, data: Any, error: Mapping[str, Any]) -> str:
-    field = ".".join(str(part) for part in error["loc"])
-    message = "unknown field" if error["type"] == "unexpected_keyword_argument" else error["msg"]
-    return f"{path}:{_line(data, error['loc'])}: {field or 'file'}: {message}"
-
-
-def _line(data: Any, loc: tuple[int | str, ...]) -> int:
-    """The line of the innermost part of `loc` that stands in the file."""
-    line = 1
-    for part in loc:
-        marks = getattr(data, "lc", None)
-        if marks is None or marks.data is None or part not in marks.data:
-            break
-        line = marks.data[part][0] + 1
-        data = data[part]
-    return line

@@ -32,6 +32,8 @@ app = typer.Typer(
 )
 models = typer.Typer(help="Model files.", no_args_is_help=True)
 app.add_typer(models, name="models")
+keys = typer.Typer(help="API keys, in the file that GRM_KEYS_FILE names.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
 err = Console(stderr=True, soft_wrap=True)
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")]
@@ -136,6 +138,54 @@ def convert(
     except GRMError as wrong:
         _fail(wrong)
     _say(f"{target} is ready: GRM_MODEL={target} grm serve")
+
+
+@keys.command("add")
+def add_key(
+    name: Annotated[str, typer.Argument(help="Whose key it is, as metrics and usage name it.")],
+    weight: Annotated[float, typer.Option(min=0.001, help="Its share where several wait.")] = 1.0,
+    max_requests: Annotated[int | None, typer.Option(min=1, help="Its requests at once.")] = None,
+) -> None:
+    """Make a key and print it, once: the file keeps its hash only. A running server reads it at its start."""
+    from grm_service.keys import add
+
+    try:
+        print(add(_keys_file(), name, weight, max_requests))  # noqa: T201
+    except GRMError as wrong:
+        _fail(wrong)
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """List the names of the keys."""
+    from grm_service.keys import load
+
+    try:
+        known = load(_keys_file()).keys
+    except GRMError as wrong:
+        _fail(wrong)
+    table = Table("name", "weight", "max requests")
+    for key in known:
+        table.add_row(key.name, f"{key.weight:g}", str(key.max_requests or "any"))
+    Console().print(table)
+
+
+@keys.command("remove")
+def remove_key(name: Annotated[str, typer.Argument(help="Whose key.")]) -> None:
+    """Take a key out of the file; a running server forgets it at its next start."""
+    from grm_service.keys import remove
+
+    try:
+        remove(_keys_file(), name)
+    except GRMError as wrong:
+        _fail(wrong)
+
+
+def _keys_file() -> Path:
+    path = _settings().keys_file
+    if path is None:
+        _fail(GRMError("say where the keys are kept: GRM_KEYS_FILE=keys.yaml grm keys ..."))
+    return path
 
 
 def _settings(**flags: object) -> Settings:

@@ -9,6 +9,7 @@ GRMError
    · PromptTooLong            prompt and answer do not fit the model's context (names the sizes)
    · KeyReused                an Idempotency-Key came with another body than before
  · Overloaded                 the waiting line is full; names when to come back
+ · UnsafeAddress              others could reach the server, and it has no keys
  · CatalogError               a YAML file is wrong (names file, line and field)
  · JudgeError                 the judge gave no verdict; worth another try
    · AllUnreadable            no sample could be read (counts the reasons)
@@ -109,13 +110,19 @@ class Overloaded(GRMError):
     code = "overloaded"
     retryable = True
 
-    def __init__(self, waiting: int, retry_after_s: int) -> None:
+    def __init__(self, waiting: int, retry_after_s: int, why: str | None = None) -> None:
         self.retry_after_s = retry_after_s
-        super().__init__(f"{waiting} requests wait already: try again in {retry_after_s} s")
+        super().__init__(f"{why or f'{waiting} requests wait already'}: try again in {retry_after_s} s")
+
+
+class UnsafeAddress(GRMError):
+    """Others could reach the server, and it has no keys."""
+
+    code = "unsafe_address"
 
 
 class CatalogError(GRMError):
-    """A YAML file of models/ or principles/ is wrong."""
+    """A YAML file (a profile, a principle set, the keys) is wrong."""
 
     code = "bad_catalog"
 

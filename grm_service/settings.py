@@ -53,6 +53,12 @@ class Settings(BaseSettings):
         description="Arithmetic of the openvino engine: auto rounds to bf16 where the CPU computes with it.",
     )
 
+    keys_file: Path | None = Field(
+        None, description="API keys, as `grm keys add` writes them; without, everybody may ask."
+    )
+    allow_anyone: bool = Field(
+        False, description="Listen where others reach the server although there are no keys."
+    )
     max_samples: int = Field(256, ge=1, description="Most samples that are generated at once.")
     max_waiting: int = Field(
         2048, ge=0, description="Most requests that wait for them; more are answered with 429."

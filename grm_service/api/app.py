@@ -12,8 +12,10 @@ from fastapi_offline import FastAPIOffline
 
 import grm_service
 from grm_service.api import batch, problems
+from grm_service.api.access import Access
 from grm_service.api.body import Body
 from grm_service.api.routes import router
+from grm_service.keys import Keys
 from grm_service.service import Service
 
 logger = logging.getLogger(__name__)
@@ -27,7 +29,11 @@ A reward that nobody could read is an error with a reason, never a silent zero.
 
 
 def create_app(
-    service: Service, max_body_bytes: int, max_batch_bytes: int, on_started: OnStarted | None = None
+    service: Service,
+    max_body_bytes: int,
+    max_batch_bytes: int,
+    keys: Keys | None = None,
+    on_started: OnStarted | None = None,
 ) -> FastAPI:
     """The HTTP surface of a service.
 
@@ -67,6 +73,7 @@ def create_app(
     app.state.service = service
     app.include_router(router)
     app.add_middleware(Body, most=max_body_bytes, by_path={batch.PATH: max_batch_bytes})
+    app.add_middleware(Access, keys=keys)
     app.include_router(batch.router)
     problems.install(app)
     return app

@@ -8,6 +8,7 @@ import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import IO, Annotated, Any, Literal
 
 import ijson
@@ -16,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
+from grm_service.api.access import caller
 from grm_service.api.problems import invalid, problem_of
 from grm_service.api.replies import RewardReply
 from grm_service.api.schemas import RewardRequest, Text
@@ -86,7 +88,7 @@ async def rewards_batch(
     except BaseException:
         body.close()
         raise
-    results = _results(service, body, lines, idempotency_key)
+    results = _results(service, body, lines, Asker(caller(request), "batch", key=idempotency_key))
     if _LINES in request.headers.get("accept", ""):
         return StreamingResponse(_as_lines(results), media_type=_LINES)
     return StreamingResponse(_as_array(results), media_type="application/json")
@@ -112,13 +114,13 @@ def _items(body: IO[bytes], lines: bool) -> Iterator[Any]:
 
 
 async def _results(
-    service: Service, body: IO[bytes], lines: bool, key: str | None
+    service: Service, body: IO[bytes], lines: bool, asker: Asker
 ) -> AsyncIterator[BatchResult]:
     window: deque[asyncio.Task[BatchResult]] = deque()
     with closing(body):
         try:
             for index, item in enumerate(_items(body, lines)):
-                window.append(asyncio.create_task(_result(service, index, item, lines, key)))
+                window.append(asyncio.create_task(_result(service, index, item, lines, asker)))
                 if len(window) == _WINDOW:
                     yield await window.popleft()
             while window:
@@ -129,12 +131,13 @@ async def _results(
             await asyncio.gather(*window, return_exceptions=True)
 
 
-async def _result(service: Service, index: int, item: Any, lines: bool, key: str | None) -> BatchResult:
+async def _result(service: Service, index: int, item: Any, lines: bool, asker: Asker) -> BatchResult:
     try:
         body = BatchItem.model_validate_json(item) if lines else BatchItem.model_validate(item)
     except ValidationError as wrong:
         return _failed(index, _id_of(item, lines), invalid(wrong.errors(), root=()))
-    asker = Asker(priority=body.priority, key=None if key is None else f"{key}:{index}")
+    key = None if asker.key is None else f"{asker.key}:{index}"
+    asker = replace(asker, priority=body.priority, key=key)
     try:
         reply = RewardReply.of(await _judged(service, body, asker), body)
         return BatchResult(index=index, id=body.id, status=reply.status, rewards=reply.rewards, verdict=reply)

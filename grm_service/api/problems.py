@@ -38,6 +38,7 @@ _STATUS = {
 _TITLES = {404: "Not found", 409: "Conflict", 413: "Too large", 422: "Invalid request", 500: "Internal error"}
 _TITLES |= {
     400: "Bad request",
+    401: "Unauthorized",
     405: "Method not allowed",
     415: "Unsupported media type",
     429: "Overloaded",

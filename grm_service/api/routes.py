@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Header, Request
 from fastapi.responses import JSONResponse, Response
 
 from grm_service.api import examples
+from grm_service.api.access import caller
 from grm_service.api.presence import while_present
 from grm_service.api.replies import (
     PrincipleOut,
@@ -27,6 +28,7 @@ from grm_service.types import PrincipleSpec
 
 _PROBLEM: dict[str, Any] = {"model": Problem, "content": {"application/problem+json": {}}}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
+    401: _PROBLEM | {"description": "The server has keys, and none of them came."},
     404: _PROBLEM | {"description": "No such profile or principle set; the detail names the known ones."},
     429: _PROBLEM | {"description": "Too many requests wait already; Retry-After says when to come back."},
     413: _PROBLEM | {"description": "The body is too large."},
@@ -58,7 +60,7 @@ async def rewards(
     `stream`, or where `text/event-stream` is accepted, it comes as events: `plan`, each `sample`, `verdict`
     or `error`.
     """
-    asker = Asker(priority=body.priority, key=idempotency_key)
+    asker = Asker(caller(request), priority=body.priority, key=idempotency_key)
     if wanted(request, body):
         return await stream(request, _service(request), body, asker)
     judging = _service(request).judge(body.to_task(), asker=asker)
@@ -75,7 +77,7 @@ async def principles(
 ) -> PrinciplesReply:
     """Write principles for a query without judging: read them, edit them, send them back as fixed ones."""
     spec = PrincipleSpec("query", body.constitution)
-    writing = _service(request).principles(body.to_messages(), body.profile, spec)
+    writing = _service(request).principles(body.to_messages(), body.profile, spec, Asker(caller(request)))
     profile, written, usage = await while_present(request, writing)
     return PrinciplesReply(
         profile=profile.name, principles=[PrincipleOut.of(p) for p in written], usage=UsageOut.of(usage)

@@ -10,8 +10,10 @@ from types import FrameType
 
 import uvicorn
 
+from grm_service.api.access import is_loopback
 from grm_service.api.app import create_app
-from grm_service.errors import GRMError, ModelNotLoaded
+from grm_service.errors import GRMError, ModelNotLoaded, UnsafeAddress
+from grm_service.keys import load
 from grm_service.service import Service
 from grm_service.settings import Settings
 
@@ -49,7 +51,16 @@ class _Server(uvicorn.Server):
 
 
 def serve(settings: Settings, service: Service, announce: Callable[[str], None]) -> None:
-    """Serves until stopped; `announce` gets the address once the model answers. Raises ModelNotLoaded."""
+    """Serves until stopped; `announce` gets the address once the model answers.
+
+    Raises UnsafeAddress, CatalogError where the keys cannot be read, ModelNotLoaded.
+    """
+    keys = None if settings.keys_file is None else load(settings.keys_file)
+    if keys is None and not is_loopback(settings.host) and not settings.allow_anyone:
+        raise UnsafeAddress(
+            f"others can reach {settings.host}, and everybody could ask: make a key with `grm keys add NAME` "
+            "and set GRM_KEYS_FILE, or set GRM_ALLOW_ANYONE=true"
+        )
 
     async def started(failed: Exception | None) -> None:
         await server.bound.wait()
@@ -59,7 +70,7 @@ def serve(settings: Settings, service: Service, announce: Callable[[str], None])
         else:
             announce(server.address())
 
-    app = create_app(service, settings.max_body_bytes, settings.max_batch_bytes, started)
+    app = create_app(service, settings.max_body_bytes, settings.max_batch_bytes, keys, started)
     config = uvicorn.Config(
         app,
         host=settings.host,

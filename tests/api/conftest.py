@@ -15,10 +15,10 @@ def serve():
     """Serves the app in memory with the scripted engine; settings by keyword. Use as `async with`."""
 
     @contextlib.asynccontextmanager
-    async def _serve(ready=True, **settings):
+    async def _serve(ready=True, keys=None, **settings):
         chosen = Settings(engine="scripted", **settings)
         service = open_service(chosen)
-        app = create_app(service, chosen.max_body_bytes, chosen.max_batch_bytes)
+        app = create_app(service, chosen.max_body_bytes, chosen.max_batch_bytes, keys)
         async with LifespanManager(app):
             while ready and not service.ready:
                 await asyncio.sleep(0)

@@ -34,6 +34,7 @@ models = typer.Typer(help="Model files.", no_args_is_help=True)
 app.add_typer(models, name="models")
 keys = typer.Typer(help="API keys, in the file that GRM_KEYS_FILE names.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+logger = logging.getLogger(__name__)
 err = Console(stderr=True, soft_wrap=True)
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")]
@@ -46,12 +47,17 @@ ProfileName = Annotated[str | None, typer.Option(help="A profile's name, or a pa
 def serve(host: Host = None, port: Port = None, engine: Engine = None, profile: ProfileName = None) -> None:
     """Serve rewards over HTTP. Every setting is also an environment variable, GRM_ + its name."""
     from grm_service.api.server import serve as run
+    from grm_service.api.telemetry import log_json
 
     settings = _settings(host=host, port=port, engine=engine, profile=profile)
     try:
         service = open_service(settings)
-        _say_loading(service)
-        run(settings, service, _announce)
+        if settings.log_format == "json":
+            log_json()
+            run(settings, service, lambda address: logger.info("serving on %s", address))
+        else:
+            _say_loading(service)
+            run(settings, service, _announce)
     except GRMError as wrong:
         _fail(wrong)
 

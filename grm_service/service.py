@@ -16,12 +16,14 @@ from grm_service.errors import (
     BadTask,
     Draining,
     EngineNotReady,
+    GRMError,
     ProfileNotServed,
     SoftNotServed,
     TextTooLong,
 )
-from grm_service.flights import Flights
+from grm_service.flights import Flights, How
 from grm_service.judge import Judge, OnEvent
+from grm_service.metrics import Metrics
 from grm_service.types import Message, Principle, PrincipleSpec, Priority, Record, Task, Usage
 
 _KEPT_VERDICTS = 4096
@@ -63,6 +65,7 @@ class Service:
         self.engine = engine
         self.chosen = chosen
         self.line = Line(limits.samples, limits.waiting)
+        self.metrics = Metrics(self.line)
         self._limits = limits
         self._judge = Judge(engine)
         self._flights: Flights[Record] = Flights(limits.replay_s, _KEPT_VERDICTS)
@@ -101,6 +104,15 @@ class Service:
 
         The time that a task has runs from here on, waiting included. Raises the errors of errors.py.
         """
+        try:
+            record, how = await self._asked(task, on_event, asker)
+        except GRMError as failed:
+            self.metrics.failures.labels(failed.code).inc()
+            raise
+        self.metrics.asked(how)
+        return replace(record, replayed=how == "hit")
+
+    async def _asked(self, task: Task, on_event: OnEvent | None, asker: Asker) -> tuple[Record, How]:
         arrived = asyncio.get_running_loop().time()
         self._bound(("responses", task.responses), ("reference", (task.reference or "",)))
         profile, standard = self._admit(task.messages, task.profile, task.principles)
@@ -110,10 +122,8 @@ class Service:
             return await self._judged(task, profile, standard, asker, arrived, on_event)
 
         judge = _digest(profile, standard, self.engine.model, asker.caller.name, asker.route)
-        record, how = await self._flights.ask(
-            _digest(judge, asker.key if asker.key is not None else task), _digest(task), judged
-        )
-        return replace(record, replayed=how == "hit")
+        key = _digest(judge, asker.key if asker.key is not None else task)
+        return await self._flights.ask(key, _digest(task), judged)
 
     async def _judged(
         self,
@@ -130,7 +140,9 @@ class Service:
             begun = asyncio.get_running_loop().time()
             left_s = None if deadline is None else deadline - begun
             verdict = await self._judge.judge(replace(task, timeout_s=left_s), profile, standard, on_event)
-        return Record("vd_" + uuid.uuid4().hex, datetime.now(UTC), verdict, begun - arrived)
+        record = Record("vd_" + uuid.uuid4().hex, datetime.now(UTC), verdict, begun - arrived)
+        self.metrics.judged(record)
+        return record
 
     async def principles(
         self,

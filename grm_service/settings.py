@@ -53,6 +53,7 @@ class Settings(BaseSettings):
         description="Arithmetic of the openvino engine: auto rounds to bf16 where the CPU computes with it.",
     )
 
+    log_format: Literal["text", "json"] = Field("text", description="How lines are logged.")
     keys_file: Path | None = Field(
         None, description="API keys, as `grm keys add` writes them; without, everybody may ask."
     )

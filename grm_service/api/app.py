@@ -15,6 +15,7 @@ from grm_service.api import batch, problems
 from grm_service.api.access import Access
 from grm_service.api.body import Body
 from grm_service.api.routes import router
+from grm_service.api.telemetry import Telemetry
 from grm_service.keys import Keys
 from grm_service.service import Service
 
@@ -74,6 +75,7 @@ def create_app(
     app.include_router(router)
     app.add_middleware(Body, most=max_body_bytes, by_path={batch.PATH: max_batch_bytes})
     app.add_middleware(Access, keys=keys)
+    app.add_middleware(Telemetry, metrics=service.metrics)
     app.include_router(batch.router)
     problems.install(app)
     return app

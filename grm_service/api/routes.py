@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from grm_service.api import examples
 from grm_service.api.access import caller
@@ -136,3 +137,9 @@ async def readyz(request: Request) -> Ready:
         chosen=service.chosen,
         lacks=engine.abilities.lacking(),
     )
+
+
+@router.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Counters and histograms, as Prometheus reads them."""
+    return Response(_service(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -33,7 +33,7 @@ class Access:
         presented = _in_headers(Headers(scope=scope))
         if found := _IN_PATH.fullmatch(scope["path"]):
             presented = found[1]
-            scope = dict(scope, path=found[2], raw_path=found[2].encode())
+            scope["path"], scope["raw_path"] = found[2], found[2].encode()
         caller = self._caller(scope["path"], presented)
         if caller is None:
             return await _refusal(presented)(scope, receive, send)

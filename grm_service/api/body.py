@@ -37,7 +37,6 @@ class Body:
             return await problem(415, "unsupported_encoding", detail)(scope, receive, send)
         receive = _bounded(receive, most)
         if encoding == "gzip":
-            scope = dict(scope, headers=list(scope["headers"]))
             for name in ("content-encoding", "content-length"):
                 del MutableHeaders(scope=scope)[name]
             receive = _bounded(_unpacked(receive, most), most)

@@ -1,5 +1,6 @@
 """What is counted, and by which id a request is found again."""
 
+import gzip
 import io
 import json
 import logging
@@ -42,6 +43,14 @@ async def test_a_verdict_is_counted(serve):
     assert found["grm_agreement_count", "smollm2-135m"] == 1
     assert found["grm_rewards_count", "smollm2-135m"] == 2
     assert found["grm_waiting_requests",] == found["grm_samples_in_flight",] == 0
+
+
+async def test_a_packed_request_with_its_key_in_the_path_is_counted_under_its_route(serve):
+    packed = gzip.compress(json.dumps(PAIR).encode())
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    async with serve() as client:
+        assert (await client.post("/t/key/v1/rewards", content=packed, headers=headers)).status_code == 200
+        assert (await counted(client))["grm_requests_total", "/v1/rewards", "200"] == 1
 
 
 async def test_ties_and_unreadable_samples_are_counted(serve):

@@ -25,7 +25,7 @@ from grm_service.errors import (
     PrinciplesUnreadable,
 )
 from grm_service.plan import Plan, plan
-from grm_service.sampler import Sampler
+from grm_service.sampler import Sampler, complete
 from grm_service.types import Completion, Message, Params, Principle, Sample, Task, Usage, Verdict
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class Judge:
             sampling = profile.sampling
             warmth = sampling.temperature if attempt else 0.0
             params = Params(sampling.max_tokens, warmth, sampling.top_p, sample_seed(0, attempt))
-            completion = await self.engine.complete(replace(prompt, continuation=start), params)
+            completion = await complete(self.engine, replace(prompt, continuation=start), params)
             spent += completion.usage
             if found := parse.principles(_whole_lines(start + completion.text, completion)):
                 return found, spent

@@ -19,6 +19,18 @@ from grm_service.types import Alternative, Completion, Message, Params, Prompt, 
 logger = logging.getLogger(__name__)
 
 
+async def complete(engine: Engine, prompt: Prompt, params: Params) -> Completion:
+    """A completion whose text can be sent and stored: a server may answer with what is no text."""
+    completion = await engine.complete(prompt, params)
+    # A pair of surrogates is a character, one alone is none.
+    text = (
+        completion.text.replace("\x00", "\ufffd")
+        .encode("utf-16", "surrogatepass")
+        .decode("utf-16", "replace")
+    )
+    return replace(completion, text=text)
+
+
 class Sampler:
     """Takes the samples of a plan with one engine."""
 
@@ -40,7 +52,7 @@ class Sampler:
         opening = planned.profile.opening if self.engine.abilities.continues else ""
         read = Sample(index, params.seed, order)
         try:
-            completion = await self.engine.complete(replace(prompt, continuation=opening), params)
+            completion = await complete(self.engine, replace(prompt, continuation=opening), params)
             read = _read(planned, replace(read, text=opening + completion.text), completion)
             if read.error is not None:
                 read = await self._close(planned, read, prompt, params)
@@ -59,13 +71,13 @@ class Sampler:
         if self.engine.abilities.continues:
             start = written + closing.text
             params = replace(params, regex=parse.closing_regex(n, planned.profile.scale))
-            completion = await self.engine.complete(replace(prompt, continuation=start), params)
+            completion = await complete(self.engine, replace(prompt, continuation=start), params)
         else:
             start = written + "\n\n"
             asked = Message("user", fill(closing.ask, {"boxed": boxed(n)}))
             answered = Message("assistant", written or "(no answer)")
             turns = (*prompt.messages, answered, asked)
-            completion = await self.engine.complete(replace(prompt, messages=turns), params)
+            completion = await complete(self.engine, replace(prompt, messages=turns), params)
         closed = _read(planned, replace(cut, text=start + completion.text, closed=True), completion)
         return closed if closed.error is None else replace(cut, usage=closed.usage)
 
@@ -95,7 +107,7 @@ class Sampler:
             nonlocal spent
             before = written if spelled else start
             params = Params(1 if before == written else 2, seed=seed, alternatives=soft.ALTERNATIVES)
-            completion = await self.engine.complete(replace(prompt, continuation=before + spelled), params)
+            completion = await complete(self.engine, replace(prompt, continuation=before + spelled), params)
             spent += completion.usage
             rows = [row for row in completion.alternatives if row and row[0].text.strip()]
             return rows[0] if rows else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Mapping
 
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from grm_service.api.problems import problem
 
+_PATIENCE_S = 30.0
 _GZIP = 31  # zlib's number for gzip's own header and checksum
 
 
@@ -48,12 +50,17 @@ def _too_large(most: int) -> str:
 
 
 def _bounded(receive: Receive, most: int) -> Receive:
-    left = most
+    left, more = most, True
 
     async def bounded() -> Message:
-        nonlocal left
-        message = await receive()
-        left -= len(message.get("body", b""))
+        nonlocal left, more
+        try:
+            # Once the body is there, what is waited for is the client's leaving.
+            async with asyncio.timeout(_PATIENCE_S if more else None):
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(408, f"nothing of the body came for {_PATIENCE_S:g} s") from None
+        left, more = left - len(message.get("body", b"")), message.get("more_body", False)
         if left < 0:
             raise HTTPException(413, _too_large(most))
         return message

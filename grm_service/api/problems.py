@@ -40,6 +40,7 @@ _TITLES |= {
     400: "Bad request",
     401: "Unauthorized",
     405: "Method not allowed",
+    408: "Too slow",
     415: "Unsupported media type",
     429: "Overloaded",
     502: "No verdict",

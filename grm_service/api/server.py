@@ -12,6 +12,7 @@ import uvicorn
 
 from grm_service.api.access import is_loopback
 from grm_service.api.app import create_app
+from grm_service.api.connections import PromptProtocol
 from grm_service.errors import GRMError, ModelNotLoaded, UnsafeAddress
 from grm_service.keys import load
 from grm_service.service import Service
@@ -75,6 +76,7 @@ def serve(settings: Settings, service: Service, announce: Callable[[str], None])
         app,
         host=settings.host,
         port=settings.port,
+        http=PromptProtocol,
         timeout_keep_alive=_KEEP_ALIVE_S,
         backlog=4096,
         timeout_graceful_shutdown=settings.drain_s,

@@ -1,0 +1,260 @@
+"""What a run may lean on when things go wrong: a real server, a real socket, an engine that misbehaves.
+
+The long form of a test runs with `make faults`, its short form with `make test`.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from grm_service.assembly import open_service
+from grm_service.settings import Settings
+from grm_service.types import Message, Task
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(280)]
+PAIR = {"responses": ["eleven", "twelve"], "k": 2, "detail": "rewards"}
+
+
+@contextlib.contextmanager
+def served(*flags):
+    """The address and process of a server; it is ended with SIGTERM and must exit with 0."""
+    command = [sys.executable, "-m", "tests.faults.server", *flags]
+    with tempfile.NamedTemporaryFile(suffix=".log") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        process.log = Path(log.name)
+        yield from _until_stopped(process)
+
+
+def _until_stopped(process):
+    try:
+        yield process.stdout.readline().strip(), process
+        if process.poll() is None:
+            process.terminate()
+            assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def body(query, **more):
+    return PAIR | {"query": query} | more
+
+
+async def expected(queries):
+    """What an undisturbed judge gives."""
+    service = open_service(Settings(engine="scripted"))
+    await service.start()
+    tasks = [Task((Message("user", query),), tuple(PAIR["responses"]), k=2) for query in queries]
+    return [(await service.judge(task)).verdict.vote.rewards for task in tasks]
+
+
+@pytest.mark.parametrize(
+    ("requests", "connections"),
+    [(200, 64), pytest.param(2000, 256, marks=pytest.mark.slow)],
+    ids=["short", "long"],
+)
+async def test_a_burst_is_answered_or_refused_and_never_wrong(requests, connections):
+    queries = [f"Question {i}?" for i in range(requests)]
+    right = await expected(queries)
+    with served("--delay", "0.05") as (url, process):
+        seen = psutil.Process(process.pid)
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        async with httpx.AsyncClient(base_url=url, limits=limits, timeout=120) as client:
+            await client.post("/v1/rewards", json=body("warm"))
+            before = seen.memory_info().rss
+            began = time.perf_counter()
+            answers = await asyncio.gather(*(client.post("/v1/rewards", json=body(q)) for q in queries))
+            seconds = time.perf_counter() - began
+            grown = (seen.memory_info().rss - before) / 2**20
+    kinds = {status: sum(a.status_code == status for a in answers) for status in (200, 429)}
+    assert sum(kinds.values()) == requests
+    for answer, rewards in zip(answers, right, strict=True):
+        if answer.status_code == 200:
+            assert tuple(answer.json()["rewards"]) == rewards
+        else:
+            assert int(answer.headers["retry-after"]) >= 1
+    own = sorted(a.json()["timing"]["judge_s"] - 0.05 for a in answers if a.status_code == 200)
+    percentiles = statistics.quantiles(own, n=100)
+    print(
+        f"\n{requests} requests, {connections} connections: {kinds} in {seconds:.1f} s; own time beside the "
+        f"engine's 50 ms, p50 {percentiles[49] * 1000:.0f} ms, p99 {percentiles[98] * 1000:.0f} ms; "
+        f"memory {grown:+.0f} MiB"
+    )
+    assert grown < 200
+
+
+async def test_a_small_line_refuses_the_rest_at_once():
+    with served("--delay", "0.5", "--waiting", "10") as (url, _):
+        async with httpx.AsyncClient(
+            base_url=url, timeout=60, limits=httpx.Limits(max_connections=400)
+        ) as client:
+            answers = await asyncio.gather(
+                *(client.post("/v1/rewards", json=body(f"q {i}")) for i in range(400))
+            )
+    refused = [a for a in answers if a.status_code == 429]
+    assert len(refused) + sum(a.status_code == 200 for a in answers) == 400
+    assert refused
+    assert {a.json()["code"] for a in refused} == {"overloaded"}
+
+
+async def test_an_engine_that_dies_fails_what_was_in_it_and_comes_back():
+    with served("--isolated", "--delay", "0.2") as (url, _):
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            running = [asyncio.create_task(client.post("/v1/rewards", json=body(f"q {i}"))) for i in range(5)]
+            await asyncio.sleep(0.1)
+            died = await client.post("/v1/rewards", json=body("please die", k=1))
+            assert (died.status_code, died.json()["code"]) == (502, "engine_failed")
+            for answer in await asyncio.gather(*running):
+                assert answer.status_code in (200, 502)
+                assert answer.status_code == 200 or answer.json()["code"] == "engine_failed"
+            async with asyncio.timeout(30):
+                while (await client.get("/readyz")).status_code != 200:
+                    await asyncio.sleep(0.05)
+            (right,) = await expected(["after"])
+            assert tuple((await client.post("/v1/rewards", json=body("after"))).json()["rewards"]) == right
+
+
+async def test_an_engine_that_hangs_holds_nobody_past_the_deadline():
+    with served("--isolated") as (url, _):
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            began = time.monotonic()
+            asked = (
+                client.post("/v1/rewards", json=body(f"please hang {i}", timeout_s=1)) for i in range(50)
+            )
+            answers = await asyncio.gather(*asked)
+            assert time.monotonic() - began < 5
+            assert {(a.status_code, a.json()["code"]) for a in answers} == {(504, "deadline_exceeded")}
+            assert (await client.post("/v1/rewards", json=body("after"))).status_code == 200
+
+
+async def test_garbage_is_no_reward():
+    with served("--isolated") as (url, _):
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            answer = await client.post("/v1/rewards", json=body("please garbage"))
+    assert (answer.status_code, answer.json()["code"]) == (502, "all_unreadable")
+    assert answer.json()["rewards"] == [None, None]
+
+
+async def test_clients_that_leave_at_any_stage_leave_nothing_behind():
+    content = json.dumps(body("please hang", k=8)).encode()
+    lines = ("POST /v1/rewards HTTP/1.1", "Host: x", f"Content-Length: {len(content)}")
+    head = "\r\n".join((*lines, "Content-Type: application/json", "", ""))
+    whole = head.encode() + content
+    with served() as (url, _):
+        port = int(url.rpartition(":")[2])
+        for stage in (0, 5, len(head) - 2, len(head), len(head) + 9, len(whole)):
+            for _ in range(5):
+                with socket.create_connection(("127.0.0.1", port)) as client:
+                    client.sendall(whole[:stage])
+                    await asyncio.sleep(0.02)
+        async with httpx.AsyncClient(base_url=url, timeout=10) as client:
+            async with asyncio.timeout(10):
+                while "grm_samples_in_flight 0.0" not in (await client.get("/metrics")).text:
+                    await asyncio.sleep(0.05)
+            assert (await client.post("/v1/rewards", json=body("after"))).status_code == 200
+
+
+async def test_sigterm_under_load_finishes_what_runs_and_takes_nothing_new():
+    with served("--delay", "0.5") as (url, process):
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            running = [
+                asyncio.create_task(client.post("/v1/rewards", json=body(f"q {i}"))) for i in range(50)
+            ]
+            await asyncio.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            answers = await asyncio.gather(*running)
+        assert {a.status_code for a in answers} == {200}
+        assert await asyncio.to_thread(process.wait, 20) == 0
+
+
+async def test_sigterm_does_not_wait_for_ever_for_a_hanging_engine():
+    with served("--isolated") as (url, process):
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            hanging = asyncio.create_task(client.post("/v1/rewards", json=body("please hang")))
+            await asyncio.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, 30) == 0
+            with contextlib.suppress(httpx.HTTPError):
+                assert (await hanging).status_code >= 500
+
+
+async def test_killed_outright_it_leaves_no_engine_behind_and_starts_again():
+    with served("--isolated") as (_, process):
+        (child,) = psutil.Process(process.pid).children()
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert await asyncio.to_thread(psutil.wait_procs, [child], 20) == ([child], [])
+    with served("--isolated") as (url, _):
+        assert httpx.post(url + "/v1/rewards", json=body("after")).status_code == 200
+
+
+HOSTILE = {
+    "deep nesting": (b"[" * 200_000 + b"]" * 200_000, {400, 422}),
+    "deep objects": (b'{"query":' * 50_000 + b"1" + b"}" * 50_000, {400, 422}),
+    "a long number": (b'{"query": "q", "responses": ["a"], "k": 1' + b"0" * 100_000 + b"}", {400, 422}),
+    "a hundred megabytes": (b'{"query": "' + b"x" * 100_000_000 + b'"}', {413}),
+    "not text": (bytes(range(256)) * 100, {400, 422}),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_hostile_bodies_get_a_clear_error_in_bounded_memory(name):
+    content, statuses = HOSTILE[name]
+    with served() as (url, process):
+        seen = psutil.Process(process.pid)
+        before = seen.memory_info().rss
+        for path in ("/v1/rewards", "/v1/principles"):
+            answer = httpx.post(
+                url + path, content=content, headers={"Content-Type": "application/json"}, timeout=60
+            )
+            assert answer.status_code in statuses
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert "Traceback" not in answer.text
+            assert len(answer.text) < 2000
+        assert seen.memory_info().rss - before < 100 * 2**20
+        assert httpx.post(url + "/v1/rewards", json=body("after")).status_code == 200
+
+
+@pytest.mark.slow
+async def test_slow_heads_are_closed_and_hold_up_nobody():
+    with served() as (url, _):
+        port = int(url.rpartition(":")[2])
+        slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
+        for each in slow:
+            each.sendall(b"POST /v1/rewards HTTP/1.1\r\nHost:")
+        assert httpx.post(url + "/v1/rewards", json=body("meanwhile")).status_code == 200
+        closed = threading.Event()
+
+        def drip():
+            while not closed.wait(2):
+                for each in slow:
+                    with contextlib.suppress(OSError):
+                        each.sendall(b"x")
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        try:
+            for each in slow:
+                each.settimeout(40)
+                with contextlib.suppress(ConnectionError):
+                    assert each.recv(1) == b""
+        finally:
+            closed.set()
+            dripping.join()
+            for each in slow:
+                each.close()

@@ -1,4 +1,4 @@
-"""`python -m benchmarks` runs it all and writes RESULTS.md; with names of parts it prints those only."""
+"""`python -m benchmarks` runs it all and writes RESULTS.md; with names of parts it renews those only."""
 
 from __future__ import annotations
 
@@ -13,15 +13,10 @@ _PARTS = ("embedded", "others", "load", "stopping", "gpu")
 def main(names: list[str]) -> None:
     if unknown := set(names) - set(_PARTS):
         sys.exit(f"unknown part {', '.join(sorted(unknown))}; known: {', '.join(_PARTS)}")
-    tables = []
     for name in names or _PARTS:
         print(f"==> {name}", file=sys.stderr, flush=True)
-        tables += importlib.import_module(f"benchmarks.{name}").tables()
-    if names:
-        print("\n".join(table.text() for table in tables))
-    else:
-        results.write(tables)
-        print(f"wrote {results.PAGE}", file=sys.stderr)
+        results.write(importlib.import_module(f"benchmarks.{name}").tables())
+    print(f"wrote {results.PAGE}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -40,8 +40,7 @@ def tables() -> list[Table]:
                 )
     notes = (
         f"One prompt of about 1,000 tokens, cold, k samples of {work.NEW_TOKENS} tokens; vLLM in bf16, "
-        "llama.cpp with the F16 GGUF, both asked for `n = k` and to ignore ends; medians of 3 after a "
-        "warm-up."
+        "llama.cpp with the F16 GGUF, both asked for `n = k`; all ignore ends; medians of 3 after a warm-up."
     )
     return [Table("Beside other servers, on the CPU", rows, notes)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import platform
+import re
 import textwrap
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -43,12 +44,24 @@ class Table:
 
 
 def write(tables: list[Table]) -> None:
-    """The whole page: a run is one page, so every ratio on it was measured side by side."""
-    head = (
-        "# Results\n\nWritten by `make bench`; every ratio was measured side by side in this one run.\n\n"
-        f"{datetime.date.today()} · {_machine()}\n\n{_versions()}\n"
-    )
-    PAGE.write_text("\n".join([head, *(table.text() for table in tables)]), encoding="utf-8")
+    """Puts the tables into the page, each in place of its last one; a table is what one run measured."""
+    now = f"{datetime.date.today()} · {_machine()} · {_versions()}"
+    kept = _sections()
+    kept |= {table.title: f"{table.text()}\n{textwrap.fill(now, 118)}\n" for table in tables}
+    PAGE.write_text("\n".join([_HEAD, *kept.values()]), encoding="utf-8")
+
+
+_HEAD = """# Results
+
+Written by `make bench` (`python -m benchmarks PART` renews one part). The ratios of a table were measured
+side by side in one run, on the day and the machine named below it.
+"""
+
+
+def _sections() -> dict[str, str]:
+    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    found = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    return {section.partition("\n")[0]: f"## {section.rstrip()}\n" for section in found}
 
 
 def _machine() -> str:

@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     )
     max_samples: int = Field(256, ge=1, description="Most samples that are generated at once.")
     max_waiting: int = Field(
-        2048, ge=0, description="Most requests that wait for them; more are answered with 429."
+        2048, ge=1, description="Most requests that wait for them; more are answered with 429."
     )
     replay_s: float = Field(
         300, ge=0, description="For how long a repeated request gets the verdict that it got before."

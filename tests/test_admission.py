@@ -32,14 +32,33 @@ class Work:
         await self.tasks[name]
         await settle()
 
+    async def drop(self):
+        for task in self.tasks.values():
+            task.cancel()
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+
+
+@pytest.fixture
+async def on():
+    """Makes the work on a line, and leaves nothing of it behind."""
+    made = []
+
+    def _on(line):
+        made.append(Work(line))
+        return made[-1]
+
+    yield _on
+    for work in made:
+        await work.drop()
+
 
 async def settle():
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-async def test_no_more_samples_run_than_there_is_room_for():
-    work = Work(Line(8, 10))
+async def test_no_more_samples_run_than_there_is_room_for(on):
+    work = on(Line(8, 10))
     for name in "abc":
         await work.ask(name, samples=4)
     assert work.begun == ["a", "b"]
@@ -48,8 +67,8 @@ async def test_no_more_samples_run_than_there_is_room_for():
     assert work.begun == ["a", "b", "c"]
 
 
-async def test_a_request_larger_than_the_room_runs_alone():
-    work = Work(Line(8, 10))
+async def test_a_request_larger_than_the_room_runs_alone(on):
+    work = on(Line(8, 10))
     await work.ask("small")
     await work.ask("large", samples=64)
     assert work.begun == ["small"]
@@ -60,8 +79,8 @@ async def test_a_request_larger_than_the_room_runs_alone():
     assert work.begun == ["small", "large", "late"]
 
 
-async def test_a_full_line_refuses_at_once_and_says_when_to_come_back():
-    work = Work(Line(1, 1))
+async def test_a_full_line_refuses_at_once_and_says_when_to_come_back(on):
+    work = on(Line(1, 1))
     await work.ask("runs")
     await work.ask("waits")
     with pytest.raises(Overloaded, match="1 requests wait already") as refused:
@@ -72,8 +91,8 @@ async def test_a_full_line_refuses_at_once_and_says_when_to_come_back():
     assert work.begun == ["runs", "waits"]
 
 
-async def test_a_burst_of_one_caller_does_not_hold_up_another():
-    work = Work(Line(1, 100))
+async def test_a_burst_of_one_caller_does_not_hold_up_another(on):
+    work = on(Line(1, 100))
     for i in range(6):
         await work.ask(f"h{i}", caller=HEAVY)
     for i in range(2):
@@ -83,8 +102,8 @@ async def test_a_burst_of_one_caller_does_not_hold_up_another():
     assert work.begun == ["h0", "l0", "h1", "l1", "h2", "h3"]
 
 
-async def test_a_caller_of_twice_the_weight_gets_twice_as_much():
-    work = Work(Line(1, 100))
+async def test_a_caller_of_twice_the_weight_gets_twice_as_much(on):
+    work = on(Line(1, 100))
     await work.ask("first")
     for i in range(9):
         await work.ask(f"double{i}", caller=Caller("double", 2.0))
@@ -94,8 +113,8 @@ async def test_a_caller_of_twice_the_weight_gets_twice_as_much():
     assert sum(name.startswith("double") for name in work.begun[1:10]) == 6
 
 
-async def test_train_is_served_before_eval():
-    work = Work(Line(1, 100))
+async def test_train_is_served_before_eval(on):
+    work = on(Line(1, 100))
     await work.ask("first")
     await work.ask("eval", priority="eval")
     await work.ask("train")
@@ -104,8 +123,8 @@ async def test_train_is_served_before_eval():
     assert work.begun == ["first", "train", "eval"]
 
 
-async def test_who_cannot_be_served_in_time_is_shed_and_never_run():
-    work = Work(Line(1, 100))
+async def test_who_cannot_be_served_in_time_is_shed_and_never_run(on):
+    work = on(Line(1, 100))
     await work.ask("runs")
     now = asyncio.get_running_loop().time()
     await work.ask("hurried", deadline=now + 0.05)
@@ -117,8 +136,8 @@ async def test_who_cannot_be_served_in_time_is_shed_and_never_run():
     assert work.line.in_flight == 0
 
 
-async def test_a_deadline_nearer_than_any_judgement_of_late_is_shed_at_once():
-    work = Work(Line(1, 100))
+async def test_a_deadline_nearer_than_any_judgement_of_late_is_shed_at_once(on):
+    work = on(Line(1, 100))
     await work.ask("slow")
     await asyncio.sleep(0.2)
     await work.end("slow")
@@ -133,8 +152,8 @@ async def test_a_deadline_nearer_than_any_judgement_of_late_is_shed_at_once():
 
 
 @pytest.mark.parametrize("name", ["runs", "waits"])
-async def test_who_goes_away_leaves_the_place_to_the_next(name):
-    work = Work(Line(1, 100))
+async def test_who_goes_away_leaves_the_place_to_the_next(name, on):
+    work = on(Line(1, 100))
     for each in ("runs", "waits", "last"):
         await work.ask(each)
     work.tasks[name].cancel()
@@ -148,8 +167,8 @@ async def test_who_goes_away_leaves_the_place_to_the_next(name):
     assert (work.line.in_flight, work.line.waiting) == (0, 0)
 
 
-async def test_a_place_that_was_granted_to_a_caller_who_left_is_not_lost():
-    work = Work(Line(1, 100))
+async def test_a_place_that_was_granted_to_a_caller_who_left_is_not_lost(on):
+    work = on(Line(1, 100))
     await work.ask("runs")
     await work.ask("waits")
     work.ends["runs"].set()

@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
 from grm_service.api.access import caller
-from grm_service.api.problems import invalid, problem_of
+from grm_service.api.problems import invalid, problem_of, unexpected_problem
 from grm_service.api.replies import RewardReply
 from grm_service.api.schemas import RewardRequest, Text
 from grm_service.errors import GRMError, Overloaded
@@ -96,6 +96,9 @@ async def rewards_batch(
 
 def _check(body: IO[bytes], lines: bool) -> None:
     """Counts the items; nothing is judged of a body that cannot be read to its end."""
+    body.seek(0)
+    if not lines and not body.read(_IN_MEMORY).lstrip().startswith(b"["):
+        raise HTTPException(422, "the body must be a JSON array, or JSON Lines with Content-Type: " + _LINES)
     try:
         count = sum(1 for _ in _items(body, lines))
     except (ijson.JSONError, UnicodeDecodeError) as wrong:
@@ -143,6 +146,8 @@ async def _result(service: Service, index: int, item: Any, lines: bool, asker: A
         return BatchResult(index=index, id=body.id, status=reply.status, rewards=reply.rewards, verdict=reply)
     except GRMError as failed:
         return _failed(index, body.id, problem_of(failed))
+    except Exception as unexpected:
+        return _failed(index, body.id, unexpected_problem(f"item {index} of a batch", unexpected))
 
 
 def _failed(index: int, id_: str | None, problem: JSONResponse) -> BatchResult:

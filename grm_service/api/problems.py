@@ -140,5 +140,10 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    logger.error("unexpected error on %s", request.url.path, exc_info=error)
+    return unexpected_problem(request.url.path, error)
+
+
+def unexpected_problem(where: str, error: Exception) -> JSONResponse:
+    """The answer to a bug of ours, which goes to the log."""
+    logger.error("unexpected error on %s", where, exc_info=error)
     return problem(500, "internal", "an unexpected error; the server's log has it", retryable=True)

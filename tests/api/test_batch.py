@@ -87,7 +87,33 @@ async def test_unreadable_samples_are_null_with_a_reason(serve):
     assert result["error"]["reasons"] == {"no_scores": 2}
 
 
-@pytest.mark.parametrize("content", [b"[{]", b"[", b'[{"query": "q"', b"\xff\xfe"], ids=str)
+@pytest.mark.parametrize(
+    "content", [b'{"query": "q", "responses": ["a"]}', b'"text"', b"", b"\xff\xfe"], ids=str
+)
+async def test_what_is_no_array_is_refused_and_told_of_json_lines(serve, content):
+    async with serve() as client:
+        answer = await client.post(PATH, content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert LINES in answer.json()["detail"]
+
+
+async def test_a_bug_of_ours_spoils_only_its_item(serve, monkeypatch):
+    async with serve() as client:
+        judge = client.service.judge
+
+        async def buggy(task, **how):
+            if "1?" in task.messages[0].content:
+                raise KeyError("surprise")
+            return await judge(task, **how)
+
+        monkeypatch.setattr(client.service, "judge", buggy)
+        results = (await post(client, [item(i) for i in range(3)])).json()
+    assert [r["status"] for r in results] == ["ok", "failed", "ok"]
+    assert results[1]["error"]["code"] == "internal"
+    assert "surprise" not in str(results)
+
+
+@pytest.mark.parametrize("content", [b"[{]", b"[", b'[{"query": "q"', b"[1] 2"], ids=str)
 async def test_nothing_of_a_body_that_breaks_off_is_judged(serve, content):
     async with serve() as client:
         answer = await client.post(PATH, content=content, headers={"Content-Type": "application/json"})

@@ -33,7 +33,9 @@ def test_it_is_ready_and_says_what_runs(default):
 
 def test_the_same_seed_gives_the_same_samples(default):
     body = {"query": PAIRS[0][0], "responses": PAIRS[0][1:], "k": 1, "seed": 7}
-    first, second = [default.post("/v1/rewards", body)[1] for _ in range(2)]
+    # With another timeout it is another request, and no verdict is given again.
+    first, second = [default.post("/v1/rewards", body | {"timeout_s": s})[1] for s in (100, 101)]
+    assert first["id"] != second["id"]
     assert first["samples"] == second["samples"]
 
 

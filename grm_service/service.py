@@ -24,7 +24,7 @@ from grm_service.errors import (
 from grm_service.flights import Flights, How
 from grm_service.judge import Judge, OnEvent
 from grm_service.metrics import Metrics
-from grm_service.types import Message, Principle, PrincipleSpec, Priority, Record, Task, Usage
+from grm_service.types import Message, Principle, PrincipleSpec, Priority, Record, Spent, Task, Usage
 
 _KEPT_VERDICTS = 4096
 
@@ -71,6 +71,7 @@ class Service:
         self._flights: Flights[Record] = Flights(limits.replay_s, _KEPT_VERDICTS)
         self._started = asyncio.Event()
         self._draining = False
+        self._spent: dict[str, Spent] = {}
 
     @property
     def ready(self) -> bool:
@@ -110,6 +111,7 @@ class Service:
             self.metrics.failures.labels(failed.code).inc()
             raise
         self.metrics.asked(how)
+        self._spent[asker.caller.name] = self.spent(asker.caller).and_(record, judged=how == "miss")
         return replace(record, replayed=how == "hit")
 
     async def _asked(self, task: Task, on_event: OnEvent | None, asker: Asker) -> tuple[Record, How]:
@@ -156,6 +158,10 @@ class Service:
         async with self.line.place(1, asker.caller, asker.priority, None):
             written, usage = await self._judge.principles(profile, messages, standard)
         return profile, written, usage
+
+    def spent(self, caller: Caller) -> Spent:
+        """What a caller has had since the start."""
+        return self._spent.get(caller.name, Spent())
 
     def serves(self, profile: Profile) -> bool:
         """Whether the running model is the one that the profile is for (None: any)."""

@@ -6,7 +6,7 @@ writes, a *sample* is one of the k, a *score* stands in a critique, a *reward* i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -226,3 +226,25 @@ class Record:
     verdict: Verdict
     queue_s: float
     replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a caller has had since the start: verdicts, those judged for it, their samples and tokens."""
+
+    verdicts: int = 0
+    judged: int = 0
+    samples: int = 0
+    usage: Usage = Usage()
+
+    def and_(self, record: Record, judged: bool) -> Spent:
+        """With one more verdict; one that was shared or given again cost nothing."""
+        if not judged:
+            return replace(self, verdicts=self.verdicts + 1)
+        verdict = record.verdict
+        return Spent(
+            self.verdicts + 1,
+            self.judged + 1,
+            self.samples + len(verdict.samples),
+            self.usage + verdict.usage,
+        )

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from grm_service.api.schemas import RewardRequest
 from grm_service.plan import Plan
-from grm_service.types import Principle, Record, Sample, StopRule, Usage, Verdict
+from grm_service.types import Principle, Record, Sample, Spent, StopRule, Usage, Verdict
 
 
 class PrincipleOut(BaseModel):
@@ -201,6 +201,26 @@ class ProfileOut(BaseModel):
     fingerprint: str
     scale: list[int]
     k: int
+
+
+class SpentOut(BaseModel):
+    """What a caller has had since the server's start; a verdict shared or given again costs nothing."""
+
+    caller: str
+    verdicts: int
+    judged: int
+    samples: int
+    usage: UsageOut
+
+    @classmethod
+    def of(cls, caller: str, spent: Spent) -> SpentOut:
+        return cls(
+            caller=caller,
+            verdicts=spent.verdicts,
+            judged=spent.judged,
+            samples=spent.samples,
+            usage=UsageOut.of(spent.usage),
+        )
 
 
 class PrincipleSetOut(BaseModel):

@@ -19,6 +19,7 @@ from grm_service.api.replies import (
     ProfileOut,
     Ready,
     RewardReply,
+    SpentOut,
     UsageOut,
 )
 from grm_service.api.schemas import PrinciplesRequest, RewardRequest
@@ -116,6 +117,13 @@ async def principle_sets(request: Request) -> list[PrincipleSetOut]:
         )
         for named in _service(request).catalog.principle_sets.values()
     ]
+
+
+@router.get("/v1/usage", tags=["operation"])
+async def usage(request: Request) -> SpentOut:
+    """What you have had since the server's start."""
+    asking = caller(request)
+    return SpentOut.of(asking.name, _service(request).spent(asking))
 
 
 @router.get("/livez", tags=["operation"])

@@ -114,3 +114,14 @@ async def test_a_callers_limit_is_its_own(serve, secrets, gated):  # noqa: F811
         assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
         assert "'second'" in refused.json()["detail"]
         assert [(await each).status_code for each in (running, other)] == [200, 200]
+
+
+async def test_a_caller_s_usage_is_counted_and_is_its_own(serve, secrets):
+    path, first, second = secrets
+    async with serve(keys=load(path)) as client:
+        for seed in (0, 0, 1):
+            await client.post("/v1/rewards", json=PAIR | {"seed": seed}, headers=bearer(first))
+        used, none = [(await client.get("/v1/usage", headers=bearer(key))).json() for key in (first, second)]
+    assert (used["caller"], used["verdicts"], used["judged"], used["samples"]) == ("first", 3, 2, 8)
+    assert used["usage"]["completion_tokens"] > 0
+    assert (none["caller"], none["verdicts"]) == ("second", 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -12,9 +11,7 @@ import httpx
 
 from benchmarks import servers, work
 from benchmarks.results import Row, Table
-from grm_service.engines import choice
 from grm_service.engines.openvino import engine as openvino
-from grm_service.engines.openvino.engine import OpenVINOEngine
 from grm_service.engines.openvino.pipeline import Pipeline
 from grm_service.types import Params
 
@@ -92,7 +89,7 @@ class _Endless(Pipeline):
 
 
 async def engine_alone(k: int, precision: str = "auto") -> tuple[float, float]:
-    engine = OpenVINOEngine("m", partial(choice._openvino_files, work.source()), None, precision)
+    engine = work.bare_engine(precision=precision)
     with patch.object(openvino, "Pipeline", _Endless):
         await engine.start()
 

@@ -12,7 +12,6 @@ from benchmarks import servers, work
 from benchmarks.results import Row, Table
 from grm_service.engines.base import Engine
 from grm_service.engines.choice import embedded
-from grm_service.engines.openvino.engine import OpenVINOEngine
 from grm_service.judge import Judge
 from grm_service.types import Completion, Message, Params, Prompt, Task
 
@@ -82,7 +81,8 @@ class _Recorder:
 
 async def _cost(url: str) -> Row:
     """The same work twice in turn: over HTTP, and straight into an engine of its own."""
-    bare = await _bare()
+    bare = work.bare_engine(4.0)
+    await bare.start()
     recorder = _Recorder(bare)
     ratios, through, straight = [], [], []
     async with httpx.AsyncClient(base_url=url, timeout=600) as client:
@@ -109,16 +109,6 @@ async def _cost(url: str) -> Row:
         "HTTP + judge + record over the bare engine, k = 8, tokens/s", f"{ratio:.2f} ×", "at least 0.95 ×",
         ratio >= 0.95, f"{work.median(through):.2f} · {work.median(straight):.2f}",
     )  # fmt: skip
-
-
-async def _bare() -> OpenVINOEngine:
-    from functools import partial
-
-    from grm_service.engines import choice
-
-    engine = OpenVINOEngine("bare", partial(choice._openvino_files, work.source()), 4.0, "auto")
-    await engine.start()
-    return engine
 
 
 def _swapped(prompt: Prompt) -> Prompt:

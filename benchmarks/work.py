@@ -6,13 +6,16 @@ import random
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from itertools import count
 from typing import Any
 
 from grm_service.assembly import open_catalog
 from grm_service.core.profile import Profile
 from grm_service.core.prompt import render
+from grm_service.engines import choice
 from grm_service.engines.choice import Source
+from grm_service.engines.openvino.engine import OpenVINOEngine
 from grm_service.settings import Settings
 from grm_service.types import Message, Prompt
 
@@ -27,6 +30,11 @@ def profile() -> Profile:
 
 def source() -> Source:
     return Source.of(profile(), Settings().cache_dir)
+
+
+def bare_engine(kv_cache_gb: float | None = None, precision: str = "auto") -> OpenVINOEngine:
+    """The openvino engine in this process, not started."""
+    return OpenVINOEngine("bare", partial(choice._openvino_files, source()), kv_cache_gb, precision)
 
 
 def request(k: int, **more: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ GRMError
    · SoftNotServed            the engine tells no token probabilities, which soft scores need
    · TextTooLong              one text is longer than the server's setting allows
    · PromptTooLong            prompt and answer do not fit the model's context (names the sizes)
-   · KeyReused                an Idempotency-Key came with another body than before
+     · KeyReused                an Idempotency-Key came with another body than before
  · Overloaded                 the waiting line is full; names when to come back
  · UnsafeAddress              others could reach the server, and it has no keys
  · CatalogError               a YAML file is wrong (names file, line and field)

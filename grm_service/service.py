@@ -124,8 +124,9 @@ class Service:
             return await self._judged(task, profile, standard, asker, arrived, on_event)
 
         judge = _digest(profile, standard, self.engine.model, asker.caller.name, asker.route)
-        key = _digest(judge, asker.key if asker.key is not None else task)
-        return await self._flights.ask(key, _digest(task), judged)
+        body = _digest(task)
+        key = _digest(judge, body) if asker.key is None else _digest(judge, "key", asker.key)
+        return await self._flights.ask(key, body, judged)
 
     async def _judged(
         self,

@@ -6,6 +6,7 @@ import pytest
 
 from grm_service.admission import NOBODY, Caller, Line
 from grm_service.errors import DeadlineExceeded, Overloaded
+from tests.waiting import settle
 
 pytestmark = pytest.mark.anyio
 HEAVY, LIGHT = Caller("heavy"), Caller("light")
@@ -50,11 +51,6 @@ async def on():
     yield _on
     for work in made:
         await work.drop()
-
-
-async def settle():
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 async def test_no_more_samples_run_than_there_is_room_for(on):

@@ -7,6 +7,7 @@ import pytest
 from grm_service import flights as module
 from grm_service.errors import EngineError, KeyReused
 from grm_service.flights import Flights
+from tests.waiting import settle
 
 pytestmark = pytest.mark.anyio
 
@@ -28,11 +29,6 @@ class Work:
         if self.error:
             raise self.error
         return f"result {self.begun}"
-
-
-async def settle():
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 def asks(flights, work, n, key="key", body="body"):

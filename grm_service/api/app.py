@@ -73,9 +73,9 @@ def create_app(
     )
     app.state.service = service
     app.include_router(router)
+    app.include_router(batch.router)
     app.add_middleware(Body, most=max_body_bytes, by_path={batch.PATH: max_batch_bytes})
     app.add_middleware(Access, keys=keys)
     app.add_middleware(Telemetry, metrics=service.metrics)
-    app.include_router(batch.router)
     problems.install(app)
     return app

@@ -40,6 +40,9 @@ class BatchItem(RewardRequest):
     id: Annotated[Text, Field(max_length=256)] | None = None
 
 
+ProblemDetails = Annotated[dict[str, Any], Field(description="Problem details, as errors alone have.")]
+
+
 class BatchResult(BaseModel):
     """What became of one item: `rewards` and `verdict`, or null and an `error`. In the order of the items."""
 
@@ -48,9 +51,7 @@ class BatchResult(BaseModel):
     status: Literal["ok", "partial", "failed"]
     rewards: list[float] | None = None
     verdict: RewardReply | None = None
-    error: Annotated[dict[str, Any], Field(description="Problem details, as errors alone have.")] | None = (
-        None
-    )
+    error: ProblemDetails | None = None
 
 
 _BODY = {

@@ -6,7 +6,8 @@ import logging
 import pytest
 
 from grm_service.keys import add, load
-from tests.api.test_repeats import gated, until  # noqa: F401  a fixture
+from tests.api.test_repeats import gated  # noqa: F401  a fixture
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 PAIR = {"query": "Name a prime.", "responses": ["11", "12"], "k": 4}

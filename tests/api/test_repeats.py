@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from grm_service.engines.scripted import ScriptedEngine
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 PAIR = {"query": "Name a prime.", "responses": ["11", "12"], "k": 4}
@@ -33,12 +34,6 @@ def gated(serve, monkeypatch):
     engine = Gated()
     monkeypatch.setattr("grm_service.engines.scripted.ScriptedEngine", lambda script: engine)
     return engine
-
-
-async def until(condition):
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def test_two_identical_requests_at_once_are_judged_once(serve, gated):

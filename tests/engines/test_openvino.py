@@ -178,3 +178,21 @@ def requantised(source, target, kind, keep):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+async def test_a_caller_that_leaves_just_as_its_answer_comes_disturbs_nobody(tiny):
+    engine = OpenVINOEngine("m", lambda: tiny, 0.1, "f32")
+    await engine.start()
+    pipeline, completion = engine._pipeline, engine._completion
+
+    def leave(request):
+        request.done.cancel()
+        return completion(request)
+
+    engine._completion = leave
+    with pytest.raises(asyncio.CancelledError):
+        await engine.complete(ask(3), Params(4))
+    engine._completion = completion
+    assert (await engine.complete(ask(3), Params(4))).usage.completion_tokens == 4
+    assert engine._pipeline is pipeline
+    await engine.close()

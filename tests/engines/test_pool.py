@@ -14,6 +14,7 @@ from grm_service.errors import BadTask, EngineUnreachable, ModelNotLoaded
 from grm_service.settings import Settings
 from grm_service.types import Message, Params, Prompt
 from tests.engines.loopback import Loopback
+from tests.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
 ASK = (Message("user", "Hello"),)
@@ -49,11 +50,6 @@ async def pooled():
     yield _pooled
     for each in made:
         await each.close()
-
-
-async def until(condition):
-    while not condition():
-        await asyncio.sleep(0.01)
 
 
 async def texts(engine, *groups):
@@ -97,8 +93,12 @@ async def test_a_killed_servers_requests_go_on_elsewhere_and_it_is_let_back(serv
     await engine.start()
     for server in servers:
         server.delay_s = 0.3
+    before = sum(len(server.asked) for server in servers)
     running = asyncio.create_task(texts(engine, *(str(i) for i in range(10))))
-    await until(lambda: servers[0].in_flight and servers[1].in_flight)
+    # All of them: a connection that is only being opened would outlive the kill.
+    await until(lambda: sum(len(server.asked) for server in servers) == before + 10)
+    assert servers[0].in_flight
+    assert servers[1].in_flight
     await servers[0].kill()
     assert set(await running) == {"B"}
     assert engine.ready

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,14 @@ def _of_folder(path: Path) -> Facts:
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     tokens = json.loads((path / "tokenizer_config.json").read_text(encoding="utf-8"))
     special = tuple(t["content"] for t in tokens.get("added_tokens_decoder", {}).values() if t.get("special"))
+    return Facts(int(config["max_position_embeddings"]), kept_per_token(config), special)
+
+
+def kept_per_token(config: Mapping[str, Any]) -> int:
+    """Numbers that a token keeps in the cache, by a transformers configuration."""
     heads = config["num_attention_heads"]
     size = config.get("head_dim") or config["hidden_size"] // heads
-    kept = 2 * size * config.get("num_key_value_heads", heads) * config["num_hidden_layers"]
-    return Facts(int(config["max_position_embeddings"]), kept, special)
+    return int(2 * size * (config.get("num_key_value_heads") or heads) * config["num_hidden_layers"])
 
 
 def _of_gguf(path: Path) -> Facts:

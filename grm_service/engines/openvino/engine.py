@@ -39,8 +39,12 @@ class _Request:
     length: bool = False
     looks: list[_Look] = field(default_factory=list)
 
-    def fail(self, error: Exception) -> None:
+    def answer(self, completion: Completion) -> None:
         with suppress(InvalidStateError):  # cancelled meanwhile
+            self.done.set_result(completion)
+
+    def fail(self, error: Exception) -> None:
+        with suppress(InvalidStateError):
             self.done.set_exception(error)
 
 
@@ -186,7 +190,7 @@ class OpenVINOEngine:
         try:
             if self._pipeline.finished(request.handle) and self._looked(request):
                 self._running.remove(request)
-                request.done.set_result(self._completion(request))
+                request.answer(self._completion(request))
         except EngineError as failed:
             self._running.remove(request)
             request.fail(failed)

@@ -29,6 +29,7 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
     ContinuousBatchingTopPLogitsWarper,
 )
 
+from grm_service.engines.files.facts import kept_per_token
 from grm_service.engines.prefixes import Ids, Prefixes
 from grm_service.engines.transformers import chance
 from grm_service.engines.transformers.rows import Likely, Written, allowed, matcher
@@ -252,8 +253,5 @@ def _processors(slots: _Slots) -> ContinuousBatchingLogitsProcessorList:
 def _blocks(model: Any, kv_cache_gb: float | None) -> int | None:
     if kv_cache_gb is None:
         return None
-    config = model.config.get_text_config()
-    heads = config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    numbers = 2 * size * (getattr(config, "num_key_value_heads", None) or heads) * config.num_hidden_layers
+    numbers = kept_per_token(model.config.get_text_config().to_dict())
     return int(kv_cache_gb * 2**30 / (numbers * model.dtype.itemsize * _PAGE))

@@ -1,0 +1,116 @@
+"""grm serve, judge, profiles."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from grm_service.assembly import open_catalog, open_service
+from grm_service.cli.console import Engine, ProfileName, err, fail, failing, say, settings
+from grm_service.errors import GRMError
+from grm_service.service import Service
+
+if TYPE_CHECKING:
+    from grm_service.api.schemas import RewardRequest
+
+logger = logging.getLogger(__name__)
+
+Host = Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on (8000).")]
+
+
+def serve(host: Host = None, port: Port = None, engine: Engine = None, profile: ProfileName = None) -> None:
+    """Serve rewards over HTTP. Every setting is also an environment variable, GRM_ + its name."""
+    from grm_service.api.server import serve as run
+    from grm_service.api.telemetry import log_json
+
+    found = settings(host=host, port=port, engine=engine, profile=profile)
+    with failing():
+        service = open_service(found)
+        if found.log_format == "json":
+            log_json()
+            run(found, service, lambda address: logger.info("serving on %s", address))
+        else:
+            _say_loading(service)
+            run(found, service, _announce)
+
+
+def judge(
+    file: Annotated[Path | None, typer.Argument(help="A request as JSON; - or nothing reads stdin.")] = None,
+    engine: Engine = None,
+    profile: ProfileName = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the reply as /v1/rewards gives it.")] = False,
+) -> None:
+    """Judge one request, as POST /v1/rewards takes it, and show why."""
+    from grm_service.api.replies import RewardReply
+    from grm_service.cli.terminal import sampling_bar, show
+    from grm_service.types import Record
+
+    found = settings(engine=engine, profile=profile)
+    request = _read_request(file)
+
+    async def run() -> Record:
+        service = open_service(found)
+        _say_loading(service)
+        await service.start()
+        try:
+            with sampling_bar(err, request.k or service.profile.sampling.k) as advance:
+                return await service.judge(request.to_task(), advance)
+        finally:
+            await service.close()
+
+    with failing():
+        record = asyncio.run(run())
+    if as_json:
+        print(RewardReply.of(record, request).model_dump_json(indent=2))  # noqa: T201
+    else:
+        show(Console(), request.to_task(), record)
+
+
+def profiles() -> None:
+    """List the judges that are known."""
+    with failing():
+        catalog = open_catalog(settings())
+    table = Table("name", "model", "k", "description")
+    for profile in catalog.profiles.values():
+        table.add_row(profile.name, profile.model or "any", str(profile.sampling.k), profile.description)
+    Console().print(table)
+
+
+def _read_request(file: Path | None) -> RewardRequest:
+    from grm_service.api.schemas import RewardRequest
+
+    try:
+        text = sys.stdin.buffer.read() if file is None or str(file) == "-" else file.read_bytes()
+        return RewardRequest.model_validate_json(text)
+    except OSError as wrong:
+        fail(wrong)
+    except ValidationError as wrong:
+        for error in wrong.errors():
+            say(f"{'.'.join(map(str, error['loc'])) or 'request'}: {error['msg']}")
+        fail(GRMError(f"{file or 'stdin'} is not a request that can be judged"))
+
+
+def _announce(address: str) -> None:
+    from grm_service.api.examples import REWARDS
+
+    body = shlex.quote(json.dumps(REWARDS["pair"]["value"]))
+    say(f"serving on {address}, docs on {address}/docs; try:")
+    # Not through the console: a line to paste must not be wrapped.
+    sys.stderr.write(f"\n  curl -s {address}/v1/rewards -H 'Content-Type: application/json' -d {body}\n\n")
+    sys.stderr.flush()
+
+
+def _say_loading(service: Service) -> None:
+    model = service.engine.model or "the model of the server"
+    say(f"loading {model} with the engine {service.engine.name} ({service.chosen})")

@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 VLLM := .vllm
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve demo test test-slow faults test-vllm bench $(VLLM) check format docs clean
+.PHONY: help install serve demo test test-slow faults test-vllm screenshots bench $(VLLM) check format docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ faults: install  ## The fault suite in its long form, with its figures
 
 test-vllm: install $(VLLM)  ## The engines' contract against real vLLM and llama.cpp servers (minutes)
 	@$(BIN)/python -m pytest -m vllm
+
+screenshots: install  ## Drive the explorer on the embedded default and renew docs/images
+	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -m slow tests/web
 
 bench: install $(VLLM)  ## Measure it all, side by side, and write benchmarks/RESULTS.md (40 minutes)
 	@$(BIN)/grm models fetch smollm2-135m

@@ -67,7 +67,11 @@ def _answers(url: str) -> bool:
         return False
 
 
-def grm(**env: str) -> contextlib.AbstractContextManager[Server]:
-    """The service itself, as an operator runs it."""
+@contextlib.contextmanager
+def grm(**env: str) -> Iterator[Server]:
+    """The service itself, as an operator runs it, with an audit trail of its own."""
     command = [sys.executable, "-m", "grm_service", "serve", "--port", "{port}"]
-    return started(command, "/readyz", **env)
+    with tempfile.TemporaryDirectory() as folder:
+        trail = {"GRM_AUDIT_URL": f"sqlite:///{folder}/audit.db", "GRM_AUDIT_KEY_FILE": f"{folder}/audit.key"}
+        with started(command, "/readyz", **trail, **env) as server:
+            yield server

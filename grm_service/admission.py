@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
-from grm_service.errors import DeadlineExceeded, Overloaded
+from grm_service.errors import Overloaded, ShareTaken, Shed
 from grm_service.types import Priority
 
 _RECENT = 64
@@ -27,14 +27,18 @@ _LONGEST_PAUSE_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `weight`: its share of the engine where several wait; `most`: its requests at once."""
+    """Who asks. `weight`: its share of the engine where several wait; `most`: its requests at once.
+
+    An `auditor` sees everybody's verdicts, others their own.
+    """
 
     name: str = ""
     weight: float = 1.0
     most: int | None = None
+    auditor: bool = False
 
 
-NOBODY = Caller()
+NOBODY = Caller(auditor=True)
 """Where nobody has to say who asks."""
 
 
@@ -72,12 +76,12 @@ class Line:
     ) -> AsyncIterator[None]:
         """Waits for its turn and holds room for `samples`; `deadline` is on the loop's clock.
 
-        Raises Overloaded where the line or the caller's share of it is full, DeadlineExceeded where the
+        Raises Overloaded where the line is full, ShareTaken where the caller's share of it is, Shed where the
         deadline cannot be met any more.
         """
         mine = self._here[caller.name]
         if caller.most is not None and mine >= caller.most:
-            raise Overloaded(mine, self._pause_s(), f"{caller.name!r} has {mine} requests here already")
+            raise ShareTaken(mine, self._pause_s(), f"{caller.name!r} has {mine} requests here already")
         if self.waiting >= self._most_waiting:
             raise Overloaded(self.waiting, self._pause_s())
         self._here[caller.name] += 1
@@ -111,7 +115,7 @@ class Line:
             raise
         if not granted.done():
             granted.cancel()
-            raise DeadlineExceeded("time ran out in the waiting line, before anything was judged")
+            raise Shed("time ran out in the waiting line, before anything was judged")
 
     def _release(self, samples: int) -> None:
         self.in_flight -= samples

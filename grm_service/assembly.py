@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from grm_service.audit.store import Store
+from grm_service.audit.trail import Trail
 from grm_service.catalog import Catalog, load_catalog, load_profile
 from grm_service.core.profile import Profile
 from grm_service.engines.base import Engine
@@ -20,12 +22,18 @@ def open_catalog(settings: Settings) -> Catalog:
 
 
 def open_service(settings: Settings) -> Service:
-    """A service that is not started yet. Raises CatalogError, UnknownName, ModelNotLoaded."""
+    """A service, not started yet. Raises CatalogError, UnknownName, ModelNotLoaded, AuditUnavailable."""
     catalog = open_catalog(settings)
     profile = default_profile(settings, catalog)
     engine, why = _engine(settings, profile)
     limits = Limits(settings.max_text_chars, settings.max_samples, settings.max_waiting, settings.replay_s)
-    return Service(catalog, profile, engine, why, limits)
+    return Service(catalog, profile, engine, why, open_trail(settings), limits)
+
+
+def open_trail(settings: Settings) -> Trail:
+    """The audit trail, not opened yet. Raises AuditUnavailable."""
+    store = Store(settings.audit_url, settings.audit_key_file)
+    return Trail(store, settings.audit_text, settings.audit_keep_days)
 
 
 def default_profile(settings: Settings, catalog: Catalog) -> Profile:

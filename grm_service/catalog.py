@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from typing import TypeVar
 from grm_service import strict_yaml
 from grm_service.core.profile import PrincipleSet, Profile
 from grm_service.errors import CatalogError, UnknownName
+from grm_service.types import Principle
 
 T = TypeVar("T")
 Kind = TypeVar("Kind", Profile, PrincipleSet)
@@ -50,9 +51,20 @@ def load_profile(path: Path) -> Profile:
     return _load(Profile, path)
 
 
-def fingerprint(profile: Profile) -> str:
-    """Changes whenever anything in the profile does: `sha256:` of its canonical JSON."""
-    canonical = json.dumps(asdict(profile), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def load_principles(path: Path) -> tuple[PrincipleSet, list[int]]:
+    """One set from a file of any place, with the line of each of its principles. Raises CatalogError."""
+    loaded, line = _checked(PrincipleSet, path)
+    return loaded, [line("principles", i) for i in range(len(loaded.principles))]
+
+
+def principle_files(principles_dir: Path | None = None) -> dict[str, Path]:
+    """The file of each set by its name, the given folder's first. Raises CatalogError."""
+    return {path.stem: path for path in _files(_folders("principles", principles_dir))}
+
+
+def fingerprint(value: Profile | Sequence[Principle]) -> str:
+    """Changes whenever anything in the profile or the principles does: `sha256:` of its canonical JSON."""
+    canonical = json.dumps(value, default=asdict, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -71,14 +83,22 @@ def _folders(kind: str, own: Path | None) -> list[Path]:
 
 
 def _load_all(kind: type[Kind], folders: Iterable[Path]) -> dict[str, Kind]:
-    found = {path.stem: _load(kind, path) for folder in folders for path in sorted(folder.glob("*.yaml"))}
+    found = {path.stem: _load(kind, path) for path in _files(folders)}
     return dict(sorted(found.items()))
 
 
+def _files(folders: Iterable[Path]) -> list[Path]:
+    return [path for folder in folders for path in sorted(folder.glob("*.yaml"))]
+
+
 def _load(kind: type[Kind], path: Path) -> Kind:
+    return _checked(kind, path)[0]
+
+
+def _checked(kind: type[Kind], path: Path) -> tuple[Kind, Callable[..., int]]:
     loaded, line = strict_yaml.load(kind, path)
     if loaded.name != path.stem:
         raise CatalogError(
             f"{path}:{line('name')}: name: {loaded.name!r} must be the file's stem {path.stem!r}"
         )
-    return loaded
+    return loaded, line

@@ -3,38 +3,49 @@
 GRMError
  · BadTask                    the request cannot be judged as it stands
    · UnknownName              no such profile or principle set (names the known ones)
+   · UnknownVerdict           no such verdict in the audit trail, or not yours
    · ProfileNotServed         the profile's model is not the one that this server runs
    · SoftNotServed            the engine tells no token probabilities, which soft scores need
    · TextTooLong              one text is longer than the server's setting allows
    · PromptTooLong            prompt and answer do not fit the model's context (names the sizes)
      · KeyReused                an Idempotency-Key came with another body than before
  · Overloaded                 the waiting line is full; names when to come back
+   · ShareTaken               the caller has as many requests here as its key allows
  · UnsafeAddress              others could reach the server, and it has no keys
  · CatalogError               a YAML file is wrong (names file, line and field)
  · JudgeError                 the judge gave no verdict; worth another try
    · AllUnreadable            no sample could be read (counts the reasons)
+   · ResponseUnread           of a large group, no sample that showed this response could be read
    · PrinciplesUnreadable     no principle could be read out of what the model wrote
    · DeadlineExceeded         time ran out before the first sample
+     · Shed                   it would run out: taken out of the waiting line
  · EngineError                the engine failed
    · ModelNotLoaded           the model cannot be loaded or fetched
    · MissingExtra             a package of an optional extra is not installed
    · EngineNotReady           the model is still being loaded, or the engine is being brought back
      · Draining               the service is shutting down
    · EngineUnreachable        the remote server does not answer, or answers with an error
+ · AuditUnavailable           the audit trail cannot be read or written
 """
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections import Counter
+from collections.abc import Sequence
 
 from grm_service.types import Sample
 
 
 class GRMError(Exception):
-    """Base of all errors of this package. `retryable`: the same request may succeed later."""
+    """Base of all errors of this package.
+
+    `retryable`: the same request may succeed later. `reason` is finer than the code where counters need that.
+    """
 
     code = "internal"
     retryable = False
+    reason: str | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
         # Engines raise in processes of their own: an error keeps its text, whatever its constructor takes.
@@ -59,6 +70,15 @@ class UnknownName(BadTask):
     def __init__(self, kind: str, name: str, known: list[str]) -> None:
         super().__init__(f"unknown {kind} {name!r}; known: {', '.join(known) or 'none'}")
         self.code = f"unknown_{kind.replace(' ', '_')}"
+
+
+class UnknownVerdict(BadTask):
+    """No such verdict in the audit trail, or it is somebody else's."""
+
+    code = "unknown_verdict"
+
+    def __init__(self, id_: str) -> None:
+        super().__init__(f"no verdict {id_!r} in the audit trail, or it is not yours (GET /v1/verdicts)")
 
 
 class ProfileNotServed(BadTask):
@@ -109,10 +129,17 @@ class Overloaded(GRMError):
 
     code = "overloaded"
     retryable = True
+    reason = "line_full"
 
     def __init__(self, waiting: int, retry_after_s: int, why: str | None = None) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(f"{why or f'{waiting} requests wait already'}: try again in {retry_after_s} s")
+
+
+class ShareTaken(Overloaded):
+    """The caller has as many requests here as its key allows."""
+
+    reason = "caller_share"
 
 
 class UnsafeAddress(GRMError):
@@ -149,6 +176,18 @@ class AllUnreadable(JudgeError):
         )
 
 
+class ResponseUnread(JudgeError):
+    """Of a large group, no sample that showed these responses could be read: they have no reward."""
+
+    code = "response_unread"
+
+    def __init__(self, responses: Sequence[int]) -> None:
+        super().__init__(
+            f"no sample that showed the responses {', '.join(map(str, responses))} (from 0) could be read; "
+            "try again with another seed, a larger k or more max_tokens"
+        )
+
+
 class PrinciplesUnreadable(JudgeError):
     """No principle could be read out of what the model wrote."""
 
@@ -159,6 +198,12 @@ class DeadlineExceeded(JudgeError):
     """Time ran out before the first sample was finished."""
 
     code = "deadline_exceeded"
+
+
+class Shed(DeadlineExceeded):
+    """Its time would run out on the way: it was taken out of the waiting line, and nothing was judged."""
+
+    reason = "shed"
 
 
 class EngineError(GRMError):
@@ -198,3 +243,17 @@ class EngineUnreachable(EngineError):
     """The remote server does not answer, or answers with an error."""
 
     code = "engine_unreachable"
+
+
+class AuditUnavailable(GRMError):
+    """The audit trail cannot be read or written: a verdict that is not in it is not given out."""
+
+    code = "audit_unavailable"
+    retryable = True
+
+
+def code_of(failed: BaseException) -> str:
+    """The stable code of whatever ended a piece of work; work that was cancelled may have been told why."""
+    if isinstance(failed, CancelledError):
+        return DeadlineExceeded.code if failed.args == (DeadlineExceeded.code,) else "cancelled"
+    return failed.code if isinstance(failed, GRMError) else GRMError.code

@@ -7,13 +7,15 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
+from grm_service import tracing
 from grm_service.catalog import fingerprint
 from grm_service.core import parse
 from grm_service.core.order import sample_seed
 from grm_service.core.profile import Profile
 from grm_service.core.prompt import render_query
-from grm_service.core.stop import next_wave
+from grm_service.core.stop import Row, next_wave
 from grm_service.core.vote import vote
 from grm_service.engines.base import Engine
 from grm_service.errors import (
@@ -23,14 +25,17 @@ from grm_service.errors import (
     EngineNotReady,
     EngineUnreachable,
     PrinciplesUnreadable,
+    PromptTooLong,
+    ResponseUnread,
 )
 from grm_service.plan import Plan, plan
-from grm_service.sampler import Sampler, complete
+from grm_service.sampler import Sampler, Watch, complete
 from grm_service.types import Completion, Message, Params, Principle, Sample, Task, Usage, Verdict
 
 logger = logging.getLogger(__name__)
 OnEvent = Callable[[Plan | Sample], None]
-"""Is told the plan, then every sample as it is finished."""
+"""Is told the plan, then every sample as it is finished; another plan where the first did not fit."""
+_LEAST_SPLIT = 3
 _KEPT_QUERIES = 1024
 _ATTEMPTS = 3
 
@@ -38,9 +43,10 @@ _ATTEMPTS = 3
 class Judge:
     """Judges tasks with one engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, watch: Watch | None = None) -> None:
         self.engine = engine
-        self._sampler = Sampler(engine)
+        self._watch = watch
+        self._sampler = Sampler(engine, watch)
         self._written: dict[object, asyncio.Task[tuple[tuple[Principle, ...], Usage]]] = {}
 
     async def judge(
@@ -63,11 +69,15 @@ class Judge:
                     principles, usage = await self.principles(profile, task.messages, standard)
             except TimeoutError:
                 raise DeadlineExceeded("time ran out while the principles were written") from None
-        planned = plan(task, profile, principles)
-        if on_event is not None:
-            on_event(planned)
         deadline = None if task.timeout_s is None else started + task.timeout_s
-        samples = await self._samples(planned, deadline, on_event)
+        planned = plan(task, profile, principles)
+        try:
+            samples = await self._samples(planned, deadline, on_event)
+        except PromptTooLong:
+            if planned.in_blocks or len(task.responses) < _LEAST_SPLIT:
+                raise
+            planned = plan(task, profile, principles, split=True)
+            samples = await self._samples(planned, deadline, on_event)
         return self._verdict(planned, samples, usage, time.monotonic() - started)
 
     async def principles(
@@ -98,8 +108,13 @@ class Judge:
             sampling = profile.sampling
             warmth = sampling.temperature if attempt else 0.0
             params = Params(sampling.max_tokens, warmth, sampling.top_p, sample_seed(0, attempt))
-            completion = await complete(self.engine, replace(prompt, continuation=start), params)
+            asked = tracing.asked(self.engine.name, self.engine.model, params)
+            with tracing.span("principles", asked, "CLIENT") as span:
+                completion = await complete(self.engine, replace(prompt, continuation=start), params)
+                span.note(tracing.spent(completion.usage))
             spent += completion.usage
+            if self._watch is not None:
+                self._watch.spent(completion.usage)
             if found := parse.principles(_whole_lines(start + completion.text, completion)):
                 return found, spent
         raise PrinciplesUnreadable(f"no principle could be read in {_ATTEMPTS} attempts for this query")
@@ -109,10 +124,14 @@ class Judge:
     ) -> tuple[Sample, ...]:
         """Wave after wave until the task's rule stops, all are taken, or time is up."""
         task, k, taken = planned.task, len(planned.orders), list[Sample]()
+        # A lead in one prompt says nothing of what the others show.
+        rule = "none" if planned.in_blocks else task.stop
+        if on_event is not None:
+            on_event(planned)
 
         def due() -> int:
-            rows = [sample.scores for sample in taken]
-            return next_wave(task.stop, rows, k, len(task.responses), planned.profile.scale)
+            rows = [cast("Row", sample.scores) for sample in taken]
+            return next_wave(rule, rows, k, len(task.responses), planned.profile.scale)
 
         while wave := due():
             if deadline is not None and time.monotonic() >= deadline:
@@ -127,24 +146,29 @@ class Judge:
         for each in running:
             each.add_done_callback(lambda done: _tell(on_event, done))
         left_s = None if deadline is None else deadline - time.monotonic()
+        why = None
         try:
             await asyncio.wait(running, timeout=left_s, return_when=asyncio.FIRST_EXCEPTION)
             for each in running:
                 if each.done():
                     each.result()
+            why = DeadlineExceeded.code
             return [
                 each.result() if each.done() else _late(planned, i)
                 for i, each in zip(indices, running, strict=True)
             ]
         finally:
             for each in running:
-                each.cancel()
+                each.cancel(why)
             await asyncio.gather(*running, return_exceptions=True)
 
     def _verdict(self, planned: Plan, samples: tuple[Sample, ...], extra: Usage, seconds: float) -> Verdict:
         readable = [s.scores for s in samples if s.scores is not None]
         if not readable:
             raise _nothing_read(samples)
+        unread = [i for i, column in enumerate(zip(*readable, strict=True)) if set(column) == {None}]
+        if unread:
+            raise ResponseUnread(unread)
         return Verdict(
             status="ok" if len(readable) == len(samples) else "partial",
             profile=planned.profile.name,

@@ -23,13 +23,17 @@ _PREFIX = "grm_"
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """`weight`: its caller's share of the engine where several wait; `max_requests` may be asked at once."""
+    """`weight`: its caller's share of the engine where several wait; `max_requests` may be asked at once.
+
+    An `auditor` reads and reviews everybody's verdicts, others their own.
+    """
 
     __pydantic_config__: ClassVar = _STRICT
     name: Annotated[str, Len(1, 64)]
     sha256: Annotated[str, Len(64, 64)]
     weight: Annotated[float, Gt(0)] = 1.0
     max_requests: Annotated[int, Ge(1)] | None = None
+    auditor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class Keys:
         digest, found = _digest(presented), None
         for key in self.keys:
             if hmac.compare_digest(key.sha256, digest):
-                found = Caller(key.name, key.weight, key.max_requests)
+                found = Caller(key.name, key.weight, key.max_requests, key.auditor)
         return found
 
 
@@ -56,13 +60,15 @@ def load(path: Path) -> Keys:
     return keys
 
 
-def add(path: Path, name: str, weight: float = 1.0, max_requests: int | None = None) -> str:
+def add(
+    path: Path, name: str, weight: float = 1.0, max_requests: int | None = None, auditor: bool = False
+) -> str:
     """Makes a key, keeps its hash in the file, which need not be there yet, and returns the key itself."""
     known = load(path).keys if path.exists() else ()
     if name in {key.name for key in known}:
         raise CatalogError(f"{path} has a key named {name!r}: remove it first, or take another name")
     made = _PREFIX + secrets.token_urlsafe(32)
-    _save(path, [*known, Key(name, _digest(made), weight, max_requests)])
+    _save(path, [*known, Key(name, _digest(made), weight, max_requests, auditor)])
     return made
 
 

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
+from grm_service import tracing
 from grm_service.core import parse, soft
 from grm_service.core.order import undo
 from grm_service.core.profile import fill
 from grm_service.core.prompt import boxed, render
 from grm_service.engines.base import Engine
-from grm_service.errors import EngineError
+from grm_service.errors import EngineError, code_of
 from grm_service.plan import Plan
 from grm_service.types import Alternative, Completion, Message, Params, Prompt, Sample, Usage
 
 logger = logging.getLogger(__name__)
+
+
+class Watch(Protocol):
+    """Is told what generating costs."""
+
+    def sampled(self, sample: Sample, seconds: float) -> None:
+        """A sample that was begun has ended; one that was cut off has the reason as its error."""
+
+    def spent(self, usage: Usage) -> None:
+        """Tokens beside those of samples."""
 
 
 async def complete(engine: Engine, prompt: Prompt, params: Params) -> Completion:
@@ -34,23 +47,41 @@ async def complete(engine: Engine, prompt: Prompt, params: Params) -> Completion
 class Sampler:
     """Takes the samples of a plan with one engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, watch: Watch | None = None) -> None:
         self.engine = engine
+        self._watch = watch
 
     async def sample(self, planned: Plan, index: int) -> Sample:
         """Sample `index` of a plan. An engine's failure becomes the sample's error; a bad task raises."""
-        task, order, params = planned.task, planned.orders[index], planned.params(index)
+        params, began = planned.params(index), time.perf_counter()
+        taken = Sample(index, params.seed, planned.orders[index])
+        asked = tracing.asked(self.engine.name, self.engine.model, params) | {"grm.sample": index}
+        with tracing.span("sample", asked, "CLIENT") as span:
+            try:
+                taken = await self._take(planned, taken, params)
+                return taken
+            except BaseException as failed:
+                taken = replace(taken, error=code_of(failed))
+                raise
+            finally:
+                span.note(tracing.taken(taken))
+                if taken.error is not None:
+                    span.fail(taken.error)
+                if self._watch is not None:
+                    self._watch.sampled(taken, time.perf_counter() - began)
+
+    async def _take(self, planned: Plan, read: Sample, params: Params) -> Sample:
+        task = planned.task
         prompt = render(
             planned.profile,
             task.messages,
-            [task.responses[i] for i in order],
+            [task.responses[i] for i in read.order],
             "fixed" if task.principles.mode == "query" else task.principles.mode,
             planned.principles,
             task.reference,
             self.engine.control_tokens,
         )
         opening = planned.profile.opening if self.engine.abilities.continues else ""
-        read = Sample(index, params.seed, order)
         try:
             completion = await complete(self.engine, replace(prompt, continuation=opening), params)
             read = _read(planned, replace(read, text=opening + completion.text), completion)
@@ -60,7 +91,7 @@ class Sampler:
                 read = await self._soften(planned, read, prompt)
             return read
         except EngineError as failed:
-            logger.warning("sample %d of a task failed: %s", index, failed)
+            logger.warning("sample %d of a task failed: %s", read.index, failed)
             return replace(read, critique=None, counted=False, error=failed.code)
 
     async def _close(self, planned: Plan, cut: Sample, prompt: Prompt, params: Params) -> Sample:
@@ -96,7 +127,7 @@ class Sampler:
         shown = tuple(mean for mean in means if mean is not None)
         if len(shown) < len(means):
             return replace(read, critique=None, counted=False, error="no_score_tokens")
-        return replace(read, expected=undo(read.order, shown))
+        return replace(read, expected=undo(read.order, shown, len(planned.task.responses)))
 
     async def _expected(self, planned: Plan, prompt: Prompt, seed: int) -> tuple[float | None, Usage]:
         # Some chat templates strip what ends the answer: leave the space between scores to the model.
@@ -125,5 +156,5 @@ def _read(planned: Plan, sample: Sample, completion: Completion) -> Sample:
         critique = parse.parse(sample.text, len(sample.order), planned.profile)
     except parse.Unreadable as unreadable:
         return replace(sample, error=unreadable.reason)
-    scores = undo(sample.order, critique.scores)
+    scores = undo(sample.order, critique.scores, len(planned.task.responses))
     return replace(sample, critique=replace(critique, scores=scores), error=None, counted=True)

@@ -1,4 +1,4 @@
-"""What stands behind every door: admit -> wait -> judge -> name the verdict."""
+"""What stands behind every door: admit -> wait -> judge -> record."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+import grm_service
+from grm_service import tracing
 from grm_service.admission import NOBODY, Caller, Line
-from grm_service.catalog import Catalog
+from grm_service.audit.trail import Trail
+from grm_service.catalog import Catalog, fingerprint
+from grm_service.core import oversight
 from grm_service.core.profile import Profile
 from grm_service.engines.base import Engine
 from grm_service.errors import (
+    AuditUnavailable,
     BadTask,
     Draining,
     EngineNotReady,
@@ -24,7 +29,9 @@ from grm_service.errors import (
 from grm_service.flights import Flights, How
 from grm_service.judge import Judge, OnEvent
 from grm_service.metrics import Metrics
-from grm_service.types import Message, Principle, PrincipleSpec, Priority, Record, Spent, Task, Usage
+from grm_service.plan import plan
+from grm_service.probes.report import ROUTE, Report
+from grm_service.types import Message, Principle, PrincipleSpec, Priority, Record, Spent, Task, Usage, Verdict
 
 _KEPT_VERDICTS = 4096
 
@@ -52,22 +59,30 @@ class Asker:
 
 
 class Service:
-    """One engine, the catalog and the profile that a request gets when it names none.
+    """One engine, the catalog, the profile that a request gets when it names none, and the audit trail.
 
     `chosen` tells why this engine runs.
     """
 
     def __init__(
-        self, catalog: Catalog, profile: Profile, engine: Engine, chosen: str, limits: Limits = Limits()
+        self,
+        catalog: Catalog,
+        profile: Profile,
+        engine: Engine,
+        chosen: str,
+        trail: Trail,
+        limits: Limits = Limits(),
     ) -> None:
         self.catalog = catalog
         self.profile = profile
         self.engine = engine
         self.chosen = chosen
+        self.trail = trail
         self.line = Line(limits.samples, limits.waiting)
         self.metrics = Metrics(self.line)
+        self.probes = Report(profile.name)
         self._limits = limits
-        self._judge = Judge(engine)
+        self._judge = Judge(engine, self.metrics)
         self._flights: Flights[Record] = Flights(limits.replay_s, _KEPT_VERDICTS)
         self._started = asyncio.Event()
         self._draining = False
@@ -76,7 +91,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether the model has produced a token and a request would be served now."""
-        return self._started.is_set() and self.engine.ready and not self._draining
+        return self._started.is_set() and self.engine.ready and self.trail.writable and not self._draining
 
     def require_ready(self) -> None:
         """Raises EngineNotReady with the reason where a request would not be served now."""
@@ -86,9 +101,12 @@ class Service:
             raise EngineNotReady("the model is still being loaded; ask /readyz")
         if not self.engine.ready:
             raise EngineNotReady(f"the {self.engine.name} engine does not answer; it is being brought back")
+        if not self.trail.writable:
+            raise AuditUnavailable("the audit trail cannot be written (the log says why); it is tried again")
 
     async def start(self) -> None:
-        """Loads the engine. Raises ModelNotLoaded."""
+        """Opens the trail and loads the engine. Raises AuditUnavailable, ModelNotLoaded."""
+        await asyncio.to_thread(self.trail.open)
         await self.engine.start()
         self._started.set()
 
@@ -99,17 +117,22 @@ class Service:
     async def close(self) -> None:
         self._started.clear()
         await self.engine.close()
+        await asyncio.to_thread(self.trail.close)
 
     async def judge(self, task: Task, on_event: OnEvent | None = None, asker: Asker = Asker()) -> Record:
         """The verdict on a task, named and dated; the same one for all who ask the same (see Flights).
 
         The time that a task has runs from here on, waiting included. Raises the errors of errors.py.
         """
-        try:
-            record, how = await self._asked(task, on_event, asker)
-        except GRMError as failed:
-            self.metrics.failures.labels(failed.code).inc()
-            raise
+        with tracing.span(
+            "judgement", {"grm.route": asker.route, "grm.responses": len(task.responses)}
+        ) as span:
+            try:
+                record, how = await self._asked(task, on_event, asker)
+            except GRMError as failed:
+                self.metrics.failed(failed)
+                raise
+            span.note(tracing.judged(record, how))
         self.metrics.asked(how)
         self._spent[asker.caller.name] = self.spent(asker.caller).and_(record, judged=how == "miss")
         return replace(record, replayed=how == "hit")
@@ -138,14 +161,56 @@ class Service:
         on_event: OnEvent | None,
     ) -> Record:
         deadline = None if task.timeout_s is None else arrived + task.timeout_s
-        samples = task.k or profile.sampling.k
+        samples = len(plan(task, profile).orders)
         async with self.line.place(samples, asker.caller, asker.priority, deadline):
             begun = asyncio.get_running_loop().time()
             left_s = None if deadline is None else deadline - begun
             verdict = await self._judge.judge(replace(task, timeout_s=left_s), profile, standard, on_event)
-        record = Record("vd_" + uuid.uuid4().hex, datetime.now(UTC), verdict, begun - arrived)
+        record = self._record(task, profile, standard, asker, verdict, begun - arrived)
+        # Not in the trail, not given out: nobody acts on a verdict that nobody can look up.
+        await self.trail.keep(record)
         self.metrics.judged(record)
         return record
+
+    def _record(
+        self,
+        task: Task,
+        profile: Profile,
+        standard: tuple[Principle, ...],
+        asker: Asker,
+        verdict: Verdict,
+        queue_s: float,
+    ) -> Record:
+        unsound, probes_failed = self.trail.unsound, bool(self.probes.failed)
+        # A probe is made to be difficult: it is no case for the queue.
+        probed = asker.route == ROUTE
+        reasons = () if probed else oversight.reasons(verdict, profile.scale, unsound, probes_failed)
+        return Record(
+            id="vd_" + uuid.uuid4().hex,
+            created=datetime.now(UTC),
+            task=task,
+            standard=standard,
+            constitution=fingerprint(standard) if standard else None,
+            verdict=verdict,
+            queue_s=queue_s,
+            caller=asker.caller.name,
+            route=asker.route,
+            engine=self.engine.name,
+            version=grm_service.__version__,
+            reasons=reasons,
+            worth=oversight.worth(reasons),
+        )
+
+    async def replay(self, record: Record) -> Verdict:
+        """Judges again what was judged, by the principles that stood in its prompt; nothing is recorded.
+
+        Raises UnknownName and ProfileNotServed where the profile is not here, and what the judge raises.
+        """
+        profile, task, first = self._profile(record.verdict.profile), record.task, record.verdict
+        # Principles that were written for the query are in the record: they are not written again.
+        mode = "fixed" if task.principles.mode == "query" else task.principles.mode
+        task = replace(task, principles=PrincipleSpec(mode), timeout_s=None)
+        return await self._judge.judge(task, profile, first.principles)
 
     async def principles(
         self,
@@ -159,6 +224,11 @@ class Service:
         async with self.line.place(1, asker.caller, asker.priority, None):
             written, usage = await self._judge.principles(profile, messages, standard)
         return profile, written, usage
+
+    def probed(self, report: Report) -> None:
+        """Keeps what the probes showed last: in `probes`, whose `failed` names those below the alarm."""
+        self.probes = report
+        self.metrics.probed(report)
 
     def spent(self, caller: Caller) -> Spent:
         """What a caller has had since the start."""

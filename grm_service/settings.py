@@ -53,6 +53,24 @@ class Settings(BaseSettings):
         description="Arithmetic of the openvino engine: auto rounds to bf16 where the CPU computes with it.",
     )
 
+    audit_url: str = Field(
+        "sqlite:///~/.local/share/grm-service/audit.db",
+        description="Where every verdict is kept: sqlite:///FILE or postgresql://USER@HOST/NAME.",
+    )
+    audit_key_file: Path = Field(
+        Path("~/.local/share/grm-service/audit.key"),
+        description="What seals the audit trail; made where there is none, the same for all replicas.",
+    )
+    audit_text: bool = Field(True, description="Keep texts, without which a verdict cannot be replayed.")
+    audit_keep_days: float | None = Field(
+        None, gt=0, description="Records older than this are removed; a sealed checkpoint says so."
+    )
+    probe_every_s: float | None = Field(
+        None, gt=0, description="Seconds between two runs of the probes (see `grm probe`); default: none."
+    )
+    probe_alarm: float | None = Field(
+        None, gt=0, le=1, description="Share of its cases that a probe must pass; less is told as failed."
+    )
     log_format: Literal["text", "json"] = Field("text", description="How lines are logged.")
     keys_file: Path | None = Field(
         None, description="API keys, as `grm keys add` writes them; without, everybody may ask."

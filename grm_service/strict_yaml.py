@@ -16,14 +16,14 @@ from grm_service.errors import CatalogError
 T = TypeVar("T")
 
 
-def load(kind: type[T], path: Path) -> tuple[T, Callable[[str], int]]:
-    """The file's value, and the line of each of its fields. Raises CatalogError."""
+def load(kind: type[T], path: Path) -> tuple[T, Callable[..., int]]:
+    """The file's value, and the line of a field that keys and indices lead to. Raises CatalogError."""
     data = _read(path)
     try:
         loaded = TypeAdapter(kind).validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as wrong:
         raise CatalogError("\n".join(_described(path, data, error) for error in wrong.errors())) from None
-    return loaded, lambda field: _line(data, (field,))
+    return loaded, lambda *loc: _line(data, loc)
 
 
 def _read(path: Path) -> Any:

@@ -16,6 +16,18 @@ PrincipleMode = Literal["self", "query", "fixed"]
 ScoreKind = Literal["hard", "soft"]
 StopRule = Literal["none", "exact", "confident"]
 Priority = Literal["train", "eval"]
+Scores = tuple[float | None, ...]
+"""One a response, in the caller's order; None for a response that the sample was not shown."""
+Decision = Literal["agree", "overrule", "unsound_principle"]
+Reason = Literal[
+    "tie",
+    "low_agreement",
+    "high_spread",
+    "unreadable",
+    "votes_apart",
+    "flagged_principle",
+    "probes_failed",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +115,11 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Critique:
-    """What one readable sample says. `scores` has one number a response, in the caller's order."""
+    """What one readable sample says."""
 
     principles: tuple[Principle, ...]
     analysis: str
-    scores: tuple[float, ...]
+    scores: Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +127,9 @@ class Sample:
     """One of the k: what the model saw (`order`), what it wrote, and its critique or why there is none.
 
     `order[p]` is the caller's index of the response shown at position p, so "Response 1" in `text` is
-    the caller's response `order[0]`. `error` names why the sample could not be read and is None exactly
-    when `critique` is not. `closed` tells that the profile's closing finished it. `expected` are the soft
-    scores in the caller's order, where the task asked for them.
+    the caller's response `order[0]`. Of a large group it holds some responses only. `error` names why the
+    sample could not be read and is None exactly when `critique` is not. `closed` tells that the profile's
+    closing finished it. `expected` are the soft scores, where the task asked for them.
     """
 
     index: int
@@ -125,7 +137,7 @@ class Sample:
     order: tuple[int, ...]
     text: str = ""
     critique: Critique | None = None
-    expected: tuple[float, ...] | None = None
+    expected: Scores | None = None
     error: str | None = None
     closed: bool = False
     finish_reason: FinishReason | None = None
@@ -133,7 +145,7 @@ class Sample:
     counted: bool = False
 
     @property
-    def scores(self) -> tuple[float, ...] | None:
+    def scores(self) -> Scores | None:
         """What the sample puts into the vote: soft scores where there are any, else those it wrote."""
         if self.expected is not None:
             return self.expected
@@ -216,16 +228,47 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A verdict with its name and time, as the service answers it. `queue_s`: seconds before judging.
+    """A verdict with its name, its time and all that is needed to judge again: what the audit trail keeps.
 
+    `standard` are the principles that people gave, as they stood then, and `constitution` their fingerprint.
+    `queue_s`: seconds before judging. `reasons`: why a person should look at it, `worth` how much (0: not).
     `replayed`: given before to the same request, and given again.
     """
 
     id: str
     created: datetime
+    task: Task
+    standard: tuple[Principle, ...]
+    constitution: str | None
     verdict: Verdict
     queue_s: float
+    caller: str = ""
+    route: str = ""
+    engine: str = ""
+    version: str = ""
+    reasons: tuple[Reason, ...] = ()
+    worth: float = 0.0
     replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What a person says of a verdict, which stays as it is.
+
+    "overrule" comes with the right `ranking` (1 for the best, equal numbers for ties) or the right `scores`,
+    one a response; "unsound_principle" with the `principle` that nobody should judge by.
+    """
+
+    id: str
+    verdict: str
+    created: datetime
+    caller: str
+    reviewer: str
+    decision: Decision
+    ranking: tuple[int, ...] | None = None
+    scores: tuple[float, ...] | None = None
+    principle: str | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

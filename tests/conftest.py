@@ -1,4 +1,5 @@
 import os
+import tempfile
 
 import pytest
 
@@ -10,6 +11,9 @@ from grm_service.settings import Settings
 os.environ["HF_HUB_OFFLINE"] = "1"
 for name in [name for name in os.environ if name.startswith("GRM_")]:
     del os.environ[name]
+_TRAILS = tempfile.TemporaryDirectory(prefix="grm-audit-")
+os.environ["GRM_AUDIT_URL"] = f"sqlite:///{_TRAILS.name}/audit.db"
+os.environ["GRM_AUDIT_KEY_FILE"] = f"{_TRAILS.name}/audit.key"
 
 
 @pytest.fixture(scope="session")

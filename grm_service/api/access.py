@@ -14,8 +14,8 @@ from grm_service.api.problems import problem
 from grm_service.keys import Keys
 
 _IN_PATH = re.compile(r"/t/([^/]+)(/.*)")
-# What a probe, a browser that reads the documentation or a load balancer asks.
-_OPEN = re.compile(r"/(livez|readyz|docs|redoc|openapi\.json|static-offline-docs)(/.*)?")
+# What a probe or a load balancer asks, and a browser for the pages that hold nothing: explorer, documentation.
+_OPEN = re.compile(r"/|/(livez|readyz|web|docs|redoc|openapi\.json|static-offline-docs)(/.*)?")
 
 
 class Access:

@@ -11,12 +11,13 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 import grm_service
-from grm_service.api import batch, problems
+from grm_service.api import batch, explorer, oversight, probes, problems
 from grm_service.api.access import Access
 from grm_service.api.body import Body
 from grm_service.api.routes import router
 from grm_service.api.telemetry import Telemetry
 from grm_service.keys import Keys
+from grm_service.probing import NEVER, Schedule, keep_probing
 from grm_service.service import Service
 
 logger = logging.getLogger(__name__)
@@ -35,11 +36,12 @@ def create_app(
     max_batch_bytes: int,
     keys: Keys | None = None,
     on_started: OnStarted | None = None,
+    schedule: Schedule = NEVER,
 ) -> FastAPI:
     """The HTTP surface of a service.
 
     The model is loaded while /livez already answers; `on_started` is told None when it is ready, or the
-    error that stopped it.
+    error that stopped it. From then on the probes run by their schedule.
     """
 
     async def start() -> None:
@@ -51,6 +53,8 @@ def create_app(
             failed = error
         if on_started is not None:
             await on_started(failed)
+        if failed is None:
+            await keep_probing(service, schedule)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -65,8 +69,11 @@ def create_app(
         version=grm_service.__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
+        # FastAPI's own would tell whole paths, keys in them too, and what exceptions quote: see tracing.py.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         openapi_tags=[
             {"name": "judge", "description": "Rewards and principles."},
+            {"name": "oversight", "description": "Why it judged so, and what people say to it."},
             {"name": "catalog", "description": "What this server judges with."},
             {"name": "operation", "description": "For operators and probes."},
         ],
@@ -74,6 +81,9 @@ def create_app(
     app.state.service = service
     app.include_router(router)
     app.include_router(batch.router)
+    app.include_router(oversight.router)
+    app.include_router(probes.router)
+    app.include_router(explorer.router)
     app.add_middleware(Body, most=max_body_bytes, by_path={batch.PATH: max_batch_bytes})
     app.add_middleware(Access, keys=keys)
     app.add_middleware(Telemetry, metrics=service.metrics)

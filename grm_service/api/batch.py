@@ -18,9 +18,10 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
 from grm_service.api.access import caller
-from grm_service.api.problems import invalid, problem_of, unexpected_problem
-from grm_service.api.replies import RewardReply
+from grm_service.api.problems import BODY, documented, invalid, problem_of, unexpected_problem
+from grm_service.api.replies import Problem, RewardReply
 from grm_service.api.schemas import RewardRequest, Text
+from grm_service.api.state import service
 from grm_service.errors import GRMError, Overloaded
 from grm_service.service import Asker, Service
 from grm_service.types import Record
@@ -40,9 +41,6 @@ class BatchItem(RewardRequest):
     id: Annotated[Text, Field(max_length=256)] | None = None
 
 
-ProblemDetails = Annotated[dict[str, Any], Field(description="Problem details, as errors alone have.")]
-
-
 class BatchResult(BaseModel):
     """What became of one item: `rewards` and `verdict`, or null and an `error`. In the order of the items."""
 
@@ -51,15 +49,23 @@ class BatchResult(BaseModel):
     status: Literal["ok", "partial", "failed"]
     rewards: list[float] | None = None
     verdict: RewardReply | None = None
-    error: ProblemDetails | None = None
+    error: Problem | None = None
 
 
+def _item_schema() -> dict[str, Any]:
+    """Its parts are those of a single request, which the document has."""
+    schema = BatchItem.model_json_schema(ref_template="#/components/schemas/{model}")
+    del schema["$defs"]
+    return schema
+
+
+_ITEMS = {"type": "array", "items": _item_schema(), "maxItems": _MOST_ITEMS}
 _BODY = {
     "required": True,
-    "content": {
-        "application/json": {"schema": {"type": "array", "items": BatchItem.model_json_schema()}},
-        _LINES: {"schema": BatchItem.model_json_schema()},
-    },
+    "content": {"application/json": {"schema": _ITEMS}, _LINES: {"schema": _item_schema()}},
+}
+_RESULTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {_LINES: {"schema": {"$ref": "#/components/schemas/BatchResult"}}}}
 }
 
 
@@ -67,6 +73,7 @@ _BODY = {
     PATH,
     tags=["judge"],
     response_model=list[BatchResult],
+    responses=_RESULTS | documented(401, 503, *BODY),
     openapi_extra={"requestBody": _BODY},
 )
 async def rewards_batch(
@@ -77,8 +84,8 @@ async def rewards_batch(
     Results come in the order of the items, each with its own status, as soon as all before it are there:
     as a JSON array, or as JSON Lines where those are accepted. One bad item spoils nothing else.
     """
-    service: Service = request.app.state.service
-    service.require_ready()
+    judge = service(request)
+    judge.require_ready()
     lines = request.headers.get("content-type", "").startswith(_LINES)
     # On disk: the answer begins before the last item is judged, and few are held in memory at once.
     body = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  closed with the answer
@@ -89,7 +96,7 @@ async def rewards_batch(
     except BaseException:
         body.close()
         raise
-    results = _results(service, body, lines, Asker(caller(request), "batch", key=idempotency_key))
+    results = _results(judge, body, lines, Asker(caller(request), "batch", key=idempotency_key))
     if _LINES in request.headers.get("accept", ""):
         return StreamingResponse(_as_lines(results), media_type=_LINES)
     return StreamingResponse(_as_array(results), media_type="application/json")
@@ -143,7 +150,8 @@ async def _result(service: Service, index: int, item: Any, lines: bool, asker: A
     key = None if asker.key is None else f"{asker.key}:{index}"
     asker = replace(asker, priority=body.priority, key=key)
     try:
-        reply = RewardReply.of(await _judged(service, body, asker), body)
+        record = await _judged(service, body, asker)
+        reply = RewardReply.of(record, body.detail, body.response_ids())
         return BatchResult(index=index, id=body.id, status=reply.status, rewards=reply.rewards, verdict=reply)
     except GRMError as failed:
         return _failed(index, body.id, problem_of(failed))
@@ -152,7 +160,8 @@ async def _result(service: Service, index: int, item: Any, lines: bool, asker: A
 
 
 def _failed(index: int, id_: str | None, problem: JSONResponse) -> BatchResult:
-    return BatchResult(index=index, id=id_, status="failed", error=json.loads(bytes(problem.body)))
+    error = Problem.model_validate_json(bytes(problem.body))
+    return BatchResult(index=index, id=id_, status="failed", error=error)
 
 
 async def _judged(service: Service, body: BatchItem, asker: Asker) -> Record:
@@ -188,5 +197,9 @@ async def _as_array(results: AsyncIterator[BatchResult]) -> AsyncIterator[str]:
 
 
 def _dumped(result: BatchResult) -> str:
-    left_out = {"verdict": {"samples"}} if result.verdict and result.verdict.samples is None else None
+    left_out = dict[str, set[str]]()
+    if result.verdict and result.verdict.samples is None:
+        left_out["verdict"] = {"samples"}
+    if result.error:
+        left_out["error"] = {name for name, value in result.error if value is None}
     return result.model_dump_json(exclude=left_out)

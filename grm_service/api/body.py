@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
@@ -13,12 +14,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from grm_service.api.problems import problem
 
 _PATIENCE_S = 30.0
+_LEAST_BYTES_S = 4096.0
+_TOO_SLOW = (
+    f"the body came too slowly: nothing for {_PATIENCE_S:g} s, or after {_PATIENCE_S:g} s fewer than "
+    f"{_LEAST_BYTES_S:g} bytes a second on the whole"
+)
 _GZIP = 31  # zlib's number for gzip's own header and checksum
 
 
 class Body:
     """Refuses a body of more than `most` bytes, packed or unpacked: by its stated length, or as soon as it
-    grows past it. `by_path` holds other bounds. Unpacks gzip.
+    grows past it. `by_path` holds other bounds. Refuses one that comes too slowly. Unpacks gzip.
     """
 
     def __init__(self, app: ASGIApp, most: int, by_path: Mapping[str, int]) -> None:
@@ -28,7 +34,7 @@ class Body:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         most = self._by_path.get(scope["path"], self._most)
-        headers = Headers(scope=scope)
+        receive, headers = _in_time(receive), Headers(scope=scope)
         stated, encoding = headers.get("content-length", ""), headers.get("content-encoding", "identity")
         if stated.isdigit() and int(stated) > most:
             await _drain(receive)
@@ -49,18 +55,32 @@ def _too_large(most: int) -> str:
     return f"the body is larger than {most} bytes (GRM_MAX_BODY_BYTES, GRM_MAX_BATCH_BYTES)"
 
 
-def _bounded(receive: Receive, most: int) -> Receive:
-    left, more = most, True
+def _in_time(receive: Receive) -> Receive:
+    """Gives up a body that stops for long, or that comes too slowly on the whole, however large it is."""
+    until, more = asyncio.get_running_loop().time() + _PATIENCE_S, True
 
-    async def bounded() -> Message:
-        nonlocal left, more
+    async def in_time() -> Message:
+        nonlocal until, more
+        at_once = asyncio.get_running_loop().time() + _PATIENCE_S
         try:
             # Once the body is there, what is waited for is the client's leaving.
-            async with asyncio.timeout(_PATIENCE_S if more else None):
+            async with asyncio.timeout_at(min(until, at_once) if more else None):
                 message = await receive()
         except TimeoutError:
-            raise HTTPException(408, f"nothing of the body came for {_PATIENCE_S:g} s") from None
-        left, more = left - len(message.get("body", b"")), message.get("more_body", False)
+            raise HTTPException(408, _TOO_SLOW) from None
+        until, more = until + len(message.get("body", b"")) / _LEAST_BYTES_S, message.get("more_body", False)
+        return message
+
+    return in_time
+
+
+def _bounded(receive: Receive, most: int) -> Receive:
+    left = most
+
+    async def bounded() -> Message:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
         if left < 0:
             raise HTTPException(413, _too_large(most))
         return message
@@ -90,8 +110,9 @@ def _unpacked(receive: Receive, most: int) -> Receive:
 
 async def _drain(receive: Receive, most: int = 2**28) -> None:
     """Reads a refused body away: a client that is still sending sees a reset connection, not the answer."""
-    while most > 0:
-        message = await receive()
-        most -= len(message.get("body", b""))
-        if not message.get("more_body"):
-            return
+    with suppress(HTTPException):  # too slow: it has its answer all the same
+        while most > 0:
+            message = await receive()
+            most -= len(message.get("body", b""))
+            if not message.get("more_body"):
+                return

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 from grm_service.api.app import create_app
+from grm_service.audit.store import Store
+from grm_service.audit.trail import Trail
 from grm_service.catalog import load_catalog
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.service import Service
@@ -14,7 +17,8 @@ from grm_service.service import Service
 def document() -> str:
     """The document as docs/openapi.json keeps it; it does not depend on the engine or on settings."""
     catalog = load_catalog()
-    service = Service(catalog, next(iter(catalog.profiles.values())), ScriptedEngine(), "for its document")
+    trail = Trail(Store("sqlite:///never-opened", Path("never-made")))
+    service = Service(catalog, next(iter(catalog.profiles.values())), ScriptedEngine(), "for it", trail)
     return json.dumps(create_app(service, max_body_bytes=1, max_batch_bytes=1).openapi(), indent=2) + "\n"
 
 

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import Receive, Scope, Send
 
 from grm_service.api.replies import Problem, SampleOut
 from grm_service.errors import AllUnreadable, GRMError, Overloaded
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 _STATUS = {
     "unknown_profile": 404,
     "unknown_principle_set": 404,
+    "unknown_verdict": 404,
     "profile_not_served": 409,
     "bad_request": 422,
     "soft_not_served": 422,
@@ -27,13 +29,25 @@ _STATUS = {
     "judge_failed": 502,
     "all_unreadable": 502,
     "principles_unreadable": 502,
+    "response_unread": 502,
     "engine_failed": 502,
     "engine_unreachable": 502,
     "not_ready": 503,
     "draining": 503,
+    "audit_unavailable": 503,
     "overloaded": 429,
     "idempotency_key_reused": 422,
     "deadline_exceeded": 504,
+}
+_CODES = {
+    400: "unreadable_body",
+    401: "unauthorized",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "too_slow",
+    413: "too_large",
+    422: "invalid_request",
+    499: "client_gone",
 }
 _TITLES = {404: "Not found", 409: "Conflict", 413: "Too large", 422: "Invalid request", 500: "Internal error"}
 _TITLES |= {
@@ -47,11 +61,51 @@ _TITLES |= {
     503: "Not ready",
     504: "Out of time",
 }
+_MEANINGS = {
+    400: "The body is not JSON in UTF-8, or not the gzip that it claims to be.",
+    401: "The server has keys, and none of them came.",
+    404: "No such name; the detail tells the known ones.",
+    408: "The body came too slowly.",
+    409: "The profile is for another model than the one that runs here.",
+    413: "The body is too large.",
+    415: "The body is encoded otherwise than as gzip.",
+    422: "The request cannot be judged as it stands; nothing was generated.",
+    429: "Too many requests wait already; Retry-After says when to come back.",
+    502: "No sample could be read (rewards are null), or the engine failed.",
+    503: "Not ready: the model is loaded, the engine brought back, or the server drained.",
+    504: "Time ran out before the first sample.",
+}
+BODY = (400, 408, 413, 415, 422)
+"""What may be wrong with a body."""
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the OpenAPI document says of a route's answers with these statuses: problems, all of them."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
+
+
+class ProblemReply(JSONResponse):
+    """A problem. Whoever hands the request through learns which: `code`, and `reason` where that is finer."""
+
+    media_type = "application/problem+json"
+    code: str
+    reason: str
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["problem"] = self
+        await super().__call__(scope, receive, send)
 
 
 def problem(
-    status: int, code: str, detail: str, retryable: bool = False, retry_after_s: int = 1, **more: Any
-) -> JSONResponse:
+    status: int,
+    code: str,
+    detail: str,
+    retryable: bool = False,
+    retry_after_s: int = 1,
+    reason: str | None = None,
+    **more: Any,
+) -> ProblemReply:
     """One problem+json answer; `retry_after_s` goes with 429 and 503, `more` are more members of Problem."""
     body = Problem(
         title=_TITLES.get(status, "Error"),
@@ -62,10 +116,10 @@ def problem(
         **more,
     )
     headers = {"Retry-After": str(retry_after_s)} if status in (429, 503) else None
-    content = body.model_dump(mode="json", exclude_none=True)
-    if body.rewards is not None:
-        content["rewards"] = body.rewards
-    return JSONResponse(content, status, headers, media_type="application/problem+json")
+    content = {name: value for name, value in body.model_dump(mode="json").items() if value is not None}
+    reply = ProblemReply(content, status, headers)
+    reply.code, reply.reason = code, reason or code
+    return reply
 
 
 def install(app: FastAPI) -> None:
@@ -73,15 +127,14 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(GRMError, _grm_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(StarletteHTTPException, _http_error)
-    app.add_exception_handler(Exception, _unexpected)
 
 
-def _grm_error(request: Request, error: Exception) -> JSONResponse:
+def _grm_error(request: Request, error: Exception) -> ProblemReply:
     assert isinstance(error, GRMError)
     return problem_of(error)
 
 
-def problem_of(error: GRMError) -> JSONResponse:
+def problem_of(error: GRMError) -> ProblemReply:
     """The answer to one of our own errors."""
     more: dict[str, Any] = {}
     if isinstance(error, AllUnreadable):
@@ -90,15 +143,16 @@ def problem_of(error: GRMError) -> JSONResponse:
         more = {"rewards": [None] * n, "reasons": error.reasons, "samples": samples}
     if isinstance(error, Overloaded):
         more = {"retry_after_s": error.retry_after_s}
-    return problem(_STATUS.get(error.code, 500), error.code, str(error), error.retryable, **more)
+    status = _STATUS.get(error.code, 500)
+    return problem(status, error.code, str(error), error.retryable, reason=error.reason, **more)
 
 
-def _invalid(request: Request, error: Exception) -> JSONResponse:
+def _invalid(request: Request, error: Exception) -> ProblemReply:
     assert isinstance(error, RequestValidationError)
     return invalid(error.errors())
 
 
-def invalid(found: Sequence[Any], root: tuple[str, ...] = ("body",)) -> JSONResponse:
+def invalid(found: Sequence[Any], root: tuple[str, ...] = ("body",)) -> ProblemReply:
     """The answer to what pydantic found wrong; `root` is what its places begin with.
 
     The input itself is left out: it may be huge, secret, or not even encodable.
@@ -128,22 +182,20 @@ def _message(error: dict[str, Any], root: int) -> str:
     return str(error["msg"]).removeprefix("Value error, ")
 
 
-def _http_error(request: Request, error: Exception) -> JSONResponse:
+def _http_error(request: Request, error: Exception) -> ProblemReply:
     assert isinstance(error, StarletteHTTPException)
-    code = _TITLES.get(error.status_code, "Error").lower().replace(" ", "_")
     detail = str(error.detail)
-    if error.status_code == 400:
+    if detail == "There was an error parsing the body":  # FastAPI's own words
         detail = "the body cannot be read: it must be JSON in UTF-8"
     if error.status_code == 404:
         detail = f"nothing at {request.url.path}; see /docs"
-    return problem(error.status_code, code, detail)
+    status = error.status_code
+    answer = problem(status, _CODES.get(status, GRMError.code), detail, retryable=status == 408)
+    answer.headers.update(error.headers or {})
+    return answer
 
 
-def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    return unexpected_problem(request.url.path, error)
-
-
-def unexpected_problem(where: str, error: Exception) -> JSONResponse:
+def unexpected_problem(where: str, error: Exception) -> ProblemReply:
     """The answer to a bug of ours, which goes to the log."""
     logger.error("unexpected error on %s", where, exc_info=error)
     return problem(500, "internal", "an unexpected error; the server's log has it", retryable=True)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from grm_service.api.schemas import RewardRequest
+from grm_service.api.schemas import Detail
 from grm_service.plan import Plan
 from grm_service.types import Principle, Record, Sample, Spent, StopRule, Usage, Verdict
 
@@ -42,6 +42,8 @@ class UsageOut(BaseModel):
 class SampleOut(BaseModel):
     """One of the k; `order[p]` is your index of what the model saw at position p, `scores` are in your order.
 
+    Of a large group a sample sees some responses only: `order` names those, `scores` has null for the others.
+
     `scores` is null and `error` says why when the sample could not be read. `expected` are the soft scores
     where they were asked for. `closed`: the service finished an answer that ended without scores.
     """
@@ -51,8 +53,8 @@ class SampleOut(BaseModel):
     order: list[int]
     principles: list[PrincipleOut]
     analysis: str | None
-    scores: list[float] | None
-    expected: list[float] | None
+    scores: list[float | None] | None
+    expected: list[float | None] | None
     grade: float | None
     counted: bool
     closed: bool
@@ -126,7 +128,8 @@ class RewardReply(BaseModel):
 
     `best` is null where the top is tied. `agreement` is the share of samples that put the best on top, null
     for a single response. `status` is 'partial' when not every sample taken could be counted; `k` were
-    planned, and `stopped` names the rule by which fewer were enough.
+    planned (of a large group several a round), and `stopped` names the rule by which fewer were enough.
+    `constitution` is the fingerprint of the principles that people gave.
     """
 
     id: str
@@ -135,6 +138,7 @@ class RewardReply(BaseModel):
     fingerprint: str
     model: str
     created: datetime
+    constitution: str | None
     rewards: list[float]
     best: int | None
     ties: list[list[int]]
@@ -148,12 +152,14 @@ class RewardReply(BaseModel):
     stopped: StopRule | None
     unfiltered: None
     principles: list[PrincipleOut]
-    samples: list[SampleOut] | None
+    samples: list[SampleOut] | None = None
     usage: UsageOut
     timing: TimingOut
 
     @classmethod
-    def of(cls, record: Record, request: RewardRequest) -> RewardReply:
+    def of(
+        cls, record: Record, detail: Detail = "samples", response_ids: list[str] | None = None
+    ) -> RewardReply:
         verdict, vote = record.verdict, record.verdict.vote
         return cls(
             id=record.id,
@@ -162,20 +168,21 @@ class RewardReply(BaseModel):
             fingerprint=verdict.fingerprint,
             model=verdict.model,
             created=record.created,
+            constitution=record.constitution,
             rewards=list(vote.rewards),
             best=vote.best,
             ties=[list(group) for group in vote.ties],
             ranking=list(vote.ranking),
             agreement=vote.agreement,
             std=list(vote.std),
-            response_ids=request.response_ids(),
+            response_ids=response_ids,
             k=verdict.k,
             valid=sum(s.critique is not None for s in verdict.samples),
             counted=sum(s.counted for s in verdict.samples),
             stopped=verdict.stopped,
             unfiltered=None,
             principles=[PrincipleOut.of(p) for p in verdict.principles],
-            samples=[SampleOut.of(s) for s in verdict.samples] if request.detail == "samples" else None,
+            samples=[SampleOut.of(s) for s in verdict.samples] if detail == "samples" else None,
             usage=UsageOut.of(verdict.usage),
             timing=TimingOut(queue_s=record.queue_s, judge_s=verdict.judge_s),
         )
@@ -231,8 +238,18 @@ class PrincipleSetOut(BaseModel):
     principles: list[PrincipleOut]
 
 
+class ProbesSeen(BaseModel):
+    """When the probes last ran, if they did, and which were below the alarm; GET /v1/probes has the rest."""
+
+    ran: datetime | None
+    failed: list[str]
+
+
 class Ready(BaseModel):
-    """What runs here, why it was chosen, and what it lacks of what a request could want."""
+    """What runs here, why it was chosen, and what it lacks of what a request could want.
+
+    Probes that failed do not make a server unready: what to do about them is for people to say.
+    """
 
     status: Literal["ready"] = "ready"
     profile: str
@@ -240,6 +257,7 @@ class Ready(BaseModel):
     model: str
     chosen: str
     lacks: list[str]
+    probes: ProbesSeen
 
 
 class Problem(BaseModel):

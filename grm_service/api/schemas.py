@@ -34,18 +34,20 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Detail = Literal["samples", "rewards"]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Nothing is converted, nothing unknown is passed over."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class MessageIn(_Strict):
+class MessageIn(Strict):
     """One turn of the conversation."""
 
     role: Role
     content: Text
 
 
-class ResponseIn(_Strict):
+class ResponseIn(Strict):
     """A response, with the caller's own id if there is one. May be empty: then that is what is judged."""
 
     content: Text
@@ -61,14 +63,14 @@ def _plain(response: object) -> object:
 AnyResponse = Annotated[ResponseIn, BeforeValidator(_plain, json_schema_input_type=str | ResponseIn)]
 
 
-class PrincipleIn(_Strict):
+class PrincipleIn(Strict):
     """One standard to judge by."""
 
     text: Annotated[Text, Field(min_length=1, max_length=4000)]
     weight: Annotated[Finite, Field(gt=0, le=1, description="Relative weight.")] | None = None
 
 
-class PrinciplesIn(_Strict):
+class PrinciplesIn(Strict):
     """Where the principles come from.
 
     `self`: written with the critique. `query`: written from the query alone, once, and reused. `fixed`:
@@ -83,7 +85,7 @@ class PrinciplesIn(_Strict):
         return PrincipleSpec(self.mode, self.set, tuple(Principle(p.text, p.weight) for p in self.items))
 
 
-class _Query(_Strict):
+class _Query(Strict):
     query: Annotated[Text, Field(description="Short for one user message.")] | None = None
     messages: Annotated[list[MessageIn], Field(min_length=1, max_length=1000)] | None = None
     profile: Annotated[Text, Field(description="Default: the server's, see GET /v1/profiles.")] | None = None

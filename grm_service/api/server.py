@@ -10,11 +10,13 @@ from types import FrameType
 
 import uvicorn
 
+from grm_service import tracing
 from grm_service.api.access import is_loopback
 from grm_service.api.app import create_app
 from grm_service.api.connections import PromptProtocol
 from grm_service.errors import GRMError, ModelNotLoaded, UnsafeAddress
 from grm_service.keys import load
+from grm_service.probing import Schedule
 from grm_service.service import Service
 from grm_service.settings import Settings
 
@@ -54,7 +56,7 @@ class _Server(uvicorn.Server):
 def serve(settings: Settings, service: Service, announce: Callable[[str], None]) -> None:
     """Serves until stopped; `announce` gets the address once the model answers.
 
-    Raises UnsafeAddress, CatalogError where the keys cannot be read, ModelNotLoaded.
+    Raises UnsafeAddress, CatalogError where the keys cannot be read, ModelNotLoaded, MissingExtra.
     """
     keys = None if settings.keys_file is None else load(settings.keys_file)
     if keys is None and not is_loopback(settings.host) and not settings.allow_anyone:
@@ -71,7 +73,8 @@ def serve(settings: Settings, service: Service, announce: Callable[[str], None])
         else:
             announce(server.address())
 
-    app = create_app(service, settings.max_body_bytes, settings.max_batch_bytes, keys, started)
+    schedule = Schedule(settings.probe_every_s, settings.probe_alarm)
+    app = create_app(service, settings.max_body_bytes, settings.max_batch_bytes, keys, started, schedule)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -84,7 +87,8 @@ def serve(settings: Settings, service: Service, announce: Callable[[str], None])
         access_log=False,
     )
     server = _Server(config, service)
-    server.run()
+    with tracing.exporting():
+        server.run()
     if isinstance(server.failed, GRMError):
         raise server.failed
     if server.failed is not None:

@@ -65,7 +65,10 @@ async def _events(
             if sample.index not in sent:
                 yield _event("sample", SampleOut.of(sample).model_dump_json())
         left_out = {"samples"} if body.detail == "rewards" else None
-        yield _event("verdict", RewardReply.of(record, body).model_dump_json(exclude=left_out))
+        yield _event(
+            "verdict",
+            RewardReply.of(record, body.detail, body.response_ids()).model_dump_json(exclude=left_out),
+        )
     except GRMError as failed:
         yield _event("error", bytes(problem_of(failed).body).decode())
     finally:

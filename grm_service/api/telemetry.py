@@ -12,16 +12,20 @@ from pythonjsonlogger.json import JsonFormatter
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from grm_service import tracing
+from grm_service.api.problems import ProblemReply, unexpected_problem
 from grm_service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+# Asked every few seconds, and no work: they have no span and are not in flight.
+_PROBES = {"/livez", "/readyz", "/metrics"}
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _context: ContextVar[dict[str, str]] = ContextVar("request", default={})  # noqa: B039  never written to
 
 
 class Telemetry:
-    """Names, times, counts and logs each request."""
+    """Names, times, counts, traces and logs each request; answers it where a bug of ours did not."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -31,7 +35,22 @@ class Telemetry:
             return await self._app(scope, receive, send)
         named = _named(Headers(scope=scope))
         _context.set(named)
-        began, status = time.perf_counter(), 500
+        if scope["path"] in _PROBES:
+            return await self._answered(scope, receive, send, named, tracing.Span())
+        about = {"http.request.method": scope["method"], "grm.request_id": named["request_id"]}
+        with (
+            self._metrics.requests_in_flight.track_inprogress(),
+            tracing.span(scope["method"], about, "SERVER", Headers(scope=scope)) as span,
+        ):
+            if span.trace_id is not None:
+                named["trace_id"] = span.trace_id
+            await self._answered(scope, receive, send, named, span)
+        return None
+
+    async def _answered(
+        self, scope: Scope, receive: Receive, send: Send, named: dict[str, str], span: tracing.Span
+    ) -> None:
+        began, status = time.perf_counter(), None
 
         async def sent(message: Message) -> None:
             nonlocal status
@@ -42,14 +61,36 @@ class Telemetry:
 
         try:
             await self._app(scope, receive, sent)
+        except Exception as bug:
+            if status is not None:
+                raise  # too late for an answer: the connection is cut
+            await unexpected_problem(_route(scope), bug)(scope, receive, sent)
         finally:
-            seconds = time.perf_counter() - began
-            # What was routed knows its pattern; anything else is one and the same unknown.
-            route = getattr(scope.get("route"), "path", "unknown")
-            self._metrics.requests.labels(route, str(status)).inc()
-            self._metrics.request_seconds.labels(route).observe(seconds)
-            logger.info("%s %s %d %.3f s", scope["method"], route, status, seconds)
-        return None
+            self._tell(scope, status or 500, time.perf_counter() - began, span)
+
+    def _tell(self, scope: Scope, status: int, seconds: float, span: tracing.Span) -> None:
+        route, problem = _route(scope), scope.get("state", {}).get("problem")
+        self._metrics.requests.labels(route, str(status)).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+        span.name(f"{scope['method']} {route}")
+        span.note({"http.route": route, "http.response.status_code": status})
+        if isinstance(problem, ProblemReply):
+            span.note({"error.type": problem.code})
+            if scope["path"] not in _PROBES and _turned_away(problem):
+                self._metrics.rejected.labels(problem.reason).inc()
+        if status >= 500:
+            span.fail("internal" if problem is None else problem.code)
+        logger.info("%s %s %d %.3f s", scope["method"], route, status, seconds)
+
+
+def _route(scope: Scope) -> str:
+    """What was routed knows its pattern; anything else is one and the same unknown."""
+    return getattr(scope.get("route"), "path", "unknown")
+
+
+def _turned_away(problem: ProblemReply) -> bool:
+    """Whether the service would not take the request, rather than failed at it (499: its client left)."""
+    return problem.status_code < 499 or problem.status_code == 503 or problem.reason == "shed"
 
 
 class _OfTheRequest(logging.Filter):

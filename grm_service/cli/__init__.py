@@ -1,10 +1,10 @@
-"""grm serve | judge | profiles | models | keys."""
+"""grm serve | judge | profiles | probe | models | keys | principles | audit."""
 
 from __future__ import annotations
 
 import typer
 
-from grm_service.cli import keys, models, serving
+from grm_service.cli import audit, keys, models, principles, probe, serving
 
 app = typer.Typer(
     help="The reward service that explains itself.",
@@ -15,5 +15,8 @@ app = typer.Typer(
 app.command()(serving.serve)
 app.command()(serving.judge)
 app.command()(serving.profiles)
+app.command()(probe.probe)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(principles.app, name="principles")
+app.add_typer(audit.app, name="audit")

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from grm_service.errors import GRMError
+from grm_service.service import Service
 from grm_service.settings import EngineName, Settings
 
 err = Console(stderr=True, soft_wrap=True)
@@ -35,6 +36,12 @@ def settings(**flags: object) -> Settings:
 def say(text: str) -> None:
     """A line for the person, beside what goes to stdout."""
     err.print(text, highlight=False, markup=False)
+
+
+def say_loading(service: Service) -> None:
+    """Which model is being loaded, by which engine, and why that."""
+    model = service.engine.model or "the model of the server"
+    say(f"loading {model} with the engine {service.engine.name} ({service.chosen})")
 
 
 def fail(wrong: Exception) -> NoReturn:

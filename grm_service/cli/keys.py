@@ -21,10 +21,11 @@ def add(
     name: Annotated[str, typer.Argument(help="Whose key it is, as metrics and usage name it.")],
     weight: Annotated[float, typer.Option(min=0.001, help="Its share where several wait.")] = 1.0,
     max_requests: Annotated[int | None, typer.Option(min=1, help="Its requests at once.")] = None,
+    auditor: Annotated[bool, typer.Option(help="May read and review everybody's verdicts.")] = False,
 ) -> None:
     """Make a key and print it, once: the file keeps its hash only. A running server reads it at its start."""
     with failing():
-        print(keys.add(_file(), name, weight, max_requests))  # noqa: T201
+        print(keys.add(_file(), name, weight, max_requests, auditor))  # noqa: T201
 
 
 @app.command("list")
@@ -32,9 +33,11 @@ def list_() -> None:
     """List the names of the keys."""
     with failing():
         known = keys.load(_file()).keys
-    table = Table("name", "weight", "max requests")
+    table = Table("name", "weight", "max requests", "auditor")
     for key in known:
-        table.add_row(key.name, f"{key.weight:g}", str(key.max_requests or "any"))
+        table.add_row(
+            key.name, f"{key.weight:g}", str(key.max_requests or "any"), "yes" if key.auditor else "no"
+        )
     Console().print(table)
 
 

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from grm_service.assembly import open_catalog, open_service
-from grm_service.cli.console import Engine, ProfileName, err, fail, failing, say, settings
+from grm_service.cli.console import Engine, ProfileName, err, fail, failing, say, say_loading, settings
 from grm_service.errors import GRMError
-from grm_service.service import Service
+from grm_service.service import Asker
 
 if TYPE_CHECKING:
     from grm_service.api.schemas import RewardRequest
@@ -41,7 +41,7 @@ def serve(host: Host = None, port: Port = None, engine: Engine = None, profile: 
             log_json()
             run(found, service, lambda address: logger.info("serving on %s", address))
         else:
-            _say_loading(service)
+            say_loading(service)
             run(found, service, _announce)
 
 
@@ -61,18 +61,18 @@ def judge(
 
     async def run() -> Record:
         service = open_service(found)
-        _say_loading(service)
+        say_loading(service)
         await service.start()
         try:
             with sampling_bar(err, request.k or service.profile.sampling.k) as advance:
-                return await service.judge(request.to_task(), advance)
+                return await service.judge(request.to_task(), advance, Asker(route="cli"))
         finally:
             await service.close()
 
     with failing():
         record = asyncio.run(run())
     if as_json:
-        print(RewardReply.of(record, request).model_dump_json(indent=2))  # noqa: T201
+        print(RewardReply.of(record, request.detail, request.response_ids()).model_dump_json(indent=2))  # noqa: T201
     else:
         show(Console(), request.to_task(), record)
 
@@ -105,12 +105,7 @@ def _announce(address: str) -> None:
     from grm_service.api.examples import REWARDS
 
     body = shlex.quote(json.dumps(REWARDS["pair"]["value"]))
-    say(f"serving on {address}, docs on {address}/docs; try:")
+    say(f"serving on {address} (the explorer, for a browser), docs on {address}/docs; try:")
     # Not through the console: a line to paste must not be wrapped.
     sys.stderr.write(f"\n  curl -s {address}/v1/rewards -H 'Content-Type: application/json' -d {body}\n\n")
     sys.stderr.flush()
-
-
-def _say_loading(service: Service) -> None:
-    model = service.engine.model or "the model of the server"
-    say(f"loading {model} with the engine {service.engine.name} ({service.chosen})")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
@@ -19,12 +19,20 @@ from rich.table import Table
 from rich.text import Text
 
 from grm_service.judge import OnEvent
+from grm_service.probes.report import Report
 from grm_service.types import Record, Sample, Task
 
 
 @contextmanager
 def sampling_bar(console: Console, k: int) -> Iterator[OnEvent]:
     """A progress bar over k samples, for the judge to tell."""
+    with bar(console, "sampling", k) as advance:
+        yield lambda event: advance() if isinstance(event, Sample) else None
+
+
+@contextmanager
+def bar(console: Console, doing: str, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar over so many steps; what it gives is called after each."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -33,8 +41,8 @@ def sampling_bar(console: Console, k: int) -> Iterator[OnEvent]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("sampling", total=k)
-        yield lambda event: progress.advance(bar, isinstance(event, Sample))
+        task = progress.add_task(doing, total=total)
+        yield lambda: progress.advance(task)
 
 
 def show(console: Console, task: Task, record: Record) -> None:
@@ -48,9 +56,33 @@ def show(console: Console, task: Task, record: Record) -> None:
     console.print(_rewards(task, record))
 
 
+def show_probes(console: Console, report: Report) -> None:
+    """What the probes showed: a line each, with the first case that did not pass."""
+    table = Table(title=f"probes of {report.profile}", title_justify="left")
+    for name in (
+        "probe",
+        "rate",
+        "passed",
+        "unreadable",
+        "what a sound judge does; the first case that did not pass",
+    ):
+        table.add_column(name, justify="right" if name in ("rate", "passed", "unreadable") else "left")
+    for result in report.probes:
+        rate = "-" if result.rate is None else f"{result.rate:.2f}"
+        table.add_row(
+            result.name,
+            Text(rate, style="bold red" if result.name in report.failed else ""),
+            f"{result.passed}/{result.cases}",
+            str(result.unreadable),
+            Group(result.what, *(Text(f"{each.case}: {each.why}", "dim") for each in result.failures[:1])),
+        )
+    console.print(table)
+
+
 def _distance(sample: Sample, rewards: tuple[float, ...]) -> float:
     assert sample.critique is not None
-    return sum(abs(s - r) for s, r in zip(sample.critique.scores, rewards, strict=True))
+    apart = [abs(s - r) for s, r in zip(sample.critique.scores, rewards, strict=True) if s is not None]
+    return sum(apart) / len(apart)
 
 
 def _critique(sample: Sample) -> RenderableType:
@@ -74,7 +106,8 @@ def _votes(samples: tuple[Sample, ...], n: int) -> Table:
         table.add_column(f"#{i}", justify="right")
     table.add_column("note", style="dim")
     for sample in samples:
-        scores = [f"{x:g}" for x in sample.critique.scores] if sample.critique else ["-"] * n
+        read = sample.critique.scores if sample.critique else ()
+        scores = ["" if x is None else f"{x:g}" for x in read] or ["-"] * n
         table.add_row(str(sample.index), *scores, sample.error or ("closed" if sample.closed else ""))
     return table
 

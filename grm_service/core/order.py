@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
+
+from grm_service.types import Scores
 
 
 def sample_seed(seed: int, index: int) -> int:
@@ -27,7 +30,7 @@ def orders(n: int, k: int, seed: int) -> tuple[tuple[int, ...], ...]:
     return tuple(planned[:k])
 
 
-def undo(order: tuple[int, ...], shown: tuple[float, ...]) -> tuple[float, ...]:
-    """Maps one value a position back to one value a response, in the caller's order."""
+def undo(order: tuple[int, ...], shown: Sequence[float | None], n: int) -> Scores:
+    """Maps one value a position back to the n responses, in the caller's order; None for one not shown."""
     by_response = dict(zip(order, shown, strict=True))
-    return tuple(by_response[i] for i in range(len(order)))
+    return tuple(by_response.get(i) for i in range(n))

@@ -144,7 +144,8 @@ class Profile:
     """One judge. `model` is a hub id or a path; None means whichever model the server runs.
 
     `opening` begins the critique for the model (where an engine can continue), which keeps small models in
-    the form; leave it empty for one that was trained without.
+    the form; leave it empty for one that was trained without. More than `most_responses` are judged in
+    overlapping groups (core/blocks.py).
     """
 
     __pydantic_config__: ClassVar = _STRICT
@@ -161,6 +162,7 @@ class Profile:
     opening: str = ""
     closing: Closing = Closing()
     control_tokens: tuple[Text, ...] = ()
+    most_responses: Annotated[int, Ge(2), Le(64)] = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,31 +5,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, pstdev
 
-from grm_service.types import Vote
+from grm_service.core.blocks import settle
+from grm_service.types import Scores, Vote
 
 
-def vote(scores: Sequence[tuple[float, ...]]) -> Vote:
+def vote(scores: Sequence[Scores]) -> Vote:
     """Hard vote over one row of scores a sample (at least one row), all of the same n >= 1 responses.
 
     Rewards are means, so verdicts of different k compare; the paper's sums are k times these. Ties stay
-    ties: no response wins one by standing first.
+    ties: no response wins one by standing first. Rows that show some responses only (core/blocks.py) are
+    brought onto one scale before. Raises ValueError where a response stands in no row.
     """
-    columns = list(zip(*scores, strict=True))
+    if any(score is None for row in scores for score in row):
+        scores = settle(scores)
+    columns = [[score for score in column if score is not None] for column in zip(*scores, strict=True)]
+    if not all(columns):
+        raise ValueError("a response has no score")
     rewards = tuple(fmean(column) for column in columns)
     ranking = tuple(1 + sum(other > reward for other in rewards) for reward in rewards)
-    top = _top(rewards)
+    best = top(rewards)
     return Vote(
         rewards=rewards,
         std=tuple(pstdev(column) for column in columns),
         ranking=ranking,
         ties=_ties(ranking),
-        best=top[0] if len(top) == 1 else None,
-        agreement=_agreement(scores, top) if len(columns) > 1 else None,
+        best=best[0] if len(best) == 1 else None,
+        agreement=_agreement(scores, best) if len(columns) > 1 else None,
     )
 
 
-def _top(scores: tuple[float, ...]) -> tuple[int, ...]:
-    return tuple(i for i, score in enumerate(scores) if score == max(scores))
+def top(scores: Scores) -> tuple[int, ...]:
+    """Whatever has the highest score."""
+    most = max(score for score in scores if score is not None)
+    return tuple(i for i, score in enumerate(scores) if score == most)
 
 
 def _ties(ranking: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
@@ -37,7 +45,10 @@ def _ties(ranking: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     return tuple(group for group in groups if len(group) > 1)
 
 
-def _agreement(scores: Sequence[tuple[float, ...]], best: tuple[int, ...]) -> float:
-    """Support of the best: for tied ones that of the most supported, so a 50/50 split is 0.5, not 1."""
-    tops = [_top(row) for row in scores]
-    return max(fmean((i in top) / len(top) for top in tops) for i in best)
+def _agreement(scores: Sequence[Scores], best: tuple[int, ...]) -> float:
+    """Support of the best, by the samples that saw it.
+
+    For tied ones that of the most supported, so a 50/50 split is 0.5, not 1.
+    """
+    tops = [(row, top(row)) for row in scores]
+    return max(fmean((i in first) / len(first) for row, first in tops if row[i] is not None) for i in best)

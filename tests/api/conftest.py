@@ -7,6 +7,7 @@ from asgi_lifespan import LifespanManager
 
 from grm_service.api.app import create_app
 from grm_service.assembly import open_service
+from grm_service.probing import Schedule
 from grm_service.settings import Settings
 
 
@@ -16,9 +17,10 @@ def serve():
 
     @contextlib.asynccontextmanager
     async def _serve(ready=True, keys=None, **settings):
-        chosen = Settings(engine="scripted", **settings)
+        chosen = Settings(**{"engine": "scripted"} | settings)
         service = open_service(chosen)
-        app = create_app(service, chosen.max_body_bytes, chosen.max_batch_bytes, keys)
+        schedule = Schedule(chosen.probe_every_s, chosen.probe_alarm)
+        app = create_app(service, chosen.max_body_bytes, chosen.max_batch_bytes, keys, schedule=schedule)
         async with LifespanManager(app):
             while ready and not service.ready:
                 await asyncio.sleep(0)

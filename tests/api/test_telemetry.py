@@ -72,21 +72,36 @@ async def test_a_reply_carries_its_request_s_id(serve):
     assert refused.headers["x-request-id"]
 
 
-async def test_json_lines_carry_the_request_and_the_trace(serve):
+@pytest.fixture
+def logged():
+    """Reads the JSON lines that the root logger has written so far."""
     out = io.StringIO()
     handler, root = logging.StreamHandler(out), logging.getLogger()
     before, level = root.handlers[:], root.level
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    try:
-        log_json()
-        async with serve() as client:
-            await client.get("/livez", headers={"X-Request-ID": "seven", "traceparent": TRACE})
-    finally:
-        root.handlers[:] = before
-        root.setLevel(level)
-    lines = [json.loads(line) for line in out.getvalue().splitlines()]
-    (line,) = [line for line in lines if line["logger"].startswith("grm_service.api")]
+    log_json()
+    yield lambda: [json.loads(line) for line in out.getvalue().splitlines()]
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+async def test_json_lines_carry_the_request_and_the_trace(serve, logged):
+    async with serve() as client:
+        await client.get("/livez", headers={"X-Request-ID": "seven", "traceparent": TRACE})
+    (line,) = [line for line in logged() if line["logger"].startswith("grm_service.api")]
+    assert line["request_id"] == "seven"
     assert line["trace_id"] == 32 * "a"
     assert line["level"] == "INFO"
     assert line["time"]
+
+
+async def test_a_bug_s_reply_carries_the_id_of_its_lines(serve, logged):
+    async with serve() as client:
+        client.service.engine.complete = None
+        answer = await client.post("/v1/rewards", json=PAIR, headers={"X-Request-ID": "seven"})
+        assert (await counted(client))["grm_requests_total", "/v1/rewards", "500"] == 1
+    assert (answer.status_code, answer.headers["x-request-id"]) == (500, "seven")
+    (line,) = [line for line in logged() if line["level"] == "ERROR"]
+    assert line["request_id"] == "seven"
+    assert "NoneType" in line["exc_info"]

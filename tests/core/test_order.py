@@ -32,7 +32,11 @@ def test_a_larger_k_continues_the_same_plan(n, k, seed):
 def test_order_is_undone(order):
     responses = "abcdef"
     shown = tuple(float(ord(responses[i])) for i in order)
-    assert undo(tuple(order), shown) == tuple(float(ord(r)) for r in responses)
+    assert undo(tuple(order), shown, 6) == tuple(float(ord(r)) for r in responses)
+
+
+def test_what_was_not_shown_has_no_value():
+    assert undo((3, 1), (7.0, 4.0), 5) == (None, 4.0, None, 7.0, None)
 
 
 @given(seeds)

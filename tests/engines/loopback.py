@@ -10,7 +10,7 @@ class Loopback:
     def __init__(self, name="A", model="m", delay_s=0.0, dropping=0):
         self.name, self.model, self.delay_s, self.dropping = name, model, delay_s, dropping
         self.port, self.status = 0, 200
-        self.asked = []
+        self.asked, self.heads = [], []
         self.in_flight = self.most_in_flight = self.left = 0
         self._connections = set()
 
@@ -46,6 +46,7 @@ class Loopback:
         size = int(head.partition("content-length:")[2].split("\r\n")[0] or 0)
         body = json.loads(await reader.readexactly(size)) if size else {}
         self.asked.append(body)
+        self.heads.append(head)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         gone = asyncio.create_task(reader.read(1))

@@ -6,9 +6,9 @@ import re
 import httpx
 import pytest
 
+from grm_service import pauses
 from grm_service.core.parse import closing_regex
 from grm_service.core.profile import Scale
-from grm_service.engines.remote import upstream
 from grm_service.engines.remote.dialect import gbnf
 from grm_service.engines.remote.openai import OpenAIEngine
 from grm_service.errors import EngineError
@@ -66,7 +66,7 @@ FRAGILE = Kind(unknown=500)
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
-    monkeypatch.setattr(upstream, "_pause_s", lambda stumbled, attempt: 0)
+    monkeypatch.setattr(pauses, "pause_s", lambda asked_s, attempt: 0)
 
 
 async def started(kind):

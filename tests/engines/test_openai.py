@@ -1,15 +1,12 @@
 import asyncio
 import json
 import time
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 
 import httpx
 import pytest
 
-from grm_service.engines.remote import upstream
+from grm_service import pauses
 from grm_service.engines.remote.openai import OpenAIEngine
-from grm_service.engines.remote.upstream import Stumbled
 from grm_service.errors import BadTask, EngineError, EngineUnreachable, ModelNotLoaded, PromptTooLong
 from grm_service.types import Message, Params, Prompt
 from tests.engines.loopback import Loopback
@@ -46,7 +43,7 @@ OK = (200, {"json": GOOD})
 
 @pytest.fixture
 def no_pauses(monkeypatch):
-    monkeypatch.setattr(upstream, "_pause_s", lambda stumbled, attempt: 0)
+    monkeypatch.setattr(pauses, "pause_s", lambda asked_s, attempt: 0)
 
 
 @pytest.fixture
@@ -187,23 +184,6 @@ async def test_no_pause_is_made_that_can_lead_nowhere(asked, timeout_s):
         await engine(server, timeout_s=timeout_s).complete(ASK, Params(1))
     assert time.monotonic() - began < 0.4
     assert len(server.asked) == 1
-
-
-def test_retry_after_is_read_as_seconds_and_as_a_date():
-    assert upstream._asked_s("7") == 7
-    assert (
-        18 < upstream._asked_s(format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)) <= 20
-    )
-    assert upstream._asked_s(format_datetime(datetime.now(UTC) - timedelta(seconds=20))) == 0
-    assert upstream._asked_s("soon") == 0
-    assert upstream._asked_s(None) == 0
-
-
-def test_pauses_double_and_scatter_and_are_never_shorter_than_asked():
-    drawn = {upstream._pause_s(Stumbled("x"), attempt=2) for _ in range(50)}
-    assert len(drawn) > 10
-    assert all(1.0 <= pause_s <= 1.25 for pause_s in drawn)
-    assert upstream._pause_s(Stumbled("x", 429, 7.0), attempt=1) >= 7.0
 
 
 async def test_further_tries_end_with_the_time_of_the_completion():

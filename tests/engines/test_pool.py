@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
+from grm_service import pauses
 from grm_service.assembly import open_service
 from grm_service.engines.base import Abilities
-from grm_service.engines.remote import pool, upstream
+from grm_service.engines.remote import pool
 from grm_service.engines.remote.openai import OpenAIEngine
 from grm_service.engines.remote.pool import PoolEngine
 from grm_service.engines.scripted import ScriptedEngine
@@ -26,7 +27,7 @@ def ask(group=""):
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
-    monkeypatch.setattr(upstream, "_pause_s", lambda stumbled, attempt: 0.01)
+    monkeypatch.setattr(pauses, "pause_s", lambda asked_s, attempt: 0.01)
 
 
 @pytest.fixture

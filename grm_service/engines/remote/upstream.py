@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import re
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from itertools import count
 from typing import Any
 
 import httpx
 
+from grm_service import pauses, tracing
 from grm_service.errors import BadTask, EngineError, EngineUnreachable, PromptTooLong
 from grm_service.types import Params
 
@@ -77,7 +75,7 @@ class Upstream:
                     try:
                         return _object(await self._send(method, path, **content))
                     except Stumbled as stumbled:
-                        pause_s = _pause_s(stumbled, attempt)
+                        pause_s = pauses.pause_s(stumbled.pause_s, attempt)
                         if attempt == _TRIES or pause_s > min(_PATIENCE_S, until - loop.time()):
                             raise
                     await asyncio.sleep(pause_s)
@@ -87,7 +85,7 @@ class Upstream:
 
     async def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
         try:
-            reply = await self._client.request(method, self.url + path, **content)
+            reply = await self._client.request(method, self.url + path, headers=tracing.outgoing(), **content)
         except httpx.TimeoutException:
             raise
         except httpx.HTTPError as failed:
@@ -96,7 +94,7 @@ class Upstream:
         if status < 400:
             return reply
         if status == 429 or status >= 500:
-            pause_s = _asked_s(reply.headers.get("retry-after"))
+            pause_s = pauses.asked_s(reply.headers.get("retry-after"))
             raise Stumbled(f"{self.url} answered {status}: {_said(reply)}", status, pause_s)
         if status in (401, 403):
             raise EngineError(f"{self.url} refused the key ({status}): check GRM_OPENAI_API_KEY")
@@ -140,21 +138,3 @@ def _object(reply: httpx.Response) -> dict[str, Any]:
 
 def _said(reply: httpx.Response) -> str:
     return " ".join(reply.text.split())[:500]
-
-
-def _asked_s(retry_after: str | None) -> float:
-    """Seconds that a Retry-After header asks for: it holds seconds or an HTTP date."""
-    if retry_after is None:
-        return 0.0
-    if retry_after.strip().isdigit():
-        return float(retry_after)
-    try:
-        until = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return 0.0
-    return max(0.0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-
-
-def _pause_s(stumbled: Stumbled, attempt: int) -> float:
-    """At least what the server asks for, else doubling; jitter, so that callers do not return all at once."""
-    return max(stumbled.pause_s, 0.25 * 2.0**attempt) * random.uniform(1.0, 1.25)

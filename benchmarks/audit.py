@@ -1,0 +1,96 @@
+"""What the audit trail costs: beside a judgement, and under many verdicts at once."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks import work
+from benchmarks.results import Row, Table
+from grm_service.api.schemas import RewardRequest
+from grm_service.assembly import open_service
+from grm_service.audit import entry
+from grm_service.audit.chain import verify
+from grm_service.service import Service
+from grm_service.settings import Settings
+from grm_service.types import Record
+
+_REPEATS = 5
+_VERDICTS = 5000
+_CALLERS = 256
+
+
+def tables() -> list[Table]:
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(
+            audit_url=f"sqlite:///{folder}/audit.db", audit_key_file=Path(folder) / "audit.key"
+        )
+        rows = asyncio.run(_measured(open_service(settings)))
+    notes = (
+        "SQLite on a local disk, every commit synchronised. A judgement: a pair of about 1,000 prompt "
+        f"tokens, k = 8, median of {_REPEATS}; its write lasts from the verdict to the acknowledged record. "
+        f"Many at once: {_VERDICTS} verdicts of that kind from {_CALLERS} callers, made into canonical JSON, "
+        "chained and committed in groups."
+    )
+    return [Table("The audit trail", rows, notes)]
+
+
+async def _measured(service: Service) -> list[Row]:
+    await service.start()
+    try:
+        return [*await _beside(service), *await _many(service)]
+    finally:
+        await service.close()
+
+
+async def _judged(service: Service) -> Record:
+    return await service.judge(RewardRequest.model_validate(work.request(8)).to_task())
+
+
+async def _beside(service: Service) -> list[Row]:
+    keep, spent = service.trail.keep, list[float]()
+
+    async def timed(record: Record) -> None:
+        begun = time.perf_counter()
+        await keep(record)
+        spent.append(time.perf_counter() - begun)
+
+    service.trail.keep = timed  # type: ignore[method-assign]
+    await _judged(service)
+    wholes = []
+    for _ in range(_REPEATS):
+        begun = time.perf_counter()
+        await _judged(service)
+        wholes.append(time.perf_counter() - begun)
+    service.trail.keep = keep  # type: ignore[method-assign]
+    write, whole = work.median(spent[1:]), work.median(wholes)
+    return [
+        Row("a write in a judgement's time, embedded engine", f"{write / whole:.2%}", "at most 2 %",
+            write / whole <= 0.02, f"{write:.4f} · {whole:.2f}"),
+    ]  # fmt: skip
+
+
+async def _many(service: Service) -> list[Row]:
+    record, turn = await _judged(service), asyncio.Semaphore(_CALLERS)
+
+    async def one(number: int) -> None:
+        async with turn:
+            await service.trail.keep(replace(record, id=f"vd_{number}"))
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(one(number) for number in range(_VERDICTS)))
+    writing = time.perf_counter() - begun
+    begun = time.perf_counter()
+    checked = await asyncio.to_thread(verify, service.trail.store)
+    reading = time.perf_counter() - begun
+    if checked.bad is not None:
+        raise RuntimeError(f"the trail is broken: {checked}")
+    size = len(entry.of_record(record).body) / 1024
+    return [
+        Row(f"verdicts kept a second ({size:.0f} KiB each)", f"{_VERDICTS / writing:,.0f}", "at least 1,000",
+            _VERDICTS / writing >= 1000, f"{writing:.2f}"),
+        Row("records verified a second", f"{checked.records / reading:,.0f}", seconds=f"{reading:.2f}"),
+    ]  # fmt: skip

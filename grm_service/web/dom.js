@@ -1,0 +1,42 @@
+/** Elements out of plain values. Strings become text nodes: there is no way to put HTML in. */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * An element: `el("p.note", {id: "x"}, "text", node, [more])`.
+ * Functions among the attributes are listeners (`onclick`), true and false switch one on and off; children that are
+ * null or false are left out.
+ */
+export function el(name, attributes = {}, ...children) {
+  const [tag, ...classes] = name.split(".");
+  return fill(document.createElement(tag), classes, attributes, children);
+}
+
+/** The same for SVG. */
+export function svg(name, attributes = {}, ...children) {
+  const [tag, ...classes] = name.split(".");
+  return fill(document.createElementNS(SVG, tag), classes, attributes, children);
+}
+
+/** Puts children in the place of what a node has. */
+export function show(node, ...children) {
+  node.replaceChildren(...nodes(children));
+  return node;
+}
+
+function fill(node, classes, attributes, children) {
+  if (classes.length) node.classList.add(...classes);
+  node.append(...nodes(children));
+  for (const [key, value] of Object.entries(attributes)) {
+    if (typeof value === "function") node.addEventListener(key.slice(2), value);
+    else if (key === "value") node.value = value;
+    else if (value === true) node.setAttribute(key, "");
+    else if (value !== false && value !== null && value !== undefined) node.setAttribute(key, value);
+  }
+  return node;
+}
+
+function nodes(children) {
+  return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false)
+    .map((child) => (child instanceof Node ? child : document.createTextNode(String(child))));
+}

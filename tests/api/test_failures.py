@@ -1,0 +1,317 @@
+"""Every way in which a judgement can fail: its code, its status, what provokes it; and docs/failure-codes.md.
+
+The tables below must name every code that the sources do: a new one fails here until something provokes it.
+"""
+
+import asyncio
+import hashlib
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import make_url
+
+from grm_service.api import body, problems
+from grm_service.engines.base import Abilities
+from grm_service.engines.remote.upstream import Upstream
+from grm_service.errors import EngineError, GRMError, PromptTooLong
+from grm_service.keys import Key, Keys
+from tests.api.test_sample_failures import REASONS, failing, never, sources, writes
+from tests.engines.loopback import Loopback
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+PAGE = Path(__file__).parents[2] / "docs/failure-codes.md"
+PAIR = {"query": "Name a prime.", "responses": ["11", "12"], "k": 2}
+KEY = {"X-API-Key": "right"}
+KEYS = Keys((Key("first", hashlib.sha256(b"right").hexdigest(), max_requests=1),))
+
+NOT_OVER_HTTP = {
+    "judge_failed": "the base of those below it; never raised itself",
+    "client_gone": "its client has left and reads nothing; test_metrics sees it counted",
+    "unsafe_address": "stops the start, before anything listens",
+    "bad_catalog": "stops the start",
+    "model_not_loaded": "stops the start",
+}
+CASES = []
+
+
+def case(code, status, refused=None, **settings):
+    """A way to provoke a code; `refused`: the reason under which it is counted as a request not taken."""
+
+    def add(provoke):
+        CASES.append(pytest.param(code, status, refused, settings, provoke, id=refused or code))
+        return provoke
+
+    return add
+
+
+def post(client, change=(), path="/v1/rewards", **how):
+    return client.post(path, json=PAIR | dict(change), **how)
+
+
+async def behind_one_that_never_ends(client, change, headers=None):
+    """The answer to a request that finds another in the engine."""
+    client.service.engine.complete = never
+    first = asyncio.create_task(post(client, headers=headers))
+    await until(lambda: client.service.line.in_flight)
+    try:
+        return await post(client, {"seed": 1} | change, headers=headers)
+    finally:
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+
+
+@case("bad_request", 422, "bad_request")
+async def fixed_without_principles(client):
+    return await post(client, {"principles": {"mode": "fixed"}})
+
+
+@case("unknown_profile", 404, "unknown_profile")
+async def a_profile_of_no_name(client):
+    return await post(client, {"profile": "nobody"})
+
+
+@case("unknown_principle_set", 404, "unknown_principle_set")
+async def a_set_of_no_name(client):
+    return await post(client, {"principles": {"set": "nothing"}})
+
+
+@case("unknown_verdict", 404, "unknown_verdict")
+async def a_verdict_that_never_was(client):
+    return await client.get("/v1/verdicts/vd_none")
+
+
+@case("profile_not_served", 409, "profile_not_served")
+async def a_profile_of_another_model(client):
+    return await post(client, {"profile": "deepseek-grm-27b"})
+
+
+@case("soft_not_served", 422, "soft_not_served")
+async def soft_without_probabilities(client):
+    client.service.engine.abilities = Abilities(alternatives=False)
+    return await post(client, {"score": "soft"})
+
+
+@case("text_too_long", 422, "text_too_long", max_text_chars=100)
+async def a_long_text(client):
+    return await post(client, {"query": "x" * 101})
+
+
+@case("prompt_too_long", 422, "prompt_too_long")
+async def more_than_the_model_holds(client):
+    client.service.engine.complete = failing(PromptTooLong(9000, 512, 8192))
+    return await post(client)
+
+
+@case("idempotency_key_reused", 422, "idempotency_key_reused")
+async def one_key_for_two_requests(client):
+    key = {"Idempotency-Key": "seven"}
+    await post(client, headers=key)
+    return await post(client, {"seed": 1}, headers=key)
+
+
+@case("invalid_request", 422, "invalid_request")
+async def a_wrong_field(client):
+    return await post(client, {"k": 0})
+
+
+@case("unreadable_body", 400, "unreadable_body")
+async def what_is_no_gzip(client):
+    return await post(client, headers={"Content-Encoding": "gzip"})
+
+
+@case("too_slow", 408, "too_slow")
+async def a_body_that_stops(client):
+    async def pieces():
+        yield b'{"query":'
+        await asyncio.Event().wait()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(body, "_PATIENCE_S", 0.05)
+        return await client.post("/v1/rewards", content=pieces())
+
+
+@case("too_large", 413, "too_large", max_body_bytes=1024)
+async def a_large_body(client):
+    return await post(client, {"query": "x" * 2000})
+
+
+@case("unsupported_encoding", 415, "unsupported_encoding")
+async def another_encoding(client):
+    return await post(client, headers={"Content-Encoding": "br"})
+
+
+@case("not_found", 404, "not_found")
+async def no_such_place(client):
+    return await client.get("/v2/rewards")
+
+
+@case("method_not_allowed", 405, "method_not_allowed")
+async def another_method(client):
+    return await client.get("/v1/rewards")
+
+
+@case("unauthorized", 401, "unauthorized", keys=KEYS)
+async def no_key(client):
+    return await post(client)
+
+
+@case("overloaded", 429, "line_full", max_samples=2, max_waiting=1)
+async def a_full_line(client):
+    client.service.engine.complete = never
+    waiting = [asyncio.create_task(post(client, {"seed": seed})) for seed in range(2)]
+    await until(lambda: client.service.line.waiting)
+    try:
+        return await post(client, {"seed": 2})
+    finally:
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@case("overloaded", 429, "caller_share", keys=KEYS)
+async def more_than_the_key_allows(client):
+    return await behind_one_that_never_ends(client, {}, KEY)
+
+
+@case("deadline_exceeded", 504, "shed", max_samples=2)
+async def no_time_left_in_the_line(client):
+    return await behind_one_that_never_ends(client, {"timeout_s": 0.05})
+
+
+@case("deadline_exceeded", 504)
+async def no_sample_in_time(client):
+    client.service.engine.complete = never
+    return await post(client, {"timeout_s": 0.05})
+
+
+@case("not_ready", 503, "not_ready")
+async def an_engine_being_brought_back(client):
+    client.service.engine.ready = False
+    return await post(client)
+
+
+@case("draining", 503, "draining")
+async def a_server_that_shuts_down(client):
+    client.service.drain()
+    return await post(client)
+
+
+@case("audit_unavailable", 503, "audit_unavailable")
+async def a_trail_that_cannot_be_written(client):
+    path = make_url(client.service.trail.store.database.name).database
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE records")
+    connection.close()
+    return await post(client)
+
+
+@case("all_unreadable", 502, script="unreadable")
+async def no_scores_at_all(client):
+    return await post(client)
+
+
+@case("response_unread", 502)
+async def one_of_many_that_spoils_every_sample(client):
+    complete = client.service.engine.complete
+
+    async def spoilt(prompt, params):
+        words = prompt.messages[-1].content
+        return await (writes("nothing") if "unspeakable" in words else complete)(prompt, params)
+
+    client.service.engine.complete = spoilt
+    return await post(client, {"responses": [*map(str, range(11)), "unspeakable"]})
+
+
+@case("principles_unreadable", 502)
+async def no_principle_at_all(client):
+    client.service.engine._write = lambda prompt, params: " 1 1 1"
+    return await client.post("/v1/principles", json={"query": "q"})
+
+
+@case("engine_failed", 502)
+async def an_engine_that_fails(client):
+    client.service.engine.complete = failing(EngineError("out of memory"))
+    return await post(client)
+
+
+@case("engine_unreachable", 502)
+async def a_server_that_is_gone(client):
+    server = await Loopback().open()
+    await server.kill()
+    gone = Upstream(server.url, None, 5, 1)
+
+    async def complete(prompt, params):
+        await gone.post("/chat/completions", {})
+
+    client.service.engine.complete = complete
+    try:
+        return await client.post("/v1/principles", json={"query": "q"})
+    finally:
+        await gone.close()
+
+
+@case("internal", 500)
+async def a_bug(client):
+    client.service.engine.complete = None
+    return await post(client)
+
+
+@pytest.fixture
+def own_trail(tmp_path):
+    return {"audit_url": f"sqlite:///{tmp_path}/audit.db", "audit_key_file": tmp_path / "audit.key"}
+
+
+def rejected(client):
+    families = text_string_to_metric_families(client.service.metrics.text().decode())
+    samples = [sample for family in families for sample in family.samples]
+    return {s.labels["reason"]: s.value for s in samples if s.name == "grm_rejected_total"}
+
+
+def page():
+    """The page's rows: code or reason -> its other cells."""
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(dict(rows)) == len(rows)
+    return {name: cells.split(" | ") for name, cells in rows}
+
+
+@pytest.mark.parametrize(("code", "status", "refused", "settings", "provoke"), CASES)
+async def test_each_failure_has_its_code_and_its_status_and_no_number(
+    serve, own_trail, code, status, refused, settings, provoke
+):
+    async with serve(**own_trail | settings) as client:
+        answer = await provoke(client)
+        assert rejected(client) == ({refused: 1} if refused else {})
+    problem = answer.json()
+    assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-request-id"]
+    assert ("retry-after" in answer.headers) == (status in (429, 503))
+    assert problem["detail"]
+    assert set(problem.get("rewards", [])) <= {None}
+    assert page()[code][:2] == [str(status), "yes" if problem["retryable"] else "no"]
+
+
+def family(error):
+    return {error}.union(*map(family, error.__subclasses__()))
+
+
+def codes():
+    """Every code that the sources name."""
+    kinds = re.findall(r'_named\(self\.\w+, "([a-z ]+)"', sources())
+    return (
+        {error.code for error in family(GRMError)}
+        | {"unknown_" + kind.replace(" ", "_") for kind in kinds}
+        | set(re.findall(r'\bproblem\(\s*\d+,\s*"(\w+)"', sources()))
+        | problems._STATUS.keys()
+        | set(problems._CODES.values())
+    )
+
+
+def test_every_code_of_the_sources_is_provoked_and_explained():
+    provoked = {each.values[0] for each in CASES}
+    assert codes() - NOT_OVER_HTTP.keys() == provoked
+    assert page().keys() == provoked | REASONS.keys()

@@ -1,0 +1,256 @@
+"""Spans, as a collector on loopback receives them over OTLP/HTTP."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import httpx
+import pytest
+
+from grm_service import tracing
+from grm_service.api.schemas import RewardRequest
+from grm_service.errors import EngineError, MissingExtra
+from grm_service.keys import add, load
+from tests.api.collector import Collector
+from tests.api.test_repeats import gated  # noqa: F401  a fixture
+from tests.api.test_telemetry import logged  # noqa: F401  a fixture
+from tests.engines.loopback import Loopback
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+PAIR = {"query": "Name a prime.", "responses": ["11", "12"], "k": 4}
+TRACE, PARENT = 32 * "a", 16 * "b"
+TRACEPARENT = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+
+
+@pytest.fixture
+def collector():
+    with Collector() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def traced(collector, monkeypatch):
+    """Spans go to the collector while inside; all of them are there afterwards."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    return tracing.exporting
+
+
+async def test_a_request_s_spans_hang_together_below_its_traceparent(serve, traced, collector):
+    with traced():
+        async with serve() as client:
+            verdict = (await client.post("/v1/rewards", json=PAIR, headers=TRACEPARENT)).json()
+    assert {span["trace"] for span in collector.spans} == {TRACE}
+    (request,) = collector.named("POST /v1/rewards")
+    (judgement,) = collector.named("judgement")
+    samples = collector.named("sample")
+    assert (request["parent"], judgement["parent"]) == (PARENT, request["id"])
+    assert {sample["parent"] for sample in samples} == {judgement["id"]}
+    assert (request["kind"], judgement["kind"]) == ("SERVER", "INTERNAL")
+    assert (request["http.route"], request["http.response.status_code"]) == ("/v1/rewards", 200)
+    assert (judgement["grm.verdict"], judgement["grm.profile"]) == (verdict["id"], "smollm2-135m")
+    assert (judgement["grm.k"], judgement["grm.valid"], judgement["grm.replay"]) == (4, 4, "miss")
+    assert sorted(sample["grm.sample"] for sample in samples) == [0, 1, 2, 3]
+    assert {sample["gen_ai.request.model"] for sample in samples} == {"scripted-content"}
+    spent = verdict["usage"]["completion_tokens"]
+    assert sum(sample["gen_ai.usage.output_tokens"] for sample in samples) == spent
+    assert judgement["gen_ai.usage.output_tokens"] == spent
+    assert not any(span["failed"] for span in collector.spans)
+    for sample in samples:
+        assert judgement["began"] <= sample["began"] <= sample["ended"] <= judgement["ended"]
+
+
+async def test_without_a_traceparent_a_request_begins_a_trace_that_its_log_names(
+    serve, traced, collector, logged  # noqa: F811
+):  # fmt: skip
+    with traced():
+        async with serve() as client:
+            await client.get("/v1/profiles")
+    (only,) = collector.spans
+    assert (only["name"], only["parent"]) == ("GET /v1/profiles", "")
+    assert {line["trace_id"] for line in logged() if "trace_id" in line} == {only["trace"]}
+
+
+async def test_probes_have_no_spans(serve, traced, collector):
+    with traced():
+        async with serve() as client:
+            for path in ("/livez", "/readyz", "/metrics"):
+                assert (await client.get(path)).status_code == 200
+    assert collector.spans == []
+
+
+async def test_a_sample_lasts_from_its_beginning_to_its_end(serve, gated, traced, collector):  # noqa: F811
+    with traced():
+        async with serve() as client:
+            asked = asyncio.create_task(client.post("/v1/rewards", json=PAIR))
+            await until(lambda: gated.asked == 4)
+            await asyncio.sleep(0.1)
+            gated.gate.set()
+            await asked
+    assert all(sample["seconds"] >= 0.1 for sample in collector.named("sample"))
+
+
+async def test_a_trace_tells_codes_and_counts_but_no_texts_and_no_keys(serve, traced, collector, tmp_path):
+    def told(prompt, params):
+        raise EngineError(f"no answer to {prompt.messages[-1].content}")
+
+    key = add(tmp_path / "keys.yaml", "first")
+    secret = {"query": "tellnobody", "responses": ["quietone", "hushhush"], "principles": {"mode": "fixed"}}
+    secret["principles"]["items"] = [{"text": "keptsecret"}]
+    with traced():
+        async with serve(keys=load(tmp_path / "keys.yaml")) as client:
+            await client.post(f"/t/{key}/v1/rewards", json=secret | {"k": 2})
+            await client.post(f"/t/{key}/v1/rewards", json=secret | {"k": 2, "profile": "whoknows"})
+            await client.post("/v1/rewards", json=secret, headers={"X-API-Key": "grm_guessed"})
+            client.service.engine._write = told
+            await client.post(f"/t/{key}/v1/rewards", json=secret | {"k": 2, "seed": 1})
+    assert len(collector.named("POST /v1/rewards")) == 3
+    everything = b"".join(collector.bodies)
+    for word in ("tellnobody", "quietone", "hushhush", "keptsecret", "whoknows", key, "grm_guessed"):
+        assert word.encode() not in everything
+    assert all(span["events"] == 0 for span in collector.spans)
+
+
+async def test_what_failed_says_why(serve, traced, collector):
+    def broken(prompt, params):
+        raise EngineError("out of memory")
+
+    with traced():
+        async with serve(script="unreadable") as client:
+            await client.post("/v1/rewards", json=PAIR | {"k": 1})
+            client.service.engine._write = broken
+            await client.post("/v1/rewards", json=PAIR | {"k": 1, "seed": 1})
+            await client.post("/v1/rewards", json=PAIR | {"profile": "nobody"})
+            client.service.engine.complete = None
+            await client.post("/v1/rewards", json=PAIR | {"k": 1, "seed": 2})
+
+    def told(name):
+        spans = sorted(collector.named(name), key=lambda span: span["began"])
+        return [(span["error.type"], span["failed"]) for span in spans]
+
+    assert told("sample") == [("no_scores", True), ("engine_failed", True), ("internal", True)]
+    judgements = [("all_unreadable", True), ("engine_failed", True), ("unknown_profile", True)]
+    assert told("judgement") == [*judgements, ("internal", True)]
+    # As OTel has it, a server did not fail where the request was wrong.
+    requests = [("all_unreadable", True), ("engine_failed", True), ("unknown_profile", False)]
+    assert told("POST /v1/rewards") == [*requests, ("internal", True)]
+
+
+async def test_samples_that_are_cut_off_say_whether_it_was_the_deadline(
+    serve, gated, traced, collector  # noqa: F811
+):  # fmt: skip
+    with traced():
+        async with serve() as client:
+            await client.post("/v1/rewards", json=PAIR | {"timeout_s": 0.1})
+            left = asyncio.create_task(client.service.judge(RewardRequest(**PAIR | {"seed": 1}).to_task()))
+            await until(lambda: gated.asked == 8)
+            left.cancel()
+            await asyncio.gather(left, return_exceptions=True)
+            await until(lambda: gated.cancelled == 8)
+    ends = [sample["error.type"] for sample in collector.named("sample")]
+    assert sorted(ends) == ["cancelled"] * 4 + ["deadline_exceeded"] * 4
+    ends = [judgement["error.type"] for judgement in collector.named("judgement")]
+    assert sorted(ends) == ["cancelled", "deadline_exceeded"]
+
+
+async def test_one_who_joins_or_asks_again_has_a_judgement_without_samples_or_cost(
+    serve, gated, traced, collector  # noqa: F811
+):  # fmt: skip
+    with traced():
+        async with serve() as client:
+            asked = [asyncio.create_task(client.post("/v1/rewards", json=PAIR)) for _ in range(2)]
+            await until(lambda: gated.asked == 4 and client.service._flights._open)
+            gated.gate.set()
+            await asyncio.gather(*asked)
+            await client.post("/v1/rewards", json=PAIR)
+    by_how = {judgement["grm.replay"]: judgement for judgement in collector.named("judgement")}
+    assert set(by_how) == {"miss", "join", "hit"}
+    assert {sample["parent"] for sample in collector.named("sample")} == {by_how["miss"]["id"]}
+    assert [how for how, judgement in by_how.items() if "gen_ai.usage.input_tokens" in judgement] == ["miss"]
+
+
+async def test_an_upstream_server_joins_the_trace_of_each_sample(serve, traced, collector):
+    upstream = await Loopback().open()
+    try:
+        with traced():
+            async with serve(engine="openai", openai_base_url=upstream.url) as client:
+                before = len(upstream.heads)
+                await client.post("/v1/rewards", json=PAIR, headers=TRACEPARENT)
+                principles = {"query": "Name a prime."}
+                await client.post("/v1/principles", json=principles, headers=TRACEPARENT)
+    finally:
+        await upstream.kill()
+    joined = [re.search(r"traceparent: 00-(\w+)-(\w+)-01", head) for head in upstream.heads[before:]]
+    assert {found[1] for found in joined} == {TRACE}
+    asking = collector.named("sample") + collector.named("principles")
+    assert {found[2] for found in joined} == {span["id"] for span in asking}
+    assert collector.named("principles")
+    assert {span["kind"] for span in asking} == {"CLIENT"}
+
+
+async def test_where_traces_are_not_asked_for_nothing_is_sent_or_loaded(serve, monkeypatch, collector):
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+    for off in ({}, endpoint | {"OTEL_SDK_DISABLED": "true"}, endpoint | {"OTEL_TRACES_EXPORTER": "none"}):
+        with monkeypatch.context() as patched:
+            for name, value in off.items():
+                patched.setenv(name, value)
+            with tracing.exporting():
+                async with serve() as client:
+                    assert (await client.post("/v1/rewards", json=PAIR)).status_code == 200
+    assert collector.spans == []
+    told = "import grm_service.cli.serving, grm_service.api.server, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout
+    assert "grm_service.tracing" in loaded
+    assert "opentelemetry.sdk" not in loaded
+
+
+def test_where_they_are_asked_for_and_the_extra_is_missing_it_is_said(monkeypatch, traced):
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'grm-service\[otel\]'"), traced():
+        pass
+
+
+async def test_a_collector_that_is_not_there_holds_up_neither_requests_nor_the_end(serve, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"http://127.0.0.1:{port}/v1/traces")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
+    monkeypatch.setattr(tracing, "_FLUSH_S", 0.1)
+    async with asyncio.timeout(2):
+        with tracing.exporting():
+            async with serve() as client:
+                assert (await client.post("/v1/rewards", json=PAIR)).status_code == 200
+
+
+def test_grm_serve_sends_all_its_spans_before_it_ends(collector):
+    # FastAPI's own spans, which tell whole paths, stay off even where they are asked for.
+    wanted = {"OTEL_RESOURCE_ATTRIBUTES": "a=b", "FASTAPI_OTEL_AUTO_CONFIGURE": "true"}
+    environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, **wanted}
+    command = [sys.executable, "-m", "grm_service", "serve", "--engine", "scripted", "--port", "0"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            told = iter(process.stderr.readline, "")
+            url = next(found[1] for line in told if (found := re.search(r"serving on (http\S+?),? ", line)))
+            path = "/t/grm_quiet/v1/rewards"
+            assert httpx.post(url + path, json=PAIR, headers=TRACEPARENT, timeout=60).status_code == 200
+            process.send_signal(signal.SIGTERM)
+            process.stderr.read()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert {span["trace"] for span in collector.spans} == {TRACE}
+    names = sorted(span["name"] for span in collector.spans)
+    assert names == ["POST /v1/rewards", "judgement", *["sample"] * 4]
+    assert b"grm_quiet" not in b"".join(collector.bodies)
+    assert collector.resources[0]["service.name"] == "grm-service"
+    assert collector.resources[0]["a"] == "b"

@@ -1,0 +1,218 @@
+"""Whatever is done to the trail behind the service's back is found, and named."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, insert, select, update
+
+from grm_service.audit import entry
+from grm_service.audit.chain import prune, verify
+from grm_service.audit.schema import anchors, records
+from grm_service.audit.store import Store
+from grm_service.errors import AuditUnavailable
+from tests.audit.records import record, review
+
+N = 12
+
+
+@pytest.fixture
+def filled(store):
+    store.append([entry.of_record(record(i)) for i in range(1, N)])
+    store.append([entry.of_review(review(1, "vd_3", "overrule", ranking=(2, 1)))])
+    return store
+
+
+def tamper(store, *statements):
+    with store.database.writing() as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def swap(store, one, two):
+    bodies = {row.seq: row for row in store.all()}
+    moved = [
+        update(records)
+        .where(records.c.seq == here)
+        .values(
+            **{name: value for name, value in bodies[there]._mapping.items() if name != "seq"}
+            | {"id": f"x{here}"}
+        )
+        for here, there in ((one, two), (two, one))
+    ]
+    put_back = [
+        update(records).where(records.c.seq == here).values(id=bodies[there].id)
+        for here, there in ((one, two), (two, one))
+    ]
+    tamper(store, *moved, *put_back)
+
+
+def test_an_untouched_trail_is_whole(filled):
+    checked = verify(filled)
+    assert (checked.bad, checked.records, checked.first, checked.head) == (None, N, 1, N)
+
+
+def test_an_empty_trail_is_whole(store):
+    assert verify(store).bad is None
+
+
+@pytest.mark.parametrize("seq", [1, 2, 7, N - 1, N])
+def test_a_changed_body_is_named(filled, seq):
+    body = next(row.body for row in filled.all() if row.seq == seq)
+    tamper(filled, update(records).where(records.c.seq == seq).values(body=body.replace("4.0", "9.0") + " "))
+    assert verify(filled).bad == seq
+
+
+@pytest.mark.parametrize(
+    "column", ["id", "kind", "created", "caller", "profile", "status", "worth", "subject"]
+)
+def test_a_changed_column_is_named(filled, column):
+    value = 99.0 if column == "worth" else "changed"
+    tamper(filled, update(records).where(records.c.seq == 5).values({column: value}))
+    checked = verify(filled)
+    assert (checked.bad, column in checked.why) == (5, True)
+
+
+@pytest.mark.parametrize("seq", [1, 6, N - 1, N])
+def test_a_removed_record_is_named(filled, seq):
+    tamper(filled, delete(records).where(records.c.seq == seq))
+    checked = verify(filled)
+    assert checked.bad == seq
+    assert "missing" in checked.why
+
+
+def test_a_removed_end_is_found_although_the_rest_is_whole(filled):
+    tamper(filled, delete(records).where(records.c.seq > N - 3))
+    assert verify(filled).bad == N - 2
+
+
+def test_an_inserted_record_is_named(filled):
+    added = entry.of_record(record(99))
+    row = {"seq": N + 1, "hash": entry.link("?", N + 1, added.body)}
+    fields = {name: getattr(added, name) for name in entry.Entry.__slots__}
+    tamper(filled, insert(records).values(**row, **fields))
+    assert verify(filled).bad == N + 1
+
+
+@pytest.mark.parametrize(("one", "two"), [(1, 2), (3, 9), (N - 1, N)])
+def test_reordered_records_are_named(filled, one, two):
+    swap(filled, one, two)
+    assert verify(filled).bad == one
+
+
+def test_a_trail_written_anew_by_somebody_without_the_key_is_found(filled, tmp_path):
+    rows = list(filled.all())
+    changed = rows[4].body.replace("Question", "Matter")
+    assert changed != rows[4].body
+    last, statements = rows[3].hash, []
+    for row in rows[4:]:
+        body = changed if row.seq == 5 else row.body
+        last = entry.link(last, row.seq, body)
+        statements.append(update(records).where(records.c.seq == row.seq).values(body=body, hash=last))
+    tamper(filled, *statements, update(anchors).where(anchors.c.name == "head").values(hash=last))
+    checked = verify(filled)
+    assert checked.bad is not None
+    assert "sealed" in checked.why
+
+
+def test_a_trail_put_back_as_a_whole_is_found_by_a_head_that_was_noted(filled):
+    before = verify(filled)
+    with filled.database.reading() as connection:
+        head = connection.execute(select(anchors).where(anchors.c.name == "head")).one()
+    filled.append([entry.of_record(record(50))])
+    noted = verify(filled)
+    back = (
+        update(anchors).where(anchors.c.name == "head").values(hash=head.hash, seq=head.seq, seal=head.seal)
+    )
+    tamper(filled, delete(records).where(records.c.seq == N + 1), back)
+    assert verify(filled).bad is None, "as it was, it is whole"
+    assert verify(filled, (noted.head, noted.hash)).bad == N + 1
+    filled.append([entry.of_record(record(51))])
+    assert verify(filled, (noted.head, noted.hash)).bad == N + 1
+    assert verify(filled, (before.head, before.hash)).bad is None
+
+
+def test_lost_anchors_are_said(filled):
+    tamper(filled, delete(anchors))
+    with pytest.raises(AuditUnavailable, match="anchors"):
+        verify(filled)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_change_of_any_character_is_found(tmp_path_factory, data):
+    store = Store(f"sqlite:///{tmp_path_factory.mktemp('any')}/a.db", tmp_path_factory.mktemp("any") / "key")
+    store.open()
+    store.append([entry.of_record(record(i)) for i in range(1, 4)])
+    seq = data.draw(st.integers(1, 3))
+    row = next(row for row in store.all() if row.seq == seq)
+    column = data.draw(st.sampled_from(["body", "hash"]))
+    text = getattr(row, column)
+    at = data.draw(st.integers(0, len(text) - 1))
+    put = data.draw(st.characters(blacklist_categories=["Cs"], blacklist_characters=["\x00", text[at]]))
+    tamper(
+        store, update(records).where(records.c.seq == seq).values({column: text[:at] + put + text[at + 1 :]})
+    )
+    assert verify(store).bad == seq
+    store.close()
+
+
+def aged(number, days):
+    return entry.of_record(record(number, created=datetime.now(UTC) - timedelta(days)))
+
+
+def test_what_retention_leaves_verifies_and_says_what_is_gone(store):
+    store.append([aged(i, 100 - 10 * i) for i in range(1, 9)])
+    assert prune(store, datetime.now(UTC) - timedelta(45)) == 5
+    checked = verify(store)
+    assert (checked.bad, checked.first, checked.records) == (None, 6, 4)
+    checkpoint = json.loads(list(store.all())[-1].body)
+    assert checkpoint["kind"] == "checkpoint"
+    assert (checkpoint["data"]["first"], checkpoint["data"]["last"]) == (1, 5)
+    store.append([aged(20, 0)])
+    assert prune(store, datetime.now(UTC) - timedelta(45)) == 0
+    assert verify(store).bad is None
+
+
+def test_retention_may_remove_all_that_there_was(store):
+    store.append([aged(i, 10) for i in range(1, 4)])
+    assert prune(store, datetime.now(UTC) - timedelta(5)) == 3
+    assert [row.kind for row in store.all()] == ["checkpoint"]
+    assert verify(store).bad is None
+
+
+def test_a_gap_that_retention_did_not_make_is_found(store):
+    store.append([aged(i, 100 - 10 * i) for i in range(1, 9)])
+    prune(store, datetime.now(UTC) - timedelta(45))
+    tamper(store, delete(records).where(records.c.seq == 6))
+    assert verify(store).bad == 6
+    row = next(iter(store.all()))
+    moved = update(anchors).where(anchors.c.name == "base").values(seq=6, hash="sha256:" + "0" * 64)
+    tamper(store, moved)
+    assert verify(store).bad is not None, row
+
+
+def test_another_key_is_refused(store, url, tmp_path):
+    with pytest.raises(AuditUnavailable, match="sealed with another key"):
+        Store(url, tmp_path / "another.key").open()
+
+
+def test_a_record_comes_back_as_it_was():
+    made = replace(record(1), reasons=("tie",), worth=1.0, caller="ann")
+    assert entry.to_record(entry.of_record(made).body) == made
+    said = review(1, "vd_1", "overrule", scores=(1.0, 2.5), note="…")
+    assert entry.to_review(entry.of_review(said).body) == said
+
+
+def test_without_texts_nothing_of_them_is_kept():
+    body = entry.of_record(record(1), keep_text=False).body
+    assert not entry.keeps_text(body)
+    for text in ("Question", "one", "two", "an analysis", "answers", "boxed"):
+        assert f'"{text}' not in body
+        assert f"{text} " not in body
+    kept = entry.to_record(body)
+    assert kept.verdict.vote == record(1).verdict.vote
+    assert kept.task.responses[0].startswith("sha256:")

@@ -1,0 +1,110 @@
+"""The store on both databases: several writers, searching, what goes wrong."""
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import text
+
+from grm_service.audit import entry
+from grm_service.audit.chain import verify
+from grm_service.audit.store import Search, Store
+from grm_service.errors import AuditUnavailable
+from tests.audit.records import record, review
+
+
+def found(rows):
+    return [row.id for row in rows]
+
+
+def test_replicas_that_start_at_once_and_write_at_once_make_one_whole_chain(url, tmp_path):
+    def replica(number):
+        with contextlib.closing(Store(url, tmp_path / "key")) as store:
+            store.open()
+            for i in range(10):
+                store.append([entry.of_record(record(f"{number}-{i}-{j}")) for j in range(3)])
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(replica, range(6)))
+    with contextlib.closing(Store(url, tmp_path / "key")) as store:
+        store.open()
+        checked = verify(store)
+    assert (checked.bad, checked.records) == (None, 180)
+
+
+def test_verdicts_are_found_by_what_they_are(store):
+    kept = [record(i, caller="ann" if i % 2 else "bob") for i in range(1, 7)]
+    store.append([entry.of_record(made) for made in kept])
+    store.append([entry.of_review(review(1, "vd_3"))])
+    assert found(store.verdicts(Search())) == ["vd_6", "vd_5", "vd_4", "vd_3", "vd_2", "vd_1"]
+    assert found(store.verdicts(Search(limit=2, before=4))) == ["vd_3", "vd_2"]
+    assert found(store.verdicts(Search(caller="ann"))) == ["vd_5", "vd_3", "vd_1"]
+    assert found(store.verdicts(Search(text="qUESTION 4?"))) == ["vd_4"]
+    assert found(store.verdicts(Search(profile="none", status="ok"))) == []
+    assert found(store.verdicts(Search(reviewed=True))) == ["vd_3"]
+    assert "vd_3" not in found(store.verdicts(Search(reviewed=False)))
+    assert [row.reviews for row in store.verdicts(Search(reviewed=True))] == [1]
+
+
+@pytest.mark.parametrize("hostile", ["%", "_%_", "'", '"; DROP TABLE records; --', "\\", "é", "…"])
+def test_what_is_searched_for_is_data(store, hostile):
+    store.append([entry.of_record(record(i)) for i in range(3)])
+    assert len(store.verdicts(Search(text=hostile))) == (3 if hostile in "\\…" else 0)
+    assert len(store.verdicts(Search())) == 3
+
+
+def test_the_queue_has_the_worthiest_first_and_leaves_out_the_rest(store):
+    worths = {1: 0.0, 2: 1.0, 3: 3.0, 4: 1.0}
+    store.append([entry.of_record(record(i, worth=worth)) for i, worth in worths.items()])
+    store.append([entry.of_review(review(1, "vd_3"))])
+    assert found(store.queue(Search())) == ["vd_3", "vd_4", "vd_2"]
+    assert found(store.queue(Search(reviewed=False))) == ["vd_4", "vd_2"]
+
+
+def test_appending_is_all_or_nothing(store):
+    store.append([entry.of_record(record(1))])
+    with pytest.raises(AuditUnavailable):
+        store.append([entry.of_record(record(2)), entry.of_record(record(1))])
+    assert found(store.all()) == ["vd_1"]
+    store.append([entry.of_record(record(3))])
+    assert verify(store).bad is None
+
+
+def test_a_trail_of_a_newer_version_is_refused(store, url, tmp_path):
+    with store.database.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(AuditUnavailable, match="newer version"):
+        Store(url, tmp_path / "audit.key").open()
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("mysql://here/there", "not supported"),
+        ("sqlite://", "must name a file"),
+        ("nonsense", "cannot be used"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_refused(url, says, tmp_path):
+    with pytest.raises(AuditUnavailable, match=says):
+        Store(url, tmp_path / "key")
+
+
+def test_a_database_that_does_not_answer_is_said_without_its_password(tmp_path):
+    store = Store("postgresql://ann:secret@127.0.0.1:1/grm", tmp_path / "key")
+    with pytest.raises(AuditUnavailable) as failed:
+        store.open()
+    assert "127.0.0.1" in str(failed.value)
+    assert "secret" not in str(failed.value)
+
+
+def test_the_key_is_made_once_for_its_owner_alone_and_a_short_one_is_refused(tmp_path, url):
+    file = tmp_path / "folder" / "key"
+    for _ in range(2):
+        with contextlib.closing(Store(url, file)) as store:
+            store.open()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [made.name for made in file.parent.iterdir()] == ["key"]
+    file.write_text("short")
+    with pytest.raises(AuditUnavailable, match="at least 32"):
+        Store(url, file).open()

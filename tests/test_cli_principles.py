@@ -1,0 +1,81 @@
+import pytest
+from typer.testing import CliRunner
+
+from grm_service.cli import app
+
+MINE = """\
+name: mine
+description: A set of my own.
+principles:
+  - text: "Every name is spelt as in the question."
+    weight: 0.5
+  - weight: 0.3
+    text: "The story is engaging."
+  - {text: "The story is long and mentions the dog.", weight: 0.2}
+"""
+
+
+def run(*args, env=None):
+    return CliRunner().invoke(app, ["principles", *args], env={"COLUMNS": "100", **(env or {})})
+
+
+@pytest.fixture
+def mine(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(MINE)
+    return file
+
+
+def test_what_ships_has_no_findings():
+    result = run("lint")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    assert result.stderr == "nothing was found in 7 principle sets\n"
+
+
+def test_findings_are_named_by_file_line_set_and_rule_and_fail(mine):
+    result = run("lint", "code", str(mine))
+    assert result.exit_code == 1
+    found = [line.removeprefix(f"{mine}:") for line in result.stdout.splitlines()]
+    assert [line.split(": ")[:3] for line in found] == [
+        ["6", "mine", "subjective"],
+        ["8", "mine", "compound"],
+        ["8", "mine", "style"],
+        ["8", "mine", "gameable"],
+    ]
+    assert found[0].endswith('readers differ on "engaging": say what one can check')
+    assert result.stderr == "error: 4 findings in 2 principle sets\n"
+
+
+def test_sets_of_ones_own_are_linted_and_listed_and_hide_those_that_ship(mine):
+    mine.with_name("code.yaml").write_text(MINE.replace("mine", "code").replace("engaging", "true"))
+    own = {"GRM_PRINCIPLES_DIR": str(mine.parent)}
+    assert {line.split(":")[0] for line in run("lint", env=own).stdout.splitlines()} == {
+        str(mine), str(mine.with_name("code.yaml")),
+    }  # fmt: skip
+    assert run("lint", "honesty", env=own).exit_code == 0
+    assert run("lint", "mine", env=own).exit_code == 1
+    listed = run("list", env=own).stdout
+    assert "honesty" in listed
+    assert listed.count("A set of my own.") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (MINE.replace("0.3", "3"), "mine.yaml:6: principles.1.weight"),
+        (MINE + "more: 1\n", "more: unknown field"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_the_line(mine, text, says):
+    mine.write_text(text)
+    result = run("lint", str(mine))
+    assert result.exit_code == 1
+    assert says in result.stderr
+
+
+def test_an_unknown_name_is_refused_with_those_that_are_known(mine):
+    result = run("lint", "cod")
+    assert result.exit_code == 1
+    assert "unknown principle set 'cod'; known: code, constitution" in result.stderr
+    assert "cannot be read" in run("lint", str(mine.with_name("no.yaml"))).stderr

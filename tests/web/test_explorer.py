@@ -1,0 +1,306 @@
+"""The explorer in a real browser, on a real server with the scripted engine."""
+
+import json
+
+import pytest
+from playwright.sync_api import expect
+
+from grm_service.keys import add
+from tests.faults.server import MARKUP
+from tests.faults.test_faults import served
+from tests.web.steps import at, fill, get, judge, record, view
+
+VIEWS = ["playground", "verdicts", "queue", "oversight", "principles", "probes"]
+HOSTILE = "<script>window.ran = 1</script><img src=x onerror='window.ran = 2'><b>bold</b>"
+
+
+def test_an_example_is_judged_and_shows_what_the_server_keeps(visit, url):
+    page = visit(url)
+    page.get_by_label("Example").select_option("A conversation, under a constitution")
+    judge(page)
+    assert page.locator(".sample").count() == 8
+    assert page.locator(".votes .dot").count() == 3 * 8
+    shown = [float(text) for text in page.locator(".votes .reward strong").all_inner_texts()]
+    kept = get(f"{url}/v1/verdicts/{record(page)}")
+    assert shown == pytest.approx(kept["verdict"]["rewards"], abs=0.0051)
+    assert [turn["role"] for turn in kept["request"]["messages"]] == ["user", "assistant", "user"]
+    assert kept["request"]["principles"]["set"] == "constitution"
+
+
+def test_a_sample_tells_its_principles_critique_order_and_scores(visit, url):
+    page = visit(url)
+    judge(page)
+    verdict = get(f"{url}/v1/verdicts/{record(page)}")["verdict"]
+    sample, card = verdict["samples"][1], page.locator(".sample").nth(1)
+    card.locator("summary").first.click()
+    for principle in sample["principles"]:
+        expect(card).to_contain_text(principle["text"])
+    expect(card.locator(".weight").first).to_have_text("60 %")
+    expect(card.locator("summary .order")).to_have_text(" ".join("AB"[i] for i in sample["order"]))
+    expect(card.locator("summary .scores")).to_have_text(
+        "".join(f"{x} {s:g}" for x, s in zip("AB", sample["scores"], strict=True))
+    )
+    # "Response 1" is the position in the prompt; the letter behind it is the caller's.
+    assert card.locator(".who").all_inner_texts() == ["AB"[i] for i in sample["order"]]
+    card.get_by_text("As the model wrote it").click()
+    expect(card.locator(".raw .text")).to_have_text(sample["text"], use_inner_text=False)
+
+
+def test_everything_of_the_form_reaches_the_server(visit, url):
+    page = visit(url)
+    fill(page, "What is 2 + 2?", "4", "5", "", k=3)
+    page.get_by_label("Where they come from").select_option("fixed")
+    page.get_by_label("Named set").select_option("mathematics")
+    page.get_by_role("button", name="Add a principle").click()
+    page.get_by_label("Principle 1", exact=True).fill("The number is right.")
+    page.get_by_label("Weight of principle 1").fill("0.5")
+    page.get_by_label("Seed").fill("7")
+    page.get_by_label("Stop early").select_option("exact")
+    page.get_by_text("More", exact=True).click()
+    page.get_by_label("Scores").select_option("soft")
+    page.get_by_label("Reference answer").fill("4")
+    page.get_by_label("Temperature").fill("0.7")
+    page.get_by_label("Most tokens a critique").fill("100")
+    judge(page)
+    asked = get(f"{url}/v1/verdicts/{record(page)}")["request"]
+    assert asked == {
+        "messages": [{"role": "user", "content": "What is 2 + 2?"}],
+        "responses": ["4", "5", ""],
+        "principles": {
+            "mode": "fixed",
+            "set": "mathematics",
+            "items": [{"text": "The number is right.", "weight": 0.5}],
+        },
+        "k": 3,
+        "seed": 7,
+        "stop": "exact",
+        "score": "soft",
+        "reference": "4",
+        "temperature": 0.7,
+        "max_tokens": 100,
+    }
+    # And back: the record opened in the playground is the same request.
+    page.get_by_role("link", name="Open in the playground").click()
+    page.get_by_role("button", name="Judge", exact=True).wait_for()
+    page.get_by_text("As a curl line").click()
+    sent = json.loads(page.locator(".curl pre").inner_text().partition(" -d '")[2].rstrip("'"))
+    assert sent.pop("query") == "What is 2 + 2?"
+    assert asked.items() >= sent.items()
+
+
+def test_samples_appear_one_wave_after_another(visit):
+    with served("--delay", "0.3") as (url, _):
+        page = visit(url)
+        fill(page, "Name a prime.", "7", "8", k=12)
+        page.get_by_label("Stop early").select_option("exact")
+        page.evaluate("""() => {
+            window.counts = [];
+            new MutationObserver(() => window.counts.push(document.querySelectorAll(".sample").length))
+                .observe(document.querySelector(".result"), {subtree: true, childList: true});
+        }""")
+        judge(page)
+        counts = sorted(set(page.evaluate("window.counts")))
+        assert len(counts) > 3, counts
+        expect(page.get_by_role("status").filter(has_text="Done")).to_be_visible()
+
+
+def test_what_is_cancelled_stops_and_the_next_is_judged(visit):
+    with served() as (url, _):
+        page = visit(url)
+        fill(page, "please hang", "7", "8")
+        page.get_by_role("button", name="Judge", exact=True).click()
+        expect(page.get_by_role("status").filter(has_text="0 of 8")).to_be_visible()
+        page.get_by_role("button", name="Cancel").click()
+        expect(page.get_by_role("status").filter(has_text="Cancelled after 0 samples")).to_be_visible()
+        fill(page, "Name a prime.", "7", "8")
+        judge(page)
+
+
+def test_a_lost_connection_is_told_with_what_to_do(visit):
+    with served() as (url, process):
+        page = visit(url)
+        fill(page, "please hang", "7", "8")
+        page.get_by_role("button", name="Judge", exact=True).click()
+        expect(page.get_by_role("status").filter(has_text="0 of 8")).to_be_visible()
+        process.kill()
+        problem = page.get_by_role("alert").filter(has_text="connection_lost")
+        expect(problem).to_contain_text("Check that the service still runs")
+        expect(problem.get_by_role("button", name="Try again")).to_be_visible()
+
+
+def test_what_nobody_could_read_is_an_error_that_shows_the_samples(visit):
+    with served() as (url, _):
+        page = visit(url)
+        fill(page, "please garbage", "7", "8")
+        page.get_by_role("button", name="Judge", exact=True).click()
+        expect(page.get_by_role("alert").filter(has_text="all_unreadable")).to_be_visible()
+        assert page.locator(".sample").count() == 8
+        page.locator(".sample summary").first.click()
+        expect(page.locator(".sample").first).to_contain_text("Did not count")
+
+
+def test_a_refusal_names_its_code_and_the_way_out(visit, url):
+    page = visit(url)
+    page.get_by_label("Response A", exact=True).evaluate("it => { it.value = 'x'.repeat(200001) }")
+    page.get_by_role("button", name="Judge", exact=True).click()
+    problem = page.get_by_role("alert").filter(has_text="text_too_long")
+    expect(problem).to_contain_text("Shorten the text that is named.")
+
+
+def test_hostile_text_is_text_in_every_view(visit):
+    with served() as (url, _):
+        page = visit(url)
+        fill(page, f"please markup {HOSTILE}", HOSTILE, HOSTILE)
+        page.get_by_role("button", name="Add a principle").click()
+        page.get_by_label("Principle 1", exact=True).fill(HOSTILE)
+        judge(page)
+        page.locator(".sample summary").first.click()
+        expect(page.locator(".sample").first.locator(".principles")).to_contain_text(MARKUP)
+        verdict = record(page)
+        page.get_by_label("Your name").fill(HOSTILE)
+        page.get_by_label("Note").fill(HOSTILE)
+        page.get_by_label("A principle is unsound").check()
+        page.get_by_label("A principle of this verdict").select_option(MARKUP)
+        page.get_by_role("button", name="Add this review").click()
+        expect(page.locator(".reviews")).to_contain_text(HOSTILE)
+        for name in [f"verdicts/{verdict}", *VIEWS]:
+            at(page, url, name)
+            assert page.locator("main").locator("script, img, b").count() == 0
+            assert page.evaluate("window.ran") is None
+        page.goto(f"{url}/#/verdicts?search=markup")
+        expect(page.locator("a.query").first).to_contain_text(HOSTILE)
+
+
+def test_a_reviewed_verdict_leaves_the_queue_and_is_in_the_history(visit, url):
+    page = visit(url)
+    fill(page, "Which of the twins?", "the same", "the same")
+    judge(page)
+    verdict = record(page)
+    link = page.locator(f'a[href="#/verdicts/{verdict}"]')
+    view(page, "Queue")
+    expect(link).to_be_visible()
+    expect(page.locator("tr", has=link)).to_contain_text("tie")
+    link.click()
+    page.get_by_role("button", name="Review it").click()
+    page.keyboard.type("ann")
+    page.get_by_label("Overrule").check()
+    page.get_by_label("Response A", exact=True).fill("2")
+    page.get_by_label("Response B", exact=True).fill("1")
+    page.get_by_label("Note").fill("B came first.")
+    page.get_by_role("button", name="Add this review").click()
+    expect(page.locator(".reviews")).to_contain_text("ann overrules")
+    review = get(f"{url}/v1/verdicts/{verdict}")["reviews"][0]
+    assert (review["reviewer"], review["decision"], review["ranking"]) == ("ann", "overrule", [2, 1])
+    view(page, "Queue")
+    expect(link).to_have_count(0)
+    page.goto(f"{url}/#/verdicts?reviewed=true")
+    expect(link).to_be_visible()
+    view(page, "Oversight")
+    expect(page.locator("table.list").first).to_contain_text("smollm2-135m")
+
+
+def test_the_history_is_searched_and_filtered(visit, url):
+    page = visit(url)
+    for query in ("Where do zebras live?", "Where do quaggas live?"):
+        fill(page, query, "in Africa", "in Asia")
+        judge(page)
+    view(page, "Verdicts")
+    page.get_by_label("Text").fill("quagga")
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator("a.query")).to_have_count(1)
+    expect(page.locator("a.query")).to_have_text("Where do quaggas live?")
+    page.get_by_label("Reviews").select_option("reviewed")
+    page.get_by_role("button", name="Search").click()
+    expect(page.get_by_text("No verdict matches.")).to_be_visible()
+
+
+def test_two_samples_stand_side_by_side(visit, url):
+    page = visit(url)
+    judge(page)
+    record(page)
+    page.get_by_label("Left", exact=True).select_option("Sample 2")
+    page.get_by_label("Right", exact=True).select_option("Sample 5")
+    expect(page.get_by_role("region", name="Sample 2").locator("h3")).to_have_text("Sample 2")
+    expect(page.get_by_role("region", name="Sample 5").locator(".principles")).to_be_visible()
+
+
+def test_the_record_is_saved_as_the_server_sent_it(visit, url, tmp_path):
+    page = visit(url)
+    judge(page)
+    verdict = record(page)
+    expect(page.get_by_text(f"grm audit replay {verdict}")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as JSON").click()
+    download.value.save_as(tmp_path / "saved.json")
+    assert json.loads((tmp_path / "saved.json").read_text()) == get(f"{url}/v1/verdicts/{verdict}")
+
+
+def test_a_server_with_keys_asks_for_one_and_the_tab_alone_keeps_it(visit, serving, tmp_path):
+    key = add(tmp_path / "keys.yaml", "ann")
+    url = serving("--engine", "scripted", GRM_KEYS_FILE=str(tmp_path / "keys.yaml"))
+    page = visit(url)
+    dialog = page.get_by_role("dialog", name="API key")
+    dialog.get_by_label("Key").fill("grm_wrong")
+    page.keyboard.press("Enter")
+    expect(dialog).to_contain_text("does not know this key")
+    dialog.get_by_label("Key").fill(key)
+    dialog.get_by_role("button", name="Use this key").click()
+    judge(page)
+    assert page.evaluate("[Object.keys(sessionStorage), localStorage.length, document.cookie]") == [
+        ["grm-key"],
+        0,
+        "",
+    ]
+    assert key not in page.url
+    page.reload()
+    page.get_by_role("button", name="Judge", exact=True).wait_for()
+    expect(dialog).to_be_hidden()
+
+
+def test_without_a_key_the_page_says_what_is_missing(visit, serving, tmp_path):
+    add(tmp_path / "keys.yaml", "ann")
+    page = visit(serving("--engine", "scripted", GRM_KEYS_FILE=str(tmp_path / "keys.yaml")))
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("alert").filter(has_text="unauthorized")).to_contain_text("grm keys add")
+
+
+@pytest.mark.parametrize("name", ["verdicts", "queue", "oversight", "principles", "probes"])
+def test_a_route_that_the_server_lacks_is_said_plainly(visit, url, name):
+    page = visit(url)
+    # An older server: it answers as this one does where it has nothing.
+    for route in ("verdicts", "reviews", "principles", "probes"):
+        page.route(f"**/v1/{route}*", lambda it: it.continue_(url=f"{url}/v1/nothing"))
+        page.route(f"**/v1/{route}/*", lambda it: it.continue_(url=f"{url}/v1/nothing"))
+    page.goto(f"{url}/#/{name}")
+    expect(page.locator("main")).to_contain_text("not available on this server")
+
+
+def test_probe_results_stand_there_with_what_failed(visit, serving):
+    url = serving("--engine", "scripted", GRM_PROBE_EVERY_S="3600", GRM_PROBE_ALARM="0.9")
+    page = visit(url)
+    while page.locator("tbody tr").count() == 0:
+        at(page, url, "probes")
+    report = get(f"{url}/v1/probes")
+    rows = page.locator("tbody tr")
+    assert rows.count() == len(report["probes"])
+    for row, probe in zip(rows.all(), report["probes"], strict=True):
+        expect(row).to_contain_text(probe["what"])
+        expect(row).to_contain_text(f"{probe['passed']} of {probe['cases']}")
+        assert row.locator(".chip").count() == (probe["name"] in report["failed"])
+    assert report["failed"], "the scripted judge scores by chance, and fails some"
+
+
+def test_the_principles_that_the_judge_wrote_stand_there_with_their_flags(visit, url):
+    page = visit(url)
+    judge(page)
+    view(page, "Principles")
+    page.get_by_label("Verdicts").select_option("last 100")
+    page.get_by_role("button", name="Show").click()
+    expect(page).to_have_url(f"{url}/#/principles?verdicts=100&profile=")
+    row = page.locator("tbody tr", has_text="It is clear.")
+    expect(row).to_contain_text("subjective")
+    observed = get(f"{url}/v1/principles/observed?verdicts=100")["principles"]
+    assert page.locator("tbody tr").count() == len(observed)
+    clear = next(each for each in observed if each["text"] == "It is clear.")
+    expect(row).to_contain_text(str(clear["count"]))
+    expect(row).to_contain_text(f"{clear['weight']:.2f}")

@@ -15,21 +15,28 @@ export function mean(values) {
 /** The mean of one response after each sample. */
 export const running = (values) => values.map((_, i) => mean(values.slice(0, i + 1)));
 
+/** What was given: a sample of a large group has null for the responses that it was not shown. */
+export const given = (scores) => scores.filter((score) => score !== null);
+
 /**
  * Who leads, over rows of scores (one row a sample): `best` (null where the top is tied), `second`, and the lead over
- * it as the mean of the samples' own differences, which a strict or a lenient sample does not blur.
+ * it as the mean of the samples' own differences, which a strict or a lenient sample does not blur; where no sample
+ * saw both, the difference of their means.
  */
 export function lead(rows) {
-  const means = rows[0].map((_, i) => mean(rows.map((row) => row[i])).mean);
-  const [best, second] = means.map((_, i) => i).sort((a, b) => means[b] - means[a]);
+  const means = rows[0].map((_, i) => mean(given(rows.map((row) => row[i]))).mean);
+  const seen = means.map((_, i) => i).filter((i) => !Number.isNaN(means[i]));
+  const [best, second] = seen.sort((a, b) => means[b] - means[a]);
   if (second === undefined || means[best] === means[second]) return { best: null };
-  return { best, second, ...mean(rows.map((row) => row[best] - row[second])) };
+  const both = rows.filter((row) => row[best] !== null && row[second] !== null);
+  if (!both.length) return { best, second, n: 0, mean: means[best] - means[second], error: null };
+  return { best, second, ...mean(both.map((row) => row[best] - row[second])) };
 }
 
 /** The samples that put this response on top, those that share the top in part. */
 export function support(rows, best) {
   return rows.reduce((sum, row) => {
-    const top = Math.max(...row);
+    const top = Math.max(...given(row));
     return sum + (row[best] === top ? 1 / row.filter((score) => score === top).length : 0);
   }, 0);
 }

@@ -41,6 +41,7 @@ def test_an_example_is_judged_watched_reviewed_and_found_again(visit, embedded):
     judge(page, timeout_s=120)
     counts = sorted(set(page.evaluate("window.counts")))
     assert len(counts) > 2, counts
+    page.evaluate("scrollTo(0, 0)")
     picture(page, "playground")
 
     verdict = record(page)

@@ -7,8 +7,6 @@ from tests.web.steps import at, fill, get, judge, record
 from tests.web.test_explorer import VIEWS
 
 LONG = "Donaudampfschifffahrtsgesellschaftskapitän" * 12
-
-
 NAME = "it => (it.ariaLabel || it.labels?.[0]?.textContent || it.textContent).trim()"
 
 
@@ -59,7 +57,7 @@ def test_a_new_view_takes_the_focus_and_the_title(visit, url):
     page.keyboard.press("Enter")
     expect(page).to_have_title("Queue · grm-service")
     expect(page.get_by_role("link", name="Queue")).to_have_attribute("aria-current", "page")
-    assert page.evaluate("document.activeElement.tagName") == "MAIN"
+    expect(page.locator("main")).to_be_focused()
 
 
 @pytest.mark.parametrize("name", [*VIEWS, "verdict"])

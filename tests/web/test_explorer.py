@@ -46,6 +46,26 @@ def test_a_sample_tells_its_principles_critique_order_and_scores(visit, url):
     expect(card.locator(".raw .text")).to_have_text(sample["text"], use_inner_text=False)
 
 
+def test_a_large_group_shows_what_each_sample_saw(visit, url):
+    page = visit(url)
+    answers = [f"Answer {i}." for i in range(10)]
+    query = page.get_by_label("Turn 1", exact=True)
+    query.fill("A question?")
+    while page.locator(".response textarea").count() < len(answers):
+        page.get_by_role("button", name="Add a response").click()
+    for box, text in zip(page.locator(".response textarea").all(), answers, strict=True):
+        box.fill(text)
+    page.get_by_label("Samples (k)").fill("5")
+    judge(page)
+    kept = get(f"{url}/v1/verdicts/{record(page)}")
+    assert len(kept["verdict"]["samples"]) > 5
+    first = kept["verdict"]["samples"][0]
+    shown = page.locator("details.sample").first.locator("summary .scores strong")
+    expect(shown).to_have_count(len(first["order"]))
+    rewards = [float(text) for text in page.locator("ol.votes .reward strong").all_inner_texts()]
+    assert rewards == pytest.approx(kept["verdict"]["rewards"], abs=0.006)
+
+
 def test_everything_of_the_form_reaches_the_server(visit, url):
     page = visit(url)
     fill(page, "What is 2 + 2?", "4", "5", "", k=3)

@@ -12,7 +12,8 @@ export function sampleCard(sample, open = false) {
     el("summary", {},
       el("span.name", {}, `Sample ${sample.index}`),
       el("span.scores", {}, scores
-        ? scores.map((score, i) => el("span", {}, `${letter(i)} `, el("strong", {}, number(score))))
+        ? scores.map((score, i) => score !== null
+          && el("span", {}, `${letter(i)} `, el("strong", {}, number(score))))
         : el("em", {}, "not counted")),
       el("span.order", { title: "Which response stood at which position" }, sample.order.map(letter).join(" ")),
       scores && !sample.counted && chip("left out", "It was read, and is not in the vote.", "warn"),

@@ -2,7 +2,7 @@
 
 import { el, show } from "../dom.js";
 import { fixed, letter, number } from "../say.js";
-import { lead, mean, running, scoresOf, support } from "../vote.js";
+import { given, lead, mean, running, scoresOf, support } from "../vote.js";
 import { strip, trace } from "./plot.js";
 import { matrix } from "./small.js";
 
@@ -29,16 +29,17 @@ export function votes(responses, pick) {
 }
 
 function row(i, text, samples, { k, scale, verdict, pick }) {
-  const scores = samples.map((sample) => scoresOf(sample)[i]);
+  const seen = samples.filter((sample) => scoresOf(sample)[i] !== null);
+  const scores = seen.map((sample) => scoresOf(sample)[i]);
   const vote = scores.length ? mean(scores) : null;
   const rank = verdict?.ranking[i];
-  const dots = samples.map((sample, n) => ({ index: sample.index, score: scores[n] }));
+  const dots = seen.map((sample, n) => ({ index: sample.index, score: scores[n] }));
   const label = `Response ${letter(i)}: scores ${scores.map((score) => number(score)).join(", ") || "none yet"}`;
   return el(`li${rank === 1 ? ".best" : ""}`, {},
     el("span.name", { title: `index ${i} in the API` }, letter(i)),
     el("span.what", { dir: "auto" }, text || "empty"),
     el("span.plots", {}, strip(dots, vote, k, scale, label, pick), trace(running(scores), k, scale)),
-    el("span.reward", {}, el("strong", {}, fixed(vote?.mean)), el("small", {}, `± ${fixed(vote?.error)}`),
+    el("span.reward", {}, el("strong", {}, fixed(verdict?.rewards[i] ?? vote?.mean)), el("small", {}, `± ${fixed(vote?.error)}`),
       verdict && el("small", {}, `std ${fixed(verdict.std[i])}`)),
     el("span.rank", {}, rank && `#${rank}`));
 }
@@ -57,5 +58,5 @@ function sentence(rows, k) {
   if (best === null) return `The top is tied ${after}.`;
   const sure = error === null ? "" : ` ± ${fixed(error)}`;
   return `${letter(best)} leads ${letter(second)} by ${fixed(by)}${sure} ${after}; `
-    + `${number(support(rows, best), 1)} of ${rows.length} put it on top.`;
+    + `${number(support(rows, best), 1)} of ${given(rows.map((row) => row[best])).length} put it on top.`;
 }

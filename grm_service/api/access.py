@@ -14,7 +14,7 @@ from grm_service.api.problems import problem
 from grm_service.keys import Keys
 
 _IN_PATH = re.compile(r"/t/([^/]+)(/.*)")
-# What a probe or a load balancer asks, and a browser for the pages that hold nothing: explorer, documentation.
+# What a probe or a load balancer asks, and a browser for pages that hold nothing: explorer, documentation.
 _OPEN = re.compile(r"/|/(livez|readyz|web|docs|redoc|openapi\.json|static-offline-docs)(/.*)?")
 
 

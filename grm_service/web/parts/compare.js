@@ -21,10 +21,14 @@ export function compare(samples) {
 
 function difference(a, b) {
   const [left, right] = [scoresOf(a), scoresOf(b)];
-  return matrix(["", `Sample ${a.index}`, `Sample ${b.index}`, "difference"], a.order.map((_, i) => [
-    letter(i), number(left?.[i]), number(right?.[i]), left && right ? signed(right[i] - left[i]) : "–",
+  const all = (left ?? right ?? []).map((_, i) => i);
+  return matrix(["", `Sample ${a.index}`, `Sample ${b.index}`, "difference"], all.map((i) => [
+    letter(i), number(left?.[i]), number(right?.[i]), both(left, right, i) ? signed(right[i] - left[i]) : "–",
   ]));
 }
+
+/** Whether both gave response i a score. */
+const both = (left, right, i) => typeof left?.[i] === "number" && typeof right?.[i] === "number";
 
 const signed = (value) => (value > 0 ? `+${number(value)}` : number(value));
 
@@ -38,5 +42,6 @@ function furthest(samples) {
 
 function distance(a, b) {
   const [left, right] = [scoresOf(a), scoresOf(b)];
-  return left && right ? left.reduce((sum, score, i) => sum + Math.abs(score - right[i]), 0) : -1;
+  if (!left || !right) return -1;
+  return left.reduce((sum, score, i) => sum + (both(left, right, i) ? Math.abs(score - right[i]) : 0), 0);
 }

@@ -17,9 +17,10 @@ export async function probes({ signal }) {
   return el("div", {},
     el("h1", {}, "Probes"),
     el("p.about", {}, "Small cases of known answer that a judge is easily fooled by: the order swapped, padding, dress, ",
-      "instructions in a response. They run by ", el("code", {}, "grm probe"), ", or on a schedule."),
+      "instructions in a response. They run on the server's schedule; ",
+      el("code", {}, "grm probe"), " runs them in a terminal."),
     report.ran === null
-      ? el("p.note", {}, "No probe has run on this server yet: ", el("code", {}, "grm probe"), " runs them.")
+      ? el("p.note", {}, "No probe has run on this server yet: set ", el("code", {}, "GRM_PROBE_EVERY_S"), ".")
       : [
         facts([
           ["Ran", when(report.ran)],

@@ -16,6 +16,7 @@ GRMError
  · JudgeError                 the judge gave no verdict; worth another try
    · AllUnreadable            no sample could be read (counts the reasons)
    · ResponseUnread           of a large group, no sample that showed this response could be read
+   · SiblingsMissing          rewards were wanted as they stand in a group, and nobody else came
    · PrinciplesUnreadable     no principle could be read out of what the model wrote
    · DeadlineExceeded         time ran out before the first sample
      · Shed                   it would run out: taken out of the waiting line
@@ -186,6 +187,12 @@ class ResponseUnread(JudgeError):
             f"no sample that showed the responses {', '.join(map(str, responses))} (from 0) could be read; "
             "try again with another seed, a larger k or more max_tokens"
         )
+
+
+class SiblingsMissing(JudgeError):
+    """Rewards were wanted as they stand in a group, and the response's siblings did not come in time."""
+
+    code = "siblings_missing"
 
 
 class PrinciplesUnreadable(JudgeError):

@@ -39,6 +39,18 @@ class Metrics:
         self.replays = counter("replays", "Judgements made (miss), shared (join), given again (hit).", "how")
         self.queue_seconds = histogram("queue_seconds", "Waiting before the judging.", _SECONDS)
         self.judge_seconds = histogram("judge_seconds", "Judging.", _SECONDS, "profile")
+        self.rendezvous = counter(
+            "rendezvous",
+            "Groups that came one by one: complete, by window, or one alone.",
+            "route",
+            "outcome",
+        )
+        self.rendezvous_wait = histogram(
+            "rendezvous_wait_seconds", "From a group's first response to its closing.", _SECONDS, "route"
+        )
+        self.fallbacks = counter(
+            "fallbacks", "Wished fallbacks answered in place of a reward, by code.", "route", "code"
+        )
         self.deadlines = counter(
             "deadlines_exceeded",
             "Judgements whose time ran out: waiting (shed), without a sample (failed), with some (partial).",
@@ -126,6 +138,11 @@ class Metrics:
             self.probe_unreadable.labels(result.name).set(result.unreadable)
         if report.ran is not None:
             self.probes_ran.set(report.ran.timestamp())
+
+    def gathered(self, route: str, outcome: str, waited_s: float) -> None:
+        """Counts a group of responses that came one by one."""
+        self.rendezvous.labels(route, outcome).inc()
+        self.rendezvous_wait.labels(route).observe(waited_s)
 
     def asked(self, how: How) -> None:
         """Counts one that got its verdict."""

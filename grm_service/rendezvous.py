@@ -93,7 +93,7 @@ class Rendezvous:
         finally:
             group.waiting[response] -= 1
             if not group.waiting.total() and not group.verdict.done():
-                self._close(key, group)
+                self._drop(key, group)
                 group.verdict.cancel()
 
     async def _verdict(self, key: Key, group: _Group) -> Record:
@@ -110,22 +110,28 @@ class Rendezvous:
         waited = time.monotonic() - group.began
         left_s = None if task.timeout_s is None else task.timeout_s - waited
         responses = tuple(group.places)
-        self._closed.update({(key, response): group for response in responses})
         alone = len(group.places) == 1 and group.waiting.total() == 1
         self._told("complete" if group.full.is_set() else "alone" if alone else "window", waited)
         try:
             return await self._judge(replace(task, responses=responses, timeout_s=left_s), asker)
         except BaseException:
-            for response in responses:
-                self._closed.pop((key, response), None)
+            self._drop(key, group)
             raise
         finally:
             group.judged = time.monotonic()
 
     def _close(self, key: Key, group: _Group) -> None:
-        """Whoever comes from now on begins another group."""
+        """Whoever comes from now on begins another group, unless it sends again what is in this one."""
         if self._open.get(key) is group:
             del self._open[key]
+            self._closed.update({(key, response): group for response in group.places})
+
+    def _drop(self, key: Key, group: _Group) -> None:
+        """There will be no verdict of it."""
+        if self._open.get(key) is group:
+            del self._open[key]
+        for response in group.places:
+            self._closed.pop((key, response), None)
 
     def _forget(self) -> None:
         late = time.monotonic() - self._replay_s

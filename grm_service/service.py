@@ -14,7 +14,7 @@ from grm_service.admission import NOBODY, Caller, Line
 from grm_service.audit.trail import Trail
 from grm_service.catalog import Catalog, fingerprint
 from grm_service.core import oversight
-from grm_service.core.profile import Profile
+from grm_service.core.profile import Profile, Scale
 from grm_service.engines.base import Engine
 from grm_service.errors import (
     AuditUnavailable,
@@ -85,17 +85,22 @@ class Service:
         self._judge = Judge(engine, self.metrics)
         self._flights: Flights[Record] = Flights(limits.replay_s, _KEPT_VERDICTS)
         self._started = asyncio.Event()
-        self._draining = False
+        self.draining = False
         self._spent: dict[str, Spent] = {}
+
+    @property
+    def replay_s(self) -> float:
+        """For how long a repeated request gets the verdict that it got before."""
+        return self._limits.replay_s
 
     @property
     def ready(self) -> bool:
         """Whether the model has produced a token and a request would be served now."""
-        return self._started.is_set() and self.engine.ready and self.trail.writable and not self._draining
+        return self._started.is_set() and self.engine.ready and self.trail.writable and not self.draining
 
     def require_ready(self) -> None:
         """Raises EngineNotReady with the reason where a request would not be served now."""
-        if self._draining:
+        if self.draining:
             raise Draining("this server is shutting down: ask another")
         if not self._started.is_set():
             raise EngineNotReady("the model is still being loaded; ask /readyz")
@@ -112,7 +117,7 @@ class Service:
 
     def drain(self) -> None:
         """From now on nothing new is taken; what is under way goes on."""
-        self._draining = True
+        self.draining = True
 
     async def close(self) -> None:
         self._started.clear()
@@ -200,6 +205,10 @@ class Service:
             reasons=reasons,
             worth=oversight.worth(reasons),
         )
+
+    def scale(self, record: Record) -> Scale:
+        """Between which numbers the rewards of a verdict lie."""
+        return self._profile(record.verdict.profile).scale
 
     async def replay(self, record: Record) -> Verdict:
         """Judges again what was judged, by the principles that stood in its prompt; nothing is recorded.

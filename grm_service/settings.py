@@ -85,6 +85,11 @@ class Settings(BaseSettings):
     replay_s: float = Field(
         300, ge=0, description="For how long a repeated request gets the verdict that it got before."
     )
+    group_window_s: float = Field(
+        5,
+        ge=0,
+        description="How long a response that comes alone waits for its siblings; 0: it is judged alone.",
+    )
     drain_s: int = Field(30, ge=0, description="How long requests may take to finish after SIGTERM.")
     max_body_bytes: int = Field(
         8 * 2**20, ge=1024, description="Largest request body; more is answered with 413."

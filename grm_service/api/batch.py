@@ -151,7 +151,7 @@ async def _result(service: Service, index: int, item: Any, lines: bool, asker: A
     asker = replace(asker, priority=body.priority, key=key)
     try:
         record = await _judged(service, body, asker)
-        reply = RewardReply.of(record, body.detail, body.response_ids())
+        reply = RewardReply.answer(record, body, service.scale(record))
         return BatchResult(index=index, id=body.id, status=reply.status, rewards=reply.rewards, verdict=reply)
     except GRMError as failed:
         return _failed(index, body.id, problem_of(failed))

@@ -30,6 +30,7 @@ _STATUS = {
     "all_unreadable": 502,
     "principles_unreadable": 502,
     "response_unread": 502,
+    "siblings_missing": 503,
     "engine_failed": 502,
     "engine_unreachable": 502,
     "not_ready": 503,
@@ -97,6 +98,10 @@ class ProblemReply(JSONResponse):
         await super().__call__(scope, receive, send)
 
 
+JUDGING = documented(401, 404, 409, *BODY, 429, 502, 503, 504)
+"""All that a route which judges may answer with."""
+
+
 def problem(
     status: int,
     code: str,
@@ -139,7 +144,7 @@ def problem_of(error: GRMError) -> ProblemReply:
     more: dict[str, Any] = {}
     if isinstance(error, AllUnreadable):
         samples = [SampleOut.of(s) for s in error.samples]
-        n = len(error.samples[0].order)
+        n = 1 + max(max(sample.order) for sample in error.samples)
         more = {"rewards": [None] * n, "reasons": error.reasons, "samples": samples}
     if isinstance(error, Overloaded):
         more = {"retry_after_s": error.retry_after_s}

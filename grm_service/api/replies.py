@@ -7,7 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from grm_service.api.schemas import Detail
+from grm_service.api.schemas import Detail, RewardRequest
+from grm_service.core.profile import Scale
+from grm_service.core.shape import Shaped, shape
 from grm_service.plan import Plan
 from grm_service.types import Principle, Record, Sample, Spent, StopRule, Usage, Verdict
 
@@ -123,6 +125,18 @@ class TimingOut(BaseModel):
     judge_s: float
 
 
+class ShapedOut(BaseModel):
+    """`rewards` are `transformed` + `length_penalty` (0 or less); the raw ones stand beside it."""
+
+    transformed: list[float]
+    length_penalty: list[float]
+    rewards: list[float]
+
+    @classmethod
+    def of(cls, shaped: Shaped) -> ShapedOut:
+        return cls.model_validate(shaped, from_attributes=True)
+
+
 class RewardReply(BaseModel):
     """A verdict. Rewards, std and scores are in your response order; a reward is the mean score.
 
@@ -151,10 +165,20 @@ class RewardReply(BaseModel):
     counted: int
     stopped: StopRule | None
     unfiltered: None
+    shaped: ShapedOut | None
     principles: list[PrincipleOut]
     samples: list[SampleOut] | None = None
     usage: UsageOut
     timing: TimingOut
+
+    @classmethod
+    def answer(cls, record: Record, request: RewardRequest, scale: Scale) -> RewardReply:
+        """The reply as the request wants it."""
+        reply = cls.of(record, request.detail, request.response_ids())
+        if request.shaping is not None:
+            texts, shaping = record.task.responses, request.shaping.to_shaping()
+            reply.shaped = ShapedOut.of(shape(record.verdict.vote.rewards, texts, scale, shaping))
+        return reply
 
     @classmethod
     def of(
@@ -181,6 +205,7 @@ class RewardReply(BaseModel):
             counted=sum(s.counted for s in verdict.samples),
             stopped=verdict.stopped,
             unfiltered=None,
+            shaped=None,
             principles=[PrincipleOut.of(p) for p in verdict.principles],
             samples=[SampleOut.of(s) for s in verdict.samples] if detail == "samples" else None,
             usage=UsageOut.of(verdict.usage),

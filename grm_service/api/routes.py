@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from grm_service.api import examples
 from grm_service.api.access import caller
 from grm_service.api.presence import while_present
-from grm_service.api.problems import BODY, documented
+from grm_service.api.problems import JUDGING, documented
 from grm_service.api.replies import (
     PrincipleOut,
     PrincipleSetOut,
@@ -30,13 +30,12 @@ from grm_service.catalog import fingerprint
 from grm_service.service import Asker
 from grm_service.types import PrincipleSpec
 
-_JUDGING = documented(401, 404, 409, *BODY, 429, 502, 503, 504)
 _STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
 router = APIRouter()
 
 
-@router.post("/v1/rewards", tags=["judge"], response_model=RewardReply, responses=_STREAMED | _JUDGING)
+@router.post("/v1/rewards", tags=["judge"], response_model=RewardReply, responses=_STREAMED | JUDGING)
 async def rewards(
     request: Request,
     body: Annotated[RewardRequest, Body(openapi_examples=examples.REWARDS)],
@@ -54,13 +53,13 @@ async def rewards(
         return await stream(request, service(request), body, asker)
     judging = service(request).judge(body.to_task(), asker=asker)
     record = await while_present(request, judging)
-    reply = RewardReply.of(record, body.detail, body.response_ids())
+    reply = RewardReply.answer(record, body, service(request).scale(record))
     left_out = {"samples"} if body.detail == "rewards" else None
     headers = {"Idempotent-Replayed": "true"} if record.replayed else None
     return JSONResponse(reply.model_dump(mode="json", exclude=left_out), headers=headers)
 
 
-@router.post("/v1/principles", tags=["judge"], responses=_JUDGING)
+@router.post("/v1/principles", tags=["judge"], responses=JUDGING)
 async def principles(
     request: Request, body: Annotated[PrinciplesRequest, Body(openapi_examples=examples.PRINCIPLES)]
 ) -> PrinciplesReply:

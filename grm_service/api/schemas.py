@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from grm_service.core.shape import OF_A_GROUP, LengthPenalty, Shaping, Transform
 from grm_service.types import (
     Message,
     Principle,
@@ -102,6 +103,30 @@ class _Query(Strict):
         return tuple(Message(m.role, m.content) for m in self.messages)
 
 
+class LengthPenaltyIn(Strict):
+    """Takes `per_1000` of the reward away for each 1,000 characters beyond `free`, at most `most`."""
+
+    free: Annotated[int, Field(ge=0)] = 0
+    per_1000: Annotated[Finite, Field(gt=0, le=100)]
+    most: Annotated[Finite, Field(gt=0, le=100)] = 10.0
+
+
+class ShapingIn(Strict):
+    """What is done to the rewards for a trainer, beside the raw ones.
+
+    `minmax` maps the scale to 0..1; `zscore`, `rank` (1 best, 0 last) and `centered` are over the group.
+    """
+
+    transform: Transform = "none"
+    length_penalty: LengthPenaltyIn | None = None
+
+    def to_shaping(self) -> Shaping:
+        wished = self.length_penalty
+        if wished is None:
+            return Shaping(self.transform)
+        return Shaping(self.transform, LengthPenalty(wished.free, wished.per_1000, wished.most))
+
+
 class RewardRequest(_Query):
     """One query and its responses, to be judged together."""
 
@@ -130,7 +155,14 @@ class RewardRequest(_Query):
     stream: Annotated[
         bool, Field(description="Server-sent events; `Accept: text/event-stream` does the same.")
     ] = False
+    shaping: Annotated[ShapingIn, Field(description="Shaped rewards beside the raw ones.")] | None = None
     detail: Annotated[Detail, Field(description="'rewards' leaves the samples out of the reply.")] = "samples"
+
+    @model_validator(mode="after")
+    def _comparable(self) -> RewardRequest:
+        if self.shaping is not None and self.shaping.transform in OF_A_GROUP and len(self.responses) == 1:
+            raise ValueError(f"transform {self.shaping.transform!r} compares responses: give more than one")
+        return self
 
     def to_task(self) -> Task:
         return Task(

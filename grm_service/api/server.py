@@ -74,7 +74,15 @@ def serve(settings: Settings, service: Service, announce: Callable[[str], None])
             announce(server.address())
 
     schedule = Schedule(settings.probe_every_s, settings.probe_alarm)
-    app = create_app(service, settings.max_body_bytes, settings.max_batch_bytes, keys, started, schedule)
+    app = create_app(
+        service,
+        settings.max_body_bytes,
+        settings.max_batch_bytes,
+        keys,
+        started,
+        schedule,
+        settings.group_window_s,
+    )
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from fastapi import Request
 
+from grm_service.api.dialects.surface import Surface
 from grm_service.service import Service
+
+
+def surface(request: Request, route: str) -> Surface:
+    """The door of a dialect."""
+    found: Surface = request.app.state.surfaces[route]
+    return found
 
 
 def service(request: Request) -> Service:

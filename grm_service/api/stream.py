@@ -42,11 +42,15 @@ async def stream(request: Request, service: Service, body: RewardRequest, asker:
     except BaseException:
         judging.cancel()
         raise
-    return StreamingResponse(_events(judging, told, first, body), media_type="text/event-stream")
+    return StreamingResponse(_events(service, judging, told, first, body), media_type="text/event-stream")
 
 
 async def _events(
-    judging: asyncio.Task[Record], told: Told, first: Plan | Sample | None, body: RewardRequest
+    service: Service,
+    judging: asyncio.Task[Record],
+    told: Told,
+    first: Plan | Sample | None,
+    body: RewardRequest,
 ) -> AsyncIterator[bytes]:
     sent, event = set[int](), first
     try:
@@ -67,7 +71,7 @@ async def _events(
         left_out = {"samples"} if body.detail == "rewards" else None
         yield _event(
             "verdict",
-            RewardReply.of(record, body.detail, body.response_ids()).model_dump_json(exclude=left_out),
+            RewardReply.answer(record, body, service.scale(record)).model_dump_json(exclude=left_out),
         )
     except GRMError as failed:
         yield _event("error", bytes(problem_of(failed).body).decode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -13,8 +14,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from grm_service import tracing
-from grm_service.api.problems import ProblemReply, unexpected_problem
-from grm_service.metrics import Metrics
+from grm_service.api.problems import ProblemReply, problem_of, unexpected_problem
+from grm_service.errors import Draining
+from grm_service.service import Service
 
 logger = logging.getLogger(__name__)
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -25,10 +27,12 @@ _context: ContextVar[dict[str, str]] = ContextVar("request", default={})  # noqa
 
 
 class Telemetry:
-    """Names, times, counts, traces and logs each request; answers it where a bug of ours did not."""
+    """Names, times, counts, traces and logs each request; answers it where a bug of ours did not, and where
+    the time for draining is over before it is done.
+    """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service, self._metrics = app, service, service.metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -65,6 +69,12 @@ class Telemetry:
             if status is not None:
                 raise  # too late for an answer: the connection is cut
             await unexpected_problem(_route(scope), bug)(scope, receive, sent)
+        except asyncio.CancelledError:
+            if status is not None or not self._service.draining:
+                raise
+            await problem_of(Draining("this server was shut down in the middle: ask another"))(
+                scope, receive, sent
+            )
         finally:
             self._tell(scope, status or 500, time.perf_counter() - began, span)
 

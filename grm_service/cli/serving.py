@@ -54,25 +54,27 @@ def judge(
     """Judge one request, as POST /v1/rewards takes it, and show why."""
     from grm_service.api.replies import RewardReply
     from grm_service.cli.terminal import sampling_bar, show
+    from grm_service.core.profile import Scale
     from grm_service.types import Record
 
     found = settings(engine=engine, profile=profile)
     request = _read_request(file)
 
-    async def run() -> Record:
+    async def run() -> tuple[Record, Scale]:
         service = open_service(found)
         say_loading(service)
         await service.start()
         try:
-            with sampling_bar(err, request.k or service.profile.sampling.k) as advance:
-                return await service.judge(request.to_task(), advance, Asker(route="cli"))
+            with sampling_bar(err) as advance:
+                record = await service.judge(request.to_task(), advance, Asker(route="cli"))
+                return record, service.scale(record)
         finally:
             await service.close()
 
     with failing():
-        record = asyncio.run(run())
+        record, scale = asyncio.run(run())
     if as_json:
-        print(RewardReply.of(record, request.detail, request.response_ids()).model_dump_json(indent=2))  # noqa: T201
+        print(RewardReply.answer(record, request, scale).model_dump_json(indent=2))  # noqa: T201
     else:
         show(Console(), request.to_task(), record)
 

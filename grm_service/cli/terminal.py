@@ -19,20 +19,35 @@ from rich.table import Table
 from rich.text import Text
 
 from grm_service.judge import OnEvent
+from grm_service.plan import Plan
 from grm_service.probes.report import Report
 from grm_service.types import Record, Sample, Task
 
 
 @contextmanager
-def sampling_bar(console: Console, k: int) -> Iterator[OnEvent]:
-    """A progress bar over k samples, for the judge to tell."""
-    with bar(console, "sampling", k) as advance:
-        yield lambda event: advance() if isinstance(event, Sample) else None
+def sampling_bar(console: Console) -> Iterator[OnEvent]:
+    """A progress bar over the samples of a plan, for the judge to tell."""
+    with _progress(console) as progress:
+        task = progress.add_task("sampling", total=None)
+
+        def on_event(event: Plan | Sample) -> None:
+            if isinstance(event, Plan):
+                progress.update(task, total=len(event.orders), completed=0)
+            else:
+                progress.advance(task)
+
+        yield on_event
 
 
 @contextmanager
 def bar(console: Console, doing: str, total: int) -> Iterator[Callable[[], None]]:
     """A progress bar over so many steps; what it gives is called after each."""
+    with _progress(console) as progress:
+        task = progress.add_task(doing, total=total)
+        yield lambda: progress.advance(task)
+
+
+def _progress(console: Console) -> Progress:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -40,9 +55,7 @@ def bar(console: Console, doing: str, total: int) -> Iterator[Callable[[], None]
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(doing, total=total)
-        yield lambda: progress.advance(task)
+    return Progress(*columns, console=console, transient=True)
 
 
 def show(console: Console, task: Task, record: Record) -> None:

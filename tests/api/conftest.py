@@ -12,12 +12,15 @@ from grm_service.settings import Settings
 
 
 @pytest.fixture
-def serve():
-    """Serves the app in memory with the scripted engine; settings by keyword. Use as `async with`."""
+def serve(tmp_path):
+    """Serves the app in memory with the scripted engine, its audit trail in the test's folder; settings by
+    keyword. Use as `async with`.
+    """
+    trail = {"audit_url": f"sqlite:///{tmp_path}/audit.db", "audit_key_file": tmp_path / "audit.key"}
 
     @contextlib.asynccontextmanager
     async def _serve(ready=True, keys=None, **settings):
-        chosen = Settings(**{"engine": "scripted"} | settings)
+        chosen = Settings(**{"engine": "scripted"} | trail | settings)
         service = open_service(chosen)
         schedule = Schedule(chosen.probe_every_s, chosen.probe_alarm)
         app = create_app(service, chosen.max_body_bytes, chosen.max_batch_bytes, keys, schedule=schedule)

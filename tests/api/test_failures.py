@@ -214,6 +214,13 @@ async def no_scores_at_all(client):
     return await post(client)
 
 
+@case("siblings_missing", 503, "siblings_missing")
+async def one_alone_to_be_compared(client):
+    return await client.post(
+        "/slime?window_s=0&transform=rank", json={"prompt": "Name a prime.", "response": "11"}
+    )
+
+
 @case("response_unread", 502)
 async def one_of_many_that_spoils_every_sample(client):
     complete = client.service.engine.complete

@@ -13,14 +13,6 @@ pytestmark = pytest.mark.anyio
 PAIR = {"query": "Name a prime.", "responses": ["11", "twelve"], "k": 4}
 
 
-@pytest.fixture
-def served(serve, tmp_path):
-    """As `serve`, with a trail of its own."""
-    return lambda **settings: serve(
-        audit_url=f"sqlite:///{tmp_path}/audit.db", audit_key_file=tmp_path / "audit.key", **settings
-    )
-
-
 async def judged(client, **changes):
     answer = await client.post("/v1/rewards", json=PAIR | changes)
     assert answer.status_code == 200, answer.text
@@ -33,8 +25,8 @@ async def reviewed(client, id_, expect=201, **review):
     return answer.json()
 
 
-async def test_every_verdict_can_be_looked_up_as_it_was_given(served):
-    async with served() as client:
+async def test_every_verdict_can_be_looked_up_as_it_was_given(serve):
+    async with serve() as client:
         constitution = {"mode": "fixed", "set": "code", "items": [{"text": "It works.", "weight": 0.5}]}
         given = await judged(client, principles=constitution, seed=7, reference="a prime")
         found = (await client.get(f"/v1/verdicts/{given['id']}")).json()
@@ -49,8 +41,8 @@ async def test_every_verdict_can_be_looked_up_as_it_was_given(served):
     assert found["reviews"] == []
 
 
-async def test_every_door_leads_into_the_trail(served):
-    async with served() as client:
+async def test_every_door_leads_into_the_trail(serve):
+    async with serve() as client:
         await judged(client)
         stream = await client.post("/v1/rewards", json=PAIR | {"seed": 1, "stream": True})
         assert "event: verdict" in stream.text
@@ -61,15 +53,15 @@ async def test_every_door_leads_into_the_trail(served):
         assert verify(client.service.trail.store).records == 4
 
 
-async def test_a_verdict_given_again_is_one_record(served):
-    async with served() as client:
+async def test_a_verdict_given_again_is_one_record(serve):
+    async with serve() as client:
         first, second = await judged(client), await judged(client)
         assert first["id"] == second["id"]
         assert len((await client.get("/v1/verdicts")).json()["verdicts"]) == 1
 
 
-async def test_lists_come_in_pages_newest_first(served):
-    async with served() as client:
+async def test_lists_come_in_pages_newest_first(serve):
+    async with serve() as client:
         ids = [(await judged(client, seed=seed))["id"] for seed in range(5)]
         first = (await client.get("/v1/verdicts?limit=3")).json()
         rest = (await client.get(f"/v1/verdicts?limit=3&before={first['next']}")).json()
@@ -77,8 +69,8 @@ async def test_lists_come_in_pages_newest_first(served):
     assert rest["next"] is None
 
 
-async def test_search_finds_text_with_quotes_and_lines(served):
-    async with served() as client:
+async def test_search_finds_text_with_quotes_and_lines(serve):
+    async with serve() as client:
         await judged(client, query='Say "yes"\nor no.')
         await judged(client, query="Something else.")
         for text, count in (('"yes"\nor', 1), ("SOMETHING", 1), ("nowhere", 0)):
@@ -86,16 +78,16 @@ async def test_search_finds_text_with_quotes_and_lines(served):
             assert len(found.json()["verdicts"]) == count, text
 
 
-async def test_what_is_not_there_is_a_404(served):
-    async with served() as client:
+async def test_what_is_not_there_is_a_404(serve):
+    async with serve() as client:
         assert (await client.get("/v1/verdicts/vd_none")).json()["code"] == "unknown_verdict"
         assert (await reviewed(client, "vd_none", 404, decision="agree"))["code"] == "unknown_verdict"
         review = await reviewed(client, (await judged(client))["id"], decision="agree")
         assert (await client.get(f"/v1/verdicts/{review['id']}")).status_code == 404
 
 
-async def test_a_review_is_added_and_the_verdict_stays(served):
-    async with served() as client:
+async def test_a_review_is_added_and_the_verdict_stays(serve):
+    async with serve() as client:
         given = await judged(client)
         first = await reviewed(
             client, given["id"], decision="overrule", ranking=[2, 1], note="12 is no prime"
@@ -123,14 +115,14 @@ async def test_a_review_is_added_and_the_verdict_stays(served):
         ({"decision": "agree", "reviewer": ""}, "reviewer"),
     ],
 )
-async def test_a_review_that_says_nothing_clear_is_refused(served, review, says):
-    async with served() as client:
+async def test_a_review_that_says_nothing_clear_is_refused(serve, review, says):
+    async with serve() as client:
         problem = await reviewed(client, (await judged(client))["id"], 422, **review)
     assert says in json.dumps(problem)
 
 
-async def test_the_queue_has_what_is_worth_a_look_until_somebody_looked(served):
-    async with served() as client:
+async def test_the_queue_has_what_is_worth_a_look_until_somebody_looked(serve):
+    async with serve() as client:
         tied = await judged(client, responses=["same", "same"])
         clear = await judged(client, responses=["only one"])
         queue = (await client.get("/v1/reviews/queue")).json()["items"]
@@ -142,8 +134,8 @@ async def test_the_queue_has_what_is_worth_a_look_until_somebody_looked(served):
         assert (await client.get("/v1/reviews/queue")).json()["items"] == []
 
 
-async def test_agreement_is_counted_by_the_last_word_of_each_reviewer(served):
-    async with served() as client:
+async def test_agreement_is_counted_by_the_last_word_of_each_reviewer(serve):
+    async with serve() as client:
         verdicts = [await judged(client, seed=seed, responses=["a", "b", "c"]) for seed in range(12)]
         clear = [one for one in verdicts if one["best"] is not None]
         assert len({one["best"] for one in clear}) > 1
@@ -162,8 +154,8 @@ async def test_agreement_is_counted_by_the_last_word_of_each_reviewer(served):
     assert stats["over_time"][0]["from"]
 
 
-async def test_reviews_export_as_preference_data(served):
-    async with served() as client:
+async def test_reviews_export_as_preference_data(serve):
+    async with serve() as client:
         one = await judged(client, messages=[{"role": "user", "content": "q"}], query=None)
         two = await judged(client, seed=1)
         three = await judged(client, seed=2)
@@ -190,8 +182,8 @@ async def test_reviews_export_as_preference_data(served):
     assert items[1]["scores"] == [5, 5]
 
 
-async def test_without_texts_the_trail_has_their_hashes_and_nothing_to_export(served):
-    async with served(audit_text=False) as client:
+async def test_without_texts_the_trail_has_their_hashes_and_nothing_to_export(serve):
+    async with serve(audit_text=False) as client:
         given = await judged(client)
         found = (await client.get(f"/v1/verdicts/{given['id']}")).json()
         await reviewed(client, given["id"], decision="agree")
@@ -201,8 +193,8 @@ async def test_without_texts_the_trail_has_their_hashes_and_nothing_to_export(se
     assert found["verdict"]["rewards"] == given["rewards"]
 
 
-async def test_principles_that_the_judge_wrote_are_grouped_and_flagged(served):
-    async with served() as client:
+async def test_principles_that_the_judge_wrote_are_grouped_and_flagged(serve):
+    async with serve() as client:
         for seed in range(3):
             await judged(client, seed=seed, query="How do I sort a list in Python?")
         await judged(client, principles={"mode": "fixed", "set": "code"})
@@ -215,13 +207,13 @@ async def test_principles_that_the_judge_wrote_are_grouped_and_flagged(served):
     assert first["unsound"] == 0
 
 
-async def test_a_principle_that_a_reviewer_called_unsound_flags_the_verdicts_that_state_it(served):
-    async with served() as client:
+async def test_a_principle_that_a_reviewer_called_unsound_flags_the_verdicts_that_state_it(serve):
+    async with serve() as client:
         given = await judged(client)
         stated = given["samples"][0]["principles"][0]["text"]
         assert "flagged_principle" not in (await client.get(f"/v1/verdicts/{given['id']}")).json()["reasons"]
         await reviewed(client, given["id"], decision="unsound_principle", principle=stated.upper() + "!")
-    async with served() as client:
+    async with serve() as client:
         later = await judged(client, seed=1)
         kept = (await client.get(f"/v1/verdicts/{later['id']}")).json()
         assert "flagged_principle" in kept["reasons"]
@@ -241,11 +233,11 @@ def keys():
     )
 
 
-async def test_callers_see_their_own_verdicts_and_auditors_all(served):
+async def test_callers_see_their_own_verdicts_and_auditors_all(serve):
     def by(name):
         return {"Authorization": f"Bearer key-{name}"}
 
-    async with served(keys=keys()) as client:
+    async with serve(keys=keys()) as client:
         given = (await client.post("/v1/rewards", json=PAIR, headers=by("ann"))).json()
         for name, sees in (("ann", 1), ("bob", 0), ("eve", 1)):
             listed = (await client.get("/v1/verdicts", headers=by(name))).json()["verdicts"]
@@ -260,8 +252,8 @@ async def test_callers_see_their_own_verdicts_and_auditors_all(served):
         assert (await client.get("/v1/verdicts")).status_code == 401
 
 
-async def test_a_verdict_that_cannot_be_recorded_is_not_given_out(served):
-    async with served() as client:
+async def test_a_verdict_that_cannot_be_recorded_is_not_given_out(serve):
+    async with serve() as client:
         await judged(client)
         append = client.service.trail.store.append
 

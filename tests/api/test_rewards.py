@@ -141,3 +141,22 @@ async def test_stopping_is_told(serve):
     whole = (await post(serve, clear | {"stop": "none"})).json()
     assert whole["stopped"] is None
     assert whole["best"] == reply["best"]
+
+
+async def test_rewards_are_shaped_on_request_beside_the_raw_ones(serve):
+    shaping = {"transform": "minmax", "length_penalty": {"free": 2, "per_1000": 100, "most": 0.5}}
+    body = {"query": "q", "responses": ["11", "twelve"], "k": 2}
+    async with serve() as client:
+        plain = (await client.post("/v1/rewards", json=body)).json()
+        shaped = (await client.post("/v1/rewards", json=body | {"shaping": shaping})).json()
+        alone = {"query": "q", "responses": ["11"], "shaping": {"transform": "rank"}}
+        refused = await client.post("/v1/rewards", json=alone)
+    assert plain["shaped"] is None
+    assert shaped["rewards"] == plain["rewards"]
+    assert shaped["id"] == plain["id"], "shaping changes nothing of the judging"
+    assert shaped["shaped"]["length_penalty"] == pytest.approx([0.0, -0.4])
+    expected = [(reward - 1) / 9 for reward in plain["rewards"]]
+    assert shaped["shaped"]["transformed"] == pytest.approx(expected)
+    assert shaped["shaped"]["rewards"] == pytest.approx([expected[0], expected[1] - 0.4])
+    assert refused.status_code == 422
+    assert "compares responses" in refused.json()["detail"]

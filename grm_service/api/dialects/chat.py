@@ -1,0 +1,48 @@
+"""A reward model behind chat completions (NVIDIA NIM): the last turn, the assistant's, is judged."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from grm_service.api.dialects.surface import tokens
+from grm_service.api.dialects.turns import Turn, messages
+from grm_service.api.dialects.wish import Wished
+from grm_service.api.problems import JUDGING
+from grm_service.api.schemas import Text
+from grm_service.api.state import surface
+from grm_service.errors import BadTask
+
+router = APIRouter(tags=["dialects"])
+
+
+class Chat(BaseModel):
+    """A conversation that ends in the response; other fields of chat completions mean nothing here."""
+
+    model: Text | None = None
+    messages: Annotated[list[Turn], Field(min_length=2, max_length=1000)]
+    stream: bool = False
+
+
+@router.post("/v1/chat/completions", responses=JUDGING)
+async def chat(request: Request, wish: Wished, body: Chat) -> dict[str, Any]:
+    """NIM's reward models: the content is `reward:7.25`."""
+    if body.messages[-1].role != "assistant":
+        raise BadTask("the last message must be the assistant's: it is what is judged")
+    if body.stream:
+        raise BadTask("a reward is not streamed here: POST /v1/rewards with stream")
+    *before, last = body.messages
+    reward = await surface(request, "chat").single(request, wish, messages(before), last.said)
+    message = {"role": "assistant", "content": f"reward:{reward.value:.6g}"}
+    return {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": body.model or "",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
+        "usage": tokens([reward]),
+    }

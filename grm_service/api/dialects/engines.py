@@ -1,0 +1,102 @@
+"""Reward models as vLLM and SGLang serve them, which is what verl's built-in clients ask.
+
+verl never tries again after a 4xx, so a full line is a 503 here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
+from grm_service.api.dialects.surface import Reward, tokens
+from grm_service.api.dialects.turns import Turn, messages
+from grm_service.api.dialects.wish import Wish, Wished
+from grm_service.api.problems import JUDGING, problem
+from grm_service.api.schemas import Text
+from grm_service.api.state import surface
+from grm_service.core import transcripts
+from grm_service.errors import BadTask, Overloaded
+from grm_service.types import Message
+
+router = APIRouter(tags=["dialects"])
+
+
+class Pooling(BaseModel):
+    """`input`: a conversation whose last turn is the response, in its chat template; several: judged each.
+
+    `messages` are one such conversation as turns.
+    """
+
+    model: Text | None = None
+    input: Text | Annotated[list[Text], Field(min_length=1, max_length=64)] | None = None
+    messages: Annotated[list[Turn], Field(min_length=2, max_length=1000)] | None = None
+
+
+@router.post("/classify", responses=JUDGING)
+async def classify(request: Request, wish: Wished, body: Pooling) -> Any:
+    """vLLM's reward models, as verl asks them: the reward is `data[-1].probs[-1]`."""
+    rewards = await _rewards(request, wish, body, "classify")
+    if isinstance(rewards, JSONResponse):
+        return rewards
+    data = [
+        {"index": i, "label": "reward", "probs": [reward.value], "num_classes": 1}
+        for i, reward in enumerate(rewards)
+    ]
+    return _answer(body, "classify", data, rewards)
+
+
+@router.post("/v1/embeddings", responses=JUDGING)
+async def embeddings(request: Request, wish: Wished, body: Pooling) -> Any:
+    """SGLang's reward models, as verl asks them: the reward is `data[-1].embedding[-1]`."""
+    rewards = await _rewards(request, wish, body, "embeddings")
+    if isinstance(rewards, JSONResponse):
+        return rewards
+    data = [
+        {"index": i, "object": "embedding", "embedding": [reward.value]} for i, reward in enumerate(rewards)
+    ]
+    return _answer(body, "embd", data, rewards)
+
+
+async def _rewards(request: Request, wish: Wish, body: Pooling, route: str) -> list[Reward] | JSONResponse:
+    door = surface(request, route)
+    asked = [door.single(request, wish, *exchange) for exchange in _exchanges(body)]
+    try:
+        return await asyncio.gather(*asked)
+    except Overloaded as full:
+        return problem(503, full.code, str(full), full.retryable, full.retry_after_s)
+
+
+def _exchanges(body: Pooling) -> list[tuple[tuple[Message, ...], str]]:
+    if (body.input is None) == (body.messages is None):
+        raise BadTask("give either 'input' or 'messages'")
+    if body.messages is not None:
+        return [_split(messages(body.messages))]
+    texts = [body.input] if isinstance(body.input, str) else body.input or []
+    return [_split(transcripts.turns(text)) for text in texts]
+
+
+def _split(turns: tuple[Message, ...]) -> tuple[tuple[Message, ...], str]:
+    if len(turns) < 2 or turns[-1].role != "assistant":
+        raise BadTask(
+            "the last turn must be the assistant's, behind the turns that it answers, in a chat template "
+            "that is known here (ChatML, Llama, Gemma, Phi, Zephyr, DeepSeek, Mistral), or as 'messages'"
+        )
+    return turns[:-1], turns[-1].content
+
+
+def _answer(body: Pooling, name: str, data: list[dict[str, Any]], rewards: list[Reward]) -> dict[str, Any]:
+    models = [reward.record.verdict.model for reward in rewards if reward.record is not None]
+    return {
+        "id": f"{name}-{uuid.uuid4().hex}",
+        "object": "list",
+        "created": int(time.time()),
+        "model": body.model or next(iter(models), ""),
+        "data": data,
+        "usage": tokens(rewards),
+    }

@@ -1,0 +1,112 @@
+"""A NeMo Gym resources server: `/verify` for one rollout, `/compare` for a group.
+
+NeMo RL, verifiers and prime-rl ask it. A failure is an answer with a mask: Gym's clients take the reward of
+whatever comes, and leave out what is masked.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from grm_service.api.dialects.turns import Turn, Turns, messages
+from grm_service.api.dialects.wish import Wished
+from grm_service.api.problems import BODY, JUDGING, documented
+from grm_service.api.schemas import Text
+from grm_service.api.state import surface
+from grm_service.errors import BadTask, GRMError
+from grm_service.types import Message
+
+HOLD_S = 600.0
+router = APIRouter(tags=["dialects"])
+
+
+class Output(Turn):
+    """An item of a response's output."""
+
+    type: Text = "message"
+
+
+class Response(BaseModel):
+    """An OpenAI Responses object; its messages are what is judged."""
+
+    model_config = ConfigDict(extra="allow")
+    output: list[Output]
+
+    @property
+    def said(self) -> str:
+        """Raises BadTask where there is no message."""
+        parts = [item.said for item in self.output if item.type == "message"]
+        if not parts:
+            raise BadTask("the response holds no message")
+        return "\n".join(parts)
+
+
+class Params(BaseModel):
+    """What the policy was asked."""
+
+    model_config = ConfigDict(extra="allow")
+    input: Text | Turns
+
+    def to_messages(self) -> tuple[Message, ...]:
+        return (Message("user", self.input),) if isinstance(self.input, str) else messages(self.input)
+
+
+class Verify(BaseModel):
+    """A rollout; what else stands in the row is sent back."""
+
+    model_config = ConfigDict(extra="allow")
+    responses_create_params: Params
+    response: Response
+
+
+class Compare(BaseModel):
+    """A conversation and the responses to it; `principle` is what they are judged by, where it is given."""
+
+    conversation_history: Turns
+    response_objs: Annotated[list[Response], Field(min_length=1, max_length=64)]
+    principle: Text | None = None
+
+
+class Compared(BaseModel):
+    """Rewards in the order of the responses. Nothing was compared in pairs."""
+
+    rewards: list[float]
+    comparison_results: list[Any] = []
+    metrics: dict[str, float]
+
+
+@router.post("/seed_session", responses=documented(401))
+async def seed_session() -> dict[str, Any]:
+    """There is no state to seed."""
+    return {}
+
+
+@router.post("/verify", responses=documented(401, *BODY))
+async def verify(request: Request, wish: Wished, body: Verify) -> dict[str, Any]:
+    """The rollout's reward, with the row as it came; a failure is masked and says why, it is not a 0."""
+    row = body.model_dump(mode="json", exclude_unset=True)
+    group, attempt = row.get("_ng_group_id"), row.get("_ng_group_attempt")
+    name = None if group is None else f"{group}:{attempt}"
+    try:
+        asked, answer = body.responses_create_params.to_messages(), body.response.said
+        reward = await surface(request, "nemo_gym").single(request, wish, asked, answer, group=name)
+    except GRMError as failed:
+        return row | {
+            "reward": 0.0,
+            "_ng_failure_class": "judge_failed",
+            "_ng_failure_judge_error": f"{failed.code}: {failed}",
+            "instance_config": {**(row.get("instance_config") or {}), "mask_sample": True},
+        }
+    return row | {"reward": reward.value} | reward.numbers
+
+
+@router.post("/compare", responses=JUDGING)
+async def compare(request: Request, wish: Wished, body: Compare) -> Compared:
+    """The rewards of a group, judged together."""
+    asked, answers = messages(body.conversation_history), tuple(each.said for each in body.response_objs)
+    door = surface(request, "nemo_gym")
+    rewards = await door.together(request, wish, asked, answers, principle=body.principle)
+    return Compared(rewards=[reward.value for reward in rewards], metrics=rewards[0].numbers)

@@ -1,0 +1,84 @@
+"""What such a client wants of the judge: it can say so in the URL only."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from grm_service.core.profile import Scale
+from grm_service.core.shape import LengthPenalty, Shaped, Shaping, Transform, shape
+from grm_service.errors import SiblingsMissing
+from grm_service.types import Message, PrincipleMode, PrincipleSpec, Priority, Record, Task
+
+
+class Wish(BaseModel):
+    """Query parameters of every dialect; what is not named here is refused."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    profile: str | None = Field(None, max_length=200)
+    principles: str | None = Field(None, max_length=200, description="A named set.")
+    mode: PrincipleMode = Field(
+        "self", description="Where principles come from; with a set: what stands above."
+    )
+    k: int | None = Field(None, ge=1, le=64)
+    seed: int = Field(0, ge=0, lt=2**63)
+    temperature: float | None = Field(None, ge=0, le=2)
+    max_tokens: int | None = Field(None, ge=1, le=32768)
+    timeout_s: float | None = Field(None, gt=0, le=3600, description="Waiting for siblings included.")
+    priority: Priority = "train"
+    group: int | None = Field(None, ge=1, le=64, description="Responses sampled for each prompt.")
+    window_s: float | None = Field(
+        None,
+        ge=0,
+        le=3600,
+        description="How long one waits for its siblings; 0: judged alone. Default: GRM_GROUP_WINDOW_S.",
+    )
+    transform: Transform = "none"
+    free_chars: int = Field(0, ge=0, description="With per_1000: characters that cost nothing.")
+    per_1000: float = Field(
+        0, ge=0, le=100, description="Reward taken away for each further 1,000 characters."
+    )
+    most_penalty: float = Field(10, ge=0, le=100, description="At most so much.")
+    fallback: float | None = Field(
+        None, description="Answered in place of a reward that nobody gave, and counted; default: an error."
+    )
+
+    def task(
+        self,
+        messages: tuple[Message, ...],
+        responses: tuple[str, ...],
+        reference: str | None,
+        timeout_s: float | None,
+    ) -> Task:
+        """The task; `timeout_s` is the dialect's own, which the wish can shorten."""
+        limits = [limit for limit in (self.timeout_s, timeout_s) if limit is not None]
+        return Task(
+            messages=messages,
+            responses=responses,
+            profile=self.profile,
+            principles=PrincipleSpec(self.mode, self.principles),
+            reference=reference,
+            k=self.k,
+            seed=self.seed,
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            timeout_s=min(limits, default=None),
+        )
+
+    def shaped(self, record: Record, scale: Scale, transform: Transform | None = None) -> Shaped:
+        """The verdict's rewards as the wish has them, or as `transform` has where it says nothing.
+
+        Raises SiblingsMissing where a group is needed and there is none.
+        """
+        penalty = LengthPenalty(self.free_chars, self.per_1000, self.most_penalty) if self.per_1000 else None
+        wanted = self.transform if transform is None or self.transform != "none" else transform
+        try:
+            return shape(record.verdict.vote.rewards, record.task.responses, scale, Shaping(wanted, penalty))
+        except ValueError as wrong:
+            raise SiblingsMissing(f"{wrong}: its siblings did not come within window_s") from None
+
+
+Wished = Annotated[Wish, Query()]

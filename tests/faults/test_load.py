@@ -74,7 +74,7 @@ async def test_the_service_adds_little_to_the_engines_time_end_to_end(at_once):
 
 
 async def ask_in_turn(url, queries):
-    """(query, status, answer, seconds) of each, on one connection, by a client that does next to nothing itself."""
+    """(query, status, answer, seconds) of each, on one connection, by a client that costs next to nothing."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
     answered = []
     for query in queries:

@@ -1,0 +1,120 @@
+"""What the service answers, as frozen values. What a newer service says beside it is passed over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+
+from grm_service.types import Principle, Usage
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One of the k: what the model saw (`order`), wrote (`text`), and its scores or the reason why not.
+
+    `order[p]` is your index of the response shown at position p; `scores` are in your order, null with
+    `error` saying why where the sample could not be read. `expected`: soft scores, where asked for.
+    """
+
+    index: int
+    seed: int
+    order: tuple[int, ...]
+    principles: tuple[Principle, ...]
+    analysis: str | None
+    scores: tuple[float, ...] | None
+    expected: tuple[float, ...] | None
+    counted: bool
+    closed: bool
+    error: str | None
+    finish_reason: str | None
+    completion_tokens: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The rewards of the responses to one query, and all that is behind them.
+
+    `rewards` are mean scores on the profile's scale, `std` their spread over the samples, `ranking` 1 for the
+    best, all in your response order. `best` is None where the top is tied, `agreement` the share of samples
+    that put the best on top (None for a single response). "partial": not every sample taken was counted.
+    `samples` is None where `detail="rewards"` left them out. `queue_s`, `judge_s`: seconds.
+    """
+
+    id: str
+    status: Literal["ok", "partial"]
+    profile: str
+    fingerprint: str
+    model: str
+    created: datetime
+    constitution: str | None
+    rewards: tuple[float, ...]
+    best: int | None
+    ties: tuple[tuple[int, ...], ...]
+    ranking: tuple[int, ...]
+    agreement: float | None
+    std: tuple[float, ...]
+    response_ids: tuple[str, ...] | None
+    k: int
+    valid: int
+    counted: int
+    stopped: str | None
+    principles: tuple[Principle, ...]
+    samples: tuple[Sample, ...] | None
+    usage: Usage
+    queue_s: float
+    judge_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Principles that were written for a query."""
+
+    profile: str
+    principles: tuple[Principle, ...]
+    usage: Usage
+
+
+def verdict(said: Mapping[str, Any], responses: int) -> Verdict:
+    """A reply as a verdict on so many responses. Raises ValueError, KeyError, TypeError where it is none."""
+    samples = said["samples"] if "samples" in said else None  # noqa: SIM401  may be no mapping at all
+    read = _read(
+        Verdict,
+        {**said, **said["timing"]},
+        created=datetime.fromisoformat(said["created"]),
+        principles=_principles(said),
+        samples=None if samples is None else tuple(_sample(sample) for sample in samples),
+        usage=_read(Usage, said["usage"]),
+    )
+    if len(read.rewards) != responses:
+        raise ValueError(f"{len(read.rewards)} rewards for {responses} responses")
+    if not all(map(math.isfinite, read.rewards)):
+        raise ValueError("a reward is not a finite number")
+    return read
+
+
+def written(said: Mapping[str, Any]) -> Written:
+    """A reply as principles. Raises as `verdict` does."""
+    return _read(Written, said, principles=_principles(said), usage=_read(Usage, said["usage"]))
+
+
+def _sample(said: Mapping[str, Any]) -> Sample:
+    return _read(Sample, said, principles=_principles(said))
+
+
+def _principles(said: Mapping[str, Any]) -> tuple[Principle, ...]:
+    return tuple(_read(Principle, principle) for principle in said["principles"])
+
+
+def _read(kind: type[Value], said: Mapping[str, Any], **read: Any) -> Value:
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: read[name] if name in read else _frozen(said[name]) for name in names})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(each) for each in value) if isinstance(value, list) else value

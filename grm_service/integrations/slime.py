@@ -1,0 +1,42 @@
+"""slime (read in September 2026): `--group-rm --custom-rm-path grm_service.integrations.slime.group_rm`.
+
+All samples of a group are judged together. With `--dynamic-sampling-filter-path
+grm_service.integrations.slime.judged` a group without a verdict is dropped and another one sampled; without a
+filter it raises, which ends the rollout. Evaluation allows no group: `single_rm` judges a sample alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from grm_service.client import NoVerdict
+from grm_service.integrations.asking import logger, query, reference, service
+
+
+async def group_rm(args: Any, samples: Sequence[Any], **_: Any) -> list[float | None]:
+    """The rewards of samples of one prompt. Raises NoVerdict where no filter would see that one is None."""
+    try:
+        return list(await _rewards(samples))
+    except NoVerdict as failed:
+        if getattr(args, "dynamic_sampling_filter_path", None) is None:
+            raise
+        logger.warning("no reward for %d samples: %s", len(samples), failed)
+        return [None] * len(samples)
+
+
+async def single_rm(args: Any, sample: Any, **_: Any) -> float:
+    """The reward of a sample that is judged alone. Raises NoVerdict."""
+    return (await _rewards([sample]))[0]
+
+
+def judged(args: Any, samples: Sequence[Any], **_: Any) -> bool:
+    """A dynamic filter: keeps the groups that have rewards."""
+    return all(sample.reward is not None for sample in samples)
+
+
+async def _rewards(samples: Sequence[Any]) -> tuple[float, ...]:
+    first = samples[0]
+    responses = [sample.response for sample in samples]
+    asked = {"detail": "rewards", **reference(first.label)}
+    return (await service().rewards(query(first.prompt), responses, **asked)).rewards

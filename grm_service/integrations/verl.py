@@ -1,0 +1,43 @@
+"""verl (read at 0.9.1): `reward.custom_reward_function.path=pkg://grm_service.integrations.verl`.
+
+verl gives one response at a time and not its prompt: the dataset's `extra_info` must have that. Each response
+is judged alone. Where there is no verdict it raises, which stops the step. Do not use it with the reward
+manager `limited`, which turns every exception into a reward of 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from grm_service.client import AsyncClient
+from grm_service.integrations.asking import query, reference, service
+
+
+async def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: Any,
+    extra_info: Mapping[str, Any] | None = None,
+    *,
+    prompt_key: str = "question",
+    client: AsyncClient | None = None,
+    reward_router_address: str | None = None,
+    reward_model_tokenizer: Any = None,
+    **options: Any,
+) -> dict[str, float]:
+    """The reward as `score`, its spread over the samples and how many counted: the same keys always.
+
+    `extra_info[prompt_key]` is the prompt, a text or messages; `ground_truth` goes along as the reference
+    where it is a text. All after the star is for `reward_kwargs`: `options` are fields of `POST /v1/rewards`.
+    Raises NoVerdict, and ValueError where there is no prompt.
+    """
+    prompt = (extra_info or {}).get(prompt_key)
+    if prompt is None:
+        raise ValueError(
+            f"extra_info[{prompt_key!r}] is missing, and verl does not hand over the prompt: put it there "
+            "when making the dataset, or name its key with reward_kwargs.prompt_key"
+        )
+    asked = {"detail": "rewards", **reference(ground_truth), **options}
+    verdict = await (client or service()).rewards(query(prompt), [solution_str], **asked)
+    return {"score": verdict.rewards[0], "std": verdict.std[0], "counted": float(verdict.counted)}

@@ -1,0 +1,129 @@
+"""The client and the real service, over a real socket."""
+
+import pickle
+import re
+import subprocess
+import sys
+import time
+from dataclasses import FrozenInstanceError
+
+import httpx
+import pytest
+
+from grm_service.client import AsyncClient, Client, NoVerdict
+from grm_service.keys import add
+from tests.faults.test_faults import served
+
+PAIR = ["eleven", "twelve"]
+HEAVY = ("torch", "numpy", "fastapi", "starlette", "pydantic", "sqlalchemy", "uvicorn")
+
+
+def test_a_verdict_has_everything_that_the_service_says(service):
+    with Client(service) as client:
+        verdict = client.rewards("What is 5 + 6?", PAIR, k=4, principles={"set": "helpfulness"})
+    assert len(verdict.rewards) == len(verdict.std) == len(verdict.ranking) == 2
+    assert verdict.status == "ok"
+    assert verdict.id.startswith("vd_")
+    assert (verdict.k, verdict.valid, verdict.counted) == (4, 4, 4)
+    assert verdict.created.tzinfo is not None
+    assert verdict.constitution.startswith("sha256:")
+    assert verdict.principles[0].text
+    scores = [sample.scores for sample in verdict.samples]
+    assert verdict.rewards == tuple(sum(column) / 4 for column in zip(*scores, strict=True))
+    assert verdict.usage.completion_tokens > 0
+    with pytest.raises(FrozenInstanceError):
+        verdict.rewards = (0.0, 0.0)
+
+
+def test_a_conversation_is_judged_up_to_its_responses(service):
+    turns = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "What is 5 + 6?"},
+    ]
+    with Client(service) as client:
+        verdict = client.rewards(turns, [{"id": "a", "content": "eleven"}, {"id": "b", "content": "12"}])
+    assert verdict.response_ids == ("a", "b")
+
+
+def test_samples_are_left_out_where_they_are_not_wanted(service):
+    with Client(service) as client:
+        assert client.rewards("q", PAIR, detail="rewards").samples is None
+
+
+def test_principles_can_be_had_and_sent_back(service):
+    with Client(service) as client:
+        written = client.principles("What is 5 + 6?")
+        assert written.principles
+        items = [{"text": principle.text, "weight": principle.weight} for principle in written.principles]
+        verdict = client.rewards("What is 5 + 6?", PAIR, principles={"mode": "fixed", "items": items})
+    assert verdict.principles == written.principles
+
+
+def test_what_nobody_can_read_is_no_reward_and_says_why(service):
+    with Client(service) as client, pytest.raises(NoVerdict) as failure:
+        client.rewards("please garbage", PAIR, k=2)
+    failed = failure.value
+    assert (failed.code, failed.status, failed.retryable) == ("all_unreadable", 502, True)
+    assert sum(failed.reasons.values()) == 2
+
+
+def test_the_service_keeps_the_time_that_the_client_tells_it(service):
+    began = time.monotonic()
+    with Client(service, timeout_s=1.0) as client, pytest.raises(NoVerdict) as failure:
+        client.rewards("please hang", PAIR)
+    assert (failure.value.code, failure.value.status) == ("deadline_exceeded", 504)
+    assert 0.9 < time.monotonic() - began < 3.0
+
+
+def test_a_wrong_field_is_named_with_the_services_words(service):
+    with Client(service) as client, pytest.raises(NoVerdict, match=r"invalid_request: k: .*64"):
+        client.rewards("q", PAIR, k=65)
+
+
+def test_a_key_is_sent_and_its_lack_is_told(tmp_path, monkeypatch):
+    path = tmp_path / "keys.yaml"
+    key = add(path, "trainer")
+    monkeypatch.setenv("GRM_KEYS_FILE", str(path))
+    with served() as (url, _):
+        with Client(url, key) as client:
+            assert client.rewards("q", PAIR).rewards
+        with Client(url) as client, pytest.raises(NoVerdict) as failure:
+            client.rewards("q", PAIR)
+    assert (failure.value.code, failure.value.status) == ("unauthorized", 401)
+
+
+def test_a_full_line_is_waited_out():
+    asked = [{"query": f"q {i}", "responses": PAIR} for i in range(12)]
+    with served("--delay", "0.2", "--waiting", "1") as (url, _), Client(url) as client:
+        results = client.batch(asked, k=64, detail="rewards", timeout_s=60)
+        assert not [result for result in results if isinstance(result, NoVerdict)]
+        counted = httpx.get(url + "/metrics").text
+    assert re.search(r"grm_\w+_total\{.*(overloaded|line_full).*\} [1-9]", counted), "nobody was refused"
+
+
+def test_a_client_and_a_failure_travel_to_other_processes(service):
+    with pickle.loads(pickle.dumps(Client(service))) as client:
+        assert client.rewards("q", PAIR).rewards
+    assert isinstance(pickle.loads(pickle.dumps(AsyncClient(service))), AsyncClient)
+    failed = pickle.loads(pickle.dumps(NoVerdict("overloaded", "full", 429, True)))
+    assert (failed.code, failed.detail, failed.status, str(failed)) == (
+        "overloaded",
+        "full",
+        429,
+        "overloaded: full",
+    )
+
+
+def test_importing_it_brings_no_server_and_no_model():
+    code = (
+        "import sys, time; began = time.perf_counter(); import grm_service.client; "
+        f"print(time.perf_counter() - began, [name for name in {HEAVY} if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code]
+    seconds, heavy = min(
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.split(" ", 1)
+        for _ in range(3)
+    )
+    assert heavy.strip() == "[]"
+    assert float(seconds) < 0.3

@@ -18,15 +18,12 @@ from grm_service.core.profile import Profile, Scale
 from grm_service.engines.base import Engine
 from grm_service.errors import (
     AuditUnavailable,
-    BadTask,
     Draining,
     EngineNotReady,
     GRMError,
-    ProfileNotServed,
-    SoftNotServed,
-    TextTooLong,
 )
 from grm_service.flights import Flights, How
+from grm_service.gate import Gate
 from grm_service.judge import Judge, OnEvent
 from grm_service.metrics import Metrics
 from grm_service.plan import plan
@@ -78,6 +75,7 @@ class Service:
         self.engine = engine
         self.chosen = chosen
         self.trail = trail
+        self.gate = Gate(catalog, profile, engine, limits.text_chars)
         self.line = Line(limits.samples, limits.waiting)
         self.metrics = Metrics(self.line)
         self.probes = Report(profile.name)
@@ -144,9 +142,8 @@ class Service:
 
     async def _asked(self, task: Task, on_event: OnEvent | None, asker: Asker) -> tuple[Record, How]:
         arrived = asyncio.get_running_loop().time()
-        self._bound(("responses", task.responses), ("reference", (task.reference or "",)))
-        profile, standard = self._admit(task.messages, task.profile, task.principles)
-        self._require_soft(task)
+        profile, standard = self.gate.task(task)
+        self.require_ready()
 
         async def judged() -> Record:
             return await self._judged(task, profile, standard, asker, arrived, on_event)
@@ -208,14 +205,14 @@ class Service:
 
     def scale(self, record: Record) -> Scale:
         """Between which numbers the rewards of a verdict lie."""
-        return self._profile(record.verdict.profile).scale
+        return self.gate.profile(record.verdict.profile).scale
 
     async def replay(self, record: Record) -> Verdict:
         """Judges again what was judged, by the principles that stood in its prompt; nothing is recorded.
 
         Raises UnknownName and ProfileNotServed where the profile is not here, and what the judge raises.
         """
-        profile, task, first = self._profile(record.verdict.profile), record.task, record.verdict
+        profile, task, first = self.gate.profile(record.verdict.profile), record.task, record.verdict
         # Principles that were written for the query are in the record: they are not written again.
         mode = "fixed" if task.principles.mode == "query" else task.principles.mode
         task = replace(task, principles=PrincipleSpec(mode), timeout_s=None)
@@ -229,7 +226,8 @@ class Service:
         asker: Asker = Asker(),
     ) -> tuple[Profile, tuple[Principle, ...], Usage]:
         """Principles for a query without judging anything."""
-        profile, standard = self._admit(messages, profile_name, replace(constitution, mode="query"))
+        profile, standard = self.gate.query(messages, profile_name, replace(constitution, mode="query"))
+        self.require_ready()
         async with self.line.place(1, asker.caller, asker.priority, None):
             written, usage = await self._judge.principles(profile, messages, standard)
         return profile, written, usage
@@ -242,53 +240,6 @@ class Service:
     def spent(self, caller: Caller) -> Spent:
         """What a caller has had since the start."""
         return self._spent.get(caller.name, Spent())
-
-    def serves(self, profile: Profile) -> bool:
-        """Whether the running model is the one that the profile is for (None: any)."""
-        return profile.model is None or profile.model == self.profile.model
-
-    def profiles(self) -> list[Profile]:
-        """The catalog's profiles and the default one, which may come from a file elsewhere."""
-        return list({**self.catalog.profiles, self.profile.name: self.profile}.values())
-
-    def _admit(
-        self, messages: tuple[Message, ...], name: str | None, spec: PrincipleSpec
-    ) -> tuple[Profile, tuple[Principle, ...]]:
-        """Everything that can be refused before any work."""
-        self._bound(("messages", tuple(m.content for m in messages)))
-        profile = self._profile(name)
-        standard = spec.items
-        if spec.set_name is not None:
-            standard = self.catalog.principle_set(spec.set_name).items() + standard
-        if spec.mode == "fixed" and not standard:
-            raise BadTask("principles.mode 'fixed' needs principles.items or principles.set")
-        self.require_ready()
-        return profile, standard
-
-    def _require_soft(self, task: Task) -> None:
-        lacking = self.engine.abilities.lacking()
-        if task.score == "soft" and not {"continues", "alternatives"}.isdisjoint(lacking):
-            raise SoftNotServed(
-                "score 'soft' needs token probabilities behind a partial answer, which this server's engine "
-                "does not give: ask for 'hard' (/readyz lists what the engine lacks)"
-            )
-
-    def _bound(self, *fields: tuple[str, tuple[str, ...]]) -> None:
-        for field, texts in fields:
-            for i, text in enumerate(texts):
-                if len(text) > self._limits.text_chars:
-                    raise TextTooLong(f"{field}.{i}", len(text), self._limits.text_chars)
-
-    def _profile(self, name: str | None) -> Profile:
-        if name is None or name == self.profile.name:
-            return self.profile
-        profile = self.catalog.profile(name)
-        if not self.serves(profile):
-            raise ProfileNotServed(
-                f"profile {name!r} is for the model {profile.model}, but this server runs "
-                f"{self.engine.model}: start one with --profile {name}"
-            )
-        return profile
 
 
 def _digest(*parts: object) -> str:

@@ -82,13 +82,13 @@ async def profiles(request: Request) -> list[ProfileOut]:
             description=profile.description,
             model=profile.model,
             meta_rm=profile.meta_rm,
-            served=serving.serves(profile),
+            served=serving.gate.serves(profile),
             default=profile.name == serving.profile.name,
             fingerprint=fingerprint(profile),
             scale=[profile.scale.min, profile.scale.max],
             k=profile.sampling.k,
         )
-        for profile in serving.profiles()
+        for profile in serving.gate.profiles()
     ]
 
 

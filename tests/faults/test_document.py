@@ -1,5 +1,6 @@
 """Whatever schemathesis makes of our OpenAPI document, right and wrong, is answered as the document says."""
 
+import contextlib
 import json
 import re
 from collections import Counter
@@ -17,12 +18,22 @@ _LINE = re.compile(
     r"INFO:grm_service\.api\.telemetry:[A-Z]+ (unknown|/[a-z0-9_/{}-]*) \d{3} \d+\.\d{3} s|"
     r"WARNING:uvicorn\.error:Invalid HTTP request received\.|DEBUG:asyncio:Using selector: \w+"
 )
-_NO_BUG = {"all_unreadable", "principles_unreadable", "deadline_exceeded"}
+_NO_BUG = {"all_unreadable", "principles_unreadable", "deadline_exceeded", "siblings_missing"}
 
 
 @schemathesis.serializer("application/x-ndjson")
 def line(context, value):
     return json.dumps(value).encode()
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    """Nobody's siblings will come: waiting for them is as documented, and cut short."""
+    if "window_s" in case.operation.query:
+        given = case.query.get("window_s")
+        with contextlib.suppress(ValueError):
+            if given is None or 0 < float(str(given)) <= 3600:
+                case.query["window_s"] = 0.01
 
 
 @schemathesis.check
@@ -40,7 +51,7 @@ def config(examples):
             "checks": {
                 # What a schema cannot say (either a query or messages, no NUL) is a 422 that says it.
                 "positive_data_acceptance": {"enabled": False},
-                "not_a_server_error": {"expected-statuses": ["2xx", "4xx", "502", "504"]},
+                "not_a_server_error": {"expected-statuses": ["2xx", "4xx", "502", "503", "504"]},
             },
             # A bad item of a batch spoils nothing else: it fails alone, within a 200.
             "operations": [

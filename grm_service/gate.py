@@ -1,0 +1,68 @@
+"""All that can be refused of a request before any work."""
+
+from __future__ import annotations
+
+from grm_service.catalog import Catalog
+from grm_service.core.profile import Profile
+from grm_service.engines.base import Engine
+from grm_service.errors import BadTask, ProfileNotServed, SoftNotServed, TextTooLong
+from grm_service.types import Message, Principle, PrincipleSpec, Task
+
+Admitted = tuple[Profile, tuple[Principle, ...]]
+"""The profile to judge with, and the principles that people gave."""
+
+
+class Gate:
+    """Lets in what can be judged; `default` is the profile of a request that names none."""
+
+    def __init__(self, catalog: Catalog, default: Profile, engine: Engine, text_chars: int) -> None:
+        self._catalog, self._default, self._engine = catalog, default, engine
+        self._text_chars = text_chars
+
+    def task(self, task: Task) -> Admitted:
+        """Raises BadTask and its kinds."""
+        self._bound("responses", task.responses)
+        self._bound("reference", (task.reference or "",))
+        admitted = self.query(task.messages, task.profile, task.principles)
+        lacking = self._engine.abilities.lacking()
+        if task.score == "soft" and not {"continues", "alternatives"}.isdisjoint(lacking):
+            raise SoftNotServed(
+                "score 'soft' needs token probabilities behind a partial answer, which this server's engine "
+                "does not give: ask for 'hard' (/readyz lists what the engine lacks)"
+            )
+        return admitted
+
+    def query(self, messages: tuple[Message, ...], name: str | None, spec: PrincipleSpec) -> Admitted:
+        """As `task`, where nothing is to be judged."""
+        self._bound("messages", tuple(message.content for message in messages))
+        profile, standard = self.profile(name), spec.items
+        if spec.set_name is not None:
+            standard = self._catalog.principle_set(spec.set_name).items() + standard
+        if spec.mode == "fixed" and not standard:
+            raise BadTask("principles.mode 'fixed' needs principles.items or principles.set")
+        return profile, standard
+
+    def profile(self, name: str | None) -> Profile:
+        """Raises UnknownName, and ProfileNotServed where the profile is for another model."""
+        if name is None or name == self._default.name:
+            return self._default
+        profile = self._catalog.profile(name)
+        if not self.serves(profile):
+            raise ProfileNotServed(
+                f"profile {name!r} is for the model {profile.model}, but this server runs "
+                f"{self._engine.model}: start one with --profile {name}"
+            )
+        return profile
+
+    def serves(self, profile: Profile) -> bool:
+        """Whether the running model is the one that the profile is for (None: any)."""
+        return profile.model is None or profile.model == self._default.model
+
+    def profiles(self) -> list[Profile]:
+        """The catalog's profiles and the default one, which may come from a file elsewhere."""
+        return list({**self._catalog.profiles, self._default.name: self._default}.values())
+
+    def _bound(self, field: str, texts: tuple[str, ...]) -> None:
+        for i, text in enumerate(texts):
+            if len(text) > self._text_chars:
+                raise TextTooLong(f"{field}.{i}", len(text), self._text_chars)

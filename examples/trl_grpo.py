@@ -1,0 +1,127 @@
+"""GRPO with rewards from the service: trains SmolLM2-135M for a few steps, on a CPU.
+
+    pip install 'grm-service[cpu,local,train]'
+    python examples/trl_grpo.py [--steps 4] [--engine scripted]
+
+It starts `grm serve` on loopback, lets TRL's GRPOTrainer ask it for rewards (all completions of a prompt in
+one judgement), prints mean reward and failures of each step, and ends the server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from grm_service.catalog import load_catalog
+from grm_service.client import AsyncClient
+from grm_service.engines.files.weights import safetensors
+from grm_service.integrations.trl import GRMReward
+from grm_service.settings import Settings
+
+PROMPTS = [
+    "Explain in one sentence why the sky is blue.",
+    "Name three uses of a brick.",
+    "How do I boil an egg?",
+    "What is the capital of Australia?",
+]
+_SERVING = re.compile(r"serving on (http://[\d.:]+)")
+
+
+@contextlib.contextmanager
+def served(engine: str) -> Iterator[str]:
+    """The address of a service of our own, with an audit trail that is thrown away."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "grm_service", "serve", "--port", "0", "--engine", engine]
+        trail = {
+            "GRM_AUDIT_URL": f"sqlite:///{folder}/audit.db",
+            "GRM_AUDIT_KEY_FILE": f"{folder}/audit.key",
+        }
+        environment = {**os.environ, **trail}
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        try:
+            assert process.stderr is not None
+            lines = iter(process.stderr.readline, "")
+            address = next((found[1] for line in lines if (found := _SERVING.search(line))), None)
+            if address is None:
+                sys.exit("the service did not start: run `grm serve` to see why")
+            yield address
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+
+
+class Printed(TrainerCallback):
+    """Prints what the trainer logged of each step."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if logs and "reward" in logs:
+            failed = logs.get("grm/failed", 0.0)
+            agreement = logs.get("grm/agreement", float("nan"))
+            print(
+                f"step {state.global_step}: reward mean {logs['reward']:.3f}, without a reward {failed:.0%}, "
+                f"agreement {agreement:.2f}",
+                flush=True,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--engine", default="auto", help="what judges: scripted takes no time")
+    parser.add_argument("--k", type=int, default=2, help="samples a judgement")
+    asked = parser.parse_args()
+    settings = Settings()
+    package = load_catalog().profile(settings.profile).package
+    assert package is not None
+    folder: Path = safetensors(package, settings.cache_dir)
+    with served(asked.engine) as url, tempfile.TemporaryDirectory() as output:
+        trainer = GRPOTrainer(
+            model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
+            processing_class=AutoTokenizer.from_pretrained(folder),
+            reward_funcs=GRMReward(AsyncClient(url), {"k": asked.k, "max_tokens": 64}),
+            train_dataset=Dataset.from_list(
+                [{"prompt": [{"role": "user", "content": text}]} for text in PROMPTS]
+            ),
+            peft_config=LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"),
+            args=GRPOConfig(
+                output_dir=output,
+                max_steps=asked.steps,
+                per_device_train_batch_size=8,
+                num_generations=4,
+                max_completion_length=32,
+                learning_rate=1e-4,
+                logging_steps=1,
+                use_cpu=True,
+                bf16=False,
+                report_to="none",
+                save_strategy="no",
+                seed=0,
+            ),
+            callbacks=[Printed()],
+        )
+        before = {name: value.detach().clone() for name, value in _trained(trainer.model)}
+        trainer.train()
+        moved = sum(not value.equal(before[name]) for name, value in _trained(trainer.model))
+        print(f"{moved} of {len(before)} trained tensors moved")
+
+
+def _trained(model: Any) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+
+
+if __name__ == "__main__":
+    main()

@@ -126,10 +126,9 @@ class AsyncClient:
         raise AssertionError("not reached: tries do not end")
 
     async def _send(self, path: str, content: bytes) -> httpx.Response:
-        pool = await self._connections.here()
         try:
-            async with pool.turns:
-                return await pool.http.post(self._url + path, content=content)
+            async with self._connections.one() as http:
+                return await http.post(self._url + path, content=content)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as wrong:
             raise NoVerdict("unreachable", f"{self._url!r} is no address: {wrong}") from None
         except httpx.HTTPError as lost:

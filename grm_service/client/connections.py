@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
 
 _CONNECT_S = 10.0
+_IDLE_S = 30.0  # less than what servers and proxies allow (ours 75, most 60)
+# httpx looks through the whole pool for every request: in one of 256 connections that takes most of the time.
+_EACH = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
-    """One loop's connections, and as many turns: httpx is slow at queueing, so nothing waits in there."""
+class _Pool:
+    """One loop's connections: `turns` has every client as often as it may be used at once."""
 
-    http: httpx.AsyncClient
-    turns: asyncio.Semaphore
+    turns: asyncio.LifoQueue[httpx.AsyncClient]
     life: AsyncGenerator[None, None]
 
 
@@ -30,17 +34,17 @@ class Connections:
 
     def __init__(self, headers: Mapping[str, str], most: int) -> None:
         self._headers, self._most = headers, most
-        self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
+        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
 
-    async def here(self) -> Pool:
-        """The running loop's."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._pools:
-            for ended in [known for known in self._pools if known.is_closed()]:
-                del self._pools[ended]
-            self._pools[loop] = self._open()
-            await anext(self._pools[loop].life)
-        return self._pools[loop]
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[httpx.AsyncClient]:
+        """A turn at one of the running loop's."""
+        turns = (await self._here()).turns
+        http = await turns.get()
+        try:
+            yield http
+        finally:
+            turns.put_nowait(http)
 
     async def close(self) -> None:
         """Closes the running loop's."""
@@ -48,17 +52,37 @@ class Connections:
         if pool is not None:
             await pool.life.aclose()
 
-    def _open(self) -> Pool:
-        http = httpx.AsyncClient(
-            headers=self._headers,
-            timeout=httpx.Timeout(None, connect=_CONNECT_S),
-            limits=httpx.Limits(max_connections=self._most, max_keepalive_connections=self._most),
-        )
-        return Pool(http, asyncio.Semaphore(self._most), self._life(http))
+    async def _here(self) -> _Pool:
+        loop = asyncio.get_running_loop()
+        if loop not in self._pools:
+            for ended in [known for known in self._pools if known.is_closed()]:
+                self._pools.pop(ended, None)
+            self._pools[loop] = self._open()
+            await anext(self._pools[loop].life)
+        return self._pools[loop]
 
-    async def _life(self, http: httpx.AsyncClient) -> AsyncGenerator[None, None]:
+    def _open(self) -> _Pool:
+        context = httpx.create_ssl_context()
+        clients = [
+            httpx.AsyncClient(
+                headers=self._headers,
+                verify=context,
+                timeout=httpx.Timeout(None, connect=_CONNECT_S),
+                limits=httpx.Limits(
+                    max_connections=_EACH, max_keepalive_connections=_EACH, keepalive_expiry=_IDLE_S
+                ),
+            )
+            for _ in range(math.ceil(self._most / _EACH))
+        ]
+        turns: asyncio.LifoQueue[httpx.AsyncClient] = asyncio.LifoQueue()
+        for turn in reversed(range(self._most)):
+            turns.put_nowait(clients[turn // _EACH])
+        return _Pool(turns, self._life(clients))
+
+    async def _life(self, clients: list[httpx.AsyncClient]) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
             self._pools.pop(asyncio.get_running_loop(), None)
-            await http.aclose()
+            for http in clients:
+                await http.aclose()

@@ -32,7 +32,7 @@ async def test_a_large_batch_comes_in_order_over_no_more_connections_than_asked_
 async def test_more_than_a_hundred_are_under_way_at_once():
     async with Answers(by_query=echo, delay_s=0.5) as server, AsyncClient(server.url) as client:
         await client.batch(items(400))
-    assert server.most_in_flight == 256
+    assert 200 < server.most_in_flight <= 256
 
 
 async def test_single_questions_keep_to_the_bound_too():
@@ -78,4 +78,4 @@ async def test_code_that_blocks_gets_the_same():
         results = await asyncio.to_thread(ask)
     assert all(isinstance(result, Verdict) for result in results)
     assert [result.rewards[0] for result in results] == list(map(float, range(200)))
-    assert server.most_in_flight == 16
+    assert 8 < server.most_in_flight <= 16

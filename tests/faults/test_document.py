@@ -44,10 +44,11 @@ def what_went_wrong_is_a_problem(context, response, case):
         assert response.status_code < 500 or response.json()["code"] in _NO_BUG
 
 
-def config(examples):
+def config(examples, coverage):
     return schemathesis.Config.from_dict(
         {
             "generation": {"max-examples": examples},
+            "phases": {"coverage": {"enabled": coverage}},
             "checks": {
                 # What a schema cannot say (either a query or messages, no NUL) is a 422 that says it.
                 "positive_data_acceptance": {"enabled": False},
@@ -69,12 +70,16 @@ def failures(told):
                 yield f"{told.label}: {check.failure_info.failure}\n{check.failure_info.code_sample}"
 
 
-@pytest.mark.parametrize("examples", [10, pytest.param(300, marks=pytest.mark.slow)], ids=["short", "long"])
-def test_every_answer_is_as_the_document_says(examples):
+@pytest.mark.parametrize(
+    ("examples", "coverage"),
+    [(10, False), pytest.param(100, True, marks=pytest.mark.slow)],
+    ids=["short", "long"],
+)
+def test_every_answer_is_as_the_document_says(examples, coverage):
     seen, failed = Counter(), []
     with served("--text-chars", "10000") as (url, process):
         before = process.log.read_text()
-        schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=config(examples))
+        schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=config(examples, coverage))
         for event in from_schema(schema).execute():
             assert not isinstance(event, events.NonFatalError | events.FatalError), event
             if isinstance(event, events.ScenarioFinished):

@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 VLLM := .vllm
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve demo test test-slow faults test-vllm screenshots bench $(VLLM) check format docs clean
+.PHONY: help install serve demo test test-slow faults conformance test-vllm screenshots bench $(VLLM) check format docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ test-slow: install  ## The tests with real parts that take longer
 
 faults: install  ## The fault suite in its long form, with its figures
 	@$(BIN)/python -m pytest tests/faults -m 'slow or not slow' -s
+
+conformance: install  ## The frameworks' own client code, out of their wheels, against the service: a row each
+	@$(BIN)/python -m pytest tests/conformance -m conformance -q
 
 test-vllm: install $(VLLM)  ## The engines' contract against real vLLM and llama.cpp servers (minutes)
 	@$(BIN)/python -m pytest -m vllm

@@ -69,10 +69,11 @@ class Printed(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if logs and "reward" in logs:
+            mean = "none" if logs["reward"] is None else f"{logs['reward']:.3f}"
             failed = logs.get("grm/failed", 0.0)
             agreement = logs.get("grm/agreement", float("nan"))
             print(
-                f"step {state.global_step}: reward mean {logs['reward']:.3f}, without a reward {failed:.0%}, "
+                f"step {state.global_step}: reward mean {mean}, without a reward {failed:.0%}, "
                 f"agreement {agreement:.2f}",
                 flush=True,
             )

@@ -24,7 +24,8 @@ _NAMED = tuple(
         r"(?:\A|<\|im_end\|>\s*)<\|im_start\|>(\w+)(?:\n|<\|im_sep\|>)",
         r"(?:\A|<\|eo[tm]_id\|>\s*)<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n",
         r"(?:\A|<end_of_turn>\s*)<start_of_turn>(\w+)\n",
-        r"(?:\A|<\|end\|>\s*|</s>\s*|\n)<\|(system|user|assistant)\|>\n?|<\|(user|assistant)\|>\n",
+        r"(?:\A|(?:<\|end\|>|<\|endoftext\|>|</s>)\s*|\n)<\|(system|user|assistant)\|>\n?"
+        r"|<\|(user|assistant)\|>\n",
     )
 )
 # Templates that put a user's turn between two tokens: Mistral with Llama 2, DeepSeek. Behind the token that
@@ -115,24 +116,25 @@ def _said(prompt: str) -> list[_Said]:
 
 
 def _named(begins: list[re.Match[str]], text: str) -> list[_Said]:
-    ends = [begin.start() for begin in begins[1:]] + [len(text)]
     names = (next(filter(None, begin.groups())).lower() for begin in begins)
-    return [
-        (_ROLES.get(name, "user"), text[begin.end() : end])
-        for name, begin, end in zip(names, begins, ends, strict=True)
-    ]
+    return [(_ROLES.get(name, "user"), rest) for name, rest in zip(names, _rests(begins, text), strict=True)]
 
 
 def _paired(users: list[re.Match[str]], text: str) -> list[_Said]:
-    ends = [user.start() for user in users[1:]] + [len(text)]
     said: list[_Said] = []
-    for user, end in zip(users, ends, strict=True):
+    for user, rest in zip(users, _rests(users, text), strict=True):
         system, asked = _system(user["system"] or "", user["user"])
         said += [("system", system)] if system else []
         said.append(("user", asked))
         if user["end"]:
-            said.append(("assistant", text[user.end() : end]))
+            said.append(("assistant", rest))
     return said
+
+
+def _rests(found: list[re.Match[str]], text: str) -> list[str]:
+    """What stands between each find and the next."""
+    ends = [each.start() for each in found[1:]] + [len(text)]
+    return [text[each.end() : end] for each, end in zip(found, ends, strict=False)]
 
 
 def _system(before: str, asked: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import make_url
 
+import grm_service.integrations.asking  # noqa: F401  it has an error of its own
 from grm_service.api import body, problems
 from grm_service.engines.base import Abilities
 from grm_service.engines.remote.upstream import Upstream
@@ -32,6 +33,7 @@ NOT_OVER_HTTP = {
     "judge_failed": "the base of those below it; never raised itself",
     "client_gone": "its client has left and reads nothing; test_metrics sees it counted",
     "unsafe_address": "stops the start, before anything listens",
+    "not_configured": "of the integrations, in the trainer's own process",
     "bad_catalog": "stops the start",
     "model_not_loaded": "stops the start",
 }

@@ -1,7 +1,8 @@
 """A NeMo Gym resources server: `/verify` for one rollout, `/compare` for a group.
 
-NeMo RL, verifiers and prime-rl ask it. A failure is an answer with a mask: Gym's clients take the reward of
-whatever comes, and leave out what is masked.
+NeMo RL, verifiers and prime-rl ask it. Gym's clients take the reward of whatever comes and leave out what is
+masked: a failure is an answer with a mask. Verifiers knows no mask, and would take its 0 for a reward: a row
+without the indices that Gym gives its rows fails as an error.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from grm_service.api.dialects.turns import Turn, Turns, messages
 from grm_service.api.dialects.wish import Wished
-from grm_service.api.problems import BODY, JUDGING, documented
+from grm_service.api.problems import JUDGING, documented
 from grm_service.api.schemas import Text
 from grm_service.api.state import surface
 from grm_service.errors import BadTask, GRMError
@@ -84,9 +85,12 @@ async def seed_session() -> dict[str, Any]:
     return {}
 
 
-@router.post("/verify", responses=documented(401, *BODY))
+@router.post("/verify", responses=JUDGING)
 async def verify(request: Request, wish: Wished, body: Verify) -> dict[str, Any]:
-    """The rollout's reward, with the row as it came; a failure is masked and says why, it is not a 0."""
+    """The rollout's reward, with the row as it came; a failure is masked and says why, it is not a 0.
+
+    Masked where the row has `_ng_` indices, as NeMo Gym's have; else it is an error.
+    """
     row = body.model_dump(mode="json", exclude_unset=True)
     group, attempt = row.get("_ng_group_id"), row.get("_ng_group_attempt")
     name = None if group is None else f"{group}:{attempt}"
@@ -94,6 +98,8 @@ async def verify(request: Request, wish: Wished, body: Verify) -> dict[str, Any]
         asked, answer = body.responses_create_params.to_messages(), body.response.said
         reward = await surface(request, "nemo_gym").single(request, wish, asked, answer, group=name)
     except GRMError as failed:
+        if not any(name.startswith("_ng_") for name in row):
+            raise
         return row | {
             "reward": 0.0,
             "_ng_failure_class": "judge_failed",

@@ -42,8 +42,10 @@ async def slime(
 ) -> float | dict[str, float]:
     """slime. The whole answer becomes the sample's reward: a number, or an object with `as_dict`."""
     reference = body.label if isinstance(body.label, str) else None
-    given = body.prompt
-    asked = transcripts.conversation(given) if isinstance(given, str) else messages(given)
-    response = transcripts.bare(body.response)
+    if isinstance(body.prompt, str):
+        asked = transcripts.conversation(body.prompt)
+        response = transcripts.continued(body.prompt, body.response)
+    else:
+        asked, response = messages(body.prompt), transcripts.bare(body.response)
     reward = await surface(request, "slime").single(request, wish, asked, response, reference)
     return {"reward": reward.value, **reward.numbers} if wish.as_dict else reward.value

@@ -24,6 +24,7 @@ def gym(answer, **row):
         "responses_create_params": {"input": [{"role": "user", "content": QUERY}], "tools": []},
         "response": {"id": "r", "output": [{"type": "reasoning", "summary": []}, message]},
         "label": "gold",
+        "_ng_task_index": 0,
     } | row
 
 
@@ -110,6 +111,14 @@ async def test_what_nobody_could_read_is_no_number(serve, name):
         assert reply.json()["code"] == "all_unreadable"
 
 
+async def test_who_knows_no_mask_gets_no_masked_zero(serve):
+    async with serve(script="unreadable") as client:
+        row = gym("11")
+        del row["_ng_task_index"]
+        reply = await client.post("/verify?k=2&window_s=0", json=row)
+    assert (reply.status_code, reply.json()["code"]) == (502, "all_unreadable")
+
+
 @pytest.mark.parametrize("name", SINGLES)
 async def test_a_wished_fallback_is_answered_and_counted(serve, name):
     async with serve(script="unreadable") as client:
@@ -175,6 +184,15 @@ async def test_a_group_transform_is_over_the_group_and_fails_for_one_alone(serve
         assert max(values) > 0
         (alone,) = await sent(client, "slime", "?k=4&window_s=0&transform=zscore", ["another"])
         assert (alone.status_code, alone.json()["code"]) == (503, "siblings_missing")
+
+
+async def test_what_slimes_prompt_began_of_the_answer_belongs_to_it(serve):
+    async with serve() as client:
+        body = {"prompt": f"{PROMPT}<think>\n", "response": "Hm.</think>11<|im_end|>", "label": None}
+        assert (await client.post("/slime?k=2&window_s=0", json=body)).status_code == 200
+        kept = (await client.get("/v1/verdicts")).json()["verdicts"][0]
+        record = (await client.get(f"/v1/verdicts/{kept['id']}")).json()
+    assert record["request"]["responses"] == ["<think>\nHm.</think>11"]
 
 
 async def test_slime_can_have_an_object(serve):

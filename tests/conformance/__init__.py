@@ -1,0 +1,1 @@
+"""The service asked by the frameworks' own client code, out of their wheels: `make conformance`."""

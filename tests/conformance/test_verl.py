@@ -1,0 +1,139 @@
+"""verl's RewardLoopWorker, which asks a reward model's engine, and its manager of custom functions."""
+
+import asyncio
+import inspect
+import logging
+from functools import partial
+from types import SimpleNamespace
+
+import aiohttp
+import numpy as np
+import pytest
+
+from grm_service.client import NoVerdict
+from grm_service.integrations import verl as integration
+from tests.conformance.wheels import Hurried, defined
+
+pytestmark = [pytest.mark.anyio, pytest.mark.conformance]
+WHEEL = "verl==0.9.1"
+LOOP = "verl/experimental/reward_loop"
+QUERY = "Name a prime."
+ANSWERS = ["11", "twelve", "13", "a prime is a number"]
+ENGINES = {"vllm": "/classify", "sglang": "/v1/embeddings"}
+BY_ENGINE = pytest.mark.parametrize(("engine", "route"), ENGINES.items())
+END = "<|im_end|>"
+
+
+class Tokenizer:
+    eos_token, bos_token = END, None
+
+    def decode(self, tokens, skip_special_tokens=False):
+        text = "".join(chr(int(token)) for token in tokens)
+        return text.replace(END, "") if skip_special_tokens else text
+
+    def apply_chat_template(self, chat, add_generation_prompt, tokenize):
+        assert not add_generation_prompt
+        assert not tokenize
+        return "".join(f"<|im_start|>{turn['role']}\n{turn['content']}{END}\n" for turn in chat)
+
+
+class Batch(list):
+    """As much of a DataProto as one sample needs."""
+
+    def __getitem__(self, place):
+        found = super().__getitem__(place)
+        return Batch(found) if isinstance(place, slice) else found
+
+
+def sample(query, answer):
+    tokens = np.array([ord(char) for char in answer + END])
+    row = {
+        "raw_prompt": [{"role": "user", "content": query}],
+        "data_source": "primes",
+        "reward_model": {"ground_truth": "11"},
+        "extra_info": {"question": query},
+    }
+    batch = {"responses": tokens, "attention_mask": np.ones(len(tokens) + 3, int)}
+    return Batch([SimpleNamespace(batch=batch, non_tensor_batch=row)])
+
+
+class Worker:
+    """verl's, made without its configuration and Ray."""
+
+    def __init__(self, address, engine, clock=asyncio):
+        stubs = {"aiohttp": aiohttp, "asyncio": clock, "logger": logging.getLogger("x")}
+        kind = defined(WHEEL, f"{LOOP}/reward_loop.py", "RewardLoopWorker", **stubs)["RewardLoopWorker"]
+        self.worker = object.__new__(kind)
+        model = SimpleNamespace(enable=True, model_path="judge", rollout=SimpleNamespace(name=engine))
+        custom = SimpleNamespace(path=None)
+        self.worker.config = SimpleNamespace(
+            reward=SimpleNamespace(reward_model=model, custom_reward_function=custom)
+        )
+        self.worker.reward_router_address = address
+        self.worker.input_tokenizer = self.worker.reward_model_tokenizer = Tokenizer()
+
+    async def rewards(self, query, answers):
+        scored = await asyncio.gather(*(self.worker.compute_score(sample(query, a)) for a in answers))
+        return [each["reward_score"] for each in scored]
+
+
+def address(client_or_url):
+    return str(client_or_url).removeprefix("http://").rstrip("/")
+
+
+@BY_ENGINE
+async def test_its_engine_client_reads_rewards_of_a_group(url, native, told, engine, route):
+    # The router's address takes no query, so the group is whoever comes within the window.
+    found = await Worker(address(url), engine).rewards(QUERY, ANSWERS)
+    assert found == pytest.approx(await native.rewards(QUERY, ANSWERS, k=None))
+    assert await native.last_responses() == 4
+    told(WHEEL, route, "a group", "4 calls, 1 verdict at the window's end")
+
+
+@BY_ENGINE
+async def test_a_full_line_is_a_503_after_which_it_tries_again(crowded, told, engine, route):
+    (found,) = await Worker(address(crowded.client.base_url), engine).rewards(QUERY, ["11"])
+    assert 1 <= found <= 10
+    assert await crowded.answered(route, 503) >= 1
+    assert await crowded.answered(route, 200) == 1
+    told(WHEEL, route, "a full line", "503, then 1 s, 2 s, ... and its reward")
+
+
+@BY_ENGINE
+async def test_what_nobody_could_read_is_an_error_in_the_trainer(url, native, told, engine, route):
+    clock = Hurried()
+    with pytest.raises(aiohttp.ClientResponseError) as failed:
+        await Worker(address(url), engine, clock).rewards("please garbage", ["11"])
+    assert failed.value.status == 502
+    assert clock.pauses == [min(2**n, 30) for n in range(15)]
+    assert await native.answered(route, 502) == 16
+    told(WHEEL, route, "nobody can read it", "502, asked 16 times, then raises: the step fails")
+
+
+class Manager:
+    """verl's NaiveRewardManager around the integration."""
+
+    def __init__(self, **reward_kwargs):
+        stubs = {"get_event_loop": asyncio.get_running_loop, "ABC": object, "abstractmethod": lambda f: f}
+        base = defined(WHEEL, f"{LOOP}/reward_manager/base.py", "RewardManagerBase", **stubs)
+        kind = defined(
+            *(WHEEL, f"{LOOP}/reward_manager/naive.py", "NaiveRewardManager"),
+            RewardManagerBase=base["RewardManagerBase"],
+            inspect=inspect,
+        )
+        function = partial(integration.compute_score, **reward_kwargs)
+        self.manager = kind["NaiveRewardManager"](None, Tokenizer(), function)
+
+    async def results(self, query, answers):
+        return await asyncio.gather(*(self.manager.run_single(sample(query, answer)) for answer in answers))
+
+
+async def test_its_manager_of_custom_functions_takes_the_integration(configured, native, told):
+    results = await Manager(k=4).results(QUERY, ANSWERS)
+    alone = [(await native.rewards(QUERY, [answer], reference="11"))[0] for answer in ANSWERS]
+    assert [result["reward_score"] for result in results] == pytest.approx(alone)
+    assert len({tuple(result["reward_extra_info"]) for result in results}) == 1, "verl wants the same keys"
+    told(WHEEL, "integrations/verl.py", "a group", "4 calls, each judged alone")
+    with pytest.raises(NoVerdict):
+        await Manager(k=2).results("please garbage", ["11"])
+    told(WHEEL, "integrations/verl.py", "nobody can read it", "raises: the step fails")

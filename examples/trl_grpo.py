@@ -4,7 +4,7 @@
     python examples/trl_grpo.py [--steps 4] [--engine scripted]
 
 It starts `grm serve` on loopback, lets TRL's GRPOTrainer ask it for rewards (all completions of a prompt in
-one judgement), prints mean reward and failures of each step, and ends the server.
+one judgement), prints each step's mean reward and how many completions got none, and ends the server.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, ProgressCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from grm_service.catalog import load_catalog
@@ -38,6 +39,7 @@ PROMPTS = [
     "How do I boil an egg?",
     "What is the capital of Australia?",
 ]
+_COMPLETIONS = 8  # a step
 _SERVING = re.compile(r"serving on (http://[\d.:]+)")
 
 
@@ -46,22 +48,23 @@ def served(engine: str) -> Iterator[str]:
     """The address of a service of our own, with an audit trail that is thrown away."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "grm_service", "serve", "--port", "0", "--engine", engine]
+        log = Path(folder, "service.log")
         trail = {
             "GRM_AUDIT_URL": f"sqlite:///{folder}/audit.db",
             "GRM_AUDIT_KEY_FILE": f"{folder}/audit.key",
         }
         environment = {**os.environ, **trail}
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        with log.open("w") as written:
+            process = subprocess.Popen(command, stderr=written, env=environment)
         try:
-            assert process.stderr is not None
-            lines = iter(process.stderr.readline, "")
-            address = next((found[1] for line in lines if (found := _SERVING.search(line))), None)
-            if address is None:
-                sys.exit("the service did not start: run `grm serve` to see why")
-            yield address
+            while not (found := _SERVING.search(log.read_text())):
+                if process.poll() is not None:
+                    sys.exit(f"the service did not start:\n{log.read_text()}")
+                time.sleep(0.2)
+            yield found[1]
         finally:
             process.terminate()
-            process.communicate(timeout=60)
+            process.wait(60)
 
 
 class Printed(TrainerCallback):
@@ -70,11 +73,9 @@ class Printed(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if logs and "reward" in logs:
             mean = "none" if logs["reward"] is None else f"{logs['reward']:.3f}"
-            failed = logs.get("grm/failed", 0.0)
-            agreement = logs.get("grm/agreement", float("nan"))
+            failed = round(logs["grm/failed"] * _COMPLETIONS)
             print(
-                f"step {state.global_step}: reward mean {mean}, without a reward {failed:.0%}, "
-                f"agreement {agreement:.2f}",
+                f"step {state.global_step}: reward mean {mean}, {failed} of {_COMPLETIONS} without a reward",
                 flush=True,
             )
 
@@ -101,7 +102,7 @@ def main() -> None:
             args=GRPOConfig(
                 output_dir=output,
                 max_steps=asked.steps,
-                per_device_train_batch_size=8,
+                per_device_train_batch_size=_COMPLETIONS,
                 num_generations=4,
                 max_completion_length=32,
                 learning_rate=1e-4,
@@ -114,6 +115,7 @@ def main() -> None:
             ),
             callbacks=[Printed()],
         )
+        trainer.remove_callback(ProgressCallback)  # it prints all of TRL's metrics
         before = {name: value.detach().clone() for name, value in _trained(trainer.model)}
         trainer.train()
         moved = sum(not value.equal(before[name]) for name, value in _trained(trainer.model))

@@ -11,6 +11,7 @@ GRMError
      · KeyReused                an Idempotency-Key came with another body than before
  · Overloaded                 the waiting line is full; names when to come back
    · ShareTaken               the caller has as many requests here as its key allows
+ · BadSetting                 a setting cannot be used as it stands
  · UnsafeAddress              others could reach the server, and it has no keys
  · CatalogError               a YAML file is wrong (names file, line and field)
  · JudgeError                 the judge gave no verdict; worth another try
@@ -141,6 +142,12 @@ class ShareTaken(Overloaded):
     """The caller has as many requests here as its key allows."""
 
     reason = "caller_share"
+
+
+class BadSetting(GRMError):
+    """A setting cannot be used as it stands."""
+
+    code = "bad_setting"
 
 
 class UnsafeAddress(GRMError):

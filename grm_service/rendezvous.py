@@ -13,7 +13,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from grm_service.service import Asker
 from grm_service.types import Record, Task
@@ -42,6 +42,16 @@ class Gathering:
     id: str | None = None
 
 
+class Seat(NamedTuple):
+    """Where a response ended up: the group's verdict, its place there, and for how many samples that came out
+    alike each place stands.
+    """
+
+    record: Record
+    place: int
+    copies: tuple[int, ...]
+
+
 @dataclass(slots=True)
 class _Group:
     gathering: Gathering
@@ -51,6 +61,7 @@ class _Group:
     full: asyncio.Event = field(default_factory=asyncio.Event)
     verdict: asyncio.Task[Record] | None = None
     judged: float = math.inf
+    copies: tuple[int, ...] = ()
 
     def add(self, response: str) -> None:
         self.places.setdefault(response, len(self.places))
@@ -72,8 +83,8 @@ class Rendezvous:
         self._open: dict[Key, _Group] = {}
         self._closed: OrderedDict[tuple[Key, str], _Group] = OrderedDict()
 
-    async def judge(self, task: Task, gathering: Gathering, asker: Asker) -> tuple[Record, int]:
-        """The verdict on the group in which the task's one response ended up, and its place in it.
+    async def judge(self, task: Task, gathering: Gathering, asker: Asker) -> Seat:
+        """The verdict on the group in which the task's one response ended up.
 
         The time that the task has is shared by waiting and judging. Raises what the judge raises.
         """
@@ -89,7 +100,8 @@ class Rendezvous:
         if group.full.is_set():
             self._close(key, group)
         try:
-            return await asyncio.shield(group.verdict), group.places[response]
+            record = await asyncio.shield(group.verdict)
+            return Seat(record, group.places[response], group.copies)
         finally:
             group.waiting[response] -= 1
             if not group.waiting.total() and not group.verdict.done():
@@ -110,6 +122,7 @@ class Rendezvous:
         waited = time.monotonic() - group.began
         left_s = None if task.timeout_s is None else task.timeout_s - waited
         responses = tuple(group.places)
+        group.copies = tuple(max(1, group.waiting[response]) for response in responses)
         alone = len(group.places) == 1 and group.waiting.total() == 1
         self._told("complete" if group.full.is_set() else "alone" if alone else "window", waited)
         try:

@@ -90,6 +90,14 @@ class Settings(BaseSettings):
         ge=0,
         description="How long a response that comes alone waits for its siblings; 0: it is judged alone.",
     )
+    dialects: str = Field(
+        "openrlhf,slime,engines,rerank,nemo_gym,chat",
+        description="Which dialects are served, with commas; engines: vLLM's and SGLang's reward models.",
+    )
+    dialect_options: str = Field(
+        "",
+        description="Options of those who give none in a URL, written as there: k=4&group=16.",
+    )
     drain_s: int = Field(30, ge=0, description="How long requests may take to finish after SIGTERM.")
     max_body_bytes: int = Field(
         8 * 2**20, ge=1024, description="Largest request body; more is answered with 413."

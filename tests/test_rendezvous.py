@@ -54,7 +54,7 @@ async def test_a_complete_group_is_judged_as_one_at_once():
     rendezvous, told = gathered(judge)
     answers = await sent(rendezvous, *"abcdefgh")
     assert [asked.responses for asked in judge.asked] == [tuple("abcdefgh")]
-    assert [place for _, place in answers] == list(range(8))
+    assert [seat.place for seat in answers] == list(range(8))
     assert told[0][0] == "complete"
     assert told[0][1] < 5
 
@@ -115,7 +115,8 @@ async def test_two_samples_that_came_out_alike_count_as_two_and_are_judged_once(
     rendezvous, told = gathered(judge)
     answers = await sent(rendezvous, *"aabbaaab")
     assert judge.asked[0].responses == ("a", "b")
-    assert [place for _, place in answers] == [0, 0, 1, 1, 0, 0, 0, 1]
+    assert [seat.place for seat in answers] == [0, 0, 1, 1, 0, 0, 0, 1]
+    assert {seat.copies for seat in answers} == {(5, 3)}
     assert told[0][0] == "complete"
 
 

@@ -14,7 +14,7 @@ import grm_service
 from grm_service.api import batch, explorer, oversight, probes, problems
 from grm_service.api.access import Access
 from grm_service.api.body import Body
-from grm_service.api.dialects import doors as dialects
+from grm_service.api.dialects.doors import OPEN, Doors
 from grm_service.api.routes import router
 from grm_service.api.telemetry import Telemetry
 from grm_service.keys import Keys
@@ -38,7 +38,7 @@ def create_app(
     keys: Keys | None = None,
     on_started: OnStarted | None = None,
     schedule: Schedule = NEVER,
-    group_window_s: float = 5.0,
+    doors: Doors = OPEN,
 ) -> FastAPI:
     """The HTTP surface of a service.
 
@@ -82,14 +82,12 @@ def create_app(
         ],
     )
     app.state.service = service
-    app.state.surfaces = dialects.surfaces(service, group_window_s)
     app.include_router(router)
     app.include_router(batch.router)
     app.include_router(oversight.router)
     app.include_router(probes.router)
     app.include_router(explorer.router)
-    for dialect in dialects.ALL:
-        app.include_router(dialect.router)
+    doors.open(app, service)
     app.add_middleware(Body, most=max_body_bytes, by_path={batch.PATH: max_batch_bytes})
     app.add_middleware(Access, keys=keys)
     app.add_middleware(Telemetry, service=service)

@@ -139,8 +139,8 @@ def _grm_error(request: Request, error: Exception) -> ProblemReply:
     return problem_of(error)
 
 
-def problem_of(error: GRMError) -> ProblemReply:
-    """The answer to one of our own errors."""
+def problem_of(error: GRMError, /, **members: Any) -> ProblemReply:
+    """The answer to one of our own errors; `members` are more of Problem's."""
     more: dict[str, Any] = {}
     if isinstance(error, AllUnreadable):
         samples = [SampleOut.of(s) for s in error.samples]
@@ -149,7 +149,7 @@ def problem_of(error: GRMError) -> ProblemReply:
     if isinstance(error, Overloaded):
         more = {"retry_after_s": error.retry_after_s}
     status = _STATUS.get(error.code, 500)
-    return problem(status, error.code, str(error), error.retryable, reason=error.reason, **more)
+    return problem(status, error.code, str(error), error.retryable, reason=error.reason, **more, **members)
 
 
 def _invalid(request: Request, error: Exception) -> ProblemReply:

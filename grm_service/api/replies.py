@@ -286,7 +286,10 @@ class Ready(BaseModel):
 
 
 class Problem(BaseModel):
-    """RFC 9457 problem details: `code` is stable; `retryable`: the same request may yet succeed."""
+    """RFC 9457 problem details: `code` is stable; `retryable`: the same request may yet succeed.
+
+    `error` and `error_type` are there for the clients of TEI.
+    """
 
     type: str = "about:blank"
     title: str
@@ -298,3 +301,5 @@ class Problem(BaseModel):
     rewards: list[None] | None = None
     reasons: dict[str, int] | None = None
     samples: list[SampleOut] | None = None
+    error: str | None = None
+    error_type: str | None = None

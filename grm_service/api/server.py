@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from grm_service import tracing
 from grm_service.api.access import is_loopback
 from grm_service.api.app import create_app
 from grm_service.api.connections import PromptProtocol
+from grm_service.api.dialects.doors import Doors
 from grm_service.errors import GRMError, ModelNotLoaded, UnsafeAddress
 from grm_service.keys import load
 from grm_service.probing import Schedule
@@ -22,6 +24,9 @@ from grm_service.settings import Settings
 
 # RL clients keep idle connections for 15 s and more; uvicorn's default of 5 s would cut them.
 _KEEP_ALIVE_S = 75
+# A burst of requests is many objects that all live: Python's defaults (700, 10, 10) look through them for
+# cycles so often that it took a quarter of the time.
+_COLLECT_AFTER = (50_000, 20, 50)
 
 
 class _Server(uvicorn.Server):
@@ -56,7 +61,8 @@ class _Server(uvicorn.Server):
 def serve(settings: Settings, service: Service, announce: Callable[[str], None]) -> None:
     """Serves until stopped; `announce` gets the address once the model answers.
 
-    Raises UnsafeAddress, CatalogError where the keys cannot be read, ModelNotLoaded, MissingExtra.
+    Raises UnsafeAddress, BadSetting, ModelNotLoaded, MissingExtra, CatalogError where the keys cannot be
+    read.
     """
     keys = None if settings.keys_file is None else load(settings.keys_file)
     if keys is None and not is_loopback(settings.host) and not settings.allow_anyone:
@@ -71,6 +77,8 @@ def serve(settings: Settings, service: Service, announce: Callable[[str], None])
         if failed is not None:
             server.should_exit = True
         else:
+            gc.collect()
+            gc.freeze()  # what is loaded by now stays
             announce(server.address())
 
     schedule = Schedule(settings.probe_every_s, settings.probe_alarm)
@@ -81,7 +89,7 @@ def serve(settings: Settings, service: Service, announce: Callable[[str], None])
         keys,
         started,
         schedule,
-        settings.group_window_s,
+        Doors.of(settings),
     )
     config = uvicorn.Config(
         app,
@@ -95,6 +103,7 @@ def serve(settings: Settings, service: Service, announce: Callable[[str], None])
         access_log=False,
     )
     server = _Server(config, service)
+    gc.set_threshold(*_COLLECT_AFTER)
     with tracing.exporting():
         server.run()
     if isinstance(server.failed, GRMError):

@@ -79,21 +79,18 @@ class AsyncClient:
         An item has `query` and `responses`, and options of its own, which go before the common ones. The time
         of each begins with its turn, of which there are `concurrency` at once.
         """
-        items = list(items)
-        results: list[Verdict | NoVerdict] = [NoVerdict("out_of_time", "it had no turn")] * len(items)
-        turns = iter(range(len(items)))
+        turns = asyncio.Semaphore(self._concurrency)
 
-        async def take_turns() -> None:
-            for turn in turns:
+        async def result(item: Mapping[str, Any]) -> Verdict | NoVerdict:
+            async with turns:
                 try:
-                    results[turn] = await self._judged({**options, **items[turn]})
+                    return await self._judged({**options, **item})
                 except NoVerdict as failed:
-                    results[turn] = failed
+                    return failed
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._concurrency, len(items))):
-                group.create_task(take_turns())
-        return results
+            results = [group.create_task(result(item)) for item in items]
+        return [each.result() for each in results]
 
     async def principles(self, query: Query, **options: Any) -> Written:
         """Principles for a query, judging nothing: to be read, edited and sent back. Raises NoVerdict."""

@@ -65,7 +65,8 @@ class Client:
         return self._wait(self._asks.principles(query, **options))
 
     def _wait(self, question: Coroutine[Any, Any, Result]) -> Result:
-        asked = asyncio.run_coroutine_threadsafe(question, self._running().loop)
+        with self._changing:  # so that a question is begun before the thread is told to end, or by the next
+            asked = asyncio.run_coroutine_threadsafe(question, self._running().loop)
         try:
             return asked.result()
         except BaseException:
@@ -73,10 +74,9 @@ class Client:
             raise
 
     def _running(self) -> _Thread:
-        with self._changing:
-            if self._thread is None or not self._thread.here:
-                self._thread = _Thread.begun()
-            return self._thread
+        if self._thread is None or not self._thread.here:
+            self._thread = _Thread.begun()
+        return self._thread
 
 
 @dataclass(frozen=True, slots=True)

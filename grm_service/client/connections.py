@@ -55,8 +55,9 @@ class Connections:
     async def _here(self) -> _Pool:
         loop = asyncio.get_running_loop()
         if loop not in self._pools:
-            for ended in [known for known in self._pools if known.is_closed()]:
-                self._pools.pop(ended, None)
+            for known in list(self._pools):  # a copy, since other threads have loops of their own
+                if known.is_closed():
+                    self._pools.pop(known, None)
             self._pools[loop] = self._open()
             await anext(self._pools[loop].life)
         return self._pools[loop]

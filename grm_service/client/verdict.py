@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
-from grm_service.types import Principle, Usage
+from grm_service.types import Principle, Scores, Usage
 
 Value = TypeVar("Value")
 
@@ -17,8 +17,9 @@ Value = TypeVar("Value")
 class Sample:
     """One of the k: what the model saw (`order`), wrote (`text`), and its scores or the reason why not.
 
-    `order[p]` is your index of the response shown at position p; `scores` are in your order, null with
-    `error` saying why where the sample could not be read. `expected`: soft scores, where asked for.
+    `order[p]` is your index of the response shown at position p. `scores` are in your order, with None for
+    a response that this sample was not shown (of a large group it sees some only); None as a whole, and
+    `error` says why, where the sample could not be read. `expected`: soft scores, where asked for.
     """
 
     index: int
@@ -26,8 +27,8 @@ class Sample:
     order: tuple[int, ...]
     principles: tuple[Principle, ...]
     analysis: str | None
-    scores: tuple[float, ...] | None
-    expected: tuple[float, ...] | None
+    scores: Scores | None
+    expected: Scores | None
     counted: bool
     closed: bool
     error: str | None
@@ -37,13 +38,23 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Shaped:
+    """Shaped rewards: `transformed` + `length_penalty` (0 or less), in your response order."""
+
+    transformed: tuple[float, ...]
+    length_penalty: tuple[float, ...]
+    rewards: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The rewards of the responses to one query, and all that is behind them.
 
     `rewards` are mean scores on the profile's scale, `std` their spread over the samples, `ranking` 1 for the
     best, all in your response order. `best` is None where the top is tied, `agreement` the share of samples
     that put the best on top (None for a single response). "partial": not every sample taken was counted.
-    `samples` is None where `detail="rewards"` left them out. `queue_s`, `judge_s`: seconds.
+    `samples` is None where `detail="rewards"` left them out, `shaped` where no shaping was asked for.
+    `queue_s`, `judge_s`: seconds.
     """
 
     id: str
@@ -64,6 +75,7 @@ class Verdict:
     valid: int
     counted: int
     stopped: str | None
+    shaped: Shaped | None
     principles: tuple[Principle, ...]
     samples: tuple[Sample, ...] | None
     usage: Usage
@@ -82,13 +94,14 @@ class Written:
 
 def verdict(said: Mapping[str, Any], responses: int) -> Verdict:
     """A reply as a verdict on so many responses. Raises ValueError, KeyError, TypeError where it is none."""
-    samples = said["samples"] if "samples" in said else None  # noqa: SIM401  may be no mapping at all
+    flat = {"samples": None, "shaped": None, **said, **said["timing"]}
     read = _read(
         Verdict,
-        {**said, **said["timing"]},
+        flat,
         created=datetime.fromisoformat(said["created"]),
         principles=_principles(said),
-        samples=None if samples is None else tuple(_sample(sample) for sample in samples),
+        shaped=None if flat["shaped"] is None else _read(Shaped, flat["shaped"]),
+        samples=None if flat["samples"] is None else tuple(map(_sample, flat["samples"])),
         usage=_read(Usage, said["usage"]),
     )
     if len(read.rewards) != responses:

@@ -7,6 +7,7 @@ that has no answer after 15 s, its wait for the pool included, counts as a rewar
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from grm_service.client import AsyncClient
@@ -14,24 +15,27 @@ from grm_service.core import transcripts
 from grm_service.integrations.asking import columns, query, reference, service
 
 
-async def reward(
-    prompt: str,
-    completions: str,
-    prompt_ids: Any = None,
-    completion_ids: Any = None,
-    *,
-    client: AsyncClient | None = None,
-    **row: Any,
-) -> float:
-    """The reward of one response, for workflows of your own too. Raises NoVerdict.
+def make(client: AsyncClient | None = None, **options: Any) -> Callable[..., Awaitable[float]]:
+    """A reward function for a workflow of your own; `options` are fields of `POST /v1/rewards`, such as `k`.
 
-    `prompt` and `completions` are chat-templated text; where the dataset's row has `messages`, those are the
-    prompt. Its `answer` or `reference`, if it is a text, is the reference.
+    It gives the reward of one response, and raises NoVerdict. The prompt and the response come as
+    chat-templated text; where the dataset's row has `messages`, those are the prompt. Its `answer` or
+    `reference`, if it is a text, is the reference. `client` None: the service that GRM_URL and GRM_KEY name.
     """
-    messages = row.get("messages") or transcripts.conversation(prompt)
-    asked = {"detail": "rewards", **reference(row.get("answer")), **columns(row)}
-    verdict = await (client or service()).rewards(query(messages), [transcripts.bare(completions)], **asked)
-    return verdict.rewards[0]
+
+    async def reward(
+        prompt: str, completions: str, prompt_ids: Any = None, completion_ids: Any = None, **row: Any
+    ) -> float:
+        messages = row.get("messages") or transcripts.conversation(prompt)
+        asked = {"detail": "rewards", **reference(row.get("answer")), **columns(row), **options}
+        written = transcripts.bare(completions)
+        return (await (client or service()).rewards(query(messages), [written], **asked)).rewards[0]
+
+    return reward
+
+
+reward = make()
+"""For the service that GRM_URL and GRM_KEY name."""
 
 
 def __getattr__(name: str) -> Any:
@@ -41,11 +45,11 @@ def __getattr__(name: str) -> Any:
     from areal.workflow.rlvr import RLVRWorkflow
 
     class GRMWorkflow(RLVRWorkflow):  # type: ignore[misc]
-        """RLVRWorkflow whose rewards come from the service; takes its other arguments."""
+        """RLVRWorkflow with rewards from the service; takes its other arguments, and `make`'s options."""
 
-        def __init__(self, *args: Any, **others: Any) -> None:
+        def __init__(self, *args: Any, options: Mapping[str, Any] | None = None, **others: Any) -> None:
             super().__init__(reward, *args, **others)
-            self.async_reward_fn = reward  # in place of the pool with its 15 s
+            self.async_reward_fn = make(**(options or {}))  # in place of the pool with its 15 s
 
     globals()[name] = GRMWorkflow
     return GRMWorkflow

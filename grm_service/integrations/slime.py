@@ -7,27 +7,40 @@ filter it raises, which ends the rollout. Evaluation allows no group: `single_rm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from grm_service.client import NoVerdict
+from grm_service.client import AsyncClient, NoVerdict
 from grm_service.integrations.asking import logger, query, reference, service
 
 
 async def group_rm(args: Any, samples: Sequence[Any], **_: Any) -> list[float | None]:
-    """The rewards of samples of one prompt. Raises NoVerdict where no filter would see that one is None."""
-    try:
-        return list(await _rewards(samples))
-    except NoVerdict as failed:
-        if getattr(args, "dynamic_sampling_filter_path", None) is None:
-            raise
-        logger.warning("no reward for %d samples: %s", len(samples), failed)
-        return [None] * len(samples)
+    """Asks the service that GRM_URL and GRM_KEY name; see `make`."""
+    return await make(service())(args, samples)
 
 
 async def single_rm(args: Any, sample: Any, **_: Any) -> float:
     """The reward of a sample that is judged alone. Raises NoVerdict."""
-    return (await _rewards([sample]))[0]
+    return (await _rewards(service(), [sample], {}))[0]
+
+
+def make(client: AsyncClient, **options: Any) -> Callable[..., Awaitable[list[float | None]]]:
+    """A `group_rm` for a file of your own; `options` are fields of `POST /v1/rewards`, such as `k`.
+
+    It gives the rewards of samples of one prompt, in their order, and raises NoVerdict where no filter would
+    see that they are None.
+    """
+
+    async def rewards(args: Any, samples: Sequence[Any], **_: Any) -> list[float | None]:
+        try:
+            return list(await _rewards(client, samples, options))
+        except NoVerdict as failed:
+            if getattr(args, "dynamic_sampling_filter_path", None) is None:
+                raise
+            logger.warning("no reward for %d samples: %s", len(samples), failed)
+            return [None] * len(samples)
+
+    return rewards
 
 
 def judged(args: Any, samples: Sequence[Any], **_: Any) -> bool:
@@ -35,8 +48,10 @@ def judged(args: Any, samples: Sequence[Any], **_: Any) -> bool:
     return all(sample.reward is not None for sample in samples)
 
 
-async def _rewards(samples: Sequence[Any]) -> tuple[float, ...]:
+async def _rewards(
+    client: AsyncClient, samples: Sequence[Any], options: Mapping[str, Any]
+) -> tuple[float, ...]:
     first = samples[0]
     responses = [sample.response for sample in samples]
-    asked = {"detail": "rewards", **reference(first.label)}
-    return (await service().rewards(query(first.prompt), responses, **asked)).rewards
+    asked = {"detail": "rewards", **reference(first.label), **options}
+    return (await client.rewards(query(first.prompt), responses, **asked)).rewards

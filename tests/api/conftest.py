@@ -6,6 +6,7 @@ import pytest
 from asgi_lifespan import LifespanManager
 
 from grm_service.api.app import create_app
+from grm_service.api.dialects.doors import Doors
 from grm_service.assembly import open_service
 from grm_service.probing import Schedule
 from grm_service.settings import Settings
@@ -23,7 +24,14 @@ def serve(tmp_path):
         chosen = Settings(**{"engine": "scripted"} | trail | settings)
         service = open_service(chosen)
         schedule = Schedule(chosen.probe_every_s, chosen.probe_alarm)
-        app = create_app(service, chosen.max_body_bytes, chosen.max_batch_bytes, keys, schedule=schedule)
+        app = create_app(
+            service,
+            chosen.max_body_bytes,
+            chosen.max_batch_bytes,
+            keys,
+            schedule=schedule,
+            doors=Doors.of(chosen),
+        )
         async with LifespanManager(app):
             while ready and not service.ready:
                 await asyncio.sleep(0)

@@ -35,6 +35,7 @@ NOT_OVER_HTTP = {
     "unsafe_address": "stops the start, before anything listens",
     "not_configured": "of the integrations, in the trainer's own process",
     "bad_catalog": "stops the start",
+    "bad_setting": "stops the start",
     "model_not_loaded": "stops the start",
 }
 CASES = []

@@ -4,6 +4,8 @@ import asyncio
 import json
 import time
 
+from tests.waiting import until
+
 VERDICT = {
     "id": "vd_1",
     "status": "ok",
@@ -44,10 +46,13 @@ CUT = -1, None, {}
 
 
 class Answers:
-    """HANG never answers, CUT closes the connection in place of an answer. `by_query` may answer instead."""
+    """HANG never answers, CUT closes the connection in place of an answer. `by_query` may answer instead.
 
-    def __init__(self, *answers, by_query=None, delay_s=0.0):
-        self.answers, self.by_query, self.delay_s = list(answers), by_query, delay_s
+    Nobody is answered before `together` have been asked at once.
+    """
+
+    def __init__(self, *answers, by_query=None, together=1):
+        self.answers, self.by_query, self.together = list(answers), by_query, together
         self.bodies, self.heads, self.times = [], [], []
         self.connections = self.in_flight = self.most_in_flight = 0
 
@@ -97,7 +102,7 @@ class Answers:
             await asyncio.Event().wait()
         if status == -1:
             return False
-        await asyncio.sleep(self.delay_s)
+        await until(lambda: self.most_in_flight >= self.together)
         text = said.encode() if isinstance(said, str) else json.dumps(said).encode()
         lines = [f"HTTP/1.1 {status} .", f"content-length: {len(text)}"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]

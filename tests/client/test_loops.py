@@ -1,8 +1,11 @@
 """Event loops come and go; threads and processes share a client."""
 
 import asyncio
+import gc
 import multiprocessing
 import threading
+import weakref
+from concurrent.futures import CancelledError
 
 import psutil
 import pytest
@@ -32,6 +35,20 @@ def test_a_client_is_kept_from_one_event_loop_to_the_next(service):
 
         assert len(asyncio.run(ask())) == 8
         assert connected(service) == 0
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # the loop is left without a word
+def test_what_a_loop_left_behind_is_dropped_with_the_next(service):
+    client = AsyncClient(service)
+    left = asyncio.new_event_loop()
+    assert left.run_until_complete(client.rewards("q", PAIR)).rewards
+    left.close()
+    known = weakref.ref(left)
+    del left
+    assert asyncio.run(client.rewards("q", PAIR)).rewards
+    gc.collect()
+    assert known() is None
+    assert connected(service) == 0
 
 
 def test_loops_in_several_threads_share_a_client(service):
@@ -82,6 +99,23 @@ def test_closing_ends_the_questions_under_way(service):
     client.close()
     assert ended.wait(5)
     thread.join()
+
+
+def test_a_question_that_meets_a_closing_client_ends(service, monkeypatch):
+    client = Client(service)
+    assert client.rewards("q", PAIR).rewards
+    closing = threading.Thread(target=client.close)
+    begin = asyncio.run_coroutine_threadsafe
+
+    def begin_late(question, loop):
+        closing.start()
+        closing.join(0.3)
+        return begin(question, loop)
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", begin_late)
+    with pytest.raises(CancelledError):
+        client.rewards("please hang", PAIR)
+    closing.join()
 
 
 def _ask(client, answers):

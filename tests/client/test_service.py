@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, astuple
 
 import httpx
 import pytest
@@ -49,6 +49,28 @@ def test_a_conversation_is_judged_up_to_its_responses(service):
 def test_samples_are_left_out_where_they_are_not_wanted(service):
     with Client(service) as client:
         assert client.rewards("q", PAIR, detail="rewards").samples is None
+
+
+def test_shaped_rewards_stand_beside_the_raw_ones(service):
+    asked = {"transform": "centered", "length_penalty": {"per_1000": 100.0}}
+    with Client(service) as client:
+        plain, shaped = client.rewards("q", PAIR), client.rewards("q", PAIR, shaping=asked)
+    assert plain.shaped is None
+    assert shaped.rewards == plain.rewards
+    mean = sum(plain.rewards) / 2
+    assert shaped.shaped.transformed == tuple(reward - mean for reward in plain.rewards)
+    assert shaped.shaped.length_penalty == pytest.approx((-0.6, -0.6))
+    assert shaped.shaped.rewards == tuple(map(sum, zip(*astuple(shaped.shaped)[:2], strict=True)))
+
+
+def test_a_sample_of_a_large_group_has_no_scores_of_what_it_was_not_shown(service):
+    responses = [f"answer {i}" for i in range(16)]
+    with Client(service) as client:
+        verdict = client.rewards("q", responses, k=5)
+    assert len(verdict.rewards) == 16
+    for sample in verdict.samples:
+        shown = {i for i, score in enumerate(sample.scores) if score is not None}
+        assert shown == set(sample.order) < set(range(16))
 
 
 def test_principles_can_be_had_and_sent_back(service):

@@ -134,16 +134,16 @@ async def test_killed_outright_it_leaves_no_engine_behind_and_starts_again(embed
 
 
 async def test_memory_is_flat_once_the_engines_cache_is_full(monkeypatch):
-    monkeypatch.setenv("GRM_KV_CACHE_GB", "0.2")
+    monkeypatch.setenv("GRM_KV_CACHE_GB", "0.25")  # room for what is asked at once, full after some bursts
     sizes = []
     with served("--embedded") as (url, process):
         both = (psutil.Process(process.pid), engine_of(process))
         async with httpx.AsyncClient(base_url=url, timeout=120) as client:
-            for turn in range(5):
-                asked = (body(f"Question {turn}.{i}?", **SHORT | {"k": 2}) for i in range(24))
+            for turn in range(10):
+                asked = (body(f"Question {turn}.{i}?", **SHORT | {"k": 2}) for i in range(6))
                 answers = await asyncio.gather(*(client.post("/v1/rewards", json=each) for each in asked))
                 assert {a.status_code for a in answers} == {200}
                 sizes.append(sum(each.memory_info().rss for each in both) / 2**20)
     shown = ", ".join(f"{size:.0f}" for size in sizes)
-    print(f"\nembedded, service and engine after each burst of 24 requests, MiB: {shown}")
-    assert sizes[-1] - sizes[1] < 100
+    print(f"\nembedded, service and engine after each burst of 6 requests, MiB: {shown}")
+    assert sizes[-1] - sizes[4] < 50

@@ -92,12 +92,13 @@ class RLVRWorkflow:
 
 def test_areals_workflow_asks_without_the_pool(stand_in, asked, run):
     stand_in("areal.workflow.rlvr", RLVRWorkflow=RLVRWorkflow)
-    workflow = areal.GRMWorkflow(gconfig=None, tokenizer=None)
+    workflow = areal.GRMWorkflow(gconfig=None, tokenizer=None, options={"k": 3})
     assert isinstance(workflow, RLVRWorkflow)
-    row = {"messages": TURNS, "answer": "11"}
+    row = {"messages": TURNS, "answer": "11", "options": ["A", "B"], "client": "a column"}
     assert isinstance(run(workflow.compute("unused", "It is 11.<|im_end|>", row)), float)
     assert (asked[0]["query"], asked[0]["responses"]) == (TURNS, ["It is 11."])
-    assert asked[0]["reference"] == "11"
+    assert (asked[0]["reference"], asked[0]["k"]) == ("11", 3)
+    assert "options" not in asked[0]
     with pytest.raises(NoVerdict):
         run(workflow.compute(GARBAGE, "a", {}))
 

@@ -108,6 +108,7 @@ def test_slime_judges_a_group_together(configured, run):
     args = types.SimpleNamespace(dynamic_sampling_filter_path=None)
     assert tuple(run(slime.group_rm(args, samples()))) == rewards(configured)
     assert run(slime.single_rm(args, samples()[0])) == rewards(configured, ["11"])[0]
+    assert tuple(run(slime.make(AsyncClient(configured), k=3)(args, samples()))) == rewards(configured, k=3)
 
 
 def test_slime_drops_a_group_without_rewards_by_the_filter_and_stops_without(configured, run):

@@ -5,7 +5,6 @@ verl never tries again after a 4xx, so a full line is a 503 here.
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from grm_service.api.dialects.surface import Reward, tokens
+from grm_service.api.dialects.surface import Reward, each, tokens
 from grm_service.api.dialects.turns import Turn, messages
 from grm_service.api.dialects.wish import Wish, Wished
 from grm_service.api.problems import JUDGING, problem
@@ -65,9 +64,9 @@ async def embeddings(request: Request, wish: Wished, body: Pooling) -> Any:
 
 async def _rewards(request: Request, wish: Wish, body: Pooling, route: str) -> list[Reward] | JSONResponse:
     door = surface(request, route)
-    asked = [door.single(request, wish, *exchange) for exchange in _exchanges(body)]
+    exchanges = _exchanges(body)
     try:
-        return await asyncio.gather(*asked)
+        return await each(door.single(request, wish, *exchange) for exchange in exchanges)
     except Overloaded as full:
         return problem(503, full.code, str(full), full.retryable, full.retry_after_s)
 

@@ -7,6 +7,9 @@ without the indices that Gym gives its rows fails as an error.
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
+from statistics import fmean
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -14,13 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from grm_service.api.dialects.turns import Turn, Turns, messages
 from grm_service.api.dialects.wish import Wished
-from grm_service.api.problems import JUDGING, documented
+from grm_service.api.problems import BODY, JUDGING, documented
 from grm_service.api.schemas import Text
 from grm_service.api.state import surface
-from grm_service.errors import BadTask, GRMError
+from grm_service.errors import GRMError, ProfileNotServed, SoftNotServed, UnknownName
 from grm_service.types import Message
 
 HOLD_S = 600.0
+_FAILED, _HUGE = "judge_failed", 1e300
 router = APIRouter(tags=["dialects"])
 
 
@@ -38,11 +42,8 @@ class Response(BaseModel):
 
     @property
     def said(self) -> str:
-        """Raises BadTask where there is no message."""
-        parts = [item.said for item in self.output if item.type == "message"]
-        if not parts:
-            raise BadTask("the response holds no message")
-        return "\n".join(parts)
+        """Empty where the policy never answered, and judged as such."""
+        return "\n".join(item.said for item in self.output if item.type == "message")
 
 
 class Params(BaseModel):
@@ -79,6 +80,20 @@ class Compared(BaseModel):
     metrics: dict[str, float]
 
 
+class Aggregate(BaseModel):
+    """Rows as `/verify` answered them."""
+
+    verify_responses: list[dict[str, Any]]
+
+
+class Aggregated(BaseModel):
+    """Gym's AggregateMetrics."""
+
+    group_level_metrics: list[dict[str, Any]]
+    agent_metrics: dict[str, float]
+    key_metrics: dict[str, float]
+
+
 @router.post("/seed_session", responses=documented(401))
 async def seed_session() -> dict[str, Any]:
     """There is no state to seed."""
@@ -97,16 +112,55 @@ async def verify(request: Request, wish: Wished, body: Verify) -> dict[str, Any]
     try:
         asked, answer = body.responses_create_params.to_messages(), body.response.said
         reward = await surface(request, "nemo_gym").single(request, wish, asked, answer, group=name)
+    except (UnknownName, ProfileNotServed, SoftNotServed):
+        raise  # every row would be masked for a mistake in the options
     except GRMError as failed:
         if not any(name.startswith("_ng_") for name in row):
             raise
-        return row | {
-            "reward": 0.0,
-            "_ng_failure_class": "judge_failed",
-            "_ng_failure_judge_error": f"{failed.code}: {failed}",
-            "instance_config": {**(row.get("instance_config") or {}), "mask_sample": True},
-        }
+        return row | _masked(row, f"{failed.code}: {failed}")
     return row | {"reward": reward.value} | reward.numbers
+
+
+def _masked(row: dict[str, Any], why: str) -> dict[str, Any]:
+    """As NeMo RL, Gym's collector, and Gym since its failure kinds each tell a masked row."""
+    return {
+        "reward": 0.0,
+        "mask_sample": True,
+        "failure_kind": _FAILED,
+        "failure_reason": why,
+        "_ng_failure_class": _FAILED,
+        "_ng_failure_judge_error": why,
+        "instance_config": {**(row.get("instance_config") or {}), "mask_sample": True},
+    }
+
+
+@router.post("/aggregate_metrics", responses=documented(401, *BODY))
+async def aggregate_metrics(body: Aggregate) -> Aggregated:
+    """Means of all numbers in the rows that were judged, over all and for each task."""
+    judged = [
+        row for row in body.verify_responses if not (row.get("_ng_failure_class") or row.get("mask_sample"))
+    ]
+    tasks = defaultdict[str, list[dict[str, Any]]](list)
+    for row in judged:
+        tasks[json.dumps(row.get("_ng_task_index"))].append(row)
+    metrics = _means(judged)
+    return Aggregated(
+        group_level_metrics=[
+            {"_ng_task_index": rows[0].get("_ng_task_index"), **_means(rows)} for rows in tasks.values()
+        ],
+        agent_metrics=metrics,
+        key_metrics={name: mean for name, mean in metrics.items() if name == "mean/reward"},
+    )
+
+
+def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
+    numbers = defaultdict[str, list[float]](list)
+    for row in rows:
+        for name, value in row.items():
+            # Not the infinite, nor whole numbers that no float holds.
+            if isinstance(value, int | float) and abs(value) < _HUGE and not name.startswith("_ng_"):
+                numbers[f"mean/{name}"].append(float(value))
+    return {name: fmean(values) for name, values in numbers.items()}
 
 
 @router.post("/compare", responses=JUDGING)

@@ -6,13 +6,12 @@ crashes the trainer. So calls are held and answered in time.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from grm_service.api.dialects.surface import Reward
+from grm_service.api.dialects.surface import each
 from grm_service.api.dialects.wish import Wished
 from grm_service.api.problems import JUDGING
 from grm_service.api.schemas import Text
@@ -48,16 +47,15 @@ async def get_reward(request: Request, wish: Wished, body: GetReward) -> Rewards
     if not len(body.query) == len(body.prompts) == len(labels):
         raise BadTask("query, prompts and labels must have one entry for each response")
 
-    def one(text: str, prompt: str, label: str | None) -> asyncio.Task[Reward]:
-        messages = transcripts.conversation(prompt)
-        try:
-            response = transcripts.response(text, prompt)
-        except ValueError as wrong:
-            raise BadTask(str(wrong)) from None
-        door = surface(request, "openrlhf")
-        return asyncio.ensure_future(door.single(request, wish, messages, response, label))
-
-    rewards = await asyncio.gather(*map(one, body.query, body.prompts, labels))
+    try:
+        responses = [transcripts.response(*pair) for pair in zip(body.query, body.prompts, strict=True)]
+    except ValueError as wrong:
+        raise BadTask(str(wrong)) from None
+    door = surface(request, "openrlhf")
+    rewards = await each(
+        door.single(request, wish, transcripts.conversation(prompt), response, label)
+        for prompt, response, label in zip(body.prompts, responses, labels, strict=True)
+    )
     return Rewards(
         rewards=[reward.value for reward in rewards],
         scores=[reward.value if reward.unit is None else reward.unit for reward in rewards],

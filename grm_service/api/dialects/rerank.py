@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from grm_service.api.dialects.surface import Reward, tokens
+from grm_service.api.dialects.surface import Reward, each, tokens
 from grm_service.api.dialects.wish import Wish, Wished
-from grm_service.api.problems import JUDGING
+from grm_service.api.problems import JUDGING, ProblemReply, problem_of
 from grm_service.api.schemas import Text
 from grm_service.api.state import surface
 from grm_service.core import transcripts
-from grm_service.errors import BadTask
+from grm_service.errors import BadTask, GRMError, Overloaded
 from grm_service.types import Message
 
 router = APIRouter(tags=["dialects"])
@@ -56,10 +56,12 @@ class Score(BaseModel):
 
 
 class Predict(BaseModel):
-    """TEI: a templated conversation, a pair of query and response, or a list of pairs."""
+    """TEI: a templated conversation, a pair of query and response, or a list of these, each in a list."""
 
     inputs: (
-        Text | list[Text] | Annotated[list[Annotated[list[Text], Field(min_length=2, max_length=2)]], Field()]
+        Text
+        | Annotated[list[Text], Field(min_length=1, max_length=64)]
+        | Annotated[list[Annotated[list[Text], Field(min_length=1, max_length=2)]], Field(max_length=64)]
     )
     raw_scores: bool = False
 
@@ -73,7 +75,12 @@ async def rerank(request: Request, wish: Wished, body: Rerank) -> Any:
     if given is None:
         raise BadTask("give 'documents', or 'texts'")
     texts = tuple(item.text if isinstance(item, Document) else item for item in given)
-    rewards = await _judged(request, wish, body.query, texts)
+    try:
+        rewards = await _judged(request, wish, body.query, texts)
+    except GRMError as failed:
+        if body.documents is not None:
+            raise
+        return _as_tei(failed)
     order = sorted(range(len(texts)), key=lambda i: -rewards[i].value)
     if body.documents is None:
         scored = [{"index": i, "score": rewards[i].value} for i in order]
@@ -98,7 +105,7 @@ async def score(request: Request, wish: Wished, body: Score) -> dict[str, Any]:
     if len(ones) == 1:
         rewards = await _judged(request, wish, ones[0], tuple(others))
     elif len(ones) == len(others):
-        rewards = [(await _judged(request, wish, a, (b,)))[0] for a, b in zip(ones, others, strict=True)]
+        rewards = await each(_pair(request, wish, pair) for pair in zip(ones, others, strict=True))
     else:
         raise BadTask("there must be one text, or as many as there are texts to score")
     data = [{"index": i, "object": "score", "score": reward.value} for i, reward in enumerate(rewards)]
@@ -112,17 +119,21 @@ async def score(request: Request, wish: Wished, body: Score) -> dict[str, Any]:
 
 
 @router.post("/predict", responses=JUDGING)
-async def predict(request: Request, wish: Wished, body: Predict) -> list[Any]:
+async def predict(request: Request, wish: Wished, body: Predict) -> Any:
     """TEI's `/predict`: one answer for a text or a pair, a list of them for a list."""
     given = body.inputs
-    if isinstance(given, str) or (len(given) == 2 and all(isinstance(one, str) for one in given)):
-        return [_label(await _pair(request, wish, given))]
-    return [[_label(await _pair(request, wish, one))] for one in given]
+    one = isinstance(given, str) or (len(given) == 2 and all(isinstance(text, str) for text in given))
+    try:
+        rewards = await each(_pair(request, wish, item) for item in ([given] if one else given))
+    except GRMError as failed:
+        return _as_tei(failed)
+    labels = [{"score": reward.value, "label": "reward"} for reward in rewards]
+    return labels if one else [[label] for label in labels]
 
 
 async def _pair(request: Request, wish: Wish, given: Any) -> Reward:
-    if isinstance(given, str):
-        *before, last = transcripts.turns(given)
+    if isinstance(given, str) or len(given) == 1:
+        *before, last = transcripts.turns(given if isinstance(given, str) else given[0])
         if not before or last.role != "assistant":
             raise BadTask("a single input must be a templated conversation that ends in the assistant's turn")
         rewards = await surface(request, "score").together(
@@ -137,8 +148,11 @@ async def _judged(request: Request, wish: Wish, query: str, texts: tuple[str, ..
     return await door.together(request, wish, (Message("user", query),), texts, "minmax")
 
 
-def _label(reward: Reward) -> dict[str, Any]:
-    return {"score": reward.value, "label": "reward"}
+def _as_tei(failed: GRMError) -> ProblemReply:
+    """A problem that has TEI's words for it too."""
+    if isinstance(failed, Overloaded):
+        return problem_of(failed, error="Model is overloaded", error_type="overloaded")
+    return problem_of(failed, error=str(failed), error_type=failed.code)
 
 
 def _sides(body: Score) -> tuple[list[str], list[str]]:

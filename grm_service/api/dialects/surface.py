@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from fastapi import Request
 
@@ -64,13 +65,33 @@ def tokens(rewards: Iterable[Reward]) -> dict[str, int]:
     }
 
 
+async def each(rewards: Iterable[Coroutine[Any, Any, Reward]]) -> list[Reward]:
+    """All of them, in their order; where one fails, the rest is given up."""
+    running = [asyncio.create_task(one) for one in rewards]
+    try:
+        return await asyncio.gather(*running)
+    finally:
+        for one in running:
+            one.cancel()
+
+
 class Surface:
     """One dialect's door. Within `hold_s` seconds it tries again what may yet succeed, where its clients take
-    a refusal badly; None: it refuses at once.
+    a refusal badly; None: it refuses at once. `alone`: a response waits for siblings only where the wish says
+    so. `usual` is wished by those who say nothing else.
     """
 
-    def __init__(self, service: Service, route: str, window_s: float, hold_s: float | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        route: str,
+        window_s: float,
+        hold_s: float | None,
+        alone: bool,
+        usual: Wish,
+    ) -> None:
         self._service, self._route, self._window_s, self._hold_s = service, route, window_s, hold_s
+        self._alone, self._usual = alone, usual
         told = partial(service.metrics.gathered, route)
         self._rendezvous = Rendezvous(self._judge, told, service.replay_s)
 
@@ -84,13 +105,17 @@ class Surface:
         group: str | None = None,
     ) -> Reward:
         """The reward of a response whose siblings come by themselves. Raises GRMError."""
+        wish = wish.over(self._usual)
         task = wish.task(messages, (response,), reference, self._hold_s)
-        window_s = self._window_s if wish.window_s is None else wish.window_s
+        window_s = 0.0 if self._alone and wish.group is None else self._window_s
+        if wish.window_s is not None:
+            window_s = wish.window_s
         gathering = Gathering(window_s, wish.group if window_s else 1, group)
         try:
             gathered = self._rendezvous.judge(task, gathering, self._asker(request, wish))
-            record, place = await while_present(request, gathered)
-            return self._reward(wish, record, place)
+            record, place, copies = await while_present(request, gathered)
+            samples = [place for place, count in enumerate(copies) for _ in range(count)]
+            return self._rewards(wish, record, samples)[samples.index(place)]
         except GRMError as failed:
             return self._fallback(wish, failed)
 
@@ -104,23 +129,28 @@ class Surface:
         principle: str | None = None,
     ) -> list[Reward]:
         """The rewards of responses that came together, by a principle where one came. Raises GRMError."""
+        wish = wish.over(self._usual)
         task = wish.task(messages, responses, None, self._hold_s)
         if principle is not None:
             task = replace(task, principles=PrincipleSpec("fixed", wish.principles, (Principle(principle),)))
         try:
             judged = self._judge(task, self._asker(request, wish))
             record = await while_present(request, judged)
-            return [self._reward(wish, record, place, transform) for place in range(len(responses))]
+            return self._rewards(wish, record, range(len(responses)), transform)
         except GRMError as failed:
             return [self._fallback(wish, failed) for _ in responses]
 
     def _asker(self, request: Request, wish: Wish) -> Asker:
         return Asker(caller(request), self._route, wish.priority)
 
-    def _reward(self, wish: Wish, record: Record, place: int, transform: Transform | None = None) -> Reward:
-        scale, raw = self._service.scale(record), record.verdict.vote.rewards[place]
-        value = wish.shaped(record, scale, transform).rewards[place]
-        return Reward(value, raw, (raw - scale.min) / (scale.max - scale.min), record)
+    def _rewards(
+        self, wish: Wish, record: Record, samples: Sequence[int], transform: Transform | None = None
+    ) -> list[Reward]:
+        scale = self._service.scale(record)
+        values = wish.shaped(record, scale, samples, transform).rewards
+        raws = [record.verdict.vote.rewards[place] for place in samples]
+        units = [(raw - scale.min) / (scale.max - scale.min) for raw in raws]
+        return [Reward(*numbers, record) for numbers in zip(values, raws, units, strict=True)]
 
     def _fallback(self, wish: Wish, failed: GRMError) -> Reward:
         if wish.fallback is None or not failed.retryable:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
+from urllib.parse import parse_qsl
 
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,7 +18,7 @@ from grm_service.types import Message, PrincipleMode, PrincipleSpec, Priority, R
 class Wish(BaseModel):
     """Query parameters of every dialect; what is not named here is refused."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     profile: str | None = Field(None, max_length=200)
     principles: str | None = Field(None, max_length=200, description="A named set.")
@@ -46,6 +48,11 @@ class Wish(BaseModel):
         None, description="Answered in place of a reward that nobody gave, and counted; default: an error."
     )
 
+    def over(self, usual: Wish) -> Wish:
+        """This wish, and the usual one where it says nothing."""
+        said = self.model_dump(include=set(Wish.model_fields), exclude_unset=True)
+        return usual.model_copy(update=said)
+
     def task(
         self,
         messages: tuple[Message, ...],
@@ -68,17 +75,28 @@ class Wish(BaseModel):
             timeout_s=min(limits, default=None),
         )
 
-    def shaped(self, record: Record, scale: Scale, transform: Transform | None = None) -> Shaped:
-        """The verdict's rewards as the wish has them, or as `transform` has where it says nothing.
+    def shaped(
+        self, record: Record, scale: Scale, samples: Sequence[int], transform: Transform | None = None
+    ) -> Shaped:
+        """The rewards of `samples`, each by its response's place in the verdict, as the wish has them, or as
+        `transform` has where it says nothing.
 
         Raises SiblingsMissing where a group is needed and there is none.
         """
         penalty = LengthPenalty(self.free_chars, self.per_1000, self.most_penalty) if self.per_1000 else None
         wanted = self.transform if transform is None or self.transform != "none" else transform
         try:
-            return shape(record.verdict.vote.rewards, record.task.responses, scale, Shaping(wanted, penalty))
+            rewards = [record.verdict.vote.rewards[place] for place in samples]
+            texts = [record.task.responses[place] for place in samples]
+            return shape(rewards, texts, scale, Shaping(wanted, penalty))
         except ValueError as wrong:
             raise SiblingsMissing(f"{wrong}: its siblings did not come within window_s") from None
 
 
 Wished = Annotated[Wish, Query()]
+USUAL = Wish.model_validate({})
+
+
+def usual(options: str) -> Wish:
+    """A wish written as in a URL, `k=4&group=16`. Raises ValidationError."""
+    return Wish.model_validate(dict(parse_qsl(options, keep_blank_values=True)))

@@ -1,11 +1,14 @@
 """Each dialect answers as its client reads it, judges groups as groups, and fails by its framework's rule."""
 
 import asyncio
+import json
 import math
 
 import pytest
 
-from grm_service.errors import Overloaded
+from grm_service.api.dialects.doors import Doors
+from grm_service.errors import BadSetting, Overloaded
+from grm_service.settings import Settings
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -104,7 +107,7 @@ async def test_what_nobody_could_read_is_no_number(serve, name):
         said = reply.json()
         assert said["_ng_failure_class"] == "judge_failed"
         assert "all_unreadable" in said["_ng_failure_judge_error"]
-        assert said["instance_config"]["mask_sample"] is True
+        assert said["instance_config"]["mask_sample"] is said["mask_sample"] is True
         assert said["response"] == gym("11")["response"]
     else:
         assert reply.status_code == 502
@@ -186,6 +189,17 @@ async def test_a_group_transform_is_over_the_group_and_fails_for_one_alone(serve
         assert (alone.status_code, alone.json()["code"]) == (503, "siblings_missing")
 
 
+async def test_a_group_transform_counts_samples_that_came_out_alike(serve):
+    async with serve() as client:
+        answers = ["11", "11", "11", "twelve"]
+        replies = await sent(client, "slime", "?k=4&group=4&transform=zscore", answers)
+        values = [reply.json() for reply in replies]
+        assert values[0] == values[1] == values[2] != values[3]
+        assert sum(values) == pytest.approx(0, abs=1e-6)
+        same = await sent(client, "slime", "?k=4&group=4&transform=zscore", ["13"] * 4)
+        assert [reply.json() for reply in same] == [0.0] * 4
+
+
 async def test_what_slimes_prompt_began_of_the_answer_belongs_to_it(serve):
     async with serve() as client:
         body = {"prompt": f"{PROMPT}<think>\n", "response": "Hm.</think>11<|im_end|>", "label": None}
@@ -245,6 +259,40 @@ async def test_gym_groups_do_not_mix_and_rows_come_back_as_they_came(serve):
             assert said["group_size"] == 2
         # Both groups were of one prompt: judged once each, with the same verdict.
         assert [r.json()["reward"] for r in replies[:2]] == [r.json()["reward"] for r in replies[2:]]
+
+
+async def test_a_policy_that_never_answered_is_judged_as_such(serve):
+    async with serve() as client:
+        row = gym("11")
+        row["response"]["output"].pop()
+        said = (await client.post("/verify?k=2&window_s=0", json=row)).json()
+        record = (await client.get("/v1/verdicts")).json()["verdicts"][0]
+        detail = (await client.get(f"/v1/verdicts/{record['id']}")).json()
+    assert said["judged"] == 1
+    assert detail["request"]["responses"] == [""]
+
+
+async def test_gym_is_told_a_mistake_in_the_options_instead_of_masking_every_row(serve):
+    async with serve() as client:
+        reply = await client.post("/verify?profile=typo&window_s=0", json=gym("11"))
+    assert (reply.status_code, reply.json()["code"]) == (404, "unknown_profile")
+
+
+async def test_gyms_means_leave_out_what_is_masked(serve):
+    rows = [
+        {"_ng_task_index": 0, "reward": 4.0, "judged": 1.0},
+        {"_ng_task_index": 1, "reward": 8.0, "judged": 1.0, "note": "x"},
+        {"_ng_task_index": 1, "reward": 0.0, "_ng_failure_class": "judge_failed"},
+    ]
+    rows[1] |= {"infinite": 1e999, "long": 10**400}
+    async with serve() as client:
+        body, typed = json.dumps({"verify_responses": rows}), {"Content-Type": "application/json"}
+        said = (await client.post("/aggregate_metrics", content=body, headers=typed)).json()
+        nothing = (await client.post("/aggregate_metrics", json={"verify_responses": rows[2:]})).json()
+    assert said["key_metrics"] == {"mean/reward": 6.0}
+    assert said["agent_metrics"] == {"mean/reward": 6.0, "mean/judged": 1.0}
+    assert [task["mean/reward"] for task in said["group_level_metrics"]] == [4.0, 8.0]
+    assert nothing["key_metrics"] == {}
 
 
 async def test_gym_compares_a_group_by_a_principle(serve):
@@ -311,6 +359,70 @@ async def test_texts_are_scored_in_their_order(serve, body, count):
     assert all(0 <= one["score"] <= 1 for one in said["data"])
 
 
+async def test_tei_takes_single_texts_in_lists_and_is_told_in_its_own_words(serve):
+    async with serve() as client:
+        found = (await client.post("/predict?k=2", json={"inputs": [[chatml("11")], [QUERY, "12"]]})).json()
+        assert [len(one) for one in found] == [1, 1]
+        fill(client.service, 2)
+        for path, body in (
+            ("/predict", {"inputs": [QUERY, "a"]}),
+            ("/rerank", {"query": "q", "texts": ["b"]}),
+        ):
+            reply = await client.post(path, json=body)
+            assert reply.status_code == 429
+            assert reply.json()["error"] == "Model is overloaded"
+            assert reply.json()["error_type"] == "overloaded"
+
+
+async def test_pairs_are_judged_at_once(serve):
+    async with serve() as client:
+        most, place = 0, client.service.line.place
+
+        def watched(*args):
+            nonlocal most
+            most = max(most, client.service.line.in_flight)
+            return place(*args)
+
+        client.service.line.place = watched
+        await client.post("/score?k=2", json={"text_1": ["a", "b", "c"], "text_2": ["d", "e", "f"]})
+    assert most >= 4
+
+
+async def test_who_chats_alone_waits_for_nobody(serve):
+    async with serve(group_window_s=60) as client, asyncio.timeout(10):
+        (reply,) = await sent(client, "chat", "?k=2", ["11"])
+    assert reply.status_code == 200
+
+
+async def test_options_of_the_server_are_for_those_who_give_none(serve):
+    async with serve(dialect_options="k=2&group=4", group_window_s=60) as client, asyncio.timeout(30):
+        replies = await sent(client, "nemo_gym", "")
+        assert {reply.json()["group_size"] for reply in replies} == {4}
+        assert {reply.json()["samples"] for reply in replies} == {2}
+        (own,) = await sent(client, "nemo_gym", "?k=3&window_s=0", ["another"])
+        assert own.json()["samples"] == 3
+
+
+async def test_a_dialect_that_is_off_is_not_there(serve):
+    async with serve(dialects="slime") as client:
+        (reply,) = await sent(client, "slime", "?window_s=0", ["11"])
+        assert reply.status_code == 200
+        (reply,) = await sent(client, "openrlhf", "", ["11"])
+        assert reply.status_code == 404
+    async with serve(dialects="none") as client:
+        (reply,) = await sent(client, "slime", "", ["11"])
+        assert reply.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("dialects", "slime,verl"), ("dialect_options", "kk=4"), ("dialect_options", "k=many")],
+)
+def test_a_setting_that_means_nothing_stops_the_start(setting, value):
+    with pytest.raises(BadSetting, match=f"GRM_{setting.upper()}"):
+        Doors.of(Settings(**{setting: value}))
+
+
 @pytest.mark.parametrize(
     ("path", "body", "says"),
     [
@@ -323,8 +435,8 @@ async def test_texts_are_scored_in_their_order(serve, body, count):
         ("/predict", {"inputs": "plain"}, "templated"),
         (
             "/compare",
-            {"conversation_history": [{"content": "q"}], "response_objs": [{"output": []}]},
-            "no message",
+            {"conversation_history": [{"content": "q"}], "response_objs": []},
+            "response_objs",
         ),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": "q"}] * 2}, "assistant"),
         ("/get_reward", {"query": ["a"], "prompts": []}, "prompts"),

@@ -1,0 +1,41 @@
+"""The service on a scripted engine that takes its time: `python -m benchmarks.paced PORT SECONDS LANES`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from grm_service.api.server import serve
+from grm_service.assembly import default_profile, open_catalog, open_trail
+from grm_service.engines.scripted import ScriptedEngine
+from grm_service.service import Limits, Service
+from grm_service.settings import Settings
+from grm_service.types import Completion, Params, Prompt
+
+
+class PacedEngine(ScriptedEngine):
+    """The scripted one: `seconds` a completion, `lanes` of them at once; more wait, as engines do."""
+
+    def __init__(self, seconds: float, lanes: int) -> None:
+        super().__init__("content")
+        self._seconds, self._lanes = seconds, asyncio.Semaphore(lanes)
+
+    async def complete(self, prompt: Prompt, params: Params) -> Completion:
+        async with self._lanes:
+            await asyncio.sleep(self._seconds)
+        completion = await super().complete(prompt, params)
+        self.prompts.clear()
+        return completion
+
+
+def main(port: str, seconds: str, lanes: str) -> None:
+    settings = Settings(port=int(port))
+    catalog = open_catalog(settings)
+    profile, trail = default_profile(settings, catalog), open_trail(settings)
+    limits = Limits(settings.max_text_chars, settings.max_samples, settings.max_waiting, settings.replay_s)
+    engine = PacedEngine(float(seconds), int(lanes))
+    serve(settings, Service(catalog, profile, engine, "a benchmark", trail, limits), print)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

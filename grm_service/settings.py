@@ -91,8 +91,9 @@ class Settings(BaseSettings):
         description="How long a response that comes alone waits for its siblings; 0: it is judged alone.",
     )
     dialects: str = Field(
-        "openrlhf,slime,engines,rerank,nemo_gym,chat",
-        description="Which dialects are served, with commas; engines: vLLM's and SGLang's reward models.",
+        "single,openrlhf,slime,engines,rerank,nemo_gym,chat",
+        description="Which dialects are served, with commas; single: for our own "
+        "functions; engines: vLLM's and SGLang's reward models.",
     )
     dialect_options: str = Field(
         "",

@@ -10,13 +10,14 @@ from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import httpx
 
 from grm_service import pauses
 from grm_service.client.connections import Connections
 from grm_service.client.failure import NoVerdict, failure, unreadable
-from grm_service.client.verdict import Verdict, Written, verdict, written
+from grm_service.client.verdict import Single, Verdict, Written, single, verdict, written
 
 Query = str | Sequence[Mapping[str, str]]
 Response = str | Mapping[str, str]
@@ -91,6 +92,25 @@ class AsyncClient:
         async with asyncio.TaskGroup() as group:
             results = [group.create_task(result(item)) for item in items]
         return [each.result() for each in results]
+
+    async def single(
+        self,
+        query: Query,
+        response: str,
+        *,
+        reference: str | None = None,
+        group_id: str | None = None,
+        **options: Any,
+    ) -> Single:
+        """The reward of one response, judged with its siblings, which others send: see docs/rl-loops.md.
+
+        A group is told by its query, and by `group_id` where there is one. `options` are those of a URL:
+        `group` (the group's size), `window_s`, `k`, `transform`, ... Raises NoVerdict.
+        """
+        timeout_s = options.setdefault("timeout_s", self._timeout_s)
+        asked = urlencode({name: value for name, value in options.items() if value is not None})
+        said = {"query": query, "response": response, "reference": reference, "group_id": group_id}
+        return await self._ask(f"/v1/rewards/single?{asked}", _body(said), timeout_s, single)
 
     async def principles(self, query: Query, **options: Any) -> Written:
         """Principles for a query, judging nothing: to be read, edited and sent back. Raises NoVerdict."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from grm_service.client.asynchronous import AsyncClient, Query, Response
 from grm_service.client.failure import NoVerdict
-from grm_service.client.verdict import Verdict, Written
+from grm_service.client.verdict import Single, Verdict, Written
 
 Result = TypeVar("Result")
 
@@ -59,6 +59,10 @@ class Client:
     def batch(self, items: Iterable[Mapping[str, Any]], **options: Any) -> list[Verdict | NoVerdict]:
         """As AsyncClient.batch."""
         return self._wait(self._asks.batch(items, **options))
+
+    def single(self, query: Query, response: str, **options: Any) -> Single:
+        """As AsyncClient.single."""
+        return self._wait(self._asks.single(query, response, **options))
 
     def principles(self, query: Query, **options: Any) -> Written:
         """As AsyncClient.principles."""

@@ -84,6 +84,23 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Single:
+    """The reward of one response out of a group that the service gathered.
+
+    `reward` is as the options shape it, `raw` on the profile's scale, `group_size` how many were judged
+    together, `agreement` the share of `samples` that put the group's best on top (-1 where it stayed alone).
+    `judged` is 0 where the `fallback` that you asked for stands in for a reward, and 1 otherwise.
+    """
+
+    reward: float
+    raw: float
+    judged: float
+    group_size: float
+    agreement: float
+    samples: float
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """Principles that were written for a query."""
 
@@ -108,6 +125,14 @@ def verdict(said: Mapping[str, Any], responses: int) -> Verdict:
         raise ValueError(f"{len(read.rewards)} rewards for {responses} responses")
     if not all(map(math.isfinite, read.rewards)):
         raise ValueError("a reward is not a finite number")
+    return read
+
+
+def single(said: Mapping[str, Any]) -> Single:
+    """A reply as the reward of one response. Raises as `verdict` does."""
+    read = _read(Single, said)
+    if not math.isfinite(read.reward):
+        raise ValueError("the reward is not a finite number")
     return read
 
 

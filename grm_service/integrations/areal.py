@@ -1,8 +1,9 @@
 """AReaL (read at 1.0.4): `workflow="grm_service.integrations.areal.GRMWorkflow"`, without a `reward_fn`.
 
-It is AReaL's RLVRWorkflow with each response judged alone. Where there is no verdict it raises, and AReaL
-drops the trajectory. There is nothing here to give as `reward_fn`: those run in a pool of processes, and one
-that has no answer after 15 s, its wait for the pool included, counts as a reward of 0.
+It is AReaL's RLVRWorkflow. With the option `group`, the number of samples, the service gathers the responses
+to a prompt and judges them together; without it each is judged alone. Where there is no verdict it raises,
+and AReaL drops the trajectory. There is nothing here to give as `reward_fn`: those run in a pool of
+processes, and one that has no answer after 15 s, its wait for the pool included, counts as a reward of 0.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from grm_service.integrations.asking import columns, query, reference, service
 
 
 def make(client: AsyncClient | None = None, **options: Any) -> Callable[..., Awaitable[float]]:
-    """A reward function for a workflow of your own; `options` are fields of `POST /v1/rewards`, such as `k`.
+    """A reward function for a workflow of your own; `options` are those of AsyncClient.single where `group`
+    is among them, else fields of `POST /v1/rewards`.
 
     It gives the reward of one response, and raises NoVerdict. The prompt and the response come as
     chat-templated text; where the dataset's row has `messages`, those are the prompt. Its `answer` or
@@ -27,9 +29,14 @@ def make(client: AsyncClient | None = None, **options: Any) -> Callable[..., Awa
         prompt: str, completions: str, prompt_ids: Any = None, completion_ids: Any = None, **row: Any
     ) -> float:
         messages = row.get("messages") or transcripts.conversation(prompt)
-        asked = {"detail": "rewards", **reference(row.get("answer")), **columns(row), **options}
-        written = transcripts.bare(completions)
-        return (await (client or service()).rewards(query(messages), [written], **asked)).rewards[0]
+        asked, written = (
+            {**reference(row.get("answer")), **columns(row), **options},
+            transcripts.bare(completions),
+        )
+        asks = client or service()
+        if "group" in options:
+            return (await asks.single(query(messages), written, **asked)).reward
+        return (await asks.rewards(query(messages), [written], **{"detail": "rewards", **asked})).rewards[0]
 
     return reward
 

@@ -2,8 +2,10 @@
 
     skyrl_gym.register(id="grm", entry_point="grm_service.integrations.skyrl:GRMEnv")
 
-and `env_class: grm` in the dataset. Each response is judged alone. Where there is no verdict `step` raises,
-and SkyRL stops. As many are judged at once as `environment.skyrl_gym.max_env_workers` says (32): raise it.
+and `env_class: grm` in the dataset. With `group`, the number of samples, in `env_config` the service gathers
+the responses to a prompt and judges them together; without it each is judged alone. Where there is no verdict
+`step` raises, and SkyRL stops. As many are judged at once as `environment.skyrl_gym.max_env_workers` says
+(32): raise it, to the batch where groups are gathered.
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ def judge(
 ) -> float:
     """The reward of one response to a prompt of messages, for environments of your own too.
 
-    `options` are fields of `POST /v1/rewards`; `ground_truth` is the reference where it is a text. Raises
-    NoVerdict.
+    `options` are those of Client.single where `group` is among them, else fields of `POST /v1/rewards`;
+    `ground_truth` is the reference where it is a text. Raises NoVerdict.
     """
-    asked = {"detail": "rewards", **reference(ground_truth), **options}
-    verdict = (client or blocking_service()).rewards(query(prompt), [transcripts.bare(action)], **asked)
-    return verdict.rewards[0]
+    asked, written = {**reference(ground_truth), **options}, transcripts.bare(action)
+    asks = client or blocking_service()
+    if "group" in options:
+        return asks.single(query(prompt), written, **asked).reward
+    return asks.rewards(query(prompt), [written], **{"detail": "rewards", **asked}).rewards[0]
 
 
 def __getattr__(name: str) -> Any:
@@ -35,7 +39,7 @@ def __getattr__(name: str) -> Any:
     from skyrl_gym.envs.base_text_env import BaseTextEnv
 
     class GRMEnv(BaseTextEnv):  # type: ignore[misc]
-        """`env_config` has fields of `POST /v1/rewards`; `reward_spec.ground_truth` is the reference."""
+        """`env_config` has `judge`'s options; `reward_spec.ground_truth` is the reference."""
 
         def __init__(self, env_config: Any = None, extras: Any = None) -> None:
             super().__init__()

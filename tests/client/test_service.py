@@ -1,5 +1,6 @@
 """The client and the real service, over a real socket."""
 
+import asyncio
 import pickle
 import re
 import subprocess
@@ -49,6 +50,26 @@ def test_a_conversation_is_judged_up_to_its_responses(service):
 def test_samples_are_left_out_where_they_are_not_wanted(service):
     with Client(service) as client:
         assert client.rewards("q", PAIR, detail="rewards").samples is None
+
+
+def test_responses_that_come_one_by_one_are_judged_as_the_group_they_are(service):
+    answers = ["eleven", "twelve", "11 + 0"]
+
+    async def one_by_one():
+        async with AsyncClient(service) as client:
+            asked = (client.single("Which is 11?", answer, group=3, window_s=30, k=2) for answer in answers)
+            return await asyncio.gather(*asked)
+
+    with Client(service) as client:
+        together = client.rewards("Which is 11?", answers, k=2).rewards
+        alone = client.single("Which is eleven?", "eleven", window_s=0, k=2)
+        with pytest.raises(NoVerdict) as refused:
+            client.single("Which is 11?", "eleven", groups=3)
+    found = asyncio.run(one_by_one())
+    assert sorted(one.raw for one in found) == pytest.approx(sorted(together))
+    assert {one.group_size for one in found} == {3}
+    assert (alone.group_size, alone.agreement, alone.judged) == (1, -1, 1)
+    assert refused.value.status == 422
 
 
 def test_shaped_rewards_stand_beside_the_raw_ones(service):

@@ -135,8 +135,9 @@ def episode(stand_in):
     config = SimpleNamespace(new=lambda n_samples: None)
     config.new_with_stop_and_pad_token_ids = lambda tokenizer: config
 
-    async def run(query, answer):
+    async def run(query, answer, **options):
         made = areal.GRMWorkflow(
+            options=options,
             gconfig=config,
             tokenizer=Chars(),
             get_input_ids_fn=lambda said, tokenizer, thinking: [ord(char) for char in said[0]["content"]],
@@ -152,6 +153,10 @@ async def test_areals_own_workflow_gets_its_reward(configured, native, told, epi
     expected = await native.rewards(QUERY, ["11"], k=None, reference="11")
     assert tensors["rewards"].tolist() == pytest.approx(expected)
     told(AREAL, "integrations/areal.py", "a group", "each judged alone")
+    group = [episode(QUERY, f"{answer}<|im_end|>", k=2, group=4) for answer in ANSWERS]
+    together = [tensors["rewards"].item() for tensors in await asyncio.gather(*group)]
+    assert together == pytest.approx(await native.rewards(QUERY, ANSWERS, k=2, reference="11"))
+    told(AREAL, "integrations/areal.py, group=4", "a group", "4 calls, 1 verdict")
     with pytest.raises(NoVerdict):
         await episode(FAILS, "11")
     told(AREAL, "integrations/areal.py", "nobody can read it", "raises: the trajectory is dropped")
@@ -169,7 +174,7 @@ def environment(stand_in):
     stubs = types | {"Env": core["Env"], "ConversationType": list}
     base = defined(SKYRL, "skyrl_gym/envs/base_text_env.py", "BaseTextEnv", **stubs)
     stand_in("skyrl_gym.envs.base_text_env", BaseTextEnv=base["BaseTextEnv"])
-    return lambda: skyrl.GRMEnv(env_config={"k": 2}, extras={"reward_spec": {"ground_truth": "11"}})
+    return lambda **options: skyrl.GRMEnv({"k": 2, **options}, {"reward_spec": {"ground_truth": "11"}})
 
 
 async def test_skyrls_environment_ends_after_one_judged_turn(configured, native, told, environment):
@@ -182,6 +187,14 @@ async def test_skyrls_environment_ends_after_one_judged_turn(configured, native,
     assert env.get_metrics() == {}
     env.close()
     told(SKYRL, "integrations/skyrl.py", "a group", "each judged alone")
+    steps = []
+    for answer in ANSWERS:
+        sibling = environment(group=4)
+        sibling.init(turns(QUERY))
+        steps.append(asyncio.to_thread(sibling.step, answer))
+    together = [output["reward"] for output in await asyncio.gather(*steps)]
+    assert together == pytest.approx(await native.rewards(QUERY, ANSWERS, k=2, reference="11"))
+    told(SKYRL, "integrations/skyrl.py, group=4", "a group", "4 calls, 1 verdict")
     env.init(turns(FAILS))
     with pytest.raises(NoVerdict):
         await asyncio.to_thread(env.step, "11")

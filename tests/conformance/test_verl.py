@@ -134,6 +134,11 @@ async def test_its_manager_of_custom_functions_takes_the_integration(configured,
     assert [result["reward_score"] for result in results] == pytest.approx(alone)
     assert len({tuple(result["reward_extra_info"]) for result in results}) == 1, "verl wants the same keys"
     told(WHEEL, "integrations/verl.py", "a group", "4 calls, each judged alone")
+    together = await Manager(k=4, group=4).results(QUERY, ANSWERS)
+    expected = await native.rewards(QUERY, ANSWERS, reference="11")
+    assert [result["reward_score"] for result in together] == pytest.approx(expected)
+    assert len({tuple(result["reward_extra_info"]) for result in together}) == 1
+    told(WHEEL, "integrations/verl.py, group=4", "a group", "4 calls, 1 verdict")
     with pytest.raises(NoVerdict):
         await Manager(k=2).results("please garbage", ["11"])
     told(WHEEL, "integrations/verl.py", "nobody can read it", "raises: the step fails")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 from pydantic import ValidationError
 
-from grm_service.api.dialects import chat, engines, nemo_gym, openrlhf, rerank, slime
+from grm_service.api.dialects import chat, engines, nemo_gym, openrlhf, rerank, single, slime
 from grm_service.api.dialects.surface import Surface
 from grm_service.api.dialects.wish import USUAL, Wish, usual
 from grm_service.errors import BadSetting
@@ -16,6 +16,7 @@ from grm_service.service import Service
 from grm_service.settings import Settings
 
 _ROUTERS = {
+    "single": single.router,
     "openrlhf": openrlhf.router,
     "slime": slime.router,
     "engines": engines.router,
@@ -24,7 +25,7 @@ _ROUTERS = {
     "chat": chat.router,
 }
 _HOLD_S = {"openrlhf": openrlhf.HOLD_S, "slime": slime.HOLD_S, "nemo_gym": nemo_gym.HOLD_S}
-_ROUTES = (*_HOLD_S, "classify", "embeddings", "score", "chat")
+_ROUTES = (*_HOLD_S, "single", "classify", "embeddings", "score", "chat")
 # Whoever chats has no siblings, unless the wish tells their number or how long to wait for them.
 _ALONE = {"chat"}
 

@@ -32,6 +32,11 @@ def gym(answer, **row):
 
 
 SINGLES = {
+    "single": (
+        "/v1/rewards/single",
+        lambda answer: {"query": QUERY, "response": answer, "reference": "11"},
+        lambda reply: reply["reward"],
+    ),
     "openrlhf": (
         "/get_reward",
         lambda answer: {"query": [chatml(answer)], "prompts": [PROMPT], "labels": ["11"]},
@@ -77,7 +82,7 @@ async def sent(client, name, wish="?k=4&group=4", answers=ANSWERS):
 @pytest.mark.parametrize("name", SINGLES)
 async def test_responses_that_come_one_by_one_are_judged_as_a_group(serve, name):
     read = SINGLES[name][2]
-    reference = "11" if name in ("openrlhf", "slime") else None
+    reference = "11" if name in ("single", "openrlhf", "slime") else None
     async with serve() as client:
         replies = await sent(client, name)
         assert [reply.status_code for reply in replies] == [200] * 4, replies[0].text

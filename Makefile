@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 VLLM := .vllm
+EVAL_DATA ?= ../shared/data/dev.jsonl
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve demo test test-slow faults conformance test-vllm screenshots bench $(VLLM) check format docs clean
+.PHONY: help install serve demo test test-slow faults conformance test-vllm screenshots bench eval $(VLLM) check format docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -54,6 +55,13 @@ screenshots: install  ## Drive the explorer on the embedded default and renew do
 bench: install $(VLLM)  ## Measure it all, side by side, and write benchmarks/RESULTS.md (40 minutes)
 	@$(BIN)/grm models fetch smollm2-135m
 	@$(BIN)/python -m benchmarks
+
+eval: install  ## Measure the default model on EVAL_DATA and check it against evals/ (25 minutes)
+	@$(BIN)/grm models fetch smollm2-135m
+	@rm -rf build/eval && mkdir -p build/eval
+	@GRM_AUDIT_URL=sqlite:///build/eval/audit.db GRM_AUDIT_KEY_FILE=build/eval/audit.key \
+		$(BIN)/grm eval $(EVAL_DATA) --profile smollm2-135m --k 1,2,4,8 --out build/eval
+	@$(BIN)/grm eval check build/eval/report.json evals/smollm2-135m.json
 
 $(VLLM): $(VLLM)/.installed
 

@@ -25,7 +25,7 @@ ProfileName = Annotated[str | None, typer.Option(help="A profile's name, or a pa
 def settings(**flags: object) -> Settings:
     """The settings, flags that were given before the environment; sets up the log."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "gguf"):
+    for noisy in ("httpx", "gguf", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from grm_service.engines.base import Abilities
 from grm_service.types import Alternative, Completion, Params, Prompt, Usage
 
 _SHOWN = re.compile(
-    r"^\[The Begin of Response \d+\]\n(.*?)\n\[The End of Response \d+\]$", re.DOTALL | re.MULTILINE
+    r"^\[The Begin of Response (\w+)\]\n(.*?)\n\[The End of Response \1\]$", re.DOTALL | re.MULTILINE
 )
 _WORD = re.compile(r"\s*(?:\d+|[^\s\d]+)")
 _OPEN_BOX = re.compile(r"\\boxed\{([^}]*)$")
@@ -23,7 +23,8 @@ class ScriptedEngine:
     """Answers by a rule: `content`, `first` or `unreadable` by name, a list of texts, or any function.
 
     `content` scores each response by its text and the seed, blind to position; `first` gives 9 to
-    whatever stands first and 3 to the rest; `unreadable` never writes a score. A list is used in turn.
+    whatever stands first and 3 to the rest; `unreadable` never writes a score. Where responses have letters
+    the best one's is written in place of scores. A list is used in turn.
     """
 
     name = "scripted"
@@ -75,7 +76,7 @@ def _by_content(prompt: Prompt, params: Params) -> str:
     def score(text: str) -> int:
         return 2 + _hash(text) % 8 + _hash(f"{params.seed}:{text}") % 3 - 1
 
-    return _answer(prompt, [score(text) for text in _shown(prompt)])
+    return _answer(prompt, [score(text) for _, text in _shown(prompt)])
 
 
 def _hash(text: str) -> int:
@@ -92,6 +93,9 @@ def _unreadable(prompt: Prompt, params: Params) -> str:
 
 def _answer(prompt: Prompt, scores: list[int]) -> str:
     numbers = ", ".join(map(str, scores))
+    labels = [label for label, _ in _shown(prompt)]
+    if labels and not labels[0].isdecimal():
+        numbers = labels[scores.index(max(scores))]
     if opened := _OPEN_BOX.search(prompt.continuation):
         return numbers.removeprefix(opened[1]) + "}"
     listed = (
@@ -104,7 +108,8 @@ def _answer(prompt: Prompt, scores: list[int]) -> str:
     return critique.removeprefix(prompt.continuation)
 
 
-def _shown(prompt: Prompt) -> list[str]:
+def _shown(prompt: Prompt) -> list[tuple[str, str]]:
+    """Labels and texts."""
     return _SHOWN.findall(prompt.messages[-1].content)
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),  # what TRL, peft and transformers say of each other
     pytest.mark.skipif(
         not all(map(find_spec, ("trl", "peft", "datasets"))), reason="pip install 'grm-service[train]'"

@@ -1,0 +1,1 @@
+"""Measures a judge on preference data: accuracy, scaling with k, calibration, biases, cost."""

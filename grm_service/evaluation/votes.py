@@ -1,0 +1,47 @@
+"""Other ways to vote the same samples, to be measured against the mean, which is what the service serves.
+
+Soft scores are what another run puts into the same votes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean, median
+from typing import Literal
+
+from grm_service.core.blocks import settle
+from grm_service.core.vote import top, vote
+from grm_service.types import Scores
+
+VoteKind = Literal["mean", "median", "majority"]
+SERVED: VoteKind = "mean"
+"""The vote that the service gives out."""
+
+
+def mean(rows: Sequence[Scores]) -> tuple[float, ...]:
+    """As the service votes: core/vote.py."""
+    return vote(rows).rewards
+
+
+def medians(rows: Sequence[Scores]) -> tuple[float, ...]:
+    """Of each response's scores, on one scale as for the mean (core/blocks.py)."""
+    if any(score is None for row in rows for score in row):
+        rows = settle(rows)
+    return tuple(median(score for score in column if score is not None) for column in zip(*rows, strict=True))
+
+
+def majority(rows: Sequence[Scores]) -> tuple[float, ...]:
+    """The share of the samples that saw a response and have it on top; a top shared by m counts 1/m."""
+    tops = [(row, top(row)) for row in rows]
+    return tuple(
+        fmean((i in first) / len(first) for row, first in tops if row[i] is not None)
+        for i in range(len(rows[0]))
+    )
+
+
+VOTES: Mapping[VoteKind, Callable[[Sequence[Scores]], tuple[float, ...]]] = {
+    "mean": mean,
+    "median": medians,
+    "majority": majority,
+}
+"""From rows of scores, one a readable sample, in which every response has a score, to rewards."""

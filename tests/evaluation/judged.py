@@ -1,0 +1,42 @@
+"""Finished items as tests want them."""
+
+from grm_service.core.blocks import blocks
+from grm_service.core.order import orders
+from grm_service.evaluation.kept import Judged, Setup, Taken
+
+SETUP = Setup(profile="p", engine="e", k=8)
+
+
+def item(scores, correct=(0,), order=None, name="item", **facts):
+    """An item with one row of scores a sample; None is a sample that could not be read."""
+    n = max(len(row) for row in scores if row is not None)
+    shown = order or orders(n, len(scores), 0)
+    samples = tuple(
+        Taken(order, row, None if row else "no_scores", False, 10)
+        for order, row in zip(shown, scores, strict=True)
+    )
+    return _judged(name, samples, n, correct, facts)
+
+
+def large(rounds, n, scored, name="item"):
+    """A large group judged in blocks; `scored(order)` gives the scores of one prompt's responses."""
+    samples = []
+    for order in blocks(n, rounds, 0):
+        given = dict(zip(order, scored(order), strict=True))
+        samples.append(Taken(order, tuple(given.get(i) for i in range(n)), None, False, 10))
+    return _judged(name, tuple(samples), n, (0,), {})
+
+
+def _judged(name, samples, n, correct, facts):
+    wanted = {
+        "lengths": (10,) * n,
+        "authors": (),
+        "group": name,
+        "source": "source",
+        "probe": "",
+        "error": None,
+        "fingerprint": "sha256:1",
+        "completion_tokens": sum(sample.tokens for sample in samples),
+        "seconds": 1.0,
+    }
+    return Judged(id=name, digest="d", correct=correct, samples=samples, **{**wanted, **facts})

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 from grm_service.audit.store import Store
 from grm_service.audit.trail import Trail
-from grm_service.catalog import Catalog, load_catalog, load_profile
+from grm_service.catalog import Catalog, load_catalog, load_profile, mismatch
 from grm_service.core.profile import Profile
 from grm_service.engines.base import Engine
 from grm_service.engines.choice import Source, embedded
 from grm_service.errors import ModelNotLoaded
 from grm_service.service import Limits, Service
 from grm_service.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 def open_catalog(settings: Settings) -> Catalog:
@@ -43,6 +46,12 @@ def default_profile(settings: Settings, catalog: Catalog) -> Profile:
     return replace(profile, model=settings.model, package=None) if settings.model else profile
 
 
+def default_source(settings: Settings) -> tuple[Profile, Source]:
+    """The default profile and its model, to be trained. Raises CatalogError, UnknownName, ModelNotLoaded."""
+    profile = default_profile(settings, open_catalog(settings))
+    return profile, Source.of(profile, settings.cache_dir)
+
+
 def _engine(settings: Settings, profile: Profile) -> tuple[Engine, str]:
     if settings.engine == "scripted":
         from grm_service.engines.scripted import ScriptedEngine
@@ -51,6 +60,8 @@ def _engine(settings: Settings, profile: Profile) -> tuple[Engine, str]:
     if settings.engine == "openai":
         return _remote(settings), "asked for"
     source = Source.of(profile, settings.cache_dir)
+    if (wrong := mismatch(profile, source.path)) is not None:
+        logger.warning(wrong)
     return embedded(settings.engine, source, settings.kv_cache_gb, settings.precision)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -47,8 +47,14 @@ def load_catalog(models_dir: Path | None = None, principles_dir: Path | None = N
 
 
 def load_profile(path: Path) -> Profile:
-    """One profile from a file of any place (`grm serve --profile runs/x/profile.yaml`)."""
-    return _load(Profile, path)
+    """One profile from a file of any place and any name (`grm serve --profile runs/x/profile.yaml`).
+
+    A model that begins with `./` lies beside the file.
+    """
+    loaded, _ = strict_yaml.load(Profile, path)
+    if loaded.model is None or not loaded.model.startswith("./"):
+        return loaded
+    return replace(loaded, model=str((path.parent / loaded.model).resolve()))
 
 
 def load_principles(path: Path) -> tuple[PrincipleSet, list[int]]:
@@ -66,6 +72,35 @@ def fingerprint(value: Profile | Sequence[Principle]) -> str:
     """Changes whenever anything in the profile or the principles does: `sha256:` of its canonical JSON."""
     canonical = json.dumps(value, default=asdict, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def form(profile: Profile) -> str:
+    """The fingerprint of what a checkpoint is trained to: all of the profile that shapes what it reads and
+    writes, and neither its name nor where the model is.
+    """
+    alike = Profile(name="", description="", prompt=profile.prompt)
+    kept = {name: getattr(profile, name) for name in _SHAPING}
+    return fingerprint(replace(alike, **kept))
+
+
+def mismatch(profile: Profile, model: Path) -> str | None:
+    """Why a model that `grm train` wrote is not for the profile; None where nothing is known of it."""
+    try:
+        trained = json.loads((model.parent / MANIFEST).read_text(encoding="utf-8"))
+        was, name = trained["form"], trained["profile"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if was == form(profile):
+        return None
+    return (
+        f"{model} was trained with the prompt and form that {name} had then ({was}), not with those of "
+        f"{profile.name} ({form(profile)}), so its rewards mean little: use {model.parent / 'profile.yaml'}"
+    )
+
+
+MANIFEST = "manifest.json"
+"""Lies beside such a model, and says what it was trained to."""
+_SHAPING = ("scale", "sections", "opening", "closing", "control_tokens")
 
 
 def _named(known: Mapping[str, T], kind: str, name: str) -> T:

@@ -1,10 +1,10 @@
-"""grm serve | judge | profiles | probe | eval | models | keys | principles | audit."""
+"""grm serve | judge | profiles | probe | eval | train | models | keys | principles | audit."""
 
 from __future__ import annotations
 
 import typer
 
-from grm_service.cli import audit, evaluating, keys, models, principles, probe, serving
+from grm_service.cli import audit, evaluating, keys, models, principles, probe, serving, training
 
 app = typer.Typer(
     help="The reward service that explains itself.",
@@ -17,6 +17,7 @@ app.command()(serving.judge)
 app.command()(serving.profiles)
 app.command()(probe.probe)
 app.add_typer(evaluating.app, name="eval")
+app.add_typer(training.app, name="train")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(principles.app, name="principles")

@@ -69,7 +69,7 @@ def _transformers(source: Source, kv_cache_gb: float | None, precision: str) -> 
         raise MissingExtra("local", "the transformers engine")
     from grm_service.engines.transformers.engine import TransformersEngine
 
-    return TransformersEngine(source.model, partial(_transformers_files, source), kv_cache_gb)
+    return TransformersEngine(source.model, partial(transformers_files, source), kv_cache_gb)
 
 
 def _auto(source: Source) -> tuple[Embedded, str]:
@@ -91,7 +91,13 @@ def _cuda() -> bool:
 def _openvino_reads(source: Source) -> bool:
     if source.package is not None and not source.path.exists():
         return True
-    return source.path.suffix == ".gguf" or (_exported(source.path) and not is_adapter(source.path))
+    readable = source.path.suffix == ".gguf" or _converted(source.path).is_file()
+    return readable or (_exported(source.path) and not is_adapter(source.path))
+
+
+def _converted(path: Path) -> Path:
+    """Where `command` writes what is in the folder."""
+    return path.parent / f"{path.name}.gguf"
 
 
 def _exported(path: Path) -> bool:
@@ -106,6 +112,8 @@ def _openvino_files(source: Source) -> Path:
             f"the model {source.model} is not here: the openvino engine reads a path to a GGUF or folder"
         )
     if source.path.is_dir():
+        if (converted := _converted(source.path)).is_file():
+            return converted
         _check_folder(source.path)
     return source.path
 
@@ -122,7 +130,8 @@ def _check_folder(path: Path) -> None:
         )
 
 
-def _transformers_files(source: Source) -> str:
+def transformers_files(source: Source) -> str:
+    """The hub id or folder that transformers loads. Raises ModelNotLoaded, MissingExtra."""
     if is_adapter(source.path):
         _check_adapter(source.path)
     if source.path.exists():

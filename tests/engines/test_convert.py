@@ -320,12 +320,12 @@ def test_transformers_takes_an_adapter_only_where_it_loads_all_of_it(tiny, tmp_p
     assert choice._auto(source(adapter))[0] == "transformers"
     monkeypatch.setattr(choice, "find_spec", lambda name: None)
     with pytest.raises(ModelNotLoaded, match=r"pip install peft, or merge it: `grm models convert"):
-        choice._transformers_files(source(adapter))
+        choice.transformers_files(source(adapter))
     monkeypatch.setattr(choice, "find_spec", lambda name: name)
     with pytest.raises(ModelNotLoaded, match="no tokenizer"):
-        choice._transformers_files(source(adapter))
+        choice.transformers_files(source(adapter))
     save_tokenizer(adapter, SMOLLM)
-    assert choice._transformers_files(source(adapter)) == str(adapter)
+    assert choice.transformers_files(source(adapter)) == str(adapter)
     save_adapter(adapter, tiny["llama"], PAIR, use_dora=True)
     with pytest.raises(ModelNotLoaded, match="use_dora"):
-        choice._transformers_files(source(adapter))
+        choice.transformers_files(source(adapter))

@@ -68,7 +68,7 @@ class TransformersEngine:
         """One completion, generated with whatever else waits. Raises PromptTooLong, EngineError."""
         if self._writer is None:
             raise EngineError("the transformers engine is not running")
-        ids = await asyncio.to_thread(self._encode, prompt)
+        ids = await asyncio.to_thread(encode, self._tokenizer, prompt)
         for room, what in (
             (self._context, "model's context"),
             (self._writer.room, "key-value cache (GRM_KV_CACHE_GB)"),
@@ -96,10 +96,8 @@ class TransformersEngine:
             reason = str(failed).strip().splitlines()[0] if str(failed).strip() else type(failed).__name__
             raise ModelNotLoaded(f"transformers cannot load the model {self.model}: {reason}") from None
         self._context = int(model.config.get_text_config().max_position_embeddings)
-        self.control_tokens = tuple(
-            str(token) for token in self._tokenizer.added_tokens_decoder.values() if token.special
-        )
-        self._ends = _ends(model.generation_config.eos_token_id, self._tokenizer.eos_token_id)
+        self.control_tokens = control_tokens(self._tokenizer)
+        self._ends = ends(model.generation_config.eos_token_id, self._tokenizer.eos_token_id)
         width = model.get_output_embeddings().weight.shape[0]
         self._grammar = llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=width)
         return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
@@ -113,12 +111,6 @@ class TransformersEngine:
 
         return Batched(model, self._grammar, self._ends)
 
-    def _encode(self, prompt: Prompt) -> list[int]:
-        turns = [{"role": m.role, "content": m.content} for m in prompt.messages]
-        text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        # The template has written every special token that belongs here.
-        return list(self._tokenizer(text + prompt.continuation, add_special_tokens=False)["input_ids"])
-
     def _completion(self, ids: list[int], written: Written) -> Completion:
         return Completion(
             text=self._tokenizer.decode(written.tokens, skip_special_tokens=True),
@@ -131,7 +123,24 @@ class TransformersEngine:
         return tuple(Alternative(self._tokenizer.decode([token]), value) for token, value in likely)
 
 
-def _ends(*found: Any) -> tuple[int, ...]:
+def templated(tokenizer: Any, prompt: Prompt) -> str:
+    """The text that the model continues: training asks for it here, so that it is the same."""
+    turns = [{"role": m.role, "content": m.content} for m in prompt.messages]
+    text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    return str(text) + prompt.continuation
+
+
+def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
+    """The tokens of that text; the template has written every special token that belongs there."""
+    return list(tokenizer(templated(tokenizer, prompt), add_special_tokens=False)["input_ids"])
+
+
+def control_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """Texts that the tokenizer reads as control."""
+    return tuple(str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+
+
+def ends(*found: Any) -> tuple[int, ...]:
     """Every token that ends an answer; there is always one, or generation could not stop."""
     listed = [
         token for each in found for token in (each if isinstance(each, list) else [each]) if token is not None

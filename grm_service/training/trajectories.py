@@ -1,0 +1,151 @@
+"""What a judge wrote about items, in a file that can be gone on with after a kill and used again.
+
+JSON Lines: first how it was sampled, then an item a line, whole or not there. The prompts are not in it: they
+are rendered from the item, the order and the profile when they are trained on, so that no hint and no other
+engine's control tokens can be in them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
+
+from grm_service.errors import BadTask
+from grm_service.evaluation.items import Item
+from grm_service.types import Scores
+
+Origin = Literal["sampled", "hinted", "form"]
+"""Written by a judge, by a judge who was told the best response, or filled in from the label (forms.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How a file of trajectories came to be: `samples` an item; `form` is the profile's (catalog.form)."""
+
+    profile: str
+    form: str
+    engine: str
+    model: str
+    samples: int
+    hints: bool
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """One judgement: `order[p]` is the response shown at position p, `scores` are in the data's order.
+
+    `right`: every right response scores above every wrong one; ties and what cannot be read are wrong.
+    `error` says why there are no scores; `tokens` were written.
+    """
+
+    order: tuple[int, ...]
+    text: str
+    scores: Scores | None
+    right: bool
+    origin: Origin = "sampled"
+    error: str | None = None
+    closed: bool = False
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """An item's trajectories. `digest` is the item's; `error` says why there are none."""
+
+    item: str
+    digest: str
+    source: str
+    trajectories: tuple[Trajectory, ...] = ()
+    error: str | None = None
+
+    @classmethod
+    def of(cls, item: Item, trajectories: tuple[Trajectory, ...] = (), error: str | None = None) -> Tried:
+        return cls(item.id, item.digest, item.source, trajectories, error)
+
+
+_SETUP, _TRIED = TypeAdapter(Setup), TypeAdapter(Tried)
+
+
+class TrajectoryFile:
+    """A file that is being written. A context manager: one process at a time."""
+
+    def __init__(self, path: Path, setup: Setup) -> None:
+        self.path, self.setup = path, setup
+        self.done: dict[str, Tried] = {}
+
+    def __enter__(self) -> TrajectoryFile:
+        """Raises BadTask where it was written with another setup, or another process is writing."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(f"{self.path}.lock", timeout=0)
+            self._lock.acquire()
+            self.path.touch()
+        except Timeout:
+            raise BadTask(f"another process is writing {self.path}") from None
+        except OSError as wrong:
+            raise BadTask(f"{self.path} cannot be written: {wrong}") from None
+        try:
+            _drop_torn_line(self.path)
+            if self.path.stat().st_size:
+                self._go_on()
+            self._file = self.path.open("a", encoding="utf-8")
+            if not self.path.stat().st_size:
+                self._write(json.dumps(asdict(self.setup)))
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._lock.release()
+
+    def left(self, items: list[Item]) -> list[Item]:
+        """Those that are not in the file yet."""
+        return [item for item in items if item.id not in self.done]
+
+    def add(self, tried: Tried) -> None:
+        self.done[tried.item] = tried
+        self._write(_TRIED.dump_json(tried).decode())
+
+    def _go_on(self) -> None:
+        before, tried = read(self.path)
+        if before != self.setup:
+            raise BadTask(f"{self.path} was sampled otherwise ({before}, now {self.setup}): take a new file")
+        self.done = {each.item: each for each in tried}
+
+    def _write(self, line: str) -> None:
+        self._file.write(line + "\n")
+        self._file.flush()
+
+
+def read(path: Path) -> tuple[Setup, list[Tried]]:
+    """How a file was sampled, and what is in it. Raises BadTask."""
+    line = 1
+    try:
+        # Without the last part: it is empty, or the beginning of a line that is being written.
+        first, *others = path.read_bytes().split(b"\n")[:-1] or [b""]
+        setup, found = _SETUP.validate_json(first), list[Tried]()
+        for line, other in enumerate(others, 2):  # noqa: B007
+            found.append(_TRIED.validate_json(other))
+    except (OSError, ValidationError) as wrong:
+        raise BadTask(f"{path}, line {line}, is not what grm train writes: {wrong}") from None
+    return setup, found
+
+
+def _drop_torn_line(path: Path) -> None:
+    """A kill in the middle of a line leaves its beginning: that item is tried again."""
+    written = path.read_bytes()
+    whole = written.rfind(b"\n") + 1
+    if whole < len(written):
+        os.truncate(path, whole)

@@ -1,0 +1,101 @@
+"""grm train as a person runs it."""
+
+import json
+
+import pytest
+
+from grm_service.catalog import load_profile
+from grm_service.training.runs import write_profile
+from grm_service.training.trajectories import read
+from tests.test_cli import run
+from tests.training.conftest import SHORT, needs_trl
+
+pytestmark = [
+    needs_trl,
+    pytest.mark.filterwarnings("ignore"),  # what TRL, peft and transformers say of each other
+]
+
+
+@pytest.fixture
+def data(tmp_path):
+    def row(i):
+        said = [f"{i} and {j}, which is {i * j}" for j in range(2)]
+        asked = [{"role": "user", "content": f"Question {i}?"}]
+        best = None if i == 0 else i % 2
+        return {"id": str(i), "source": "ab"[i % 2], "messages": asked, "responses": said, "preferred": best}
+
+    file = tmp_path / "data.jsonl"
+    file.write_text("".join(json.dumps(row(i)) + "\n" for i in range(13)))
+    return str(file)
+
+
+@pytest.fixture
+def base(tiny, tmp_path):
+    """The profile of the tiny model."""
+    folder = tmp_path / "base"
+    folder.mkdir()
+    (folder / "model").symlink_to(tiny)
+    return write_profile(SHORT, folder, "Tiny.")
+
+
+@pytest.fixture
+def train(tmp_path, base):
+    trail = {"GRM_AUDIT_URL": f"sqlite:///{tmp_path}/a.db", "GRM_AUDIT_KEY_FILE": str(tmp_path / "a.key")}
+
+    def train(*args, code=0):
+        args = [str(arg) for arg in args]
+        if "--profile" not in args:
+            args += ["--profile", str(base)]
+        result = run("train", *args, env=trail)
+        assert result.exit_code == code, result.output
+        return result
+
+    return train
+
+
+def test_forms_then_rft_then_grpo_and_each_run_is_the_next_one_s_profile(train, data, tmp_path):
+    forms, rft, grpo = tmp_path / "forms.jsonl", tmp_path / "rft", tmp_path / "grpo"
+    said = train("forms", data, "--out", forms, "--samples", 2)
+    assert "1 rows left out: no single best response" in said.stderr
+    assert len(read(forms)[1]) == 12
+    said = train("rft", data, "--out", rft, "--trajectories", forms, "--rank", 4, "--batch", 2)
+    assert f"ready: grm serve --profile {rft}/profile.yaml" in said.stderr
+    manifest = json.loads((rft / "manifest.json").read_text())
+    assert manifest["metrics"]["rates"] == {"a": {"kept": 12}, "b": {"kept": 12}}
+    assert set(manifest["arguments"]["sha256"]) == {"data", "trajectories_0"}
+    steps = ["--steps", 1, "--groups", 1, "--group", 2, "--held", 0.2, "--evaluations", 1]
+    again = ["--profile", rft / "profile.yaml", "--learning-rate", 1.0]
+    # Nothing that the tiny model writes is right: there is nothing to learn from, and what it has stays.
+    said = train("grpo", data, "--out", grpo, *steps, *again)
+    assert "10 items; 2 only measure, 0 are too easy" in said.stderr
+    assert load_profile(grpo / "profile.yaml").name == "grpo"
+    assert (grpo / "curves.png").is_file()
+
+
+def test_rft_samples_first_where_no_trajectories_are_given_and_goes_on_in_its_file(train, data, tmp_path):
+    out = tmp_path / "rft"
+    asked = ["rft", data, "--out", out, "--engine", "scripted", "--rank", 4, "--samples", 2]
+    asked += ["--keep-easy", "--epochs", 4]
+    said = train(*asked)
+    found = read(out / "trajectories.jsonl")
+    assert (found[0].engine, found[0].samples, len(found[1])) == ("scripted", 2, 12)
+    assert "kept" in said.stderr
+    assert json.loads((out / "manifest.json").read_text())["metrics"]["examples"] > 0
+    said = train(*asked, code=1)
+    assert "12 of 12 items were sampled before" in said.stderr
+    assert "holds a finished run: take a new folder" in said.stderr
+
+
+def test_trajectories_of_another_form_are_refused(train, data, tmp_path):
+    train("forms", data, "--out", tmp_path / "forms.jsonl", "--profile", "smollm2-judge")
+    said = train("rft", data, "--out", tmp_path / "x", "--trajectories", tmp_path / "forms.jsonl", code=1)
+    assert (
+        "was made with the profile smollm2-judge, whose prompt or form is not that of base now" in said.stderr
+    )
+
+
+def test_without_the_extra_the_command_says_what_to_install(train, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("grm_service.training.models.find_spec", lambda name: None)
+    for kind in ("rft", "grpo"):
+        said = train(kind, data, "--out", tmp_path / "x", code=1)
+        assert "pip install 'grm-service[train]'" in said.stderr

@@ -5,9 +5,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 VLLM := .vllm
 EVAL_DATA ?= ../shared/data/dev.jsonl
+# Whichever has an engine; BUILD gives its build more flags, such as --secret (docs/deployment.md).
+DOCKER ?= $(shell docker info > /dev/null 2>&1 && echo docker || echo podman)
+BUILD ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve demo test test-slow faults conformance test-vllm screenshots bench eval $(VLLM) check format docs clean
+.PHONY: help install serve demo test test-slow faults conformance test-vllm images image-test screenshots bench eval $(VLLM) check format docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -48,6 +51,14 @@ conformance: install  ## The frameworks' own client code, out of their wheels, a
 
 test-vllm: install $(VLLM)  ## The engines' contract against real vLLM and llama.cpp servers (minutes)
 	@$(BIN)/python -m pytest -m vllm
+
+# podman keeps no HEALTHCHECK in its own format.
+images:  ## Build the images grm-service:slim and grm-service:cpu
+	@for target in slim cpu; do echo "==> grm-service:$$target" && \
+		BUILDAH_FORMAT=docker $(DOCKER) build $(BUILD) --target $$target --tag grm-service:$$target . || exit 1; done
+
+image-test: install images  ## Run the images as they should be run, without network: they judge, and drain
+	@DOCKER="$(DOCKER)" $(BIN)/python -m pytest -m image tests/test_image.py
 
 screenshots: install  ## Drive the explorer on the embedded default and renew docs/images
 	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -m slow tests/web

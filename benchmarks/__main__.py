@@ -7,7 +7,7 @@ import sys
 
 from benchmarks import results
 
-_PARTS = ("embedded", "others", "load", "audit", "groups", "stopping", "gpu")
+_PARTS = ("embedded", "others", "load", "audit", "groups", "front", "stopping", "gpu")
 
 
 def main(names: list[str]) -> None:

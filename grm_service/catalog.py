@@ -49,12 +49,14 @@ def load_catalog(models_dir: Path | None = None, principles_dir: Path | None = N
 def load_profile(path: Path) -> Profile:
     """One profile from a file of any place and any name (`grm serve --profile runs/x/profile.yaml`).
 
-    A model that begins with `./` lies beside the file.
+    A model or meta RM that begins with `./` lies beside the file.
     """
     loaded, _ = strict_yaml.load(Profile, path)
-    if loaded.model is None or not loaded.model.startswith("./"):
-        return loaded
-    return replace(loaded, model=str((path.parent / loaded.model).resolve()))
+
+    def found(model: str | None) -> str | None:
+        return str((path.parent / model).resolve()) if model and model.startswith("./") else model
+
+    return replace(loaded, model=found(loaded.model), meta_rm=found(loaded.meta_rm))
 
 
 def load_principles(path: Path) -> tuple[PrincipleSet, list[int]]:

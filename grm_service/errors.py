@@ -6,6 +6,7 @@ GRMError
    · UnknownVerdict           no such verdict in the audit trail, or not yours
    · ProfileNotServed         the profile's model is not the one that this server runs
    · SoftNotServed            the engine tells no token probabilities, which soft scores need
+   · MetaRMNotServed          no meta RM runs here for the profile, which `k_meta` needs
    · TextTooLong              one text is longer than the server's setting allows
    · PromptTooLong            prompt and answer do not fit the model's context (names the sizes)
      · KeyReused                an Idempotency-Key came with another body than before
@@ -27,6 +28,8 @@ GRMError
    · EngineNotReady           the model is still being loaded, or the engine is being brought back
      · Draining               the service is shutting down
    · EngineUnreachable        the remote server does not answer, or answers with an error
+   · MetaRMFailed             the meta RM failed: samples that it should choose among are not voted without
+   · PolicyFailed             the policy that writes drafts failed
  · AuditUnavailable           the audit trail cannot be read or written
 """
 
@@ -93,6 +96,12 @@ class SoftNotServed(BadTask):
     """The engine tells no token probabilities, which soft scores need."""
 
     code = "soft_not_served"
+
+
+class MetaRMNotServed(BadTask):
+    """No meta RM runs here for the profile, which `k_meta` needs."""
+
+    code = "meta_rm_not_served"
 
 
 class TextTooLong(BadTask):
@@ -257,6 +266,18 @@ class EngineUnreachable(EngineError):
     """The remote server does not answer, or answers with an error."""
 
     code = "engine_unreachable"
+
+
+class MetaRMFailed(EngineError):
+    """The meta RM failed: samples that it should choose among are not voted without its choice."""
+
+    code = "meta_rm_failed"
+
+
+class PolicyFailed(EngineError):
+    """The policy that writes drafts failed; the judge may be well."""
+
+    code = "policy_failed"
 
 
 class AuditUnavailable(GRMError):

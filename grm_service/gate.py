@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from grm_service.catalog import Catalog
 from grm_service.core.profile import Profile
 from grm_service.engines.base import Engine
-from grm_service.errors import BadTask, ProfileNotServed, SoftNotServed, TextTooLong
+from grm_service.errors import BadTask, MetaRMNotServed, ProfileNotServed, SoftNotServed, TextTooLong
 from grm_service.types import Message, Principle, PrincipleSpec, Task
 
 Admitted = tuple[Profile, tuple[Principle, ...]]
@@ -13,14 +15,18 @@ Admitted = tuple[Profile, tuple[Principle, ...]]
 
 
 class Gate:
-    """Lets in what can be judged; `default` is the profile of a request that names none."""
+    """Lets in what can be judged; `default` is the profile of a request that names none, and its meta RM the
+    one that runs here, if it `grades`.
+    """
 
-    def __init__(self, catalog: Catalog, default: Profile, engine: Engine, text_chars: int) -> None:
+    def __init__(
+        self, catalog: Catalog, default: Profile, engine: Engine, text_chars: int, grades: bool = False
+    ) -> None:
         self._catalog, self._default, self._engine = catalog, default, engine
-        self._text_chars = text_chars
+        self._text_chars, self._grades = text_chars, grades
 
-    def task(self, task: Task) -> Admitted:
-        """Raises BadTask and its kinds."""
+    def task(self, task: Task) -> tuple[Task, *Admitted]:
+        """The task as it is judged (see `guided`). Raises BadTask and its kinds."""
         self._bound("responses", task.responses)
         self._bound("reference", (task.reference or "",))
         admitted = self.query(task.messages, task.profile, task.principles)
@@ -30,7 +36,31 @@ class Gate:
                 "score 'soft' needs token probabilities behind a partial answer, which this server's engine "
                 "does not give: ask for 'hard' (/readyz lists what the engine lacks)"
             )
-        return admitted
+        return self.guided(task, admitted[0]), *admitted
+
+    def guided(self, task: Task, profile: Profile) -> Task:
+        """With `k_meta` as it will be: half of k where nothing is said and a meta RM runs for the profile.
+
+        Raises MetaRMNotServed, and BadTask where it does not go with the rest.
+        """
+        served = self._grades and profile.meta_rm == self._default.meta_rm
+        if task.k_meta is None and not served:
+            return task
+        k = task.k or profile.sampling.k
+        k_meta = max(1, k // 2) if task.k_meta is None else task.k_meta
+        if k_meta and not served:
+            raise MetaRMNotServed(
+                f"k_meta needs a meta RM, and this server runs none for the profile {profile.name!r}: leave "
+                "it out, or set GRM_META_RM or GRM_META_RM_URL (/readyz tells which meta RM runs)"
+            )
+        if k_meta > k:
+            raise BadTask(f"k_meta is {k_meta}, but of {k} samples (k) the meta RM can keep {k} at most")
+        if k_meta and task.stop != "none":
+            raise BadTask(
+                f"stop {task.stop!r} does not hold where the meta RM chooses among all samples: say k_meta 0 "
+                "to vote without it, or stop 'none'"
+            )
+        return replace(task, k_meta=k_meta)
 
     def query(self, messages: tuple[Message, ...], name: str | None, spec: PrincipleSpec) -> Admitted:
         """As `task`, where nothing is to be judged."""

@@ -1,4 +1,4 @@
-"""The judge: plan -> sample in waves -> vote. One copy, for serving, evaluation and training."""
+"""The judge: plan -> sample in waves, grade -> vote. One copy, for serving, evaluation and training."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from grm_service.catalog import fingerprint
 from grm_service.core import parse
 from grm_service.core.order import sample_seed
 from grm_service.core.profile import Profile
-from grm_service.core.prompt import render_query
+from grm_service.core.prompt import judgement, render_query
 from grm_service.core.stop import Row, next_wave
-from grm_service.core.vote import vote
-from grm_service.engines.base import Engine
+from grm_service.core.vote import keep, vote
+from grm_service.engines.base import Engine, MetaRM
 from grm_service.errors import (
     AllUnreadable,
     DeadlineExceeded,
     EngineError,
     EngineNotReady,
     EngineUnreachable,
+    MetaRMFailed,
     PrinciplesUnreadable,
     PromptTooLong,
     ResponseUnread,
@@ -37,14 +38,16 @@ OnEvent = Callable[[Plan | Sample], None]
 """Is told the plan, then every sample as it is finished; another plan where the first did not fit."""
 _LEAST_SPLIT = 3
 _KEPT_QUERIES = 1024
-_ATTEMPTS = 3
+WRITINGS = 3
+"""How often principles are written, at most, until one can be read."""
 
 
 class Judge:
-    """Judges tasks with one engine."""
+    """Judges tasks with one engine; a meta RM chooses among its samples where the task asks for it."""
 
-    def __init__(self, engine: Engine, watch: Watch | None = None) -> None:
+    def __init__(self, engine: Engine, watch: Watch | None = None, meta_rm: MetaRM | None = None) -> None:
         self.engine = engine
+        self._meta_rm = meta_rm
         self._watch = watch
         self._sampler = Sampler(engine, watch)
         self._written: dict[object, asyncio.Task[tuple[tuple[Principle, ...], Usage]]] = {}
@@ -104,7 +107,7 @@ class Judge:
         start = "1." if self.engine.abilities.continues else ""
         prompt = render_query(profile, messages, constitution, self.engine.control_tokens)
         spent = Usage()
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(WRITINGS):
             sampling = profile.sampling
             warmth = sampling.temperature if attempt else 0.0
             params = Params(sampling.max_tokens, warmth, sampling.top_p, sample_seed(0, attempt))
@@ -117,7 +120,7 @@ class Judge:
                 self._watch.spent(completion.usage)
             if found := parse.principles(_whole_lines(start + completion.text, completion)):
                 return found, spent
-        raise PrinciplesUnreadable(f"no principle could be read in {_ATTEMPTS} attempts for this query")
+        raise PrinciplesUnreadable(f"no principle could be read in {WRITINGS} attempts for this query")
 
     async def _samples(
         self, planned: Plan, deadline: float | None, on_event: OnEvent | None
@@ -142,7 +145,7 @@ class Judge:
     async def _wave(
         self, planned: Plan, indices: range, deadline: float | None, on_event: OnEvent | None
     ) -> list[Sample]:
-        running = [asyncio.create_task(self._sampler.sample(planned, i)) for i in indices]
+        running = [asyncio.create_task(self._graded(planned, i)) for i in indices]
         for each in running:
             each.add_done_callback(lambda done: _tell(on_event, done))
         left_s = None if deadline is None else deadline - time.monotonic()
@@ -162,6 +165,21 @@ class Judge:
                 each.cancel(why)
             await asyncio.gather(*running, return_exceptions=True)
 
+    async def _graded(self, planned: Plan, index: int) -> Sample:
+        """A sample, with its grade where the meta RM has to choose."""
+        sample = await self._sampler.sample(planned, index)
+        if not planned.k_meta or sample.critique is None:
+            return sample
+        assert self._meta_rm is not None, "the gate lets no such task in"
+        task, meta_rm = planned.task, self._meta_rm
+        shown = [task.responses[i] for i in sample.order]
+        read = judgement(planned.profile, task.messages, shown, sample.text, meta_rm.control_tokens)
+        with tracing.span("grade", {"gen_ai.request.model": meta_rm.model, "grm.sample": index}, "CLIENT"):
+            try:
+                return replace(sample, grade=await meta_rm.grade(read))
+            except EngineError as failed:
+                raise MetaRMFailed(f"the meta RM failed: {failed}") from failed
+
     def _verdict(self, planned: Plan, samples: tuple[Sample, ...], extra: Usage, seconds: float) -> Verdict:
         readable = [s.scores for s in samples if s.scores is not None]
         if not readable:
@@ -169,19 +187,32 @@ class Judge:
         unread = [i for i, column in enumerate(zip(*readable, strict=True)) if set(column) == {None}]
         if unread:
             raise ResponseUnread(unread)
+        unfiltered, meta_rm = None, None
+        if planned.k_meta and self._meta_rm is not None:
+            unfiltered, meta_rm = vote(readable), self._meta_rm.model
+            samples = _chosen(samples, planned.k_meta)
         return Verdict(
             status="ok" if len(readable) == len(samples) else "partial",
             profile=planned.profile.name,
             fingerprint=fingerprint(planned.profile),
             model=self.engine.model,
-            vote=vote(readable),
+            vote=vote([s.scores for s in samples if s.counted and s.scores is not None]),
             k=len(planned.orders),
             stopped=planned.task.stop if len(samples) < len(planned.orders) else None,
             samples=samples,
             principles=planned.principles,
             usage=sum((s.usage for s in samples), extra),
             judge_s=seconds,
+            unfiltered=unfiltered,
+            meta_rm=meta_rm,
         )
+
+
+def _chosen(samples: tuple[Sample, ...], most: int) -> tuple[Sample, ...]:
+    """The samples, with those counted only that the grades leave in the vote."""
+    graded = {at: sample.grade for at, sample in enumerate(samples) if sample.grade is not None}
+    kept = keep(graded, [sample.order for sample in samples], most)
+    return tuple(replace(sample, counted=at in kept) for at, sample in enumerate(samples))
 
 
 def _whole_lines(text: str, completion: Completion) -> str:

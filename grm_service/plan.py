@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from grm_service.core.blocks import blocks, order_of
@@ -15,7 +16,8 @@ from grm_service.types import Params, Principle, Task
 class Plan:
     """A task with all that is decided before the first sample; the same task always plans the same.
 
-    `orders` has one a sample. With `in_blocks` each holds some of the responses (core/blocks.py).
+    `orders` has one a sample. With `in_blocks` each holds some of the responses (core/blocks.py). The meta RM
+    keeps `k_meta` of the samples in the vote; 0 is without one.
     """
 
     task: Task
@@ -25,6 +27,7 @@ class Plan:
     temperature: float
     max_tokens: int
     in_blocks: bool = False
+    k_meta: int = 0
 
     def params(self, index: int) -> Params:
         return Params(
@@ -50,13 +53,15 @@ def plan(
             f"profile {profile.name!r} takes {profile.most_responses} responses in one prompt, too few to "
             f"compare {n}: at least {order_of(n)} are needed (most_responses)"
         )
+    drawn = blocks(n, k, task.seed) if in_blocks else orders(n, k, task.seed)
     temperature = 0.0 if k == 1 else profile.sampling.temperature
     return Plan(
         task=task,
         profile=profile,
         principles=principles,
-        orders=blocks(n, k, task.seed) if in_blocks else orders(n, k, task.seed),
+        orders=drawn,
         temperature=temperature if task.temperature is None else task.temperature,
         max_tokens=task.max_tokens or profile.sampling.max_tokens,
         in_blocks=in_blocks,
+        k_meta=math.ceil(len(drawn) * (task.k_meta or 0) / k),
     )

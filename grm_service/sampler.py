@@ -44,6 +44,11 @@ async def complete(engine: Engine, prompt: Prompt, params: Params) -> Completion
     return replace(completion, text=text)
 
 
+def closing_tokens(n: int) -> int:
+    """The most that finishing a sample of n responses takes beside its `max_tokens`."""
+    return 8 * n + 8
+
+
 class Sampler:
     """Takes the samples of a plan with one engine."""
 
@@ -98,7 +103,7 @@ class Sampler:
         """Finishes a sample that ended without scores: by the profile's closing, or by asking for them."""
         n, closing = len(cut.order), planned.profile.closing
         written = parse.before_closing(cut.text)
-        params = replace(params, max_tokens=8 * n + 8)
+        params = replace(params, max_tokens=closing_tokens(n))
         if self.engine.abilities.continues:
             start = written + closing.text
             params = replace(params, regex=parse.closing_regex(n, planned.profile.scale))

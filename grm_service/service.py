@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,11 +16,12 @@ from grm_service.audit.trail import Trail
 from grm_service.catalog import Catalog, fingerprint
 from grm_service.core import oversight
 from grm_service.core.profile import Profile, Scale
-from grm_service.engines.base import Engine
+from grm_service.engines.base import Engine, MetaRM
 from grm_service.errors import (
     AuditUnavailable,
     Draining,
     EngineNotReady,
+    EngineUnreachable,
     GRMError,
 )
 from grm_service.flights import Flights, How
@@ -30,7 +32,9 @@ from grm_service.plan import plan
 from grm_service.probes.report import ROUTE, Report
 from grm_service.types import Message, Principle, PrincipleSpec, Priority, Record, Spent, Task, Usage, Verdict
 
+logger = logging.getLogger(__name__)
 _KEPT_VERDICTS = 4096
+_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class Asker:
 class Service:
     """One engine, the catalog, the profile that a request gets when it names none, and the audit trail.
 
-    `chosen` tells why this engine runs.
+    `chosen` tells why this engine runs; `meta_rm` is the one that the profile names, where it runs here.
     """
 
     def __init__(
@@ -69,20 +73,23 @@ class Service:
         chosen: str,
         trail: Trail,
         limits: Limits = Limits(),
+        meta_rm: MetaRM | None = None,
     ) -> None:
         self.catalog = catalog
         self.profile = profile
         self.engine = engine
         self.chosen = chosen
+        self.meta_rm = meta_rm
         self.trail = trail
-        self.gate = Gate(catalog, profile, engine, limits.text_chars)
+        self.gate = Gate(catalog, profile, engine, limits.text_chars, grades=meta_rm is not None)
         self.line = Line(limits.samples, limits.waiting)
         self.metrics = Metrics(self.line)
         self.probes = Report(profile.name)
         self._limits = limits
-        self._judge = Judge(engine, self.metrics)
+        self._judge = Judge(engine, self.metrics, meta_rm)
         self._flights: Flights[Record] = Flights(limits.replay_s, _KEPT_VERDICTS)
         self._started = asyncio.Event()
+        self._lacking = "the model is still being loaded; ask /readyz"
         self.draining = False
         self._spent: dict[str, Spent] = {}
 
@@ -94,24 +101,45 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether the model has produced a token and a request would be served now."""
-        return self._started.is_set() and self.engine.ready and self.trail.writable and not self.draining
+        models = self.engine.ready and (self.meta_rm is None or self.meta_rm.ready)
+        return self._started.is_set() and models and self.trail.writable and not self.draining
 
     def require_ready(self) -> None:
         """Raises EngineNotReady with the reason where a request would not be served now."""
         if self.draining:
             raise Draining("this server is shutting down: ask another")
         if not self._started.is_set():
-            raise EngineNotReady("the model is still being loaded; ask /readyz")
+            raise EngineNotReady(self._lacking)
         if not self.engine.ready:
             raise EngineNotReady(f"the {self.engine.name} engine does not answer; it is being brought back")
+        if self.meta_rm is not None and not self.meta_rm.ready:
+            raise EngineNotReady("the meta RM does not answer; it is being brought back")
         if not self.trail.writable:
             raise AuditUnavailable("the audit trail cannot be written (the log says why); it is tried again")
 
-    async def start(self) -> None:
-        """Opens the trail and loads the engine. Raises AuditUnavailable, ModelNotLoaded."""
+    async def start(self, patient: bool = False) -> None:
+        """Opens the trail, loads engine and meta RM; `patient` waits for a server that cannot be reached yet.
+
+        Raises AuditUnavailable, ModelNotLoaded, EngineUnreachable.
+        """
         await asyncio.to_thread(self.trail.open)
-        await self.engine.start()
+        await self._reach(self.engine, "engine", patient)
+        if self.meta_rm is not None:
+            await self._reach(self.meta_rm, "meta RM", patient)
         self._started.set()
+
+    async def _reach(self, model: Engine | MetaRM, what: str, patient: bool) -> None:
+        while True:
+            try:
+                return await model.start()
+            except EngineUnreachable as away:
+                if not patient:
+                    raise
+                logger.warning("%s; it is waited for", away)
+                self._lacking = (
+                    f"the {what}'s server cannot be reached yet (the log says why); it is waited for"
+                )
+            await asyncio.sleep(_AGAIN_S)
 
     def drain(self) -> None:
         """From now on nothing new is taken; what is under way goes on."""
@@ -120,6 +148,8 @@ class Service:
     async def close(self) -> None:
         self._started.clear()
         await self.engine.close()
+        if self.meta_rm is not None:
+            await self.meta_rm.close()
         await asyncio.to_thread(self.trail.close)
 
     async def judge(self, task: Task, on_event: OnEvent | None = None, asker: Asker = Asker()) -> Record:
@@ -142,7 +172,7 @@ class Service:
 
     async def _asked(self, task: Task, on_event: OnEvent | None, asker: Asker) -> tuple[Record, How]:
         arrived = asyncio.get_running_loop().time()
-        profile, standard = self.gate.task(task)
+        task, profile, standard = self.gate.task(task)
         self.require_ready()
 
         async def judged() -> Record:
@@ -210,12 +240,14 @@ class Service:
     async def replay(self, record: Record) -> Verdict:
         """Judges again what was judged, by the principles that stood in its prompt; nothing is recorded.
 
-        Raises UnknownName and ProfileNotServed where the profile is not here, and what the judge raises.
+        Raises UnknownName, ProfileNotServed and MetaRMNotServed where profile or meta RM is not here, and
+        what the judge raises.
         """
         profile, task, first = self.gate.profile(record.verdict.profile), record.task, record.verdict
         # Principles that were written for the query are in the record: they are not written again.
         mode = "fixed" if task.principles.mode == "query" else task.principles.mode
-        task = replace(task, principles=PrincipleSpec(mode), timeout_s=None)
+        task = replace(task, principles=PrincipleSpec(mode), timeout_s=None, k_meta=task.k_meta or 0)
+        task = self.gate.guided(task, profile)
         return await self._judge.judge(task, profile, first.principles)
 
     async def principles(

@@ -22,6 +22,15 @@ class Settings(BaseSettings):
     profile: str = Field("smollm2-135m", description="Default profile: a name, or a path ending in .yaml.")
     model: str | None = Field(None, description="Model (hub id or path) in place of the profile's own.")
 
+    meta_rm: str | None = Field(
+        None,
+        description="Meta RM (hub id or path, or its name at GRM_META_RM_URL) in place of the profile's own.",
+    )
+    meta_rm_url: str | None = Field(
+        None, description="vLLM server whose /classify grades, such as http://host:8002; default: embedded."
+    )
+    meta_rm_api_key: str | None = Field(None, repr=False, description="Key for that server.")
+
     models_dir: Path | None = Field(None, description="Folder of your own profiles; they come first.")
     principles_dir: Path | None = Field(
         None, description="Folder of your own principle sets; they come first."
@@ -39,6 +48,13 @@ class Settings(BaseSettings):
     openai_connections: int = Field(
         1024, ge=1, description="Most completions asked of one such server at once; more wait here."
     )
+    policy_url: str | None = Field(
+        None,
+        description="OpenAI-compatible server that writes drafts to be improved or paired, such as "
+        "http://host:8000/v1; default: the judge's own engine.",
+    )
+    policy_model: str | None = Field(None, description="Name under which that server serves the policy.")
+    policy_api_key: str | None = Field(None, repr=False, description="Key for that server.")
     script: Literal["content", "first", "unreadable"] = Field(
         "content", description="How the scripted engine scores."
     )

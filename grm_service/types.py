@@ -129,7 +129,8 @@ class Sample:
     `order[p]` is the caller's index of the response shown at position p, so "Response 1" in `text` is
     the caller's response `order[0]`. Of a large group it holds some responses only. `error` names why the
     sample could not be read and is None exactly when `critique` is not. `closed` tells that the profile's
-    closing finished it. `expected` are the soft scores, where the task asked for them.
+    closing finished it. `expected` are the soft scores, where the task asked for them. `grade` (0..1) is the
+    meta RM's, of a sample that could be read; `counted` tells whether it is in the vote.
     """
 
     index: int
@@ -143,6 +144,7 @@ class Sample:
     finish_reason: FinishReason | None = None
     usage: Usage = Usage()
     counted: bool = False
+    grade: float | None = None
 
     @property
     def scores(self) -> Scores | None:
@@ -169,7 +171,8 @@ class PrincipleSpec:
 class Task:
     """What is asked of the judge. None means: as the profile says.
 
-    `messages` is the conversation up to the responses (at least one turn), `responses` 1..64 texts.
+    `messages` is the conversation up to the responses (at least one turn), `responses` 1..64 texts. `k_meta`
+    of the k are voted, those that the meta RM grades best; 0 is without it.
     """
 
     messages: tuple[Message, ...]
@@ -184,6 +187,7 @@ class Task:
     timeout_s: float | None = None
     score: ScoreKind = "hard"
     stop: StopRule = "none"
+    k_meta: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +212,10 @@ class Vote:
 class Verdict:
     """The whole result of one task: the vote, every sample behind it, and what it cost.
 
-    `status` is "partial" when any planned sample is missing from the vote (unreadable, failed, or cut
+    `status` is "partial" when any planned sample could not be counted (unreadable, failed, or cut
     by the deadline). `principles` are those that stood in the prompt (fixed, or written once per query).
-    `k` were planned; `stopped` names the rule by which fewer `samples` were enough.
+    `k` were planned; `stopped` names the rule by which fewer `samples` were enough. Where the model `meta_rm`
+    chose among the samples, `unfiltered` is the vote of all that could be read.
     """
 
     status: Literal["ok", "partial"]
@@ -224,6 +229,8 @@ class Verdict:
     principles: tuple[Principle, ...]
     usage: Usage
     judge_s: float
+    unfiltered: Vote | None = None
+    meta_rm: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 import grm_service
-from grm_service.api import batch, explorer, oversight, probes, problems
+from grm_service.api import batch, explorer, improve, oversight, probes, problems
 from grm_service.api.access import Access
 from grm_service.api.body import Body
 from grm_service.api.dialects.doors import OPEN, Doors
 from grm_service.api.routes import router
 from grm_service.api.telemetry import Telemetry
+from grm_service.improving.policy import Policy
 from grm_service.keys import Keys
 from grm_service.probing import NEVER, Schedule, keep_probing
 from grm_service.service import Service
@@ -39,17 +40,20 @@ def create_app(
     on_started: OnStarted | None = None,
     schedule: Schedule = NEVER,
     doors: Doors = OPEN,
+    policy: Policy | None = None,
 ) -> FastAPI:
-    """The HTTP surface of a service.
+    """The HTTP surface of a service; `policy` None: the judge's own engine writes drafts.
 
-    The model is loaded while /livez already answers; `on_started` is told None when it is ready, or the
-    error that stopped it. From then on the probes run by their schedule.
+    The model is loaded, or its server waited for, while /livez already answers; `on_started` is told None
+    when it is ready, or the error that stopped it. From then on the probes run by their schedule.
     """
+
+    policy = policy or Policy(service)
 
     async def start() -> None:
         failed: Exception | None = None
         try:
-            await service.start()
+            await service.start(patient=True)
         except Exception as error:
             logger.debug("the service could not start", exc_info=error)
             failed = error
@@ -64,6 +68,7 @@ def create_app(
         yield
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
+        await policy.close()
         await service.close()
 
     app: FastAPI = FastAPIOffline(
@@ -74,7 +79,7 @@ def create_app(
         # FastAPI's own would tell whole paths, keys in them too, and what exceptions quote: see tracing.py.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         openapi_tags=[
-            {"name": "judge", "description": "Rewards and principles."},
+            {"name": "judge", "description": "Rewards and principles, and what is improved by them."},
             {"name": "dialects", "description": "As RL frameworks and inference servers ask."},
             {"name": "oversight", "description": "Why it judged so, and what people say to it."},
             {"name": "catalog", "description": "What this server judges with."},
@@ -82,7 +87,9 @@ def create_app(
         ],
     )
     app.state.service = service
+    app.state.policy = policy
     app.include_router(router)
+    app.include_router(improve.router)
     app.include_router(batch.router)
     app.include_router(oversight.router)
     app.include_router(probes.router)

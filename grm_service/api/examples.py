@@ -52,6 +52,27 @@ REWARDS: dict[str, Any] = {
     },
 }
 
+IMPROVE: dict[str, Any] = {
+    "answer": {
+        "summary": "Best of three, revised once",
+        "value": {"query": QUERY, "n": 3, "rounds": 1, "k": 4, "max_tokens": 128},
+    },
+    "draft": {
+        "summary": "Your own draft, under a constitution, within a budget",
+        "value": {
+            "query": QUERY,
+            "draft": "Sydney.",
+            "n": 1,
+            "principles": {"mode": "self", "set": "constitution"},
+            "second_opinion": {"principles": {"mode": "fixed", "set": "honesty"}},
+            "k": 2,
+            "max_tokens": 64,
+            "budget": {"tokens": 16000, "seconds": 120},
+            "detail": "rewards",
+        },
+    },
+}
+
 PRINCIPLES: dict[str, Any] = {
     "query": {"summary": "From the query alone", "value": {"query": "Write a haiku about autumn."}},
     "constitution": {

@@ -11,7 +11,7 @@ from grm_service.api.schemas import Detail, RewardRequest
 from grm_service.core.profile import Scale
 from grm_service.core.shape import Shaped, shape
 from grm_service.plan import Plan
-from grm_service.types import Principle, Record, Sample, Spent, StopRule, Usage, Verdict
+from grm_service.types import Principle, Record, Sample, Spent, StopRule, Usage, Verdict, Vote
 
 
 class PrincipleOut(BaseModel):
@@ -47,7 +47,8 @@ class SampleOut(BaseModel):
     Of a large group a sample sees some responses only: `order` names those, `scores` has null for the others.
 
     `scores` is null and `error` says why when the sample could not be read. `expected` are the soft scores
-    where they were asked for. `closed`: the service finished an answer that ended without scores.
+    where they were asked for. `closed`: the service finished an answer that ended without scores. `grade`
+    (0..1) is the meta RM's, and `counted` false where others were better.
     """
 
     index: int
@@ -76,7 +77,7 @@ class SampleOut(BaseModel):
             analysis=critique.analysis if critique else None,
             scores=list(critique.scores) if critique else None,
             expected=list(sample.expected) if sample.expected else None,
-            grade=None,
+            grade=sample.grade,
             counted=sample.counted,
             closed=sample.closed,
             error=sample.error,
@@ -137,13 +138,36 @@ class ShapedOut(BaseModel):
         return cls.model_validate(shaped, from_attributes=True)
 
 
+class VoteOut(BaseModel):
+    """A vote of samples, by the names that a verdict has."""
+
+    rewards: list[float]
+    best: int | None
+    ties: list[list[int]]
+    ranking: list[int]
+    agreement: float | None
+    std: list[float]
+
+    @classmethod
+    def of(cls, vote: Vote) -> VoteOut:
+        return cls(
+            rewards=list(vote.rewards),
+            best=vote.best,
+            ties=[list(group) for group in vote.ties],
+            ranking=list(vote.ranking),
+            agreement=vote.agreement,
+            std=list(vote.std),
+        )
+
+
 class RewardReply(BaseModel):
     """A verdict. Rewards, std and scores are in your response order; a reward is the mean score.
 
     `best` is null where the top is tied. `agreement` is the share of samples that put the best on top, null
-    for a single response. `status` is 'partial' when not every sample taken could be counted; `k` were
+    for a single response. `status` is 'partial' when not every sample taken could be read; `k` were
     planned (of a large group several a round), and `stopped` names the rule by which fewer were enough.
-    `constitution` is the fingerprint of the principles that people gave.
+    `constitution` is the fingerprint of the principles that people gave. Where the model `meta_rm` chose
+    among the `valid` samples, `counted` are voted, and `unfiltered` is the vote of all.
     """
 
     id: str
@@ -164,7 +188,8 @@ class RewardReply(BaseModel):
     valid: int
     counted: int
     stopped: StopRule | None
-    unfiltered: None
+    unfiltered: VoteOut | None
+    meta_rm: str | None
     shaped: ShapedOut | None
     principles: list[PrincipleOut]
     samples: list[SampleOut] | None = None
@@ -184,7 +209,7 @@ class RewardReply(BaseModel):
     def of(
         cls, record: Record, detail: Detail = "samples", response_ids: list[str] | None = None
     ) -> RewardReply:
-        verdict, vote = record.verdict, record.verdict.vote
+        verdict = record.verdict
         return cls(
             id=record.id,
             status=verdict.status,
@@ -193,18 +218,14 @@ class RewardReply(BaseModel):
             model=verdict.model,
             created=record.created,
             constitution=record.constitution,
-            rewards=list(vote.rewards),
-            best=vote.best,
-            ties=[list(group) for group in vote.ties],
-            ranking=list(vote.ranking),
-            agreement=vote.agreement,
-            std=list(vote.std),
+            **dict(VoteOut.of(verdict.vote)),
             response_ids=response_ids,
             k=verdict.k,
             valid=sum(s.critique is not None for s in verdict.samples),
             counted=sum(s.counted for s in verdict.samples),
             stopped=verdict.stopped,
-            unfiltered=None,
+            unfiltered=None if verdict.unfiltered is None else VoteOut.of(verdict.unfiltered),
+            meta_rm=verdict.meta_rm,
             shaped=None,
             principles=[PrincipleOut.of(p) for p in verdict.principles],
             samples=[SampleOut.of(s) for s in verdict.samples] if detail == "samples" else None,
@@ -280,6 +301,7 @@ class Ready(BaseModel):
     profile: str
     engine: str
     model: str
+    meta_rm: str | None
     chosen: str
     lacks: list[str]
     probes: ProbesSeen

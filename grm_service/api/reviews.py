@@ -120,6 +120,7 @@ class AskedOut(BaseModel):
     reference: str | None
     principles: PrinciplesIn
     k: int | None
+    k_meta: int | None
     seed: int
     temperature: float | None
     max_tokens: int | None
@@ -136,6 +137,7 @@ class AskedOut(BaseModel):
             reference=task.reference,
             principles=PrinciplesIn.model_validate({"mode": spec.mode, "set": spec.set_name, "items": items}),
             k=task.k,
+            k_meta=task.k_meta,
             seed=task.seed,
             temperature=task.temperature,
             max_tokens=task.max_tokens,

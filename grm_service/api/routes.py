@@ -128,6 +128,7 @@ async def readyz(request: Request) -> Ready:
         profile=serving.profile.name,
         engine=engine.name,
         model=engine.model,
+        meta_rm=None if serving.meta_rm is None else serving.meta_rm.model,
         chosen=serving.chosen,
         lacks=engine.abilities.lacking(),
         probes=ProbesSeen(ran=serving.probes.ran, failed=list(serving.probes.failed)),

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from grm_service.core.shape import OF_A_GROUP, LengthPenalty, Shaping, Transform
+from grm_service.improving.lineage import Brief, Standard
 from grm_service.types import (
     Message,
     Principle,
@@ -86,13 +87,15 @@ class PrinciplesIn(Strict):
         return PrincipleSpec(self.mode, self.set, tuple(Principle(p.text, p.weight) for p in self.items))
 
 
-class _Query(Strict):
+class Query(Strict):
+    """A conversation, in one of two ways, and who judges what comes of it."""
+
     query: Annotated[Text, Field(description="Short for one user message.")] | None = None
     messages: Annotated[list[MessageIn], Field(min_length=1, max_length=1000)] | None = None
     profile: Annotated[Text, Field(description="Default: the server's, see GET /v1/profiles.")] | None = None
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> _Query:
+    def _one_of_both(self) -> Query:
         if (self.query is None) == (self.messages is None):
             raise ValueError("give either 'query' or 'messages'")
         return self
@@ -127,13 +130,25 @@ class ShapingIn(Strict):
         return Shaping(self.transform, LengthPenalty(wished.free, wished.per_1000, wished.most))
 
 
-class RewardRequest(_Query):
+class RewardRequest(Query):
     """One query and its responses, to be judged together."""
 
     responses: Annotated[list[AnyResponse], Field(min_length=1, max_length=64)]
     principles: PrinciplesIn = PrinciplesIn()
     reference: Annotated[Text, Field(description="A reference answer to judge by.")] | None = None
     k: Annotated[int, Field(ge=1, le=64, description="Samples to vote over; 1 is greedy.")] | None = None
+    k_meta: (
+        Annotated[
+            int,
+            Field(
+                ge=0,
+                le=64,
+                description="Of the k samples so many are voted, the meta RM's best. Default: half, where "
+                "a meta RM runs (see /readyz); 0: all, ungraded.",
+            ),
+        ]
+        | None
+    ) = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     temperature: Annotated[Finite, Field(ge=0, le=2)] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=32768, description="Tokens a critique may take.")] | None = None
@@ -178,6 +193,7 @@ class RewardRequest(_Query):
             timeout_s=self.timeout_s,
             score=self.score,
             stop=self.stop,
+            k_meta=self.k_meta,
         )
 
     def response_ids(self) -> list[str] | None:
@@ -186,7 +202,73 @@ class RewardRequest(_Query):
         return ids if len(ids) == len(self.responses) else None
 
 
-class PrinciplesRequest(_Query):
+class PrinciplesRequest(Query):
     """Asks for principles from the query alone."""
 
     constitution: Annotated[Text, Field(description="A named set that stands above them.")] | None = None
+
+
+class BudgetIn(Strict):
+    """What may be generated in all, by policy, judge and second opinion together, and in which time."""
+
+    tokens: Annotated[int, Field(ge=1, le=2**20, description="Generated ones: no prompts.")] = 32_768
+    seconds: Annotated[Finite, Field(gt=0, le=3600)] = 300.0
+
+
+class SecondOpinionIn(Strict):
+    """By what first and last draft are judged beside: another profile, or fixed principles."""
+
+    profile: Text | None = None
+    principles: PrinciplesIn = PrinciplesIn(mode="fixed", set="helpfulness")
+
+    def to_standard(self) -> Standard:
+        return Standard(self.profile, self.principles.to_spec())
+
+
+class ImproveRequest(Query):
+    """A conversation whose next turn is to be written well; the policy is the server's."""
+
+    draft: Annotated[Text, Field(description="An answer to begin with: the original.")] | None = None
+    n: Annotated[int, Field(ge=0, le=16, description="Drafts that are sampled first.")] = 4
+    revisions: Annotated[int, Field(ge=1, le=8, description="Of the best, in each round.")] = 2
+    rounds: Annotated[int, Field(ge=0, le=8, description="Of revisions, at most; 0: best of n.")] = 2
+    principles: PrinciplesIn = PrinciplesIn()
+    second_opinion: SecondOpinionIn = SecondOpinionIn()
+    k: Annotated[int, Field(ge=1, le=64, description="Samples a verdict.")] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    temperature: Annotated[Finite, Field(ge=0, le=2, description="Of the policy.")] = 0.8
+    max_tokens: Annotated[int, Field(ge=1, le=32768, description="Tokens a draft may take.")] = 512
+    critique_tokens: (
+        Annotated[int, Field(ge=1, le=32768, description="Tokens a critique may take.")] | None
+    ) = None
+    budget: BudgetIn = BudgetIn()
+    stream: Annotated[
+        bool, Field(description="Server-sent events; `Accept: text/event-stream` does the same.")
+    ] = False
+    detail: Annotated[Detail, Field(description="'rewards' leaves the samples out of the reply.")] = "samples"
+
+    @model_validator(mode="after")
+    def _answerable(self) -> ImproveRequest:
+        if self.n == 0 and self.draft is None:
+            raise ValueError("give a 'draft', or let 'n' of them be written")
+        if self.to_messages()[-1].role != "user":
+            raise ValueError("the last turn must be the user's: it is what is answered")
+        return self
+
+    def to_brief(self) -> Brief:
+        return Brief(
+            messages=self.to_messages(),
+            draft=self.draft,
+            n=self.n,
+            revisions=self.revisions,
+            rounds=self.rounds,
+            standard=Standard(self.profile, self.principles.to_spec()),
+            second=self.second_opinion.to_standard(),
+            k=self.k,
+            seed=self.seed,
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            critique_tokens=self.critique_tokens,
+            tokens=self.budget.tokens,
+            seconds=self.budget.seconds,
+        )

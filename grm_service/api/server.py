@@ -17,6 +17,7 @@ from grm_service.api.app import create_app
 from grm_service.api.connections import PromptProtocol
 from grm_service.api.dialects.doors import Doors
 from grm_service.errors import GRMError, ModelNotLoaded, UnsafeAddress
+from grm_service.improving.policy import Policy
 from grm_service.keys import load
 from grm_service.probing import Schedule
 from grm_service.service import Service
@@ -58,7 +59,9 @@ class _Server(uvicorn.Server):
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(settings: Settings, service: Service, announce: Callable[[str], None]) -> None:
+def serve(
+    settings: Settings, service: Service, announce: Callable[[str], None], policy: Policy | None = None
+) -> None:
     """Serves until stopped; `announce` gets the address once the model answers.
 
     Raises UnsafeAddress, BadSetting, ModelNotLoaded, MissingExtra, CatalogError where the keys cannot be
@@ -90,6 +93,7 @@ def serve(settings: Settings, service: Service, announce: Callable[[str], None])
         started,
         schedule,
         Doors.of(settings),
+        policy,
     )
     config = uvicorn.Config(
         app,

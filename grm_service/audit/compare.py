@@ -9,7 +9,7 @@ from grm_service.types import Sample, Verdict
 
 def differences(first: Verdict, again: Verdict) -> Iterator[str]:
     """A line for whatever differs: judge, plan, samples, rewards; none where all is the same."""
-    for name in ("profile", "fingerprint", "model"):
+    for name in ("profile", "fingerprint", "model", "meta_rm"):
         before, now = getattr(first, name), getattr(again, name)
         if before != now:
             yield f"{name}: {before} -> {now}"

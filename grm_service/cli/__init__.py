@@ -1,10 +1,10 @@
-"""grm serve | judge | profiles | probe | eval | train | models | keys | principles | audit."""
+"""grm serve, judge, improve, pairs, profiles, probe, eval, train, models, keys, principles, audit."""
 
 from __future__ import annotations
 
 import typer
 
-from grm_service.cli import audit, evaluating, keys, models, principles, probe, serving, training
+from grm_service.cli import audit, evaluating, improving, keys, models, principles, probe, serving, training
 
 app = typer.Typer(
     help="The reward service that explains itself.",
@@ -14,6 +14,8 @@ app = typer.Typer(
 )
 app.command()(serving.serve)
 app.command()(serving.judge)
+app.command()(improving.improve)
+app.command()(improving.pairs)
 app.command()(serving.profiles)
 app.command()(probe.probe)
 app.add_typer(evaluating.app, name="eval")

@@ -6,18 +6,21 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, NoReturn
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar, cast, get_args
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
-from grm_service.errors import GRMError
+from grm_service.errors import BadTask, GRMError
 from grm_service.service import Service
 from grm_service.settings import EngineName, Settings
+from grm_service.types import PrincipleMode
 
 err = Console(stderr=True, soft_wrap=True)
 
+Request = TypeVar("Request", bound=BaseModel)
 Engine = Annotated[EngineName | None, typer.Option(help="What generates (auto).")]
 ProfileName = Annotated[str | None, typer.Option(help="A profile's name, or a path ending in .yaml.")]
 
@@ -31,6 +34,16 @@ def settings(**flags: object) -> Settings:
         return Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as wrong:
         fail(GRMError("; ".join(f"GRM_{str(e['loc'][0]).upper()}: {e['msg']}" for e in wrong.errors())))
+
+
+def principles_asked(option: str) -> tuple[PrincipleMode, str | None]:
+    """What --principles says: a mode, and after a colon the name of a set. Raises BadTask."""
+    mode, _, set_name = option.partition(":")
+    if mode not in get_args(PrincipleMode):
+        raise BadTask(
+            f"--principles {option!r}: say self, query or fixed, with a set as in fixed:helpfulness"
+        )
+    return cast("PrincipleMode", mode), set_name or None
 
 
 def say(text: str) -> None:
@@ -48,6 +61,19 @@ def fail(wrong: Exception) -> NoReturn:
     """Says what is wrong and exits with 1."""
     err.print(f"error: {wrong}", style="red", highlight=False, markup=False)
     raise typer.Exit(1)
+
+
+def read_request(kind: type[Request], file: Path | None) -> Request:
+    """A request out of a file, None or - for stdin; what is wrong with it is said, field by field."""
+    try:
+        text = sys.stdin.buffer.read() if file is None or str(file) == "-" else file.read_bytes()
+        return kind.model_validate_json(text)
+    except OSError as wrong:
+        fail(wrong)
+    except ValidationError as wrong:
+        for error in wrong.errors():
+            say(f"{'.'.join(map(str, error['loc'])) or 'request'}: {error['msg']}")
+        fail(GRMError(f"{file or 'stdin'} is no request that can be done"))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,10 +14,19 @@ from typer.core import TyperGroup
 
 from grm_service.assembly import open_catalog, open_service
 from grm_service.catalog import fingerprint
-from grm_service.cli.console import Engine, ProfileName, err, failing, say, say_loading, settings
+from grm_service.cli.console import (
+    Engine,
+    ProfileName,
+    err,
+    failing,
+    principles_asked,
+    say,
+    say_loading,
+    settings,
+)
 from grm_service.errors import BadTask
 from grm_service.evaluation.kept import JudgeKind, Setup
-from grm_service.types import PrincipleMode, ScoreKind
+from grm_service.types import ScoreKind
 
 if TYPE_CHECKING:
     from grm_service.core.profile import Scale
@@ -72,7 +81,7 @@ def run(
 
     found = settings(engine=engine, profile=profile)
     with failing():
-        ks, (mode, set_name) = _numbers(k), _principles(principles)
+        ks, (mode, set_name) = _numbers(k), principles_asked(principles)
         if judge != "grm" and (url or principles != "self" or score != "hard"):
             raise BadTask(
                 f"--judge {judge} runs in this process only, and knows no --url, --principles, --score"
@@ -108,7 +117,9 @@ def run(
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(help="Folders of runs over the same data; FOLDER@median, @majority: voted that way."),
+        typer.Argument(
+            help="Folders of runs over the same data; FOLDER@median, @majority, @meta: voted that way."
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Folder for compare.json, compare.md and a picture.")
@@ -200,13 +211,6 @@ def _numbers(k: str) -> list[int]:
     if min(found) < 1 or max(found) > 64:
         raise BadTask(f"--k {k!r}: give numbers from 1 to 64, such as 1,2,4,8")
     return found
-
-
-def _principles(asked: str) -> tuple[PrincipleMode, str | None]:
-    mode, _, set_name = asked.partition(":")
-    if mode not in get_args(PrincipleMode):
-        raise BadTask(f"--principles {asked!r}: say self, query or fixed, with a set as in fixed:helpfulness")
-    return cast("PrincipleMode", mode), set_name or None
 
 
 def _show(text: str) -> None:

@@ -8,20 +8,24 @@ import logging
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from grm_service.assembly import open_catalog, open_service
-from grm_service.cli.console import Engine, ProfileName, err, fail, failing, say, say_loading, settings
-from grm_service.errors import GRMError
+from grm_service.assembly import open_catalog, open_policy, open_service
+from grm_service.cli.console import (
+    Engine,
+    ProfileName,
+    err,
+    failing,
+    read_request,
+    say,
+    say_loading,
+    settings,
+)
 from grm_service.service import Asker
-
-if TYPE_CHECKING:
-    from grm_service.api.schemas import RewardRequest
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +41,13 @@ def serve(host: Host = None, port: Port = None, engine: Engine = None, profile: 
     found = settings(host=host, port=port, engine=engine, profile=profile)
     with failing():
         service = open_service(found)
+        policy = open_policy(found, service)
         if found.log_format == "json":
             log_json()
-            run(found, service, lambda address: logger.info("serving on %s", address))
+            run(found, service, lambda address: logger.info("serving on %s", address), policy)
         else:
             say_loading(service)
-            run(found, service, _announce)
+            run(found, service, _announce, policy)
 
 
 def judge(
@@ -53,12 +58,13 @@ def judge(
 ) -> None:
     """Judge one request, as POST /v1/rewards takes it, and show why."""
     from grm_service.api.replies import RewardReply
+    from grm_service.api.schemas import RewardRequest
     from grm_service.cli.terminal import sampling_bar, show
     from grm_service.core.profile import Scale
     from grm_service.types import Record
 
     found = settings(engine=engine, profile=profile)
-    request = _read_request(file)
+    request = read_request(RewardRequest, file)
 
     async def run() -> tuple[Record, Scale]:
         service = open_service(found)
@@ -87,20 +93,6 @@ def profiles() -> None:
     for profile in catalog.profiles.values():
         table.add_row(profile.name, profile.model or "any", str(profile.sampling.k), profile.description)
     Console().print(table)
-
-
-def _read_request(file: Path | None) -> RewardRequest:
-    from grm_service.api.schemas import RewardRequest
-
-    try:
-        text = sys.stdin.buffer.read() if file is None or str(file) == "-" else file.read_bytes()
-        return RewardRequest.model_validate_json(text)
-    except OSError as wrong:
-        fail(wrong)
-    except ValidationError as wrong:
-        for error in wrong.errors():
-            say(f"{'.'.join(map(str, error['loc'])) or 'request'}: {error['msg']}")
-        fail(GRMError(f"{file or 'stdin'} is not a request that can be judged"))
 
 
 def _announce(address: str) -> None:

@@ -63,7 +63,7 @@ def _progress(console: Console) -> Progress:
 def show(console: Console, task: Task, record: Record) -> None:
     """One verdict: a representative sample, the votes, the rewards."""
     verdict = record.verdict
-    counted = [s for s in verdict.samples if s.critique is not None]
+    counted = [s for s in verdict.samples if s.counted]
     # The sample nearest to the vote speaks for it best.
     nearest = min(counted, key=lambda s: _distance(s, verdict.vote.rewards))
     console.print(Panel(_critique(nearest), title=f"sample {nearest.index}: principles and critique"))
@@ -123,15 +123,24 @@ def _votes(samples: tuple[Sample, ...], n: int) -> Table:
     for sample in samples:
         read = sample.critique.scores if sample.critique else ()
         scores = ["" if x is None else f"{x:g}" for x in read] or ["-"] * n
-        table.add_row(str(sample.index), *scores, sample.error or ("closed" if sample.closed else ""))
+        table.add_row(str(sample.index), *scores, _note(sample))
     return table
+
+
+def _note(sample: Sample) -> str:
+    notes = [sample.error or ("closed" if sample.closed else "")]
+    if sample.grade is not None:
+        notes.append(f"graded {sample.grade:.2f}{'' if sample.counted else ', left out'}")
+    return ", ".join(note for note in notes if note)
 
 
 def _rewards(task: Task, record: Record) -> Table:
     verdict, vote = record.verdict, record.verdict.vote
     agreement = "" if vote.agreement is None else f", agreement {vote.agreement:.2f}"
+    counted = sum(sample.counted for sample in verdict.samples)
+    samples = f"{verdict.k} samples" if verdict.meta_rm is None else f"{counted} best of {verdict.k} samples"
     table = Table(
-        title=f"rewards ({verdict.status}, {verdict.k} samples{agreement}, {verdict.judge_s:.1f} s)",
+        title=f"rewards ({verdict.status}, {samples}{agreement}, {verdict.judge_s:.1f} s)",
         title_justify="left",
     )
     for name in ("rank", "reward", "std", "response"):

@@ -20,6 +20,7 @@ class Sample:
     `order[p]` is your index of the response shown at position p. `scores` are in your order, with None for
     a response that this sample was not shown (of a large group it sees some only); None as a whole, and
     `error` says why, where the sample could not be read. `expected`: soft scores, where asked for.
+    `grade` (0..1) is the meta RM's, where it chose which samples are `counted`.
     """
 
     index: int
@@ -29,12 +30,25 @@ class Sample:
     analysis: str | None
     scores: Scores | None
     expected: Scores | None
+    grade: float | None
     counted: bool
     closed: bool
     error: str | None
     finish_reason: str | None
     completion_tokens: int
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What samples vote together, by the names that a verdict has."""
+
+    rewards: tuple[float, ...]
+    best: int | None
+    ties: tuple[tuple[int, ...], ...]
+    ranking: tuple[int, ...]
+    agreement: float | None
+    std: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +66,8 @@ class Verdict:
 
     `rewards` are mean scores on the profile's scale, `std` their spread over the samples, `ranking` 1 for the
     best, all in your response order. `best` is None where the top is tied, `agreement` the share of samples
-    that put the best on top (None for a single response). "partial": not every sample taken was counted.
+    that put the best on top (None for a single response). "partial": not every sample taken was read.
+    Where the model `meta_rm` chose the `counted` ones, `unfiltered` is the vote of all that were read.
     `samples` is None where `detail="rewards"` left them out, `shaped` where no shaping was asked for.
     `queue_s`, `judge_s`: seconds.
     """
@@ -75,6 +90,8 @@ class Verdict:
     valid: int
     counted: int
     stopped: str | None
+    unfiltered: Vote | None
+    meta_rm: str | None
     shaped: Shaped | None
     principles: tuple[Principle, ...]
     samples: tuple[Sample, ...] | None
@@ -111,13 +128,14 @@ class Written:
 
 def verdict(said: Mapping[str, Any], responses: int) -> Verdict:
     """A reply as a verdict on so many responses. Raises ValueError, KeyError, TypeError where it is none."""
-    flat = {"samples": None, "shaped": None, **said, **said["timing"]}
+    flat = {"samples": None, "shaped": None, "unfiltered": None, "meta_rm": None, **said, **said["timing"]}
     read = _read(
         Verdict,
         flat,
         created=datetime.fromisoformat(said["created"]),
         principles=_principles(said),
         shaped=None if flat["shaped"] is None else _read(Shaped, flat["shaped"]),
+        unfiltered=None if flat["unfiltered"] is None else _read(Vote, flat["unfiltered"]),
         samples=None if flat["samples"] is None else tuple(map(_sample, flat["samples"])),
         usage=_read(Usage, said["usage"]),
     )

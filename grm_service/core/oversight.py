@@ -32,6 +32,8 @@ def reasons(
     vote, found = verdict.vote, list[Reason]()
     if vote.best is None and len(vote.rewards) > 1:
         found.append("tie")
+    if verdict.unfiltered is not None and top(verdict.unfiltered) != top(vote):
+        found.append("votes_apart")
     if vote.agreement is not None and vote.agreement < LOW_AGREEMENT:
         found.append("low_agreement")
     if max(vote.std) > HIGH_SPREAD * (scale.max - scale.min):

@@ -25,6 +25,15 @@ _CONTROL = (
 )
 _BOX = r"\\boxed\{"
 
+_GRADING = """Please score the responses.
+
+#### Conversation Context ####
+{{conversation}}
+
+#### Responses to be Scored ####
+{{responses}}"""
+"""What a meta RM reads before a judgement (as the paper's does); turns and responses are the profile's."""
+
 _LEADING_BLOCKS = re.compile(rf"^(?:{PLACEHOLDER.pattern})+")
 
 Clean = Callable[[str], str]
@@ -48,15 +57,33 @@ def render(
     block = template.constitution if mode == "self" else template.fixed
     values = {
         "conversation": _conversation(profile, messages, clean),
-        "responses": "\n".join(
-            fill(template.response, {"i": str(i), "content": clean(text)}) for i, text in enumerate(shown, 1)
-        ),
+        "responses": _responses(profile, shown, clean),
         "principles": fill(block, {"items": _listed(principles, clean)}) if principles else "",
         "reference": fill(template.reference, {"content": clean(reference)}) if reference is not None else "",
         "n": str(len(shown)),
         "boxed": boxed(len(shown)),
     }
     return _prompt(profile, messages, fill(template.judge, values))
+
+
+def judgement(
+    profile: Profile,
+    messages: Sequence[Message],
+    shown: Sequence[str],
+    written: str,
+    control_tokens: tuple[str, ...] = (),
+) -> tuple[Message, Message]:
+    """What a meta RM grades: the responses in the order that the judge saw, and all that it wrote of them.
+
+    What the judge wrote stays as it is, but for what a chat template would read as control.
+    """
+    clean = _grading_neutraliser(profile, control_tokens)
+    values = {
+        "conversation": _conversation(profile, messages, clean),
+        "responses": _responses(profile, shown, clean),
+    }
+    said = chat_neutraliser((*control_tokens, *profile.control_tokens))(written)
+    return Message("user", fill(_GRADING, values)), Message("assistant", said)
 
 
 def render_query(
@@ -88,6 +115,14 @@ def _conversation(profile: Profile, messages: Sequence[Message], clean: Clean) -
     return "\n".join(turns)
 
 
+def _responses(profile: Profile, shown: Sequence[str], clean: Clean) -> str:
+    numbered = (
+        fill(profile.prompt.response, {"i": str(i), "content": clean(text)})
+        for i, text in enumerate(shown, 1)
+    )
+    return "\n".join(numbered)
+
+
 def _listed(principles: Sequence[Principle], clean: Clean) -> str:
     return "\n".join(
         f"{i}. {clean(p.text)}" + (f" (Weight: {p.weight:.0%})" if p.weight is not None else "")
@@ -98,9 +133,33 @@ def _listed(principles: Sequence[Principle], clean: Clean) -> str:
 @lru_cache(maxsize=64)
 def neutraliser(profile: Profile, control_tokens: tuple[str, ...] = ()) -> Clean:
     """A function that breaks, by one space, whatever in a text could act on the model or the parser."""
+    return _breaker(_acting(profile, control_tokens))
+
+
+@lru_cache(maxsize=64)
+def _grading_neutraliser(profile: Profile, control_tokens: tuple[str, ...]) -> Clean:
+    """The same for what a meta RM reads, which has headings of its own."""
+    headings = [_marker(line) for line in _GRADING.splitlines() if line.startswith("#")]
+    return _breaker((*_acting(profile, control_tokens), *headings))
+
+
+@lru_cache(maxsize=64)
+def chat_neutraliser(control_tokens: tuple[str, ...] = ()) -> Clean:
+    """The same for plain chat, where only a template's control tokens act."""
+    return _breaker((*_exact(control_tokens), *_CONTROL))
+
+
+def _acting(profile: Profile, control_tokens: tuple[str, ...]) -> tuple[str, ...]:
+    return (_BOX, *_exact((*control_tokens, *profile.control_tokens)), *_CONTROL, *_markers(profile))
+
+
+def _exact(control_tokens: tuple[str, ...]) -> list[str]:
     # A token of one character cannot be broken by a space; no chat template uses one.
-    exact = [re.escape(token) for token in (*control_tokens, *profile.control_tokens) if len(token) > 1]
-    acting = re.compile("|".join((_BOX, *exact, *_CONTROL, *_markers(profile))), re.IGNORECASE)
+    return [re.escape(token) for token in control_tokens if len(token) > 1]
+
+
+def _breaker(patterns: tuple[str, ...]) -> Clean:
+    acting = re.compile("|".join(patterns), re.IGNORECASE)
 
     def clean(text: str) -> str:
         # Breaking one match can uncover another that overlaps it, so repeat until none is left.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, pstdev
 
 from grm_service.core.blocks import settle
@@ -32,6 +32,21 @@ def vote(scores: Sequence[Scores]) -> Vote:
         best=best[0] if len(best) == 1 else None,
         agreement=_agreement(scores, best) if len(columns) > 1 else None,
     )
+
+
+def keep(graded: Mapping[int, float], orders: Sequence[Sequence[int]], most: int) -> frozenset[int]:
+    """The samples that grades leave in the vote, by index: the `most` best, of equals the earlier.
+
+    `orders` has for every index the responses that the sample shows. Of a large group (core/blocks.py)
+    further samples stay, the best first, where they show a response that none of the others does.
+    """
+    best = sorted(graded, key=lambda index: (-graded[index], index))
+    kept, seen = best[:most], {i for index in best[:most] for i in orders[index]}
+    for index in best[most:]:
+        if not seen.issuperset(orders[index]):
+            kept.append(index)
+            seen.update(orders[index])
+    return frozenset(kept)
 
 
 def top(scores: Scores) -> tuple[int, ...]:

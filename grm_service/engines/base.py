@@ -1,11 +1,11 @@
-"""The one verb that every engine has."""
+"""The one verb that every engine has, and that of a meta RM."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from typing import Protocol
 
-from grm_service.types import Completion, Params, Prompt
+from grm_service.types import Completion, Message, Params, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +52,30 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Free what `start` took. Requests under way fail with EngineError."""
+
+
+class MetaRM(Protocol):
+    """Grades judgements: which of the judge's samples are worth a vote. Batching hides behind `grade`."""
+
+    name: str
+    """Technology."""
+    model: str
+    """Hub id, path or served name of the model; final once `start` has returned."""
+    control_tokens: tuple[str, ...]
+    """As those of an Engine."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it would grade now."""
+
+    async def start(self) -> None:
+        """Load the model or reach the server, and give a first grade. Raises ModelNotLoaded."""
+
+    async def grade(self, judgement: tuple[Message, ...]) -> float:
+        """How likely a judgement (core/prompt.py: `judgement`) is right, 0..1.
+
+        Raises PromptTooLong, EngineError.
+        """
+
+    async def close(self) -> None:
+        """Free what `start` took. What is under way fails with EngineError."""

@@ -1,4 +1,4 @@
-"""Which engine runs a model, and why."""
+"""Which engine runs a model, and why; and the embedded meta RM."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from grm_service.core.profile import Package, Profile
-from grm_service.engines.base import Engine
+from grm_service.engines.base import Engine, MetaRM
 from grm_service.engines.files import checkpoint, weights
 from grm_service.engines.files.adapter import check, is_adapter
 from grm_service.engines.files.convert import command
-from grm_service.engines.isolated import IsolatedEngine
+from grm_service.engines.isolated import IsolatedEngine, IsolatedMetaRM
 from grm_service.errors import MissingExtra, ModelNotLoaded
 
 Embedded = Literal["openvino", "transformers"]
@@ -54,6 +54,19 @@ def embedded(
         why = "asked for"
     build = _openvino if name == "openvino" else _transformers
     return IsolatedEngine(name, source.model, partial(build, source, kv_cache_gb, precision)), why
+
+
+def embedded_meta_rm(model: str) -> MetaRM:
+    """By hub id or path, in a process of its own; nothing is loaded yet."""
+    return IsolatedMetaRM(model, partial(_meta_rm, model))
+
+
+def _meta_rm(model: str) -> MetaRM:
+    if find_spec("torch") is None or find_spec("transformers") is None:
+        raise MissingExtra("local", "a meta RM in this process (GRM_META_RM_URL names a server's)")
+    from grm_service.engines.meta_rm import TransformersMetaRM
+
+    return TransformersMetaRM(model)
 
 
 def _openvino(source: Source, kv_cache_gb: float | None, precision: str) -> Engine:

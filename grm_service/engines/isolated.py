@@ -1,4 +1,4 @@
-"""An embedded engine in a process of its own.
+"""An embedded engine, or an embedded meta RM, in a process of its own.
 
 A step of OpenVINO holds Python's interpreter lock from begin to end (a prefill of 1,000 tokens: 0.2 to 1 s),
 and torch much of it: beside an HTTP server that would stall every connection. A process of its own also
@@ -17,29 +17,30 @@ from contextlib import suppress
 from itertools import count
 from typing import Any
 
-from grm_service.engines.base import Abilities, Engine
+from grm_service.engines.base import Abilities, Engine, MetaRM
 from grm_service.errors import EngineError, GRMError
-from grm_service.types import Completion, Params, Prompt
+from grm_service.types import Completion, Message, Params, Prompt
 
 logger = logging.getLogger(__name__)
 _PATIENCE_S = 10
 
 
-class IsolatedEngine:
-    """Runs the engine that `build` makes (it must pickle) in a child process; see engines/worker.py.
+class _Isolated:
+    """Runs what `build` makes (it must pickle) in a child process; see engines/worker.py.
 
-    When the child dies, the requests in it fail with EngineError and a new one is started.
+    When the child dies, the requests in it fail with EngineError and a new one is started. `what` is its name
+    in errors.
     """
 
-    abilities = Abilities()
     control_tokens: tuple[str, ...] = ()
 
-    def __init__(self, name: str, model: str, build: Callable[[], Engine]) -> None:
+    def __init__(self, name: str, model: str, build: Callable[[], Engine | MetaRM], what: str) -> None:
         self.name = name
         self.model = model
         self._build = build
+        self._what = what
         self._numbers = count()
-        self._open: dict[int, asyncio.Future[Completion]] = {}
+        self._open: dict[int, asyncio.Future[Any]] = {}
         self._up = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -59,29 +60,12 @@ class IsolatedEngine:
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
         )  # fmt: skip
-        started: asyncio.Future[tuple[str, Abilities, tuple[str, ...]]]
-        started = asyncio.get_running_loop().create_future()
+        started: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._watch = asyncio.create_task(self._listen(self._process, started))
         self._send(self._build)
-        self.model, self.abilities, self.control_tokens = await started
+        for name, told in (await started).items():
+            setattr(self, name, told)
         self._up.set()
-
-    async def complete(self, prompt: Prompt, params: Params) -> Completion:
-        """One completion; waits where the child is being started again. Raises what the engine raises."""
-        if self._process is None or self._closing:
-            raise EngineError(f"the {self.name} engine is not running")
-        await self._up.wait()
-        number = next(self._numbers)
-        done: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        self._open[number] = done
-        try:
-            self._send((number, prompt, params))
-            return await done
-        except asyncio.CancelledError:
-            self._send((number, None, None))
-            raise
-        finally:
-            self._open.pop(number, None)
 
     async def close(self) -> None:
         """Ends the child: it frees what it took, or is killed after some seconds."""
@@ -96,6 +80,23 @@ class IsolatedEngine:
         except TimeoutError:
             self._process.kill()
         await self._watch
+
+    async def _ask(self, verb: str, *asked: object) -> Any:
+        """What the child's method of this name gives or raises; waits where it is being started again."""
+        if self._process is None or self._closing:
+            raise EngineError(f"{self._what} is not running")
+        await self._up.wait()
+        number = next(self._numbers)
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._open[number] = done
+        try:
+            self._send((number, verb, asked))
+            return await done
+        except asyncio.CancelledError:
+            self._send((number, None, ()))
+            raise
+        finally:
+            self._open.pop(number, None)
 
     def _send(self, message: object) -> None:
         assert self._process is not None
@@ -113,26 +114,26 @@ class IsolatedEngine:
                     level, name, text = said
                     logging.getLogger(name).log(level, "%s", text)
                 elif kind == "started":
-                    started.set_result(said)
+                    started.set_result(said[0])
                 elif kind == "failed":
                     started.set_exception(said[0])
                 else:
                     self._hand_over(*said)
         self._ended(await process.wait(), started)
 
-    def _hand_over(self, number: int, result: Completion | GRMError) -> None:
+    def _hand_over(self, number: int, result: object) -> None:
         done = self._open.get(number)
         if done is None or done.done():
             return
-        if isinstance(result, Completion):
-            done.set_result(result)
-        else:
+        if isinstance(result, GRMError):
             done.set_exception(result)
+        else:
+            done.set_result(result)
 
     def _ended(self, code: int, started: asyncio.Future[Any]) -> None:
         was_up = self._up.is_set()
         self._up.clear()
-        error = EngineError(f"the process of the {self.name} engine ended ({_meaning(code)})")
+        error = EngineError(f"the process of {self._what} ended ({_meaning(code)})")
         if not started.done():
             started.set_exception(error)
         for done in self._open.values():
@@ -149,9 +150,35 @@ class IsolatedEngine:
                 await self.start()
                 return
             except GRMError as failed:
-                logger.error("the %s engine does not come back yet: %s", self.name, failed)
+                logger.error("%s does not come back yet: %s", self._what, failed)
                 await asyncio.sleep(pause)
                 pause = min(60.0, 2 * pause)
+
+
+class IsolatedEngine(_Isolated):
+    """An engine there."""
+
+    abilities = Abilities()
+
+    def __init__(self, name: str, model: str, build: Callable[[], Engine]) -> None:
+        super().__init__(name, model, build, f"the {name} engine")
+
+    async def complete(self, prompt: Prompt, params: Params) -> Completion:
+        """One completion. Raises what the engine raises."""
+        completion: Completion = await self._ask("complete", prompt, params)
+        return completion
+
+
+class IsolatedMetaRM(_Isolated):
+    """A meta RM there."""
+
+    def __init__(self, model: str, build: Callable[[], MetaRM]) -> None:
+        super().__init__("transformers", model, build, "the meta RM")
+
+    async def grade(self, judgement: tuple[Message, ...]) -> float:
+        """One grade, 0..1. Raises what the meta RM raises."""
+        grade: float = await self._ask("grade", judgement)
+        return grade
 
 
 def _meaning(code: int) -> str:

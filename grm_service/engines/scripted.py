@@ -24,7 +24,7 @@ class ScriptedEngine:
 
     `content` scores each response by its text and the seed, blind to position; `first` gives 9 to
     whatever stands first and 3 to the rest; `unreadable` never writes a score. Where responses have letters
-    the best one's is written in place of scores. A list is used in turn.
+    the best one's is written in place of scores. Plain chat is answered by the seed. A list is used in turn.
     """
 
     name = "scripted"
@@ -76,7 +76,7 @@ def _by_content(prompt: Prompt, params: Params) -> str:
     def score(text: str) -> int:
         return 2 + _hash(text) % 8 + _hash(f"{params.seed}:{text}") % 3 - 1
 
-    return _answer(prompt, [score(text) for _, text in _shown(prompt)])
+    return _answer(prompt, params, [score(text) for _, text in _shown(prompt)])
 
 
 def _hash(text: str) -> int:
@@ -84,14 +84,14 @@ def _hash(text: str) -> int:
 
 
 def _first(prompt: Prompt, params: Params) -> str:
-    return _answer(prompt, [9] + [3] * (len(_shown(prompt)) - 1))
+    return _answer(prompt, params, [9] + [3] * (len(_shown(prompt)) - 1))
 
 
 def _unreadable(prompt: Prompt, params: Params) -> str:
     return "I would rather not say."
 
 
-def _answer(prompt: Prompt, scores: list[int]) -> str:
+def _answer(prompt: Prompt, params: Params, scores: list[int]) -> str:
     numbers = ", ".join(map(str, scores))
     labels = [label for label, _ in _shown(prompt)]
     if labels and not labels[0].isdecimal():
@@ -101,11 +101,18 @@ def _answer(prompt: Prompt, scores: list[int]) -> str:
     listed = (
         "1. A good response answers the question that was asked. (Weight: 60%)\n2. It is clear. (Weight: 40%)"
     )
-    if not scores:
-        return listed.removeprefix(prompt.continuation)
+    if not labels:
+        # Principles are begun for the engine, plain chat is not.
+        return listed.removeprefix(prompt.continuation) if prompt.continuation else _draft(params.seed)
     told = "\n".join(f"Response {i} earns {s}." for i, s in enumerate(scores, 1))
     critique = f"Specific Criteria:\n{listed}\n\nAnalysis:\n{told}\n\nScores: \\boxed{{{numbers}}}"
     return critique.removeprefix(prompt.continuation)
+
+
+def _draft(seed: int) -> str:
+    """What it says in plain chat: something else for every seed, and not always as much."""
+    told = [f"Point {i} of {seed % 1000}." for i in range(1, 2 + seed % 3)]
+    return " ".join(("This answer was written by no model.", *told))
 
 
 def _shown(prompt: Prompt) -> list[tuple[str, str]]:

@@ -1,8 +1,8 @@
-"""The child process of an IsolatedEngine: reads requests from stdin, answers on stdout, ends with stdin.
+"""The child process of what runs isolated: reads requests from stdin, answers on stdout, ends with stdin.
 
-Both ends are this package's own, so what travels are pickles: to the child the engine's builder, then
-(number, prompt, params), or (number, None, None) to cancel; back, each with its size before it, ("started",
-model, abilities, control tokens) or ("failed", error), ("done", number, completion or error), ("log", ...).
+Both ends are this package's own, so what travels are pickles: to the child the builder of an engine or of a
+meta RM, then (number, method, arguments), or (number, None, ()) to cancel; back, each with its size before
+it, ("started", what it is) or ("failed", error), ("done", number, result or error), ("log", ...).
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from grm_service.engines.base import Engine
+from grm_service.engines.base import Engine, MetaRM
 from grm_service.errors import EngineError, GRMError, ModelNotLoaded
-from grm_service.types import Params, Prompt
+
+_Request = tuple[int, str | None, tuple[Any, ...]]
+_TOLD = ("model", "abilities", "control_tokens")
+"""What is known of an engine from its start on, and of a meta RM as far as it has it."""
 
 
 class _Parent(logging.Handler):
@@ -53,8 +56,8 @@ def main() -> None:
 
 
 async def _serve(parent: _Parent) -> None:
-    inbox: asyncio.Queue[tuple[int, Prompt | None, Params | None] | None] = asyncio.Queue()
-    build: Callable[[], Engine] = pickle.load(sys.stdin.buffer)
+    inbox: asyncio.Queue[_Request | None] = asyncio.Queue()
+    build: Callable[[], Engine | MetaRM] = pickle.load(sys.stdin.buffer)
     try:
         engine = build()
         await engine.start()
@@ -63,22 +66,20 @@ async def _serve(parent: _Parent) -> None:
     except Exception as failed:
         logging.getLogger(__name__).exception("the engine could not start")
         return parent.say("failed", ModelNotLoaded(f"the engine could not start: {failed!r}"))
-    parent.say("started", engine.model, engine.abilities, engine.control_tokens)
+    parent.say("started", {name: getattr(engine, name) for name in _TOLD if hasattr(engine, name)})
     threading.Thread(target=_read, args=(inbox, asyncio.get_running_loop()), daemon=True).start()
     running: dict[int, asyncio.Task[None]] = {}
     while (message := await inbox.get()) is not None:
-        number, prompt, params = message
-        if prompt is not None and params is not None:
-            running[number] = asyncio.create_task(_answer(engine, parent, number, prompt, params))
+        number, verb, asked = message
+        if verb is not None:
+            running[number] = asyncio.create_task(_answer(engine, parent, number, verb, asked))
             running = {number: task for number, task in running.items() if not task.done()}
         elif number in running:
             running[number].cancel()
     return None
 
 
-def _read(
-    inbox: asyncio.Queue[tuple[int, Prompt | None, Params | None] | None], loop: asyncio.AbstractEventLoop
-) -> None:
+def _read(inbox: asyncio.Queue[_Request | None], loop: asyncio.AbstractEventLoop) -> None:
     try:
         while True:
             loop.call_soon_threadsafe(inbox.put_nowait, pickle.load(sys.stdin.buffer))
@@ -86,9 +87,11 @@ def _read(
         loop.call_soon_threadsafe(inbox.put_nowait, None)
 
 
-async def _answer(engine: Engine, parent: _Parent, number: int, prompt: Prompt, params: Params) -> None:
+async def _answer(
+    engine: Engine | MetaRM, parent: _Parent, number: int, verb: str, asked: tuple[Any, ...]
+) -> None:
     try:
-        parent.say("done", number, await engine.complete(prompt, params))
+        parent.say("done", number, await getattr(engine, verb)(*asked))
     except GRMError as failed:
         parent.say("done", number, failed)
         if not engine.ready:

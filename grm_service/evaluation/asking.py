@@ -134,9 +134,11 @@ def finished(
 
 
 def _taken(samples: Iterable[Sample]) -> tuple[Taken, ...]:
-    return tuple(Taken(s.order, s.scores, s.error, s.closed, s.usage.completion_tokens) for s in samples)
+    return tuple(
+        Taken(s.order, s.scores, s.error, s.closed, s.usage.completion_tokens, s.grade) for s in samples
+    )
 
 
 def _told(sample: RemoteSample) -> Taken:
     scores = sample.expected if sample.expected is not None else sample.scores
-    return Taken(sample.order, scores, sample.error, sample.closed, sample.completion_tokens)
+    return Taken(sample.order, scores, sample.error, sample.closed, sample.completion_tokens, sample.grade)

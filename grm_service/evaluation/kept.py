@@ -44,7 +44,7 @@ class Setup:
 @dataclass(frozen=True, slots=True)
 class Taken:
     """One sample without its texts, which are in the audit trail: see types.Sample. `scores` are what it put
-    into the vote (soft ones where they were asked for), `tokens` what it wrote.
+    into the vote (soft ones where they were asked for), `tokens` what it wrote, `grade` the meta RM's.
     """
 
     order: tuple[int, ...]
@@ -52,6 +52,7 @@ class Taken:
     error: str | None
     closed: bool
     tokens: int
+    grade: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from grm_service.core.vote import vote
+from grm_service.core.vote import keep, vote
+from grm_service.errors import BadTask
 from grm_service.evaluation.kept import Judged, Taken
-from grm_service.evaluation.votes import SERVED, VOTES, VoteKind
+from grm_service.evaluation.votes import GUIDED, SERVED, VOTES, VoteKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,27 @@ def earned(samples: Sequence[Taken], correct: Sequence[int], kind: VoteKind = SE
 
 
 def rewards(samples: Sequence[Taken], kind: VoteKind = SERVED) -> tuple[float, ...] | None:
-    """What the samples vote, None where they show no reward for every response."""
+    """What the samples vote, None where they show no reward for every response.
+
+    Raises BadTask where a meta RM's choice is wanted of samples that none has graded.
+    """
+    if kind == GUIDED:
+        samples = _chosen(samples)
     readable = [sample.scores for sample in samples if sample.scores is not None]
     if not readable or any(set(column) == {None} for column in zip(*readable, strict=True)):
         return None
     return VOTES[kind](readable)
+
+
+def _chosen(samples: Sequence[Taken]) -> list[Taken]:
+    """As the service does where nothing else is said: half of what was planned, the best by grade."""
+    graded = {at: sample.grade for at, sample in enumerate(samples) if sample.grade is not None}
+    if len(graded) < sum(sample.scores is not None for sample in samples):
+        raise BadTask(
+            "these samples were not graded: judge them with a meta RM (GRM_META_RM, GRM_META_RM_URL)"
+        )
+    kept = keep(graded, [sample.order for sample in samples], max(1, len(samples) // 2))
+    return [sample for at, sample in enumerate(samples) if at in kept]
 
 
 def of(judged: Judged, kind: VoteKind = SERVED) -> Credit:

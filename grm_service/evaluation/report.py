@@ -10,10 +10,11 @@ from statistics import fmean
 from grm_service.core.profile import Scale
 from grm_service.evaluation import bias, outcomes, scaling, stats
 from grm_service.evaluation.cost import Cost, cost_of
+from grm_service.evaluation.grading import Grading, graded, grading
 from grm_service.evaluation.kept import Judged, Setup
 from grm_service.evaluation.scaling import Step
 from grm_service.evaluation.stats import Bin, Interval
-from grm_service.evaluation.votes import VOTES, VoteKind
+from grm_service.evaluation.votes import GUIDED, VOTES, VoteKind
 
 FORMAT = 1
 
@@ -113,6 +114,7 @@ class Report:
     length: bias.Length
     authors: tuple[bias.Author, ...]
     cost: Cost
+    grading: Grading | None = None
 
 
 def measure(
@@ -147,6 +149,7 @@ def measure(
         length=bias.length(decided),
         authors=bias.authors(decided, told.model),
         cost=cost_of(items, scale, setup.k),
+        grading=grading(graded(decided)),
     )
 
 
@@ -177,7 +180,8 @@ def _votes(items: Sequence[Judged]) -> tuple[Voted, ...]:
     groups = [item.group for item in items]
     served = [outcomes.of(item).half for item in items]
     found = list[Voted]()
-    for kind in VOTES:
+    by_grade = bool(graded(items))
+    for kind in (kind for kind in VOTES if kind != GUIDED or by_grade):
         credits_ = [outcomes.of(item, kind) for item in items]
         half = [each.half for each in credits_]
         difference = [a - b for a, b in zip(half, served, strict=True)]

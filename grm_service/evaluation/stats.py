@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,14 @@ class Bin:
     interval: Interval
 
 
+@dataclass(frozen=True, slots=True)
+class Area:
+    """Under a ROC curve, 0..1 (0.5: chance); without an interval where too little is known of its spread."""
+
+    value: float
+    interval: Interval | None
+
+
 def wilson(right: int, n: int) -> Interval:
     """Of a share of independent yes-or-no trials (Wilson 1927), n >= 1."""
     share, square = right / n, _Z * _Z
@@ -62,6 +71,57 @@ def bootstrap(values: Sequence[float], groups: Sequence[Hashable], seed: int = 0
         means.append(sum(total for total, _ in drawn) / sum(size for _, size in drawn))
     means.sort()
     return Interval(_percentile(means, 0.025), _percentile(means, 0.975))
+
+
+def auc(values: Sequence[float], right: Sequence[bool], groups: Sequence[Hashable]) -> Area | None:
+    """How often what is right has a higher value than what is wrong; equal ones count half.
+
+    The interval is that of clustered data (Obuchowski 1997; DeLong et al. 1988 where every group has one
+    value). None where all are right, or none.
+    """
+    found = list(zip(values, right, groups, strict=True))
+    good, bad = sorted(v for v, is_right, _ in found if is_right), sorted(v for v, r, _ in found if not r)
+    if not good or not bad:
+        return None
+    area = fmean(_below(bad, value) for value in good)
+    # By group: what its right values and its wrong ones say more than the area.
+    ours, theirs = defaultdict[Hashable, float](float), defaultdict[Hashable, float](float)
+    for value, is_right, group in found:
+        if is_right:
+            ours[group] += _below(bad, value) - area
+        else:
+            theirs[group] += 1 - _below(good, value) - area
+    if min(len(ours), len(theirs)) < 2:
+        return Area(area, None)
+    every = {*ours, *theirs}
+    shared = sum(ours[group] * theirs[group] for group in ours.keys() & theirs.keys())
+    variance = (
+        sum(each**2 for each in ours.values()) * _unbiased(len(ours)) / len(good) ** 2
+        + sum(each**2 for each in theirs.values()) * _unbiased(len(theirs)) / len(bad) ** 2
+        + 2 * shared * _unbiased(len(every)) / (len(good) * len(bad))
+    )
+    half = _Z * math.sqrt(max(0.0, variance))
+    return Area(area, Interval(max(0.0, area - half), min(1.0, area + half)))
+
+
+def auc_within(values: Sequence[float], right: Sequence[bool], groups: Sequence[Hashable]) -> Area | None:
+    """The same over pairs of one group only, with a bootstrapped interval; None where there is no pair.
+
+    What is easy for one group and difficult for another makes no difference here.
+    """
+    members = defaultdict[Hashable, tuple[list[float], list[float]]](lambda: ([], []))
+    for value, is_right, group in zip(values, right, groups, strict=True):
+        members[group][0 if is_right else 1].append(value)
+    pairs = [
+        (float(one > other) + float(one == other) / 2, group)
+        for group, (good, bad) in members.items()
+        for one in good
+        for other in bad
+    ]
+    if not pairs:
+        return None
+    won = [each for each, _ in pairs]
+    return Area(fmean(won), bootstrap(won, [group for _, group in pairs]))
 
 
 def reliability(predicted: Sequence[float], right: Sequence[float], bins: int = 10) -> tuple[Bin, ...]:
@@ -113,6 +173,15 @@ def area_under_risk(predicted: Sequence[float], right: Sequence[float]) -> float
         risks += [(wrong + share * i) / (kept + i) for i in range(1, len(among) + 1)]
         kept, wrong = kept + len(among), wrong + sum(among)
     return fmean(risks)
+
+
+def _below(ordered: Sequence[float], value: float) -> float:
+    """The share that is less than the value; equal ones count half."""
+    return (bisect_left(ordered, value) + bisect_right(ordered, value)) / (2 * len(ordered))
+
+
+def _unbiased(n: int) -> float:
+    return n / (n - 1)
 
 
 def _percentile(ordered: Sequence[float], share: float) -> float:

@@ -1,4 +1,5 @@
-"""Other ways to vote the same samples, to be measured against the mean, which is what the service serves.
+"""Other ways to vote the same samples, to be measured against the mean of all, which is what the service
+serves without a meta RM.
 
 Soft scores are what another run puts into the same votes.
 """
@@ -13,9 +14,11 @@ from grm_service.core.blocks import settle
 from grm_service.core.vote import top, vote
 from grm_service.types import Scores
 
-VoteKind = Literal["mean", "median", "majority"]
+VoteKind = Literal["mean", "median", "majority", "meta"]
 SERVED: VoteKind = "mean"
-"""The vote that the service gives out."""
+"""The vote that the service gives out, and as `unfiltered` where it has a meta RM."""
+GUIDED: VoteKind = "meta"
+"""The mean of the half that the meta RM grades best (outcomes.py chooses it)."""
 
 
 def mean(rows: Sequence[Scores]) -> tuple[float, ...]:
@@ -43,5 +46,6 @@ VOTES: Mapping[VoteKind, Callable[[Sequence[Scores]], tuple[float, ...]]] = {
     "mean": mean,
     "median": medians,
     "majority": majority,
+    "meta": mean,
 }
 """From rows of scores, one a readable sample, in which every response has a score, to rewards."""

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from grm_service.evaluation.bias import Share
 from grm_service.evaluation.checking import Check
 from grm_service.evaluation.compare import Comparison, Comparisons, Curve, Difference
+from grm_service.evaluation.grading import Grading
 from grm_service.evaluation.report import Accuracy, Report
-from grm_service.evaluation.stats import Interval
+from grm_service.evaluation.stats import Area, Interval
 
 _MANY = 5
 """Items of an author; those with fewer are in report.json only."""
@@ -178,8 +179,26 @@ def _votes(found: Report) -> str:
         "The same samples, voted in other ways; the service serves the mean. A majority counts the samples "
         "that have a response on top. Soft scores are a run of their own (`--score soft`)."
     )
+    if found.grading is not None:
+        note += f" {_grading(found.grading)}"
     table = _table(["vote", "strictly right", "ties shared", "more than the mean"], rows)
     return f"## Votes\n\n{table}\n\n{note}" if rows else ""
+
+
+def _grading(found: Grading) -> str:
+    whole, within = _area(found.auc), _area(found.within)
+    return (
+        "`meta` is the mean of the half that the meta RM grades best, as a service with one serves it. Of "
+        f"{found.n} graded samples {percent(found.right)} are right; grades tell them from the others with "
+        f"an area under the ROC curve of {whole}, and among samples of one item of {within} (0.5: chance)."
+    )
+
+
+def _area(area: Area | None) -> str:
+    if area is None:
+        return "unknown size"
+    bounds = area.interval
+    return f"{area.value:.3f}" + (f" [{bounds.low:.3f}, {bounds.high:.3f}]" if bounds else "")
 
 
 def _calibration(found: Report) -> str:

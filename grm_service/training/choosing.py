@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,13 +38,8 @@ def choose(items: Sequence[Item], tried: Iterable[Tried], keep_easy: bool = Fals
     stays, for trajectories of a judge who is better than the one that learns. Of a source and a number of
     responses, places beyond the rarest's number are dropped by chance. Raises BadTask for other data.
     """
-    known, rates = {item.id: item for item in items}, defaultdict[str, Counter[str]](Counter)
-    kept = list[Example]()
-    for each in tried:
-        if (item := known.get(each.item)) is None:
-            continue
-        if item.digest != each.digest:
-            raise BadTask(f"{each.item} has other texts now than when it was sampled: sample it again")
+    rates, kept = defaultdict[str, Counter[str]](Counter), list[Example]()
+    for item, each in known(items, tried):
         count = rates[item.source]
         if each.error is not None:
             count[each.error] += 1
@@ -59,6 +54,17 @@ def choose(items: Sequence[Item], tried: Iterable[Tried], keep_easy: bool = Fals
         count["unbalanced"] = count["kept"] - left[source]
         count["kept"] = left[source]
     return Choice(balanced, {source: +count for source, count in sorted(rates.items())})
+
+
+def known(items: Sequence[Item], tried: Iterable[Tried]) -> Iterator[tuple[Item, Tried]]:
+    """What was tried of these items, each with its item. Raises BadTask where one had other texts then."""
+    by_id = {item.id: item for item in items}
+    for each in tried:
+        if (item := by_id.get(each.item)) is None:
+            continue
+        if item.digest != each.digest:
+            raise BadTask(f"{each.item} has other texts now than when it was sampled: sample it again")
+        yield item, each
 
 
 def read_all(files: Iterable[Path]) -> list[Tried]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from grm_service.engines.choice import Source, transformers_files
 from grm_service.engines.files.adapter import base_of, is_adapter
+from grm_service.engines.meta_rm import fill_with
 from grm_service.engines.transformers.engine import ends
 from grm_service.errors import MissingExtra, ModelNotLoaded
 
@@ -57,6 +58,35 @@ def load(source: Source, rank: int | None) -> Learner:
     return Learner(model, tokenizer, found, files)
 
 
+def load_classifier(source: Source, rank: int | None) -> Learner:
+    """The same model with one logit in place of the next token, its adapter, if it has one, merged.
+
+    A LoRA adapter of this rank trains beside the head, or, where it is None, all does. Raises as `load`.
+    """
+    require()
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    files = transformers_files(source)
+    # What vLLM reads out of the problem type is that a grade is the logit's sigmoid.
+    head = {"num_labels": 1, "problem_type": "multi_label_classification"}
+    kind = AutoModelForSequenceClassification
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(files)
+        if is_adapter(Path(files)):
+            judge = _adapted(Path(files), None)
+            judge.config.update(head)
+            model = kind.from_config(judge.config, dtype=_dtype(rank))
+            body = getattr(judge, judge.base_model_prefix).state_dict()
+            getattr(model, model.base_model_prefix).load_state_dict(body)
+        else:
+            model = kind.from_pretrained(files, dtype=_dtype(rank), **head)
+    except (OSError, ValueError) as failed:
+        raise ModelNotLoaded(f"{source.model} cannot be loaded to be trained: {failed}") from None
+    model.score.weight.data.zero_()  # it begins with an even chance for all
+    fill_with(model, tokenizer)
+    return Learner(model if rank is None else _with_adapter(model, rank, "SEQ_CLS"), tokenizer, (), files)
+
+
 def processes() -> int:
     """How many train together (accelerate launch)."""
     return int(os.environ.get("WORLD_SIZE", "1"))
@@ -98,14 +128,20 @@ def save(learner: Learner, folder: Path) -> None:
 
 def _fresh(files: str, rank: int | None) -> Any:
     model = _base(files, rank)
-    if rank is None:
-        return model
+    return model if rank is None else _with_adapter(model, rank, "CAUSAL_LM")
+
+
+def _with_adapter(model: Any, rank: int, kind: str) -> Any:
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
-        r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM", lora_dropout=0.0
+        r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type=kind, lora_dropout=0.0
     )
-    return get_peft_model(model, config)
+    adapted = get_peft_model(model, config)
+    for each in adapted.parameters():
+        if each.requires_grad:  # a head beside the adapter has its model's precision
+            each.data = each.data.float()
+    return adapted
 
 
 def _adapted(files: Path, rank: int | None) -> Any:
@@ -118,13 +154,16 @@ def _adapted(files: Path, rank: int | None) -> Any:
 
 
 def _base(files: str, rank: int | None) -> Any:
-    import torch
     from transformers import AutoModelForCausalLM
 
-    # What stays as it is may be rounded; what trains must take small steps.
-    rounded = rank is not None and computes_bf16()
-    dtype = torch.bfloat16 if rounded else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(files, dtype=dtype)
+    model = AutoModelForCausalLM.from_pretrained(files, dtype=_dtype(rank))
     if rank is None:
         model.requires_grad_(True)
     return model
+
+
+def _dtype(rank: int | None) -> Any:
+    """What stays as it is may be rounded; what trains must take small steps."""
+    import torch
+
+    return torch.bfloat16 if rank is not None and computes_bf16() else torch.float32

@@ -65,17 +65,23 @@ class Run:
 
     def finish(self, learner: Learner, metrics: Mapping[str, Any], description: str) -> Path:
         """Writes model, profile and manifest; gives the profile's file."""
+        if leads():
+            model = self.folder / "model"
+            save(learner, model)
+            if _readable_as_gguf(learner, model):
+                convert(model, self.folder / "model.gguf")
+        served = replace(self.profile, model="./model", package=None)
+        return self.conclude(served, learner.trainable, metrics, description)
+
+    def conclude(self, served: Profile, trainable: int, metrics: Mapping[str, Any], description: str) -> Path:
+        """Writes the profile that serves what lies in the folder, and the manifest."""
         if not leads():
             return self.folder / PROFILE
-        model = self.folder / "model"
-        save(learner, model)
-        if _readable_as_gguf(learner, model):
-            convert(model, self.folder / "model.gguf")
-        file = write_profile(self.profile, self.folder, description)
+        file = write_profile(served, self.folder, description)
         self._write(
             {
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-                "trainable": learner.trainable,
+                "trainable": trainable,
                 "peak_memory_bytes": peak_memory_bytes(),
                 "metrics": dict(metrics),
             }
@@ -123,9 +129,8 @@ def peak_memory_bytes() -> int:
 
 
 def write_profile(profile: Profile, folder: Path, description: str) -> Path:
-    """`profile.yaml`, named after the folder, for the `model` beside it; defaults are left out."""
-    named = folder.resolve().name
-    trained = replace(profile, name=named, description=description, model="./model", package=None)
+    """`profile.yaml`, named after the folder; defaults are left out."""
+    trained = replace(profile, name=folder.resolve().name, description=description)
     file, yaml = folder / PROFILE, YAML()
     yaml.width = 10_000
     with file.open("w", encoding="utf-8") as out:

@@ -3,6 +3,7 @@
 import { el, show } from "./dom.js";
 import { Problem, ask } from "./http.js";
 import { problemBox } from "./parts/problem.js";
+import { improving } from "./views/improve.js";
 import { oversight } from "./views/oversight.js";
 import { playground } from "./views/playground.js";
 import { principles } from "./views/principles.js";
@@ -13,6 +14,7 @@ import { verdicts } from "./views/verdicts.js";
 
 const VIEWS = {
   playground: { title: "Playground", view: playground },
+  improve: { title: "Improve", view: improving },
   verdicts: { title: "Verdicts", view: (at) => (at.id ? verdict(at) : verdicts(at)) },
   queue: { title: "Queue", view: queue },
   oversight: { title: "Oversight", view: oversight },

@@ -1,14 +1,19 @@
-/** One judgement, watched while it is made: POST /v1/rewards as server-sent events. */
+/** Work of the server, watched while it is done, as server-sent events. */
 
 import { Problem, ask, lost, reading } from "./http.js";
 
 /** The verdict; `on.plan` and `on.sample` are told what comes before it. Throws a Problem. */
-export async function judge(request, on, signal) {
+export const judge = (request, on, signal) => watch("v1/rewards", "verdict", request, on, signal);
+
+/** The lineage of an answer; `on.draft`, `on.round`, `on.second_opinion` are told before. Throws a Problem. */
+export const improve = (request, on, signal) => watch("v1/improve", "improved", request, on, signal);
+
+async function watch(path, last, request, on, signal) {
   const body = JSON.stringify({ ...request, stream: true });
-  const response = await ask("v1/rewards", { method: "POST", body, signal, accept: "text/event-stream" });
+  const response = await ask(path, { method: "POST", body, signal, accept: "text/event-stream" });
   for await (const { event, data } of events(response.body)) {
     const value = JSON.parse(data);
-    if (event === "verdict") return value;
+    if (event === last) return value;
     if (event === "error") throw new Problem(value);
     on[event]?.(value);
   }

@@ -45,6 +45,23 @@ export const REASONS = {
   probes_failed: ["probes failed", "The judge failed a bias or attack probe at that time."],
 };
 
+/** Why an improvement ended. */
+export const STOPPED = {
+  rounds: "All rounds were made.",
+  no_gain: "A round brought no gain outside the votes' spread.",
+  tokens: "The budget of tokens is used up.",
+  seconds: "The time is up.",
+  failed: "A round failed; what there was before stands.",
+};
+
+/** What speaks against believing a gain: in a word, and in a sentence. */
+export const DOUBTS = {
+  same_model: ["same model", "The policy is the judge: it rates its own answers."],
+  gain_not_shared: ["gain not shared", "The second opinion sees no clear gain."],
+  gain_unclear: ["gain unclear", "The gain is within the votes' spread."],
+  grew_longer: ["grew longer", "The answer grew by more than half; a judge may like length."],
+};
+
 /** What the linter's flags mean. */
 export const FLAGS = {
   subjective: "Readers differ on it: it names nothing that one can check.",
@@ -68,6 +85,7 @@ const ADVICE = {
   text_too_long: "Shorten the text that is named.",
   soft_not_served: "Ask for hard scores: this engine tells no token probabilities.",
   profile_not_served: "Choose a profile that this server serves.",
+  policy_failed: "Whoever runs this server must look at the policy's server: GRM_POLICY_URL.",
   audit_unavailable: "Whoever runs this server must look at the audit trail: GRM_AUDIT_URL.",
 };
 

@@ -7,7 +7,7 @@ from asgi_lifespan import LifespanManager
 
 from grm_service.api.app import create_app
 from grm_service.api.dialects.doors import Doors
-from grm_service.assembly import open_service
+from grm_service.assembly import open_policy, open_service
 from grm_service.probing import Schedule
 from grm_service.settings import Settings
 
@@ -31,6 +31,7 @@ def serve(tmp_path):
             keys,
             schedule=schedule,
             doors=Doors.of(chosen),
+            policy=open_policy(chosen, service),
         )
         async with LifespanManager(app):
             while ready and not service.ready:

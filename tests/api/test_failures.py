@@ -21,6 +21,7 @@ from grm_service.errors import EngineError, GRMError, PromptTooLong
 from grm_service.keys import Key, Keys
 from tests.api.test_sample_failures import REASONS, failing, never, sources, writes
 from tests.engines.loopback import Loopback
+from tests.meta_rm import ScriptedMetaRM, guide
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -96,6 +97,11 @@ async def a_profile_of_another_model(client):
 async def soft_without_probabilities(client):
     client.service.engine.abilities = Abilities(alternatives=False)
     return await post(client, {"score": "soft"})
+
+
+@case("meta_rm_not_served", 422, "meta_rm_not_served")
+async def k_meta_without_a_meta_rm(client):
+    return await post(client, {"k_meta": 1})
 
 
 @case("text_too_long", 422, "text_too_long", max_text_chars=100)
@@ -248,6 +254,12 @@ async def an_engine_that_fails(client):
     return await post(client)
 
 
+@case("meta_rm_failed", 502)
+async def a_meta_rm_that_fails(client):
+    guide(client.service, ScriptedMetaRM("out of memory"))
+    return await post(client)
+
+
 @case("engine_unreachable", 502)
 async def a_server_that_is_gone(client):
     server = await Loopback().open()
@@ -262,6 +274,12 @@ async def a_server_that_is_gone(client):
         return await client.post("/v1/principles", json={"query": "q"})
     finally:
         await gone.close()
+
+
+@case("policy_failed", 502)
+async def a_policy_that_fails(client):
+    client.service.engine.complete = failing(EngineError("out of memory"))
+    return await client.post("/v1/improve", json={"query": "q"})
 
 
 @case("internal", 500)

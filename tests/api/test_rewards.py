@@ -15,7 +15,8 @@ async def test_a_reply_has_what_the_contract_names(serve):
     reply = (await post(serve, PAIR)).json()
     assert set(reply) >= {
         "id", "status", "profile", "fingerprint", "created", "rewards", "best", "ties", "ranking",
-        "agreement", "std", "k", "valid", "counted", "stopped", "unfiltered", "samples", "usage", "timing",
+        "agreement", "std", "k", "valid", "counted", "stopped", "unfiltered", "meta_rm", "samples",
+        "usage", "timing",
     }  # fmt: skip
     assert set(reply["samples"][0]) == {
         "index", "seed", "order", "principles", "analysis", "scores", "expected", "grade",

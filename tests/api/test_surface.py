@@ -44,7 +44,8 @@ async def test_docs_need_no_internet(serve, page):
 @pytest.mark.parametrize(
     ("path", "example"),
     [("/v1/rewards", e) for e in examples.REWARDS.values()]
-    + [("/v1/principles", e) for e in examples.PRINCIPLES.values()],
+    + [("/v1/principles", e) for e in examples.PRINCIPLES.values()]
+    + [("/v1/improve", e) for e in examples.IMPROVE.values()],
     ids=lambda value: value["summary"] if isinstance(value, dict) else value,
 )
 async def test_every_example_runs_as_it_stands(serve, path, example):

@@ -12,6 +12,7 @@ from grm_service.engines import choice, machine
 from grm_service.engines.files import facts, weights
 from grm_service.engines.files.convert import convert
 from grm_service.engines.openvino.engine import OpenVINOEngine
+from grm_service.engines.openvino.pipeline import writable
 from grm_service.errors import EngineError, ModelNotLoaded, PromptTooLong
 from grm_service.types import Message, Params, Prompt
 from tests.engines.tiny import save_model
@@ -91,6 +92,20 @@ async def test_an_engine_that_cannot_load_its_model_again_ends_and_hangs_nobody(
         assert isinstance(failed, EngineError)
     while broken.ready:
         await asyncio.sleep(0.01)
+
+
+async def test_a_file_that_may_not_be_written_is_read_all_the_same(tiny, tmp_path, monkeypatch):
+    # As in a read-only container: OpenVINO opens a GGUF for writing, and gets a copy while it loads.
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with writable(tiny) as lent:
+        assert lent != tiny
+        assert lent.read_bytes() == tiny.read_bytes()
+    engine = OpenVINOEngine("m", lambda: tiny, 0.1, "f32")
+    await engine.start()
+    assert (await engine.complete(ask(3), Params(4))).usage.completion_tokens == 4
+    assert list(tmp_path.iterdir()) == []
+    await engine.close()
 
 
 async def test_a_file_that_is_no_model_stops_the_start(tmp_path):

@@ -96,3 +96,13 @@ def test_re_encoding_keeps_every_weight_and_every_fact(smollm):
     for before, after in list(zip(original.tensors, ours.tensors, strict=True))[:12]:
         exact = dequantize(before.data, before.tensor_type)
         np.testing.assert_allclose(dequantize(after.data, after.tensor_type), exact, rtol=1e-3, atol=1e-6)
+
+
+def test_of_what_is_there_in_the_end_nothing_before_it_is_fetched(package, tmp_path):
+    # An image holds just the file that its engine reads.
+    found, download = package
+    made = tmp_path / "cache" / found.sha256[:16] / "f16.gguf"
+    made.parent.mkdir(parents=True)
+    made.write_bytes(b"F16")
+    assert weights.f16_gguf(found, tmp_path / "cache") == made
+    assert download.count == 0

@@ -5,8 +5,11 @@ from statistics import fmean
 import pytest
 
 from grm_service.evaluation.stats import (
+    Area,
     Interval,
     area_under_risk,
+    auc,
+    auc_within,
     bootstrap,
     calibration_error,
     reliability,
@@ -89,3 +92,55 @@ def test_the_area_under_risk_is_that_of_every_order_of_equal_predictions():
 
 def test_an_agreement_that_says_nothing_has_the_share_of_errors_as_its_area():
     assert area_under_risk([0.7] * 8, [1, 1, 1, 0, 0, 1, 1, 1]) == pytest.approx(0.25)
+
+
+def test_the_auc_and_its_interval_are_those_of_delong_on_a_case_worked_by_hand():
+    # 3 of 4 pairs; structural components 1, 1/2 and 1/2, 1: variance 1/16 + 1/16.
+    found = auc([0.9, 0.6, 0.7, 0.2], [True, True, False, False], range(4))
+    assert found.value == 0.75
+    assert found.interval == Interval(pytest.approx(0.75 - 1.959964 * math.sqrt(1 / 8)), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "right", "area"),
+    [
+        ([1, 2, 3, 4], [False, False, True, True], 1.0),
+        ([4, 3, 2, 1], [False, False, True, True], 0.0),
+        ([5, 5, 5, 5], [False, True, False, True], 0.5),
+        ([1, 2, 2, 3], [False, True, False, True], (1 + 0.5 + 2) / 4),
+    ],
+)
+def test_the_auc_is_the_share_of_pairs_in_order(values, right, area):
+    assert auc(values, right, range(4)).value == area
+
+
+def test_where_all_or_none_are_right_there_is_no_auc():
+    assert auc([1, 2], [True, True], range(2)) is None
+    assert auc_within([1, 2], [True, False], range(2)) is None
+    assert auc([2, 1], [True, False], range(2)) == Area(1.0, None)
+
+
+def test_the_interval_of_an_auc_holds_the_truth_though_values_of_a_group_are_alike():
+    # A value is the group's own share of noise, one of its own, and 1 where it is right: P(d > -1), d of
+    # variance 2 between groups.
+    drawing, held, trials = random.Random(3), 0, 400
+    truth = 0.5 * (1 + math.erf(1 / math.sqrt(2) / math.sqrt(2)))
+    for _ in range(trials):
+        values, right, groups = [], [], []
+        for group in range(60):
+            shared = drawing.gauss(0, math.sqrt(0.7))
+            for _ in range(4):
+                is_right = drawing.random() < 0.5
+                values.append(shared + drawing.gauss(0, math.sqrt(0.3)) + is_right)
+                right.append(is_right)
+                groups.append(group)
+        found = auc(values, right, groups).interval
+        held += found.low <= truth <= found.high
+    assert 0.91 <= held / trials <= 0.98
+
+
+def test_the_auc_within_groups_compares_no_two_groups():
+    values, right = [9, 8, 2, 1, 5], [False, True, False, True, True]
+    found = auc_within([*values, 7, 3], [*right, True, False], [0, 0, 1, 1, 2, 3, 3])
+    assert found.value == pytest.approx(1 / 3)
+    assert found.interval.low < 1 / 3 < found.interval.high

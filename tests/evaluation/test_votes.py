@@ -1,9 +1,21 @@
+from dataclasses import replace
+
 import pytest
 
+from grm_service.errors import BadTask
+from grm_service.evaluation import words
 from grm_service.evaluation.outcomes import of, rewards
 from grm_service.evaluation.report import measure
-from grm_service.evaluation.votes import VOTES
+from grm_service.evaluation.stats import Area
+from grm_service.evaluation.votes import GUIDED, VOTES
 from tests.evaluation.judged import SETUP, item, large
+
+UNGUIDED = [kind for kind in VOTES if kind != GUIDED]
+
+
+def graded(judged, *grades):
+    samples = zip(judged.samples, grades, strict=True)
+    return replace(judged, samples=tuple(replace(sample, grade=grade) for sample, grade in samples))
 
 
 @pytest.mark.parametrize(
@@ -21,7 +33,7 @@ def test_votes_are_what_their_names_say(kind, rows, expected):
     assert VOTES[kind](rows) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("kind", VOTES)
+@pytest.mark.parametrize("kind", UNGUIDED)
 def test_a_sample_that_cannot_be_read_moves_no_vote(kind):
     with_it, without = [(9.0, 1.0), None, (3.0, 5.0)], [(9.0, 1.0), (3.0, 5.0)]
     order = [(0, 1)] * 3
@@ -30,7 +42,7 @@ def test_a_sample_that_cannot_be_read_moves_no_vote(kind):
     )
 
 
-@pytest.mark.parametrize("kind", VOTES)
+@pytest.mark.parametrize("kind", UNGUIDED)
 def test_a_large_group_is_voted_over_the_samples_that_saw_a_response(kind):
     judged = large(4, 9, lambda order: [float(9 - i) for i in order])
     found = rewards(judged.samples, kind)
@@ -47,3 +59,41 @@ def test_the_report_has_every_vote_beside_the_mean():
     assert (found["majority"].half, found["majority"].difference) == (0.0, -1.0)
     assert found["median"].strict == 0.0
     assert found["median"].difference_interval.high == -1.0
+
+
+def test_the_meta_rm_s_vote_is_the_mean_of_the_half_that_it_grades_best():
+    judged = graded(item([(9.0, 1.0), (2.0, 3.0), (4.0, 5.0), None]), 0.1, 0.9, 0.8, None)
+    assert rewards(judged.samples, GUIDED) == (3.0, 4.0)
+    assert rewards(judged.samples) == (5.0, 3.0)
+    assert rewards(graded(item([(9.0, 1.0)]), 0.5).samples, GUIDED) == (9.0, 1.0)
+    assert rewards(graded(item([(9.0, 1.0), None, None]), 0.5, None, None).samples, GUIDED) == (9.0, 1.0)
+
+
+def test_samples_without_grades_have_no_such_vote():
+    with pytest.raises(BadTask, match="judge them with a meta RM"):
+        rewards(item([(9.0, 1.0), (2.0, 3.0)]).samples, GUIDED)
+    report = measure([item([(9.0, 1.0)])], SETUP, [8])
+    assert (report.grading, [each.vote for each in report.votes]) == (None, UNGUIDED)
+    assert "`meta`" not in words.report(report, [])
+
+
+def test_the_report_tells_voting_with_the_meta_rm_from_voting_without_and_how_well_it_grades():
+    # Two samples are wrong and loud, and the meta RM sees through both.
+    rows = [(3.0, 9.0), (3.0, 9.0), (5.0, 4.0), (5.0, 4.0)]
+    judged = [graded(item(rows, name=str(i)), 0.2, 0.4, 0.5, 0.9) for i in range(10)]
+    report = measure(judged, SETUP, [8])
+    found = {each.vote: each for each in report.votes}
+    assert (found["mean"].strict, found["meta"].strict) == (0.0, 1.0)
+    assert found["meta"].difference_interval.low == 1.0
+    assert (report.grading.n, report.grading.right) == (40, 0.5)
+    assert (report.grading.auc.value, report.grading.within.value) == (1.0, 1.0)
+    assert "an area under the ROC curve of 1.000" in words.report(report, [])
+
+
+def test_how_well_it_grades_within_an_item_is_told_apart_from_knowing_easy_items():
+    # It knows which item is easy, and nothing else.
+    easy = [graded(item([(9.0, 1.0)] * 3 + [(1.0, 9.0)], name=f"e{i}"), *[0.9] * 4) for i in range(20)]
+    hard = [graded(item([(1.0, 9.0)] * 3 + [(9.0, 1.0)], name=f"h{i}"), *[0.1] * 4) for i in range(20)]
+    found = measure([*easy, *hard], SETUP, [8]).grading
+    assert found.auc.value == 0.75
+    assert found.within == Area(0.5, found.within.interval)

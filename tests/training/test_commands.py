@@ -1,6 +1,7 @@
 """grm train as a person runs it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -35,7 +36,7 @@ def base(tiny, tmp_path):
     folder = tmp_path / "base"
     folder.mkdir()
     (folder / "model").symlink_to(tiny)
-    return write_profile(SHORT, folder, "Tiny.")
+    return write_profile(replace(SHORT, model="./model"), folder, "Tiny.")
 
 
 @pytest.fixture
@@ -96,6 +97,21 @@ def test_trajectories_of_another_form_are_refused(train, data, tmp_path):
 
 def test_without_the_extra_the_command_says_what_to_install(train, data, tmp_path, monkeypatch):
     monkeypatch.setattr("grm_service.training.models.find_spec", lambda name: None)
-    for kind in ("rft", "grpo"):
-        said = train(kind, data, "--out", tmp_path / "x", code=1)
+    for kind in (["rft"], ["grpo"], ["meta-rm", "--trajectories", "x"]):
+        said = train(*kind, data, "--out", tmp_path / "x", code=1)
         assert "pip install 'grm-service[train]'" in said.stderr
+
+
+def test_a_meta_rm_is_trained_from_trajectories_and_its_run_is_a_profile_with_it(train, data, tmp_path):
+    sampled, out = tmp_path / "sampled.jsonl", tmp_path / "guided"
+    train("sample", data, "--out", sampled, "--engine", "scripted", "--samples", 4)
+    asked = ["meta-rm", data, "--trajectories", sampled, "--out", out, "--rank", 4, "--held", 0.3]
+    said = train(*asked)
+    assert "trajectories left out: hinted" in said.stderr
+    assert f"ready: grm serve --profile {out}/profile.yaml" in said.stderr
+    profile = load_profile(out / "profile.yaml")
+    assert (profile.name, profile.meta_rm) == ("guided", str(out / "meta-rm"))
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["kind"] == "meta-rm"
+    assert 0 <= manifest["metrics"]["held"]["auc"]["value"] <= 1
+    assert "holds a finished run" in train(*asked, code=1).stderr

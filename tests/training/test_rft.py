@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+import torch
 
 from grm_service.assembly import open_service
 from grm_service.catalog import load_profile
@@ -15,6 +16,7 @@ from grm_service.errors import BadTask
 from grm_service.plan import plan
 from grm_service.sampler import Sampler
 from grm_service.settings import Settings
+from grm_service.training import watching
 from grm_service.training.choosing import Example
 from grm_service.training.trajectories import Trajectory
 from grm_service.types import Message, Params, Prompt, Task
@@ -40,6 +42,7 @@ def train(source, tmp_path):
     from grm_service.training.runs import Run
 
     def train(rank=4, general=(), examples=EXAMPLES, folder="x", **asked):
+        torch.manual_seed(0)  # as in a process of its own, every adapter begins alike
         learner = load(source, rank)
         before = {name: value.detach().clone() for name, value in trained(learner.model)}
         run = Run(tmp_path / folder, "rft", replace(OPENED, model=source.model), {"rank": rank})
@@ -126,8 +129,6 @@ def test_what_stands_behind_the_scores_is_not_learnt_and_other_beginnings_are_le
 
 
 def test_a_packed_example_is_computed_as_if_it_were_alone(train, source, tmp_path):
-    import torch
-
     from grm_service.training.encoding import Encoder
     from grm_service.training.models import load
     from grm_service.training.rft import RFT, trainer
@@ -209,6 +210,37 @@ def test_general_instructions_are_mixed_in_by_their_share(train, tmp_path):
     file.write_text('{"prompt": "x"}\n')
     with pytest.raises(BadTask, match="row 1, is no instruction: KeyError 'completion'"):
         general.read(file)
+
+
+@pytest.mark.parametrize("rank", [4, None])
+def test_a_run_that_was_cut_off_goes_on_from_its_checkpoint_to_the_same_model(rank, train, monkeypatch):
+    from safetensors.torch import load_file
+    from transformers import TrainerCallback
+
+    from grm_service.training import rft
+
+    class Killed(TrainerCallback):
+        def on_save(self, args, state, control, **_):
+            if state.global_step >= 3:
+                raise KeyboardInterrupt
+
+    def watched(trainer, file):
+        watching.watch(trainer, file)
+        trainer.add_callback(Killed())
+
+    _, whole, untouched = train(rank)
+    with monkeypatch.context() as patched:
+        patched.setattr(rft, "watch", watched)
+        with pytest.raises(KeyboardInterrupt):
+            train(rank, folder="cut")
+    _, cut, gone_on = train(rank, folder="cut")
+    assert gone_on["metrics"]["steps"] == untouched["metrics"]["steps"] > 3
+    steps = [json.loads(line) for line in (cut / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in steps if "loss" in row] == list(range(1, gone_on["metrics"]["steps"] + 1))
+    (name,) = (file.name for file in (whole / "model").glob("*.safetensors"))
+    first, second = (load_file(folder / "model" / name) for folder in (whole, cut))
+    assert first.keys() == second.keys()
+    assert all(first[key].equal(second[key]) for key in first)
 
 
 def test_a_finished_run_is_not_written_over(train):

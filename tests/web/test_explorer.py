@@ -10,7 +10,7 @@ from tests.faults.server import MARKUP
 from tests.faults.test_faults import served
 from tests.web.steps import at, fill, get, judge, record, view
 
-VIEWS = ["playground", "verdicts", "queue", "oversight", "principles", "probes"]
+VIEWS = ["playground", "improve", "verdicts", "queue", "oversight", "principles", "probes"]
 HOSTILE = "<script>window.ran = 1</script><img src=x onerror='window.ran = 2'><b>bold</b>"
 
 
@@ -92,6 +92,7 @@ def test_everything_of_the_form_reaches_the_server(visit, url):
             "items": [{"text": "The number is right.", "weight": 0.5}],
         },
         "k": 3,
+        "k_meta": None,
         "seed": 7,
         "stop": "exact",
         "score": "soft",

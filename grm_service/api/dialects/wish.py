@@ -26,6 +26,7 @@ class Wish(BaseModel):
         "self", description="Where principles come from; with a set: what stands above."
     )
     k: int | None = Field(None, ge=1, le=64)
+    k_meta: int | None = Field(None, ge=0, le=64, description="As in POST /v1/rewards.")
     seed: int = Field(0, ge=0, lt=2**63)
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1, le=32768)
@@ -69,6 +70,7 @@ class Wish(BaseModel):
             principles=PrincipleSpec(self.mode, self.principles),
             reference=reference,
             k=self.k,
+            k_meta=self.k_meta,
             seed=self.seed,
             temperature=self.temperature,
             max_tokens=self.max_tokens,

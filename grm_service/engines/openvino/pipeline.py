@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +28,16 @@ _ENOUGH = 2**16
 """Tokens: OpenVINO gives no memory back, so a cache without need of more would only grow."""
 
 
+@contextmanager
+def writable(path: Path) -> Iterator[Path]:
+    """The path, or a copy while it is loaded: OpenVINO opens a GGUF for writing, though it only reads."""
+    if path.is_dir() or os.access(path, os.W_OK):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="grm-model-") as folder:
+        yield Path(shutil.copyfile(path, Path(folder) / path.name))
+
+
 class Pipeline:
     """A loaded model. `context` and `kept` are the most tokens of one request and of the cache.
 
@@ -39,7 +54,8 @@ class Pipeline:
         if precision != "auto":
             # Without the second, activations are rounded to 8 bits where the weights are quantised.
             properties |= {"INFERENCE_PRECISION_HINT": precision, "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
-        self._pipeline = genai.ContinuousBatchingPipeline(str(path), self._scheduler(), "CPU", properties)
+        with writable(path) as lent:
+            self._pipeline = genai.ContinuousBatchingPipeline(str(lent), self._scheduler(), "CPU", properties)
         self._tokenizer = self._pipeline.get_tokenizer()
         # The tokenizer cuts at a length of its own without a word: know it, so as to refuse instead.
         self.context = min(known.context, self.encode("a " * (2 * known.context)).shape[1])

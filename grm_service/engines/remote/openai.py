@@ -81,7 +81,7 @@ class OpenAIEngine:
             return str(listed["data"][0]["id"])
         except (KeyError, IndexError, TypeError):
             raise ModelNotLoaded(
-                f"{self._upstream.url}/models names no model: set GRM_OPENAI_MODEL"
+                f"{self._upstream.url}/models names no model: set GRM_OPENAI_MODEL, or GRM_POLICY_MODEL"
             ) from None
 
     async def _warn_of_its_seeds(self) -> None:

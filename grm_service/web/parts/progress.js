@@ -3,9 +3,9 @@
 import { el } from "../dom.js";
 import { plural } from "../say.js";
 
-export function progress() {
-  const bar = el("progress", { "aria-label": "Samples" });
-  const says = el("span", { role: "status" }, "Waiting for the judge…");
+export function progress(label = "Samples", waiting = "Waiting for the judge…") {
+  const bar = el("progress", { "aria-label": label });
+  const says = el("span", { role: "status" }, waiting);
   // Beside what is read aloud: a screen reader should not count seconds.
   const clock = el("span");
   const began = performance.now();
@@ -17,6 +17,9 @@ export function progress() {
       bar.max = k;
       bar.value = n;
       says.textContent = `${n} of ${plural(k, "sample")}`;
+    },
+    say(text) {
+      says.textContent = text;
     },
     end(text, whole = false) {
       clearInterval(ticking);

@@ -1,0 +1,274 @@
+"""The loop: drafts judged together, the best revised by its critiques, until that brings nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from grm_service.core.order import sample_seed
+from grm_service.core.profile import Profile
+from grm_service.errors import AllUnreadable, BadTask, DeadlineExceeded, GRMError
+from grm_service.improving.budget import Budget, Price, least_draft
+from grm_service.improving.gain import gain
+from grm_service.improving.guards import flags
+from grm_service.improving.lineage import (
+    Brief,
+    Cost,
+    Draft,
+    Improvement,
+    Opinion,
+    Round,
+    Standard,
+    Stop,
+)
+from grm_service.improving.policy import Policy
+from grm_service.improving.revising import dealt, drafting, revising
+from grm_service.service import Asker, Service
+from grm_service.types import Completion, Params, Prompt, Record, Sample, Task, Usage
+
+ROUTE = "improve"
+"""The route of its verdicts, in records."""
+_ASKER = Asker(route=ROUTE)
+_NOTHING = Usage()
+OnEvent = Callable[[Draft | Round | Opinion], None]
+"""Is told every draft as it is written, every round's verdict, and the second opinion."""
+
+
+async def improve(
+    service: Service,
+    policy: Policy,
+    brief: Brief,
+    on_event: OnEvent = lambda event: None,
+    asker: Asker = _ASKER,
+) -> Improvement:
+    """The lineage of an answer; never one whose best draft has a lower reward than the original.
+
+    Raises BadTask and its kinds, EngineNotReady, AuditUnavailable before anything is generated, PolicyFailed
+    and what the judge raises where the first drafts are not judged. What fails later ends the loop only.
+    """
+    run = _Run(service, policy, brief, on_event, asker)
+    await run.begin()
+    stopped, failure = await run.go_on()
+    return run.result(stopped, failure, await run.second_opinion())
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A draft to be written."""
+
+    prompt: Prompt
+    parent: int | None = None
+    critiques: tuple[int, ...] = ()
+
+
+class _NoRoom(Exception):
+    """The budget's tokens do not do for another round."""
+
+
+class _Run:
+    """One improvement under way."""
+
+    def __init__(
+        self, service: Service, policy: Policy, brief: Brief, on_event: OnEvent, asker: Asker
+    ) -> None:
+        self._service, self._policy, self._brief = service, policy, brief
+        self._tell, self._asker = on_event, asker
+        self._drafts: list[Draft] = []
+        self._rounds: list[Round] = []
+        self._cost = Cost()
+        self._admit()
+        self._second = self._price(brief.second, 2)
+        self._afford()
+        self._budget = Budget(brief.tokens, brief.seconds, kept=self._second.least)
+
+    def _admit(self) -> None:
+        brief, gate = self._brief, self._service.gate
+        if brief.second == brief.standard:
+            raise BadTask(
+                "the second opinion has the judge's own profile and principles: give it other ones "
+                "(second_opinion)"
+            )
+        for standard in (brief.standard, brief.second):
+            gate.task(self._task(standard, (brief.draft or "",)))
+        self._service.require_ready()
+
+    def _afford(self) -> None:
+        brief = self._brief
+        judged = self._price(brief.standard, brief.n + (brief.draft is not None))
+        least = brief.n * least_draft(brief.max_tokens) + judged.least + self._second.least
+        if brief.tokens < least:
+            raise BadTask(
+                f"a budget of {brief.tokens} tokens does not do for the first drafts, their verdict and a "
+                f"second opinion: at least {least} are needed"
+            )
+
+    async def begin(self) -> None:
+        """The first drafts and their verdict. Raises what goes wrong."""
+        brief = self._brief
+        if brief.draft is not None:
+            self._add(Draft(0, 0, brief.draft, given=True))
+        prompt = drafting(brief.messages, self._policy.engine.control_tokens)
+        shown, until = len(self._drafts) + brief.n, self._budget.deadline
+        await self._write(0, [_Asked(prompt)] * brief.n, shown, until)
+        await self._judge(0, self._different(), until)
+
+    async def go_on(self) -> tuple[Stop, tuple[str, str] | None]:
+        """Rounds of revisions until one of them is the last; why it was."""
+        for number in range(1, self._brief.rounds + 1):
+            before, until = self._rounds[-1], self._until()
+            try:
+                new = await self._revise(number, until)
+                if not new:
+                    return "no_gain", None
+                shown = sorted({0, before.best, *new})
+                await self._judge(number, shown, until)
+            except _NoRoom:
+                return "tokens", None
+            except DeadlineExceeded:
+                return "seconds", None
+            except GRMError as failed:
+                self._spend(judge=_unread(failed))
+                return "failed", (failed.code, str(failed))
+            found = self._rounds[-1].gain
+            if found is None or not found.clear:
+                return "no_gain", None
+        return "rounds", None
+
+    async def second_opinion(self) -> Opinion | None:
+        """What the other standard says of the original and the best, where these are two."""
+        best = self._rounds[-1].best
+        if best == 0:
+            return None
+        second, self._budget.kept = self._brief.second, 0
+        try:
+            record = await self._verdict(second, self._second, [0, best], self._budget.deadline)
+        except GRMError as failed:
+            self._spend(opinion=_unread(failed))
+            opinion = Opinion(second, error=failed.code)
+        else:
+            self._spend(opinion=record.verdict.usage)
+            opinion = Opinion(second, record, gain(record.verdict, 1, 0))
+        self._tell(opinion)
+        return opinion
+
+    def result(self, stopped: Stop, failure: tuple[str, str] | None, opinion: Opinion | None) -> Improvement:
+        last = self._rounds[-1]
+        places = last.drafts
+        found = gain(last.record.verdict, places.index(last.best), places.index(0)) if last.best else None
+        whole = Improvement(
+            policy=self._policy.engine.model,
+            judge=last.record.verdict.model,
+            drafts=tuple(self._drafts),
+            rounds=tuple(self._rounds),
+            original=0,
+            best=last.best,
+            gain=found,
+            opinion=opinion,
+            stopped=stopped,
+            failure=failure,
+            flags=(),
+            cost=self._cost,
+            seconds=self._budget.seconds,
+        )
+        return replace(whole, flags=flags(whole, self._policy.is_judge))
+
+    async def _revise(self, number: int, until: float) -> list[int]:
+        """Revisions of the best by what was said of it; those that say something new."""
+        last, brief = self._rounds[-1], self._brief
+        at = last.drafts.index(last.best)
+        said = [s for s in last.record.verdict.samples if s.counted and at in s.order]
+        hands = [dealt(said, i, brief.revisions) for i in range(brief.revisions)]
+        asked = [_Asked(self._revision(at, hand), last.best, tuple(s.index for s in hand)) for hand in hands]
+        before = len(self._drafts)
+        await self._write(number, asked, len({0, last.best}) + brief.revisions, until)
+        return [draft.id for draft in self._drafts[before:] if draft.same_as is None]
+
+    def _revision(self, at: int, hand: Sequence[Sample]) -> Prompt:
+        last, tokens = self._rounds[-1], self._policy.engine.control_tokens
+        return revising(self._brief.messages, self._drafts[last.best].text, at, hand, tokens)
+
+    async def _write(self, number: int, asked: Sequence[_Asked], shown: int, until: float) -> None:
+        """Drafts, each told as it comes; `shown` are judged afterwards. Raises _NoRoom."""
+        brief, price = self._brief, self._price(self._brief.standard, shown)
+        most = self._budget.each(len(asked), brief.max_tokens, price)
+        if most is None:
+            raise _NoRoom
+        first = len(self._drafts)
+
+        def params(i: int) -> Params:
+            return Params(most, brief.temperature, seed=sample_seed(brief.seed, first + i))
+
+        def written(i: int, completion: Completion) -> None:
+            self._spend(policy=completion.usage)
+
+        wished = [(each.prompt, params(i)) for i, each in enumerate(asked)]
+        completions = await self._policy.write(wished, until, self._asker, written)
+        for each, completion in zip(asked, completions, strict=True):
+            text = completion.text.strip()
+            same = next((d.id for d in self._drafts if d.text == text and d.same_as is None), None)
+            cut = completion.finish_reason == "length"
+            draft = Draft(len(self._drafts), number, text, each.parent, each.critiques, cut=cut, same_as=same)
+            self._add(draft)
+
+    def _add(self, draft: Draft) -> None:
+        self._drafts.append(draft)
+        self._tell(draft)
+
+    def _different(self) -> list[int]:
+        return [draft.id for draft in self._drafts if draft.same_as is None]
+
+    async def _judge(self, number: int, shown: Sequence[int], until: float) -> None:
+        """The verdict on drafts together; the one with the highest reward stays, of equal ones the first."""
+        standard = self._brief.standard
+        record = await self._verdict(standard, self._price(standard, len(shown)), shown, until)
+        self._spend(judge=record.verdict.usage)
+        rewards = record.verdict.vote.rewards
+        at = rewards.index(max(rewards))
+        found = None
+        if self._rounds:
+            found = gain(record.verdict, at, shown.index(self._rounds[-1].best))
+        self._rounds.append(Round(number, tuple(shown), record, shown[at], found))
+        self._tell(self._rounds[-1])
+
+    async def _verdict(self, standard: Standard, price: Price, shown: Sequence[int], until: float) -> Record:
+        left_s = until - self._budget.now
+        if left_s <= 0:
+            raise DeadlineExceeded("time ran out before the drafts were judged")
+        task = self._task(standard, tuple(self._drafts[i].text for i in shown))
+        tokens = price.critique(self._budget.tokens)
+        return await self._service.judge(
+            replace(task, max_tokens=tokens, timeout_s=left_s), asker=self._asker
+        )
+
+    def _task(self, standard: Standard, responses: tuple[str, ...]) -> Task:
+        brief = self._brief
+        return Task(
+            brief.messages,
+            responses,
+            standard.profile,
+            standard.principles,
+            k=brief.k,
+            seed=brief.seed,
+            max_tokens=brief.critique_tokens,
+        )
+
+    def _price(self, standard: Standard, responses: int) -> Price:
+        return Price.of(self._task(standard, ("",) * responses), self._profile(standard))
+
+    def _profile(self, standard: Standard) -> Profile:
+        return self._service.gate.profile(standard.profile)
+
+    def _until(self) -> float:
+        """When the next round must be over: a second opinion takes about as long as the last verdict."""
+        return self._budget.deadline - self._rounds[-1].record.verdict.judge_s
+
+    def _spend(self, policy: Usage = _NOTHING, judge: Usage = _NOTHING, opinion: Usage = _NOTHING) -> None:
+        self._budget.spend(policy + judge + opinion)
+        cost = self._cost
+        self._cost = Cost(cost.policy + policy, cost.judge + judge, cost.opinion + opinion)
+
+
+def _unread(failed: GRMError) -> Usage:
+    """What a verdict that came to nothing has cost."""
+    samples = failed.samples if isinstance(failed, AllUnreadable) else ()
+    return sum((sample.usage for sample in samples), Usage())

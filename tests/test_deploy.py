@@ -1,0 +1,98 @@
+"""What compose.yaml, Dockerfile, deploy/ and their page say of the service is true of it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from grm_service.admission import Line
+from grm_service.metrics import Metrics
+from grm_service.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = sorted(
+    path for path in (ROOT / "deploy").rglob("*") if path.is_file() and "secrets" not in path.parts
+)
+FILES = [ROOT / "Dockerfile", ROOT / "compose.yaml", ROOT / "docs/deployment.md", *DEPLOY]
+
+
+def named(pattern, files=FILES):
+    """Every match of a pattern, with the files that have it."""
+    found = {}
+    for path in files:
+        for name in re.findall(pattern, path.read_text(encoding="utf-8")):
+            found.setdefault(name, []).append(path.name)
+    return found
+
+
+def yaml(*path):
+    return YAML(typ="safe").load(ROOT.joinpath(*path).read_text(encoding="utf-8"))
+
+
+def test_every_setting_that_is_set_is_one():
+    known = {f"GRM_{name.upper()}" for name in Settings.model_fields}
+    found = named(r"\bGRM_[A-Z][A-Z_]*[A-Z]\b")
+    assert len(found) >= 10
+    assert {name: files for name, files in found.items() if name not in known} == {}
+
+
+def test_every_metric_that_is_asked_for_is_counted():
+    families = Metrics(Line(1, 1)).registry.collect()
+    endings = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}
+    known = {family.name + ending for family in families for ending in endings[family.type]}
+    asked = named(r"\bgrm_[a-z_]+\b", DEPLOY)
+    assert len(asked) >= 20
+    assert {name: files for name, files in asked.items() if name not in known} == {}
+    # A family may be spoken of in words, a dashboard must show its series.
+    shown = named(r"\bgrm_[a-z_]+\b", [ROOT / "deploy/grafana/dashboards/grm-service.json"])
+    counters = {
+        family.name + "_total"
+        for family in Metrics(Line(1, 1)).registry.collect()
+        if family.type == "counter"
+    }
+    assert counters - {"grm_requests_total"} <= set(shown)
+
+
+def test_the_dashboard_asks_each_panel_of_its_own_source():
+    board = json.loads((ROOT / "deploy/grafana/dashboards/grm-service.json").read_text(encoding="utf-8"))
+    (source,) = yaml("deploy", "grafana", "provisioning", "datasources", "prometheus.yaml")["datasources"]
+    panels = [panel for panel in board["panels"] if panel["type"] != "row"]
+    assert {panel["datasource"]["uid"] for panel in panels} == {source["uid"]}
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    assert all(panel["description"] and panel["targets"] for panel in panels)
+
+
+@pytest.mark.parametrize("name", ["grm", "grm-vllm"])
+def test_compose_runs_the_service_without_rights_and_lets_it_drain(name):
+    service = yaml("compose.yaml")["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert int(service["stop_grace_period"].removesuffix("s")) > Settings().drain_s
+    assert service["ports"][0].startswith("127.0.0.1:")
+
+
+def test_kubernetes_gives_it_time_to_drain_and_no_rights():
+    pod = yaml("deploy", "kubernetes", "deployment.yaml")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] > before + Settings().drain_s
+    assert container["securityContext"] == {
+        "readOnlyRootFilesystem": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    # Else Kubernetes sets GRM_PORT to the address of the Service named grm.
+    assert pod["enableServiceLinks"] is False
+
+
+def test_kubernetes_scales_before_a_replica_is_full():
+    metrics = yaml("deploy", "kubernetes", "autoscaler.yaml")["spec"]["metrics"]
+    (target,) = [each["pods"]["target"] for each in metrics if each["type"] == "Pods"]
+    settings = dict(
+        line.split("=", 1)
+        for line in (ROOT / "deploy/kubernetes/settings.env").read_text(encoding="utf-8").splitlines()
+    )
+    assert int(target["averageValue"]) < int(settings["GRM_MAX_SAMPLES"])

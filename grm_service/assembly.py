@@ -57,7 +57,7 @@ def default_profile(settings: Settings, catalog: Catalog) -> Profile:
     name = settings.profile
     profile = load_profile(Path(name)) if name.endswith((".yaml", ".yml")) else catalog.profile(name)
     if settings.model:
-        profile = replace(profile, model=settings.model, package=None)
+        profile = replace(profile, model=settings.model, package=None, adapter=None)
     meta_rm = settings.meta_rm or profile.meta_rm or settings.meta_rm_url
     return replace(profile, meta_rm=meta_rm)
 

@@ -49,14 +49,10 @@ def load_catalog(models_dir: Path | None = None, principles_dir: Path | None = N
 def load_profile(path: Path) -> Profile:
     """One profile from a file of any place and any name (`grm serve --profile runs/x/profile.yaml`).
 
-    A model or meta RM that begins with `./` lies beside the file.
+    A model, meta RM or adapter that begins with `./` lies beside the file.
     """
     loaded, _ = strict_yaml.load(Profile, path)
-
-    def found(model: str | None) -> str | None:
-        return str((path.parent / model).resolve()) if model and model.startswith("./") else model
-
-    return replace(loaded, model=found(loaded.model), meta_rm=found(loaded.meta_rm))
+    return _beside(loaded, path)
 
 
 def load_principles(path: Path) -> tuple[PrincipleSet, list[int]]:
@@ -71,18 +67,20 @@ def principle_files(principles_dir: Path | None = None) -> dict[str, Path]:
 
 
 def fingerprint(value: Profile | Sequence[Principle]) -> str:
-    """Changes whenever anything in the profile or the principles does: `sha256:` of its canonical JSON."""
-    canonical = json.dumps(value, default=asdict, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+    """Changes whenever anything in the profile or the principles does: `sha256:` of its canonical JSON.
+
+    An adapter is known by its own hash, wherever it lies.
+    """
+    if isinstance(value, Profile) and value.adapter:
+        value = replace(value, adapter=replace(value.adapter, folder=""))
+    return _hashed(value)
 
 
 def form(profile: Profile) -> str:
     """The fingerprint of what a checkpoint is trained to: all of the profile that shapes what it reads and
     writes, and neither its name nor where the model is.
     """
-    alike = Profile(name="", description="", prompt=profile.prompt)
-    kept = {name: getattr(profile, name) for name in _SHAPING}
-    return fingerprint(replace(alike, **kept))
+    return _hashed({name: getattr(profile, name) for name in _SHAPING})
 
 
 def mismatch(profile: Profile, model: Path) -> str | None:
@@ -102,7 +100,24 @@ def mismatch(profile: Profile, model: Path) -> str | None:
 
 MANIFEST = "manifest.json"
 """Lies beside such a model, and says what it was trained to."""
-_SHAPING = ("scale", "sections", "opening", "closing", "control_tokens")
+_SHAPING = ("prompt", "scale", "sections", "opening", "closing", "control_tokens")
+
+
+def _hashed(value: object) -> str:
+    canonical = json.dumps(value, default=asdict, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _beside(profile: Profile, path: Path) -> Profile:
+    def found(name: str) -> str:
+        return str((path.parent / name).resolve()) if name.startswith("./") else name
+
+    return replace(
+        profile,
+        model=profile.model and found(profile.model),
+        meta_rm=profile.meta_rm and found(profile.meta_rm),
+        adapter=profile.adapter and replace(profile.adapter, folder=found(profile.adapter.folder)),
+    )
 
 
 def _named(known: Mapping[str, T], kind: str, name: str) -> T:
@@ -129,7 +144,8 @@ def _files(folders: Iterable[Path]) -> list[Path]:
 
 
 def _load(kind: type[Kind], path: Path) -> Kind:
-    return _checked(kind, path)[0]
+    loaded, _ = _checked(kind, path)
+    return _beside(loaded, path) if isinstance(loaded, Profile) else loaded
 
 
 def _checked(kind: type[Kind], path: Path) -> tuple[Kind, Callable[..., int]]:

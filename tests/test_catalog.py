@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from grm_service.catalog import fingerprint, load_catalog
+from grm_service.catalog import fingerprint, form, load_catalog, load_profile
 from grm_service.errors import CatalogError, UnknownName
 from tests.core.profiles import PROFILE
 
@@ -41,6 +41,27 @@ def test_what_ships_is_complete_and_sound():
     for named in catalog.principle_sets.values():
         assert sum(p.weight for p in named.principles) == pytest.approx(1)
         assert all(re.fullmatch(r"[A-Z].*[.]", p.text) for p in named.principles)
+
+
+ADAPTED = GOOD + """\
+package: {requirement: pkg==1, member: model.gguf, sha256: "%064d"}
+adapter: {folder: ./lora, sha256: "%064d"}
+"""
+
+
+@pytest.mark.parametrize("load", [lambda file: load_catalog(file.parent).profile("mine"), load_profile])
+def test_an_adapter_lies_beside_its_profile_and_is_known_by_its_hash_wherever_that_is(write, load):
+    here = load(write(ADAPTED % (1, 2)) / "mine.yaml")
+    assert here.adapter.folder == str(write("") / "lora")
+    moved = replace(here, adapter=replace(here.adapter, folder="/elsewhere"))
+    retrained = replace(here, adapter=replace(here.adapter, sha256="3" * 64))
+    assert fingerprint(moved) == fingerprint(here) != fingerprint(retrained)
+    assert form(retrained) == form(replace(here, adapter=None)) == form(here)
+
+
+def test_an_adapter_without_a_package_is_refused(write):
+    with pytest.raises(CatalogError, match="adapter is merged into the model of a package"):
+        load_catalog(write(GOOD + f'adapter: {{folder: ./lora, sha256: "{"0" * 64}"}}'))
 
 
 def test_own_profiles_come_first(write):

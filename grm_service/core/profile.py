@@ -140,6 +140,17 @@ class Package:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterFolder:
+    """A LoRA adapter as PEFT saves it, which makes the package's model a judge. One that begins with `./`
+    lies beside the profile; `sha256` is that of its adapter_model.safetensors.
+    """
+
+    __pydantic_config__: ClassVar = _STRICT
+    folder: Annotated[str, MinLen(1)]
+    sha256: Annotated[str, MinLen(64)]
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """One judge. `model` is a hub id or a path; None means whichever model the server runs.
 
@@ -156,6 +167,7 @@ class Profile:
     meta_rm: str | None = None
     license: str | None = None
     package: Package | None = None
+    adapter: AdapterFolder | None = None
     scale: Scale = Scale()
     sampling: Sampling = Sampling()
     sections: Sections = Sections()
@@ -163,6 +175,10 @@ class Profile:
     closing: Closing = Closing()
     control_tokens: tuple[Text, ...] = ()
     most_responses: Annotated[int, Ge(2), Le(64)] = 8
+
+    def __post_init__(self) -> None:
+        if self.adapter and not self.package:
+            raise ValueError("adapter is merged into the model of a package, and there is none")
 
 
 @dataclass(frozen=True, slots=True)

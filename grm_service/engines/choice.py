@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from grm_service.core.profile import Package, Profile
+from grm_service.core.profile import AdapterFolder, Package, Profile
 from grm_service.engines.base import Engine, MetaRM
 from grm_service.engines.files import checkpoint, weights
 from grm_service.engines.files.adapter import check, is_adapter
@@ -26,6 +26,7 @@ class Source:
     model: str
     package: Package | None
     cache: Path
+    adapter: AdapterFolder | None = None
 
     @classmethod
     def of(cls, profile: Profile, cache: Path) -> Source:
@@ -34,7 +35,7 @@ class Source:
             raise ModelNotLoaded(
                 f"the profile {profile.name} names no model: set GRM_MODEL to a hub id or a path"
             )
-        return cls(profile.model, profile.package, cache)
+        return cls(profile.model, profile.package, cache, profile.adapter)
 
     @property
     def path(self) -> Path:
@@ -119,7 +120,7 @@ def _exported(path: Path) -> bool:
 
 def _openvino_files(source: Source) -> Path:
     if source.package is not None and not source.path.exists():
-        return weights.f16_gguf(source.package, source.cache)
+        return weights.f16_gguf(source.package, source.cache, source.adapter)
     if not source.path.exists():
         raise ModelNotLoaded(
             f"the model {source.model} is not here: the openvino engine reads a path to a GGUF or folder"
@@ -149,7 +150,9 @@ def transformers_files(source: Source) -> str:
         _check_adapter(source.path)
     if source.path.exists():
         return str(source.path)
-    return str(weights.safetensors(source.package, source.cache)) if source.package else source.model
+    if source.package is None:
+        return source.model
+    return str(weights.safetensors(source.package, source.cache, source.adapter))
 
 
 def _check_adapter(path: Path) -> None:

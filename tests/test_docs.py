@@ -1,0 +1,83 @@
+"""What the documents show works as it stands there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import httpx
+import pytest
+import typer.main
+
+from grm_service.cli import app
+from grm_service.settings import Settings
+from tests.faults.test_faults import served
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("models/*/*.md")]
+HERE = "http://127.0.0.1:8000"
+COMMAND = re.compile(r"^(?: {4})?(?:[\w$]+=\S+ )*(grm .*?)(?:\s+#.*)?$", re.MULTILINE)
+
+
+def found(pattern, flags=0):
+    """Every match in every page, with the page's name."""
+    return [
+        pytest.param(match[1], id=f"{page.name}:{page.read_text()[: match.start()].count(chr(10)) + 1}")
+        for page in PAGES
+        for match in re.finditer(pattern, page.read_text(), flags)
+    ]
+
+
+@pytest.fixture(scope="module")
+def service():
+    with served() as (url, _):
+        yield url
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_somewhere(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    files = [link.partition("#")[0] for link in links if not link.startswith(("http", "#", "mailto:"))]
+    assert [file for file in files if not (page.parent / file).exists()] == []
+
+
+@pytest.mark.parametrize("line", found(r"^ {4}curl (.+)$", re.MULTILINE))
+def test_a_curl_line_is_answered(line, service):
+    words = shlex.split(line)
+    url = next(word for word in words if word.startswith("http"))
+    body = words[words.index("-d") + 1]
+    replied = httpx.post(
+        url.replace(HERE, service), content=body, headers={"Content-Type": "application/json"}
+    )
+    assert replied.status_code == 200, replied.text
+    assert all(reward is not None for reward in replied.json()["rewards"])
+
+
+@pytest.mark.parametrize("code", found(r"```python\n(.*?)```", re.DOTALL))
+def test_python_runs(code, service):
+    names = {}
+    exec(compile(code.replace(HERE, service), "docs", "exec"), names)
+    assert names["verdict"].rewards is not None
+
+
+@pytest.mark.parametrize("line", found(COMMAND.pattern, re.MULTILINE))
+def test_a_command_is_one_that_grm_knows(line, monkeypatch):
+    command = typer.main.get_command(app)
+    run = []
+    for leaf in leaves(command):
+        monkeypatch.setattr(leaf, "callback", lambda **given: run.append(given))
+    command.main(shlex.split(line)[1:], standalone_mode=False)
+    assert len(run) == 1
+
+
+def test_operation_lists_every_setting_and_no_other():
+    table = (ROOT / "docs/operation.md").read_text().partition("## Settings")[2]
+    listed = set(re.findall(r"`GRM_(\w+)`", table))
+    assert listed == {name.upper() for name in Settings.model_fields}
+
+
+def leaves(command):
+    for each in command.commands.values():
+        if hasattr(each, "commands"):
+            yield from leaves(each)
+        else:
+            yield each

@@ -43,10 +43,13 @@ def test_what_ships_is_complete_and_sound():
         assert all(re.fullmatch(r"[A-Z].*[.]", p.text) for p in named.principles)
 
 
-ADAPTED = GOOD + """\
+ADAPTED = (
+    GOOD
+    + """\
 package: {requirement: pkg==1, member: model.gguf, sha256: "%064d"}
 adapter: {folder: ./lora, sha256: "%064d"}
 """
+)
 
 
 @pytest.mark.parametrize("load", [lambda file: load_catalog(file.parent).profile("mine"), load_profile])

@@ -11,7 +11,7 @@ from grm_service.api.schemas import Detail, RewardRequest
 from grm_service.core.profile import Scale
 from grm_service.core.shape import Shaped, shape
 from grm_service.plan import Plan
-from grm_service.types import Principle, Record, Sample, Spent, StopRule, Usage, Verdict, Vote
+from grm_service.types import Principle, Record, Sample, StopRule, Usage, Verdict, Vote
 
 
 class PrincipleOut(BaseModel):
@@ -240,71 +240,6 @@ class PrinciplesReply(BaseModel):
     profile: str
     principles: list[PrincipleOut]
     usage: UsageOut
-
-
-class ProfileOut(BaseModel):
-    """A profile and whether this server can judge with it."""
-
-    name: str
-    description: str
-    model: str | None
-    meta_rm: str | None
-    served: bool
-    default: bool
-    fingerprint: str
-    scale: list[int]
-    k: int
-
-
-class SpentOut(BaseModel):
-    """What a caller has had since the server's start; a verdict shared or given again costs nothing."""
-
-    caller: str
-    verdicts: int
-    judged: int
-    samples: int
-    usage: UsageOut
-
-    @classmethod
-    def of(cls, caller: str, spent: Spent) -> SpentOut:
-        return cls(
-            caller=caller,
-            verdicts=spent.verdicts,
-            judged=spent.judged,
-            samples=spent.samples,
-            usage=UsageOut.of(spent.usage),
-        )
-
-
-class PrincipleSetOut(BaseModel):
-    """A named set of principles."""
-
-    name: str
-    description: str
-    principles: list[PrincipleOut]
-
-
-class ProbesSeen(BaseModel):
-    """When the probes last ran, if they did, and which were below the alarm; GET /v1/probes has the rest."""
-
-    ran: datetime | None
-    failed: list[str]
-
-
-class Ready(BaseModel):
-    """What runs here, why it was chosen, and what it lacks of what a request could want.
-
-    Probes that failed do not make a server unready: what to do about them is for people to say.
-    """
-
-    status: Literal["ready"] = "ready"
-    profile: str
-    engine: str
-    model: str
-    meta_rm: str | None
-    chosen: str
-    lacks: list[str]
-    probes: ProbesSeen
 
 
 class Problem(BaseModel):

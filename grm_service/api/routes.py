@@ -12,18 +12,9 @@ from grm_service.api import examples
 from grm_service.api.access import caller
 from grm_service.api.presence import while_present
 from grm_service.api.problems import JUDGING, documented
-from grm_service.api.replies import (
-    PrincipleOut,
-    PrincipleSetOut,
-    PrinciplesReply,
-    ProbesSeen,
-    ProfileOut,
-    Ready,
-    RewardReply,
-    SpentOut,
-    UsageOut,
-)
+from grm_service.api.replies import PrincipleOut, PrinciplesReply, RewardReply, UsageOut
 from grm_service.api.schemas import PrinciplesRequest, RewardRequest
+from grm_service.api.server_info import PrincipleSetOut, ProbesSeen, ProfileOut, Ready, SpentOut
 from grm_service.api.state import service
 from grm_service.api.stream import stream, wanted
 from grm_service.catalog import fingerprint

@@ -163,6 +163,9 @@ async def _here(items: list[Item], out: Path, setup: Setup, found: Settings, at_
     profile, engine = service.profile, service.engine
     asked_by = fingerprint_of(profile, setup.judge)
     setup = replace(setup, profile=profile.name, engine=engine.name, fingerprint=asked_by)
+    if setup.principle_set:
+        named = service.catalog.principle_set(setup.principle_set)
+        setup = replace(setup, principle_set_fingerprint=fingerprint(named.items()))
     with Folder(out, setup) as folder:
         try:
             if folder.left(items):
@@ -180,9 +183,10 @@ async def _there(
     items: list[Item], out: Path, setup: Setup, url: str, key: str | None, at_once: int
 ) -> Result:
     from grm_service.client import AsyncClient
-    from grm_service.evaluation.asking import remote
+    from grm_service.evaluation.asking import reach, remote
     from grm_service.evaluation.kept import Folder
 
+    await reach(url)
     async with AsyncClient(url, key, concurrency=at_once) as client:
         with Folder(out, setup) as folder:
             judged = await _judge(items, folder, remote(client), at_once)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+import httpx
+
 from grm_service.client import AsyncClient
 from grm_service.client.verdict import Sample as RemoteSample
 from grm_service.errors import (
     AllUnreadable,
+    BadTask,
     GRMError,
     PrinciplesUnreadable,
     PromptTooLong,
@@ -87,6 +90,17 @@ def remote(client: AsyncClient) -> Ask:
         )
 
     return ask
+
+
+async def reach(url: str) -> None:
+    """Raises BadTask where nothing answers, so that a wrong address is told before many tries."""
+    try:
+        async with httpx.AsyncClient(timeout=10.0) as http:
+            await http.get(f"{url.rstrip('/')}/livez")
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as wrong:
+        raise BadTask(f"--url {url!r} is no address: {wrong}") from None
+    except httpx.TransportError as failed:
+        raise BadTask(f"no service answers at --url {url}: {failed}") from None
 
 
 def options(item: Item, setup: Setup) -> dict[str, Any]:

@@ -25,7 +25,8 @@ JudgeKind = Literal["grm", "pairwise", "swapped", "absolute", "logprob"]
 class Setup:
     """How the items of a folder are judged; `k` is the most samples, None means as the profile says.
 
-    `fingerprint` is that of profile and prompts, None where only a running service knows it.
+    `fingerprint` is that of profile and prompts, `principle_set_fingerprint` that of the set; None where only
+    a running service knows it.
     """
 
     profile: str
@@ -39,6 +40,7 @@ class Setup:
     seed: int = 0
     judge: JudgeKind = "grm"
     fingerprint: str | None = None
+    principle_set_fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

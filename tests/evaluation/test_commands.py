@@ -212,6 +212,20 @@ def test_what_nobody_could_read_is_counted_wrong_and_told_apart(evaluate, data, 
     assert "40 items have no vote (all_unreadable)" in (tmp_path / "out" / "report.md").read_text()
 
 
+def test_a_run_is_not_gone_on_with_after_its_principles_have_changed(evaluate, data, tmp_path):
+    def principles(text):
+        (tmp_path / "mine.yaml").write_text(
+            f"{{name: mine, description: x, principles: [{{text: {text}, weight: 1.0}}]}}"
+        )
+
+    run = (data, "--out", tmp_path / "out", "--k", "2", "--principles", "fixed:mine")
+    principles("It is right.")
+    evaluate(*run, GRM_PRINCIPLES_DIR=str(tmp_path))
+    principles("It is kind.")
+    said = evaluate(*run, code=1, GRM_PRINCIPLES_DIR=str(tmp_path)).stderr
+    assert "holds a run with principle_set_fingerprint" in said
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [
@@ -224,6 +238,7 @@ def test_what_nobody_could_read_is_counted_wrong_and_told_apart(evaluate, data, 
         (["DATA", "--judge", "swapped", "--url", "http://127.0.0.1:9"], "in this process only"),
         (["DATA", "--profile", "nope"], "unknown profile 'nope'"),
         (["DATA", "--url", "localhost:9"], "is no address"),
+        (["DATA", "--url", "http://127.0.0.1:9"], "no service answers at --url http://127.0.0.1:9"),
     ],
 )
 def test_what_cannot_be_measured_is_one_clear_line(evaluate, data, tmp_path, args, says):

@@ -29,11 +29,11 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 	@touch $@
 
 serve: install  ## Serve on 127.0.0.1:8000 with a real model
-	@$(BIN)/grm models fetch smollm2-135m
+	@$(BIN)/grm models fetch smollm2-judge
 	@$(BIN)/grm serve
 
 demo: install  ## One judgement in the terminal
-	@$(BIN)/grm models fetch smollm2-135m
+	@$(BIN)/grm models fetch smollm2-judge
 	@$(BIN)/grm judge examples/pair.json
 
 test: install  ## The tests (minutes)
@@ -64,15 +64,15 @@ screenshots: install  ## Drive the explorer on the embedded default and renew do
 	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -m slow tests/web
 
 bench: install $(VLLM)  ## Measure it all, side by side, and write benchmarks/RESULTS.md (40 minutes)
-	@$(BIN)/grm models fetch smollm2-135m
+	@$(BIN)/grm models fetch smollm2-judge
 	@$(BIN)/python -m benchmarks
 
-eval: install  ## Measure the default model on EVAL_DATA and check it against evals/ (25 minutes)
-	@$(BIN)/grm models fetch smollm2-135m
+eval: install  ## Measure the default model on EVAL_DATA and check it against evals/ (7 minutes)
+	@$(BIN)/grm models fetch smollm2-judge
 	@rm -rf build/eval && mkdir -p build/eval
 	@GRM_AUDIT_URL=sqlite:///build/eval/audit.db GRM_AUDIT_KEY_FILE=build/eval/audit.key \
-		$(BIN)/grm eval $(EVAL_DATA) --profile smollm2-135m --k 1,2,4,8 --out build/eval
-	@$(BIN)/grm eval check build/eval/report.json evals/smollm2-135m.json
+		$(BIN)/grm eval $(EVAL_DATA) --profile smollm2-judge --k 1,2,4,8 --out build/eval
+	@$(BIN)/grm eval check build/eval/report.json evals/smollm2-judge.json
 
 $(VLLM): $(VLLM)/.installed
 

@@ -19,7 +19,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
     engine: EngineName = Field("auto", description="What generates: auto chooses an embedded engine.")
-    profile: str = Field("smollm2-135m", description="Default profile: a name, or a path ending in .yaml.")
+    profile: str = Field("smollm2-judge", description="Default profile: a name, or a path ending in .yaml.")
     model: str | None = Field(None, description="Model (hub id or path) in place of the profile's own.")
 
     meta_rm: str | None = Field(

@@ -23,6 +23,5 @@ def anyio_backend():
 
 @pytest.fixture(scope="session")
 def smollm():
-    """The default profile's source: fetched into the cache on a new machine, as `make serve` does."""
-    settings = Settings()
-    return Source.of(load_catalog().profile(settings.profile), settings.cache_dir)
+    """The default judge's base: fetched into the cache on a new machine, as `make serve` does."""
+    return Source.of(load_catalog().profile("smollm2-135m"), Settings().cache_dir)

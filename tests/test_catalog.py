@@ -32,7 +32,9 @@ def write(tmp_path):
 
 def test_what_ships_is_complete_and_sound():
     catalog = load_catalog()
-    assert {"smollm2-135m", "deepseek-grm-16b", "deepseek-grm-27b", "generic-judge"} <= set(catalog.profiles)
+    assert {"smollm2-judge", "smollm2-135m", "deepseek-grm-16b", "deepseek-grm-27b", "generic-judge"} <= set(
+        catalog.profiles
+    )
     assert set(catalog.principle_sets) >= {
         "helpfulness", "harmlessness", "honesty", "instruction-following", "code", "mathematics",
         "constitution",

@@ -19,11 +19,12 @@ COMMAND = re.compile(r"^(?: {4})?(?:[\w$]+=\S+ )*(grm .*?)(?:\s+#.*)?$", re.MULT
 
 
 def found(pattern, flags=0):
-    """Every match in every page, with the page's name."""
+    """Every match in every page, with the page's name; lines that go on in the next are one."""
+    texts = {str(page.relative_to(ROOT)): page.read_text().replace("\\\n", " ") for page in PAGES}
     return [
-        pytest.param(match[1], id=f"{page.name}:{page.read_text()[: match.start()].count(chr(10)) + 1}")
-        for page in PAGES
-        for match in re.finditer(pattern, page.read_text(), flags)
+        pytest.param(match[1], id=f"{name}:{text[: match.start()].count(chr(10)) + 1}")
+        for name, text in texts.items()
+        for match in re.finditer(pattern, text, flags)
     ]
 
 
@@ -33,7 +34,7 @@ def service():
         yield url
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_to_a_file_leads_somewhere(page):
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
     files = [link.partition("#")[0] for link in links if not link.startswith(("http", "#", "mailto:"))]

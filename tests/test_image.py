@@ -90,7 +90,7 @@ def image(request):
 def test_the_cpu_image_judges_without_a_network(cpu):
     status, reply = ask(cpu, "POST", "/v1/rewards", PAIR)
     assert status == 200
-    assert reply["model"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert reply["model"] == "grm-service/smollm2-judge"
     assert len(reply["rewards"]) == 2
     assert all(1 <= reward <= 10 for reward in reply["rewards"])
 

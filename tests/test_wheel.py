@@ -87,7 +87,7 @@ def test_a_clean_environment_serves_from_it(clean, tmp_path):
         said = iter(server.stderr.readline, "")
         url = next(found[1] for line in said if (found := re.search(r"serving on (http://\S+)", line)))
         assert _post(url, PAIR)["best"] in (0, 1)
-        assert {each["name"] for each in _get(url, "/v1/profiles")} >= {"smollm2-135m"}
+        assert {each["name"] for each in _get(url, "/v1/profiles")} >= {"smollm2-judge"}
         with urllib.request.urlopen(url) as page:
             assert b"<html" in page.read()
     finally:

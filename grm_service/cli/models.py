@@ -15,7 +15,7 @@ app = typer.Typer(help="Model files.", no_args_is_help=True)
 
 
 @app.command()
-def fetch(name: Annotated[str, typer.Argument(help="A profile's name, such as smollm2-135m.")]) -> None:
+def fetch(name: Annotated[str, typer.Argument(help="A profile's name, such as smollm2-judge.")]) -> None:
     """Fetch a profile's model into the cache (GRM_CACHE_DIR) and make it ready to load."""
     from grm_service.engines.files.weights import f16_gguf
 

@@ -95,6 +95,9 @@ def rft(
     from_base: Annotated[
         bool, typer.Option("--from-base", help="Begin from the profile's model without its adapter.")
     ] = False,
+    only_scores: Annotated[
+        bool, typer.Option("--only-scores", help="Learn the scores alone, where the form is there already.")
+    ] = False,
     keep_easy: Annotated[
         bool, typer.Option("--keep-easy", help="Items that were right every time, as of a stronger judge.")
     ] = False,
@@ -133,7 +136,7 @@ def rft(
         mixed = instructions.read(general) if general else []
         turns = instructions.share_of(mixed, general_share, len(choice.examples), seed)
         rate = learning_rate or (2e-5 if full else 2e-4)
-        asked = RFT(None if full else rank, length, batch, epochs, rate, seed, checkpointing)
+        asked = RFT(None if full else rank, length, batch, epochs, rate, seed, checkpointing, only_scores)
         files = {"data": Path(data), "general": general}
         files |= {f"trajectories_{i}": file for i, file in enumerate(trajectories)}
         chosen = {"from_base": from_base, "keep_easy": keep_easy, "limit": limit, "general": len(turns)}

@@ -11,9 +11,15 @@ from collections.abc import Callable, Iterable
 from grm_service.engines.base import Abilities
 from grm_service.types import Alternative, Completion, Params, Prompt, Usage
 
-_SHOWN = re.compile(
-    r"^\[The Begin of Response (\w+)\]\n(.*?)\n\[The End of Response \1\]$", re.DOTALL | re.MULTILINE
-)
+_SHOWN = {
+    "Specific Criteria": re.compile(
+        r"^\[The Begin of Response (\w+)\]\n(.*?)\n\[The End of Response \1\]$", re.DOTALL | re.MULTILINE
+    ),
+    "Criteria": re.compile(
+        r"^## Response (\w+)\n(.*?)\n*(?=^## Response |^## Task|^#### Output)", re.DOTALL | re.MULTILINE
+    ),
+}
+"""How the shipped profiles show responses, by what they call the criteria that they ask for."""
 _WORD = re.compile(r"\s*(?:\d+|[^\s\d]+)")
 _OPEN_BOX = re.compile(r"\\boxed\{([^}]*)$")
 Script = Callable[[Prompt, Params], str]
@@ -105,7 +111,7 @@ def _answer(prompt: Prompt, params: Params, scores: list[int]) -> str:
         # Principles are begun for the engine, plain chat is not.
         return listed.removeprefix(prompt.continuation) if prompt.continuation else _draft(params.seed)
     told = "\n".join(f"Response {i} earns {s}." for i, s in enumerate(scores, 1))
-    critique = f"Specific Criteria:\n{listed}\n\nAnalysis:\n{told}\n\nScores: \\boxed{{{numbers}}}"
+    critique = f"{_named(prompt)}:\n{listed}\n\nAnalysis:\n{told}\n\nScores: \\boxed{{{numbers}}}"
     return critique.removeprefix(prompt.continuation)
 
 
@@ -115,9 +121,16 @@ def _draft(seed: int) -> str:
     return " ".join(("This answer was written by no model.", *told))
 
 
+def _named(prompt: Prompt) -> str | None:
+    """What the prompt calls criteria, by how it shows its responses; None where it shows none."""
+    text = prompt.messages[-1].content
+    return next((name for name, shown in _SHOWN.items() if shown.search(text)), None)
+
+
 def _shown(prompt: Prompt) -> list[tuple[str, str]]:
     """Labels and texts."""
-    return _SHOWN.findall(prompt.messages[-1].content)
+    name = _named(prompt)
+    return _SHOWN[name].findall(prompt.messages[-1].content) if name else []
 
 
 SCRIPTS: dict[str, Script] = {"content": _by_content, "first": _first, "unreadable": _unreadable}

@@ -36,10 +36,15 @@ class Tokens:
 
 
 class Encoder:
-    """Encodes for one tokenizer and one profile; `end` is the token that ends a turn."""
+    """Encodes for one tokenizer and one profile; `end` is the token that ends a turn.
 
-    def __init__(self, tokenizer: Any, profile: Profile, ends: Sequence[int]) -> None:
-        self.tokenizer, self.profile = tokenizer, profile
+    With `only_scores` what a judgement has before its scores is read like the prompt, and not learnt.
+    """
+
+    def __init__(
+        self, tokenizer: Any, profile: Profile, ends: Sequence[int], only_scores: bool = False
+    ) -> None:
+        self.tokenizer, self.profile, self.only_scores = tokenizer, profile, only_scores
         self.end = _end_of_turn(tokenizer, ends)
         self._control = control_tokens(tokenizer)
 
@@ -57,17 +62,22 @@ class Encoder:
         text, opening = example.trajectory.text, self.profile.opening
         if not text.startswith(opening):
             return None
-        written = text[len(opening) : parse.box(text).end()]
-        return self._tokens(self.prompt(example.item, example.trajectory.order), written)
+        box = parse.box(text)
+        written, scores = text[len(opening) : box.end()], box.start(1) - len(opening)
+        asked = self.prompt(example.item, example.trajectory.order)
+        return self._tokens(asked, written, scores if self.only_scores else 0)
 
     def general(self, turns: Turns) -> Tokens:
         """An instruction and its answer, which have nothing to do with judging."""
         asked = Prompt(tuple(Message(turn.role, turn.content) for turn in turns[:-1]))
         return self._tokens(asked, turns[-1].content)
 
-    def _tokens(self, prompt: Prompt, written: str) -> Tokens:
-        completion = self.tokenizer(written, add_special_tokens=False)["input_ids"]
-        return Tokens(encode(self.tokenizer, prompt), [*completion, self.end])
+    def _tokens(self, prompt: Prompt, written: str, learnt: int = 0) -> Tokens:
+        """`learnt` is the character of what is written with which learning begins."""
+        encoded = self.tokenizer(written, add_special_tokens=False, return_offsets_mapping=True)
+        completion = [*encoded["input_ids"], self.end]
+        given = sum(end <= learnt for _, end in encoded["offset_mapping"])
+        return Tokens(encode(self.tokenizer, prompt) + completion[:given], completion[given:])
 
 
 def dataset(

@@ -19,7 +19,9 @@ from grm_service.training.watching import last, watch
 class RFT:
     """`length` is that of a packed row in tokens and the most of an example, `batch` rows make a step.
 
-    `rank` is the LoRA adapter's, None trains all.
+    `rank` is the LoRA adapter's, None trains all. `only_scores` is for a model that has the form already: of
+    a long critique the scores are so small a part of the loss that a small model learns to write and not to
+    judge.
     """
 
     rank: int | None = 16
@@ -29,13 +31,14 @@ class RFT:
     learning_rate: float = 2e-4
     seed: int = 0
     checkpointing: bool = False
+    only_scores: bool = False
 
 
 def fine_tune(
     run: Run, learner: Learner, examples: Sequence[Example], general: Sequence[Turns], asked: RFT
 ) -> dict[str, Any]:
     """Trains, and gives what the manifest tells of it. Raises BadTask where nothing is left to learn."""
-    encoder = Encoder(learner.tokenizer, run.profile, learner.ends)
+    encoder = Encoder(learner.tokenizer, run.profile, learner.ends, asked.only_scores)
     rows, left_out = dataset(encoder, examples, general, asked.length, asked.seed)
     if not rows:
         raise BadTask(

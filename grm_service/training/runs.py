@@ -23,7 +23,7 @@ from grm_service.engines.files import checkpoint
 from grm_service.engines.files.adapter import is_adapter
 from grm_service.engines.files.convert import convert
 from grm_service.errors import BadTask
-from grm_service.training.models import Learner, leads, save
+from grm_service.training.models import Learner, leads, processes, save
 
 LOG, PROFILE = "log.jsonl", "profile.yaml"
 _PACKAGES = ("grm-service", "torch", "transformers", "trl", "peft", "datasets")
@@ -81,6 +81,7 @@ class Run:
         self._write(
             {
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "processes": processes(),
                 "trainable": trainable,
                 "peak_memory_bytes": peak_memory_bytes(),
                 "metrics": dict(metrics),

@@ -89,7 +89,7 @@ async def test_what_is_not_a_json_object_in_utf8_is_refused(serve, content, stat
 async def test_unknown_names_are_404_and_list_the_known(serve):
     problem = await refused(serve, json.dumps(PAIR | {"profile": "nope"}).encode(), 404)
     assert problem["code"] == "unknown_profile"
-    assert "smollm2-135m" in problem["detail"]
+    assert "smollm2-judge" in problem["detail"]
     problem = await refused(serve, json.dumps(PAIR | {"principles": {"set": "nope"}}).encode(), 404)
     assert problem["code"] == "unknown_principle_set"
     assert "helpfulness" in problem["detail"]

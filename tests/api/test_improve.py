@@ -9,7 +9,7 @@ from grm_service.errors import EngineError
 from tests.api.test_sample_failures import failing, never
 from tests.api.test_stream import EVENTS, read
 from tests.engines.loopback import Loopback
-from tests.improving.world import engine_of, policy_of, quality
+from tests.improving.world import PROFILE, engine_of, policy_of, quality
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +28,7 @@ async def improved(client, **change):
 
 
 async def test_the_reply_has_the_whole_lineage(serve):
-    async with serve() as client:
+    async with serve(profile=PROFILE.name) as client:
         world(client, policy_of(3, 5, 4), second=quality)
         reply = await improved(client)
         verdict = (await client.get(f"/v1/verdicts/{reply['rounds'][1]['verdict']['id']}")).json()
@@ -63,7 +63,7 @@ async def test_details_can_be_left_out(serve):
 
 @pytest.mark.parametrize("how", [{"headers": EVENTS}, {"more": {"stream": True}}], ids=["accept", "body"])
 async def test_each_draft_round_and_opinion_comes_as_an_event(serve, how):
-    async with serve() as client:
+    async with serve(profile=PROFILE.name) as client:
         world(client, policy_of(3, 5, 4), second=quality)
         body = ASK | how.get("more", {})
         events = read(await client.post("/v1/improve", json=body, headers=how.get("headers")))

@@ -12,7 +12,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 PAIR = {"query": "Name a prime.", "responses": ["11", "12"], "k": 4}
-PROFILE = "smollm2-135m"
+PROFILE = "smollm2-judge"
 
 
 async def post(client, **changes):

@@ -146,7 +146,7 @@ async def test_agreement_is_counted_by_the_last_word_of_each_reviewer(serve):
         await reviewed(client, other["id"], decision="unsound_principle", principle="x")
         stats = (await client.get("/v1/reviews/stats")).json()
     (group,) = stats["groups"]
-    assert (group["profile"], group["principles"]) == ("smollm2-135m", "self")
+    assert (group["profile"], group["principles"]) == ("smollm2-judge", "self")
     assert (group["reviews"], group["agreed"]) == (len(clear), len(clear))
     assert group["kappa"] == 1.0
     assert group["interval"] == [1.0, 1.0]

@@ -13,7 +13,7 @@ async def test_before_the_first_run_nothing_is_claimed(serve):
     async with serve(probe_alarm=0.8) as client:
         found = (await client.get("/v1/probes")).json()
         ready = (await client.get("/readyz")).json()
-    assert found == {"ran": None, "profile": "smollm2-135m", "alarm": 0.8, "failed": [], "probes": []}
+    assert found == {"ran": None, "profile": "smollm2-judge", "alarm": 0.8, "failed": [], "probes": []}
     assert ready["probes"] == {"ran": None, "failed": []}
 
 

@@ -23,7 +23,7 @@ async def test_catalog_routes_tell_what_there_is(serve):
     async with serve() as client:
         profiles = {p["name"]: p for p in (await client.get("/v1/profiles")).json()}
         sets = (await client.get("/v1/principle-sets")).json()
-    assert profiles["smollm2-135m"]["default"] is True
+    assert profiles["smollm2-judge"]["default"] is True
     assert profiles["generic-judge"]["served"] is True
     assert profiles["deepseek-grm-27b"]["served"] is False
     assert len(sets) >= 7

@@ -39,9 +39,9 @@ async def test_a_verdict_is_counted(serve):
     assert found["grm_failures_total", "unknown_profile"] == 1
     assert found["grm_samples_total", "ok"] == 4
     assert found["grm_tokens_total", "completion"] > 0
-    assert found["grm_judge_seconds_count", "smollm2-135m"] == 1
-    assert found["grm_agreement_count", "smollm2-135m"] == 1
-    assert found["grm_rewards_count", "smollm2-135m"] == 2
+    assert found["grm_judge_seconds_count", "smollm2-judge"] == 1
+    assert found["grm_agreement_count", "smollm2-judge"] == 1
+    assert found["grm_rewards_count", "smollm2-judge"] == 2
     assert found["grm_waiting_requests",] == found["grm_samples_in_flight",] == 0
 
 
@@ -56,7 +56,7 @@ async def test_a_packed_request_with_its_key_in_the_path_is_counted_under_its_ro
 async def test_ties_and_unreadable_samples_are_counted(serve):
     async with serve(script="first") as client:
         await client.post("/v1/rewards", json=PAIR)
-        assert (await counted(client))["grm_zero_spread_total", "smollm2-135m"] == 1
+        assert (await counted(client))["grm_zero_spread_total", "smollm2-judge"] == 1
     async with serve(script="unreadable") as client:
         await client.post("/v1/rewards", json=PAIR)
         assert (await counted(client))["grm_failures_total", "all_unreadable"] == 1

@@ -57,7 +57,7 @@ async def test_a_request_s_spans_hang_together_below_its_traceparent(serve, trac
     assert {sample["parent"] for sample in samples} == {judgement["id"]}
     assert (request["kind"], judgement["kind"]) == ("SERVER", "INTERNAL")
     assert (request["http.route"], request["http.response.status_code"]) == ("/v1/rewards", 200)
-    assert (judgement["grm.verdict"], judgement["grm.profile"]) == (verdict["id"], "smollm2-135m")
+    assert (judgement["grm.verdict"], judgement["grm.profile"]) == (verdict["id"], "smollm2-judge")
     assert (judgement["grm.k"], judgement["grm.valid"], judgement["grm.replay"]) == (4, 4, "miss")
     assert sorted(sample["grm.sample"] for sample in samples) == [0, 1, 2, 3]
     assert {sample["gen_ai.request.model"] for sample in samples} == {"scripted-content"}

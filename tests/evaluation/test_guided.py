@@ -63,6 +63,7 @@ def evaluate(tmp_path):
 
     def evaluate(name, code=0, **env):
         asked = ["eval", str(data), "--out", str(tmp_path / name), "--k", "8", "--engine", "scripted"]
+        asked += ["--profile", "smollm2-135m"]  # whose prompt the meta RM above reads
         result = run(*asked, env=trail | env)
         assert result.exit_code == code, result.output
         return result, tmp_path / name

@@ -134,7 +134,7 @@ def test_grm_probe_shows_each_probe_with_its_figure():
 def test_grm_probe_gives_machines_what_the_route_gives():
     found = json.loads(run("--json").stdout)
     assert found["ran"]
-    assert (found["profile"], found["alarm"], found["failed"]) == ("smollm2-135m", None, [])
+    assert (found["profile"], found["alarm"], found["failed"]) == ("smollm2-judge", None, [])
     assert [each["name"] for each in found["probes"]] == [each.name for each in probes()]
     plain = next(each for each in found["probes"] if each["name"] == "plain")
     assert plain["rate"] == plain["passed"] / plain["cases"]

@@ -28,7 +28,7 @@ def test_it_is_ready_and_says_what_runs(default):
     with urllib.request.urlopen(default.url + "/readyz") as reply:
         ready = json.load(reply)
     assert ready["engine"] == "openvino"
-    assert ready["profile"] == "smollm2-135m"
+    assert ready["profile"] == "smollm2-judge"
 
 
 def test_the_same_seed_gives_the_same_samples(default):

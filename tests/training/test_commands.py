@@ -1,7 +1,10 @@
 """grm train as a person runs it."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +74,24 @@ def test_forms_then_rft_then_grpo_and_each_run_is_the_next_one_s_profile(train, 
     assert "10 items; 2 only measure, 0 are too easy" in said.stderr
     assert load_profile(grpo / "profile.yaml").name == "grpo"
     assert (grpo / "curves.png").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(train, data, base, tmp_path):
+    forms, out = tmp_path / "forms.jsonl", tmp_path / "rft"
+    train("forms", data, "--out", forms, "--samples", 2)
+    config = Path(__file__).parents[2] / "examples/accelerate.yaml"
+    launch = ["--config_file", config, "--num_processes", "2", "-m", "grm_service", "train", "rft"]
+    given = [data, "--out", out, "--trajectories", forms, "--rank", "4", "--batch", "2", "--profile", base]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *launch, *given]
+    subprocess.run(command, check=True, timeout=280)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["finished"]
+    assert manifest["processes"] == 2
+    assert load_profile(out / "profile.yaml").name == "rft"
+    steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)  # one of them writes
+    assert manifest["metrics"]["steps"] == max(steps)
 
 
 def test_rft_samples_first_where_no_trajectories_are_given_and_goes_on_in_its_file(train, data, tmp_path):

@@ -112,6 +112,21 @@ def test_the_loss_is_on_the_completion_only(tiny):
     assert row["input_ids"][-len(learnt) :] == learnt
 
 
+def test_the_scores_alone_are_learnt_where_that_is_asked_for(tiny):
+    from transformers import AutoTokenizer
+
+    from grm_service.training.encoding import Encoder
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    whole = Encoder(tokenizer, OPENED, (1,)).example(EXAMPLES[0]).row
+    scores = Encoder(tokenizer, OPENED, (1,), only_scores=True).example(EXAMPLES[0]).row
+    assert scores["input_ids"] == whole["input_ids"]
+    learnt = [label for label in scores["labels"] if label != -100]
+    assert "8, 3}" in tokenizer.decode(learnt)
+    assert "boxed" not in tokenizer.decode(learnt)
+    assert scores["labels"][-len(learnt) :] == whole["input_ids"][-len(learnt) :]
+
+
 def test_what_stands_behind_the_scores_is_not_learnt_and_other_beginnings_are_left_out(tiny):
     from transformers import AutoTokenizer
 

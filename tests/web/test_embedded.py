@@ -46,7 +46,7 @@ def test_an_example_is_judged_watched_reviewed_and_found_again(visit, embedded):
 
     verdict = record(page)
     kept = get(f"{embedded}/v1/verdicts/{verdict}")
-    assert kept["verdict"]["model"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert kept["verdict"]["model"] == "grm-service/smollm2-judge"
     page.locator(".sample summary").first.click()
     written = kept["verdict"]["samples"][0]
     page.locator(".sample").first.get_by_text("As the model wrote it").click()

@@ -217,7 +217,7 @@ def test_a_reviewed_verdict_leaves_the_queue_and_is_in_the_history(visit, url):
     page.goto(f"{url}/#/verdicts?reviewed=true")
     expect(link).to_be_visible()
     view(page, "Oversight")
-    expect(page.locator("table.list").first).to_contain_text("smollm2-135m")
+    expect(page.locator("table.list").first).to_contain_text("smollm2-judge")
 
 
 def test_the_history_is_searched_and_filtered(visit, url):

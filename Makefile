@@ -64,7 +64,7 @@ screenshots: install  ## Drive the explorer on the embedded default and renew do
 	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -m slow tests/web
 
 bench: install $(VLLM)  ## Measure it all, side by side, and write benchmarks/RESULTS.md (40 minutes)
-	@$(BIN)/grm models fetch smollm2-judge
+	@$(BIN)/grm models fetch smollm2-135m
 	@$(BIN)/python -m benchmarks
 
 eval: install  ## Measure the default model on EVAL_DATA and check it against evals/ (7 minutes)

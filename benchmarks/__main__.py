@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from benchmarks import results
@@ -13,6 +14,8 @@ _PARTS = ("embedded", "others", "load", "audit", "groups", "front", "stopping", 
 def main(names: list[str]) -> None:
     if unknown := set(names) - set(_PARTS):
         sys.exit(f"unknown part {', '.join(sorted(unknown))}; known: {', '.join(_PARTS)}")
+    # Untrained, it writes as long as it may, so that engines are compared over as many tokens.
+    os.environ.setdefault("GRM_PROFILE", "smollm2-135m")
     for name in names or _PARTS:
         print(f"==> {name}", file=sys.stderr, flush=True)
         results.write(importlib.import_module(f"benchmarks.{name}").tables())

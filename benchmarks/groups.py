@@ -50,7 +50,7 @@ def tables() -> list[Table]:
 
 
 def _one_prompt_for_all(folder: Path) -> Path:
-    """The default profile, but that one prompt holds all responses and no critique of them is cut."""
+    """The profile, but that one prompt holds all responses and no critique of them is cut."""
     source = Path(__file__).parents[1] / "models" / f"{Settings().profile}.yaml"
     text = re.sub(r"max_tokens: \d+", f"max_tokens: {_MOST_TOKENS}", source.read_text(encoding="utf-8"))
     path = folder / source.name

@@ -56,9 +56,9 @@ async def _table() -> Table:
     ]
     notes = (
         f"The first {len(tasks)} items of shared/data/dev.jsonl with at most {_MOST_CHARS} characters, "
-        f"the default model, k = {_K}, {work.NEW_TOKENS} new tokens. All {_K} samples were taken once "
+        f"SmolLM2-135M untrained, k = {_K}, {work.NEW_TOKENS} new tokens. All {_K} samples were taken once "
         "and the rules applied to them: a rule takes the first samples of the same plan "
-        "(tests/test_judge.py). The default model is not trained: its scores are close to chance, so a "
+        "(tests/test_judge.py). An untrained judge's scores are close to chance, so a "
         "lead is seldom decided early."
     )
     return Table("Stopping rules", rows, notes)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from filelock import FileLock, Timeout
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from grm_service import journal
 from grm_service.errors import BadTask
 from grm_service.evaluation.items import Item
+from grm_service.journal import Journal, same_setup, whole_lines
 from grm_service.types import PrincipleMode, ScoreKind
 
 ITEMS, SETUP = "items.jsonl", "setup.json"
@@ -89,7 +88,7 @@ class Judged:
         return any(len(sample.order) < len(self.lengths) for sample in self.samples)
 
 
-_JUDGED, _SETUP = TypeAdapter(Judged), TypeAdapter(Setup)
+_JUDGED, _WRITER = TypeAdapter(Judged), "grm eval"
 
 
 class Folder:
@@ -101,31 +100,19 @@ class Folder:
 
     def __enter__(self) -> Folder:
         """Raises BadTask where it holds a run of another setup, or another process is writing."""
+        self._journal = Journal(self.path / ITEMS, self.path / ".lock", "another grm eval")
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.path / ".lock", timeout=0)
-            self._lock.acquire()
-        except Timeout:
-            raise BadTask(f"another grm eval is writing into {self.path}") from None
-        except OSError as wrong:
-            raise BadTask(f"{self.path} cannot be written: {wrong}") from None
-        try:
-            self._same_setup()
-            items = self.path / ITEMS
-            items.touch()
-            _drop_torn_line(items)
-            self.done = {judged.id: judged for judged in _items(items)}
-            self._file = items.open("a", encoding="utf-8")
+            same_setup(self.path / SETUP, self.setup, _WRITER)
+            self.done = {judged.id: judged for judged in _items(self.path / ITEMS)}
         except BaseException:
-            self._lock.release()
+            self._journal.close()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._lock.release()
+        self._journal.close()
 
     def left(self, items: list[Item]) -> list[Item]:
         """Those not judged yet. Raises BadTask where a judged one had other texts."""
@@ -148,33 +135,12 @@ class Folder:
                 )
             break
         self.done[judged.id] = judged
-        self._file.write(_JUDGED.dump_json(judged).decode() + "\n")
-        self._file.flush()
-
-    def _same_setup(self) -> None:
-        file = self.path / SETUP
-        if not file.exists():
-            # Whole or not at all, as a kill may come at any time.
-            torn = file.with_suffix(".tmp")
-            torn.write_text(json.dumps(asdict(self.setup), indent=2) + "\n", encoding="utf-8")
-            torn.replace(file)
-            return
-        before = read_setup(self.path)
-        differ = [
-            f"{name} {getattr(before, name)!r}, now {getattr(self.setup, name)!r}"
-            for name in (field.name for field in fields(Setup))
-            if getattr(before, name) != getattr(self.setup, name)
-        ]
-        if differ:
-            raise BadTask(f"{self.path} holds a run with {'; '.join(differ)}: take a new folder")
+        self._journal.add(_JUDGED.dump_json(judged).decode())
 
 
 def read_setup(folder: Path) -> Setup:
     """How the items of a folder were judged. Raises BadTask where it holds no run."""
-    try:
-        return _SETUP.validate_json((folder / SETUP).read_bytes())
-    except (OSError, ValidationError) as wrong:
-        raise BadTask(f"{folder} holds no run of grm eval: {wrong}") from None
+    return journal.read_setup(folder / SETUP, Setup, _WRITER)
 
 
 def read_items(folder: Path) -> list[Judged]:
@@ -184,19 +150,4 @@ def read_items(folder: Path) -> list[Judged]:
 
 
 def _items(file: Path) -> list[Judged]:
-    found = list[Judged]()
-    try:
-        # Without the last part: it is empty, or the beginning of a line that is being written.
-        for line in file.read_bytes().split(b"\n")[:-1]:
-            found.append(_JUDGED.validate_json(line))
-    except (OSError, ValidationError) as wrong:
-        raise BadTask(f"{file}, line {len(found) + 1} is no finished item: {wrong}") from None
-    return found
-
-
-def _drop_torn_line(file: Path) -> None:
-    """A kill in the middle of a line leaves its beginning: that item is judged again."""
-    written = file.read_bytes()
-    whole = written.rfind(b"\n") + 1
-    if whole < len(written):
-        os.truncate(file, whole)
+    return whole_lines(file, _JUDGED.validate_json, "finished item")

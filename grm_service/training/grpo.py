@@ -14,7 +14,7 @@ from grm_service.engines.transformers.engine import encode, templated
 from grm_service.errors import BadTask
 from grm_service.evaluation.items import Item
 from grm_service.training.encoding import Encoder
-from grm_service.training.models import Learner, computes_bf16, processes
+from grm_service.training.models import Learner, processes, trainer_arguments
 from grm_service.training.runs import LOG, Run
 from grm_service.training.sampling import right
 from grm_service.training.watching import last, watch
@@ -146,7 +146,6 @@ def _trainer(
     measured: Sequence[Shown],
     asked: GRPO,
 ) -> Any:
-    import torch
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
@@ -167,16 +166,7 @@ def _trainer(
         learning_rate=asked.learning_rate,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=0.05,
-        bf16=computes_bf16(),
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=torch.cuda.is_available(),
-        gradient_checkpointing=asked.checkpointing,
-        logging_steps=1,
-        save_strategy="steps",
-        save_steps=0.1,
-        save_total_limit=1,
-        report_to="none",
-        seed=asked.seed,
+        **trainer_arguments(asked.seed, asked.checkpointing),
     )
     rows = [*train, *measured]
     numbered = _rows(encoder, rows)

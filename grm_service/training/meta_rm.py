@@ -16,7 +16,7 @@ from grm_service.errors import BadTask
 from grm_service.evaluation.grading import Graded, grading
 from grm_service.evaluation.items import Item, some
 from grm_service.training.choosing import Example, known
-from grm_service.training.models import Learner, computes_bf16, processes, save
+from grm_service.training.models import Learner, processes, save, trainer_arguments
 from grm_service.training.runs import LOG, Run
 from grm_service.training.trajectories import Tried
 from grm_service.training.watching import watch
@@ -169,18 +169,9 @@ def _trainer(run: Run, learner: Learner, rows: Sequence[Row], asked: MetaRM) -> 
         lr_scheduler_type="cosine",
         warmup_steps=0.05,
         max_grad_norm=1.0,
-        bf16=computes_bf16(),
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=torch.cuda.is_available(),
-        gradient_checkpointing=asked.checkpointing,
         include_num_input_tokens_seen=True,
         remove_unused_columns=False,
-        logging_steps=1,
-        save_strategy="steps",
-        save_steps=0.1,
-        save_total_limit=1,
-        report_to="none",
-        seed=asked.seed,
+        **trainer_arguments(asked.seed, asked.checkpointing),
     )
     trainer = Trainer(
         model=learner.model,

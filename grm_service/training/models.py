@@ -106,6 +106,25 @@ def computes_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
+def trainer_arguments(seed: int, checkpointing: bool) -> dict[str, Any]:
+    """What all trainers are told alike, by the names of TrainingArguments."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    return {
+        "bf16": computes_bf16(),
+        "use_cpu": not gpu,
+        "dataloader_pin_memory": gpu,
+        "gradient_checkpointing": checkpointing,
+        "logging_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": 0.1,
+        "save_total_limit": 1,
+        "report_to": "none",
+        "seed": seed,
+    }
+
+
 def save(learner: Learner, folder: Path) -> None:
     """Adapter or weights, and the tokenizer with its template, without which neither engine runs them.
 

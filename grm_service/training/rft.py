@@ -10,7 +10,7 @@ from grm_service.errors import BadTask
 from grm_service.training.choosing import Example
 from grm_service.training.encoding import Encoder, Tokens, dataset
 from grm_service.training.general import Turns
-from grm_service.training.models import Learner, computes_bf16, processes
+from grm_service.training.models import Learner, processes, trainer_arguments
 from grm_service.training.runs import LOG, Run
 from grm_service.training.watching import last, watch
 
@@ -61,7 +61,6 @@ def fine_tune(
 
 def trainer(run: Run, learner: Learner, rows: Sequence[Tokens], asked: RFT) -> Any:
     """TRL's, on rows that are tokens already, so that it has nothing of its own to add."""
-    import torch
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -76,16 +75,7 @@ def trainer(run: Run, learner: Learner, rows: Sequence[Tokens], asked: RFT) -> A
         lr_scheduler_type="cosine",
         warmup_steps=0.05,
         max_grad_norm=1.0,
-        bf16=computes_bf16(),
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=torch.cuda.is_available(),
-        gradient_checkpointing=asked.checkpointing,
-        logging_steps=1,
-        save_strategy="steps",
-        save_steps=0.1,
-        save_total_limit=1,
-        report_to="none",
-        seed=asked.seed,
+        **trainer_arguments(asked.seed, asked.checkpointing),
     )
     made = SFTTrainer(
         model=learner.model,

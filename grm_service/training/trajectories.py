@@ -8,17 +8,16 @@ engine's control tokens can be in them.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from grm_service.errors import BadTask
 from grm_service.evaluation.items import Item
+from grm_service.journal import Journal
 from grm_service.types import Scores
 
 Origin = Literal["sampled", "hinted", "form"]
@@ -83,32 +82,21 @@ class TrajectoryFile:
 
     def __enter__(self) -> TrajectoryFile:
         """Raises BadTask where it was written with another setup, or another process is writing."""
+        self._journal = Journal(self.path, Path(f"{self.path}.lock"), "another process")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(f"{self.path}.lock", timeout=0)
-            self._lock.acquire()
-            self.path.touch()
-        except Timeout:
-            raise BadTask(f"another process is writing {self.path}") from None
-        except OSError as wrong:
-            raise BadTask(f"{self.path} cannot be written: {wrong}") from None
-        try:
-            _drop_torn_line(self.path)
             if self.path.stat().st_size:
                 self._go_on()
-            self._file = self.path.open("a", encoding="utf-8")
-            if not self.path.stat().st_size:
-                self._write(json.dumps(asdict(self.setup)))
+            else:
+                self._journal.add(json.dumps(asdict(self.setup)))
         except BaseException:
-            self._lock.release()
+            self._journal.close()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._lock.release()
+        self._journal.close()
 
     def left(self, items: list[Item]) -> list[Item]:
         """Those that are not in the file yet."""
@@ -116,17 +104,13 @@ class TrajectoryFile:
 
     def add(self, tried: Tried) -> None:
         self.done[tried.item] = tried
-        self._write(_TRIED.dump_json(tried).decode())
+        self._journal.add(_TRIED.dump_json(tried).decode())
 
     def _go_on(self) -> None:
         before, tried = read(self.path)
         if before != self.setup:
             raise BadTask(f"{self.path} was sampled otherwise ({before}, now {self.setup}): take a new file")
         self.done = {each.item: each for each in tried}
-
-    def _write(self, line: str) -> None:
-        self._file.write(line + "\n")
-        self._file.flush()
 
 
 def read(path: Path) -> tuple[Setup, list[Tried]]:
@@ -141,11 +125,3 @@ def read(path: Path) -> tuple[Setup, list[Tried]]:
     except (OSError, ValidationError) as wrong:
         raise BadTask(f"{path}, line {line}, is not what grm train writes: {wrong}") from None
     return setup, found
-
-
-def _drop_torn_line(path: Path) -> None:
-    """A kill in the middle of a line leaves its beginning: that item is tried again."""
-    written = path.read_bytes()
-    whole = written.rfind(b"\n") + 1
-    if whole < len(written):
-        os.truncate(path, whole)

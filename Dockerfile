@@ -97,6 +97,7 @@ LABEL org.opencontainers.image.title="grm-service" \
 
 FROM runtime AS slim
 ENV GRM_ENGINE=openai \
+    GRM_PROFILE=generic-judge \
     GRM_OPENAI_BASE_URL=http://vllm:8000/v1
 COPY --from=build /opt/grm /opt/grm
 

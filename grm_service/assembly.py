@@ -74,6 +74,13 @@ def _engine(settings: Settings, profile: Profile) -> tuple[Engine, str]:
 
         return ScriptedEngine(settings.script), "asked for"
     if settings.engine == "openai":
+        if profile.adapter:
+            logger.warning(
+                "the profile %s has the prompt of a model of its own, which %s may not serve: name the "
+                "profile of what it does serve, such as --profile generic-judge",
+                profile.name,
+                settings.openai_base_url,
+            )
         return _remote(settings), "asked for"
     source = Source.of(profile, settings.cache_dir)
     if (wrong := mismatch(profile, source.path)) is not None:

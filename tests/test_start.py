@@ -54,3 +54,10 @@ async def test_a_command_does_not_wait_for_it(late):
         await late.start()
     assert late.engine.asked == 1
     await late.close()
+
+
+@pytest.mark.parametrize(("profile", "warned"), [("smollm2-judge", True), ("generic-judge", False)])
+def test_a_prompt_for_a_model_of_its_own_before_a_server_brings_a_warning(profile, warned, caplog, tmp_path):
+    trail = {"audit_url": f"sqlite:///{tmp_path}/audit.db", "audit_key_file": tmp_path / "audit.key"}
+    open_service(Settings(engine="openai", openai_base_url="http://h/v1", profile=profile, **trail))
+    assert ("such as --profile generic-judge" in caplog.text) == warned

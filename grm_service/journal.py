@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
@@ -23,36 +25,68 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Journal:
-    """An open file to which whole lines are added; `writer` is what to call another process that has it.
+class Told(Protocol):
+    """Something with the digest of its texts."""
 
-    Raises BadTask where another one does, or where it cannot be written.
+    @property
+    def digest(self) -> str: ...
+
+
+class Named(Told, Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+A = TypeVar("A", bound=Named)
+
+
+class Journal(ABC):
+    """A file to which whole lines are added. A context manager: entering finds what is there already.
+
+    `writer` is what to call another process that has it. Entering raises BadTask where another one does,
+    where it cannot be written, or where it is of another run.
     """
 
-    def __init__(self, path: Path, lock: Path, writer: str) -> None:
+    def __init__(self, file: Path, lock: Path, writer: str) -> None:
+        self._lines, self._lock, self._writer = file, lock, writer
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opened:
+            self._open(opened)
+            self._go_on()
+            self._opened = opened.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    @abstractmethod
+    def _go_on(self) -> None:
+        """Reads what is there. Raises BadTask where it is of another run."""
+
+    def _add_line(self, line: str) -> None:
+        self._out.write(line + "\n")
+        self._out.flush()
+
+    def _open(self, opened: ExitStack) -> None:
         try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(lock, timeout=0)
-            self._lock.acquire()
+            self._lock.parent.mkdir(parents=True, exist_ok=True)
+            opened.enter_context(FileLock(self._lock, timeout=0))
+            self._lines.touch()
+            _drop_torn_line(self._lines)
+            self._out = opened.enter_context(self._lines.open("a", encoding="utf-8"))
         except Timeout:
-            raise BadTask(f"{writer} is writing {path}") from None
+            raise BadTask(f"{self._writer} is writing {self._lines}") from None
         except OSError as wrong:
-            raise BadTask(f"{path} cannot be written: {wrong}") from None
-        try:
-            path.touch()
-            _drop_torn_line(path)
-            self._file = path.open("a", encoding="utf-8")
-        except OSError as wrong:
-            self._lock.release()
-            raise BadTask(f"{path} cannot be written: {wrong}") from None
+            raise BadTask(f"{self._lines} cannot be written: {wrong}") from None
 
-    def add(self, line: str) -> None:
-        self._file.write(line + "\n")
-        self._file.flush()
 
-    def close(self) -> None:
-        self._file.close()
-        self._lock.release()
+def unfinished(asked: Sequence[A], done: Mapping[str, Told], folder: Path) -> list[A]:
+    """Those that are not done yet. Raises BadTask where one that is had other texts."""
+    for each in asked:
+        if each.id in done and done[each.id].digest != each.digest:
+            raise BadTask(f"{each.id} had other texts when it was judged into {folder}: take a new folder")
+    return [each for each in asked if each.id not in done]
 
 
 def whole_lines(path: Path, read: Callable[[bytes], T], what: str) -> list[T]:

@@ -102,7 +102,8 @@ def run_of(
     **more: Any,
 ) -> Run:
     """The run into a folder, with hashes of the files that decide what comes out. Raises BadTask."""
-    from grm_service.training.runs import Run, sha256
+    from grm_service.engines.files.weights import sha256
+    from grm_service.training.runs import Run
 
     hashes = {name: sha256(file) for name, file in files.items() if file is not None and file.is_file()}
     return Run(out, kind, replace(profile, model=source.model), {**asdict(asked), **more, "sha256": hashes})

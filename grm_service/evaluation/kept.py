@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
 from pydantic import TypeAdapter
@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from grm_service import journal
 from grm_service.errors import BadTask
 from grm_service.evaluation.items import Item
-from grm_service.journal import Journal, same_setup, whole_lines
+from grm_service.journal import Journal, same_setup, unfinished, whole_lines
 from grm_service.types import PrincipleMode, ScoreKind
 
 ITEMS, SETUP = "items.jsonl", "setup.json"
@@ -91,37 +91,17 @@ class Judged:
 _JUDGED, _WRITER = TypeAdapter(Judged), "grm eval"
 
 
-class Folder:
+class Folder(Journal):
     """The finished items of one run. A context manager: one process at a time writes into it."""
 
     def __init__(self, path: Path, setup: Setup) -> None:
+        super().__init__(path / ITEMS, path / ".lock", f"another {_WRITER}")
         self.path, self.setup = path, setup
         self.done: dict[str, Judged] = {}
 
-    def __enter__(self) -> Folder:
-        """Raises BadTask where it holds a run of another setup, or another process is writing."""
-        self._journal = Journal(self.path / ITEMS, self.path / ".lock", "another grm eval")
-        try:
-            same_setup(self.path / SETUP, self.setup, _WRITER)
-            self.done = {judged.id: judged for judged in _items(self.path / ITEMS)}
-        except BaseException:
-            self._journal.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._journal.close()
-
-    def left(self, items: list[Item]) -> list[Item]:
+    def left(self, items: Sequence[Item]) -> list[Item]:
         """Those not judged yet. Raises BadTask where a judged one had other texts."""
-        for item in items:
-            if item.id in self.done and self.done[item.id].digest != item.digest:
-                raise BadTask(
-                    f"{item.id} had other texts when it was judged into {self.path}: take a new folder"
-                )
-        return [item for item in items if item.id not in self.done]
+        return unfinished(items, self.done, self.path)
 
     def add(self, judged: Judged) -> None:
         """Keeps a finished item. Raises BadTask where another model or profile judged it than the others."""
@@ -135,7 +115,11 @@ class Folder:
                 )
             break
         self.done[judged.id] = judged
-        self._journal.add(_JUDGED.dump_json(judged).decode())
+        self._add_line(_JUDGED.dump_json(judged).decode())
+
+    def _go_on(self) -> None:
+        same_setup(self.path / SETUP, self.setup, _WRITER)
+        self.done = {judged.id: judged for judged in _items(self.path / ITEMS)}
 
 
 def read_setup(folder: Path) -> Setup:

@@ -9,14 +9,12 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from grm_service.errors import BadTask
 from grm_service.improving.prompts import Asked
-from grm_service.journal import Journal, replace_text, same_setup, whole_lines
+from grm_service.journal import Journal, replace_text, same_setup, unfinished, whole_lines
 from grm_service.types import PrincipleMode, Scores
 
 PAIRS, COMPARED, SETUP = "pairs.jsonl", "compared.jsonl", "setup.json"
@@ -64,47 +62,31 @@ class Compared:
     error: str | None = None
 
 
-_COMPARED = TypeAdapter(Compared)
+_COMPARED, _WRITER = TypeAdapter(Compared), "grm pairs"
 
 
-class Folder:
+class Folder(Journal):
     """The finished prompts of one run. A context manager: one process at a time writes into it."""
 
     def __init__(self, path: Path, setup: Setup) -> None:
+        super().__init__(path / COMPARED, path / ".lock", f"another {_WRITER}")
         self.path, self.setup = path, setup
         self.done: dict[str, Compared] = {}
 
-    def __enter__(self) -> Folder:
-        """Raises BadTask where it holds a run of another setup, or another process is writing."""
-        self._journal = Journal(self.path / COMPARED, self.path / ".lock", "another grm pairs")
-        try:
-            same_setup(self.path / SETUP, self.setup, "grm pairs")
-            finished = whole_lines(self.path / COMPARED, _COMPARED.validate_json, "finished prompt")
-            self.done = {each.id: each for each in finished}
-        except BaseException:
-            self._journal.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._journal.close()
-
     def left(self, asked: Sequence[Asked]) -> list[Asked]:
         """Those that are not finished. Raises BadTask where a finished one had other texts."""
-        for each in asked:
-            if each.id in self.done and self.done[each.id].digest != each.digest:
-                raise BadTask(
-                    f"{each.id} had other texts when it was judged into {self.path}: take a new folder"
-                )
-        return [each for each in asked if each.id not in self.done]
+        return unfinished(asked, self.done, self.path)
 
     def add(self, compared: Compared) -> None:
         """Keeps a finished prompt."""
         self.done[compared.id] = compared
-        self._journal.add(_COMPARED.dump_json(compared).decode())
+        self._add_line(_COMPARED.dump_json(compared).decode())
 
     def write(self, rows: Iterable[dict[str, Any]]) -> None:
         """Replaces the pairs."""
         replace_text(self.path / PAIRS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+    def _go_on(self) -> None:
+        same_setup(self.path / SETUP, self.setup, _WRITER)
+        finished = whole_lines(self.path / COMPARED, _COMPARED.validate_json, "finished prompt")
+        self.done = {each.id: each for each in finished}

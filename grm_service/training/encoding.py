@@ -74,9 +74,9 @@ class Encoder:
 
     def _tokens(self, prompt: Prompt, written: str, learnt: int = 0) -> Tokens:
         """`learnt` is the character of what is written with which learning begins."""
-        encoded = self.tokenizer(written, add_special_tokens=False, return_offsets_mapping=True)
+        encoded = self.tokenizer(written, add_special_tokens=False, return_offsets_mapping=learnt > 0)
         completion = [*encoded["input_ids"], self.end]
-        given = sum(end <= learnt for _, end in encoded["offset_mapping"])
+        given = sum(end <= learnt for _, end in encoded.get("offset_mapping", ()))
         return Tokens(encode(self.tokenizer, prompt) + completion[:given], completion[given:])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import resource
 import shutil
@@ -112,12 +111,6 @@ class Run:
         torn = self.folder / f"{MANIFEST}.tmp"
         torn.write_text(json.dumps({**self.manifest, **more}, indent=2) + "\n", encoding="utf-8")
         torn.replace(self.folder / MANIFEST)
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def peak_memory_bytes() -> int:

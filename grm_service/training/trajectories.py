@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
@@ -73,30 +72,13 @@ class Tried:
 _SETUP, _TRIED = TypeAdapter(Setup), TypeAdapter(Tried)
 
 
-class TrajectoryFile:
+class TrajectoryFile(Journal):
     """A file that is being written. A context manager: one process at a time."""
 
     def __init__(self, path: Path, setup: Setup) -> None:
+        super().__init__(path, Path(f"{path}.lock"), "another process")
         self.path, self.setup = path, setup
         self.done: dict[str, Tried] = {}
-
-    def __enter__(self) -> TrajectoryFile:
-        """Raises BadTask where it was written with another setup, or another process is writing."""
-        self._journal = Journal(self.path, Path(f"{self.path}.lock"), "another process")
-        try:
-            if self.path.stat().st_size:
-                self._go_on()
-            else:
-                self._journal.add(json.dumps(asdict(self.setup)))
-        except BaseException:
-            self._journal.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._journal.close()
 
     def left(self, items: list[Item]) -> list[Item]:
         """Those that are not in the file yet."""
@@ -104,9 +86,12 @@ class TrajectoryFile:
 
     def add(self, tried: Tried) -> None:
         self.done[tried.item] = tried
-        self._journal.add(_TRIED.dump_json(tried).decode())
+        self._add_line(_TRIED.dump_json(tried).decode())
 
     def _go_on(self) -> None:
+        if not self.path.stat().st_size:
+            self._add_line(json.dumps(asdict(self.setup)))
+            return
         before, tried = read(self.path)
         if before != self.setup:
             raise BadTask(f"{self.path} was sampled otherwise ({before}, now {self.setup}): take a new file")

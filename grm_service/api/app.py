@@ -37,6 +37,7 @@ def create_app(
     max_body_bytes: int,
     max_batch_bytes: int,
     keys: Keys | None = None,
+    local: bool = False,
     on_started: OnStarted | None = None,
     schedule: Schedule = NEVER,
     doors: Doors = OPEN,
@@ -96,7 +97,7 @@ def create_app(
     app.include_router(explorer.router)
     doors.open(app, service)
     app.add_middleware(Body, most=max_body_bytes, by_path={batch.PATH: max_batch_bytes})
-    app.add_middleware(Access, keys=keys)
+    app.add_middleware(Access, keys=keys, local=local)
     app.add_middleware(Telemetry, service=service)
     problems.install(app)
     return app

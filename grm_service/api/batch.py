@@ -15,7 +15,7 @@ import ijson
 from fastapi import APIRouter, Header, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from grm_service.api.access import caller
 from grm_service.api.problems import BODY, documented, invalid, problem_of, unexpected_problem
@@ -31,6 +31,7 @@ _LINES = "application/x-ndjson"
 _MOST_ITEMS = 10_000
 _WINDOW = 64
 _IN_MEMORY = 2**20
+_ID = TypeAdapter(Text)
 
 router = APIRouter()
 
@@ -86,7 +87,7 @@ async def rewards_batch(
     """
     judge = service(request)
     judge.require_ready()
-    lines = request.headers.get("content-type", "").startswith(_LINES)
+    lines = _is_lines(request.headers.get("content-type", ""))
     # On disk: the answer begins before the last item is judged, and few are held in memory at once.
     body = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  closed with the answer
     try:
@@ -100,6 +101,14 @@ async def rewards_batch(
     if _LINES in request.headers.get("accept", ""):
         return StreamingResponse(_as_lines(results), media_type=_LINES)
     return StreamingResponse(_as_array(results), media_type="application/json")
+
+
+def _is_lines(content_type: str) -> bool:
+    """Raises HTTPException for what a page elsewhere could send from a browser without asking."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in (_LINES, "application/json"):
+        raise HTTPException(422, f"send Content-Type: application/json for a JSON array, or {_LINES}")
+    return kind == _LINES
 
 
 def _check(body: IO[bytes], lines: bool) -> None:
@@ -177,10 +186,13 @@ def _id_of(item: Any, lines: bool) -> str | None:
     if lines:
         try:
             item = json.loads(item)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
     found = item.get("id") if isinstance(item, dict) else None
-    return found[:256] if isinstance(found, str) else None
+    try:
+        return _ID.validate_python(found, strict=True)[:256]
+    except ValidationError:
+        return None
 
 
 async def _as_lines(results: AsyncIterator[BatchResult]) -> AsyncIterator[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -82,7 +83,9 @@ def stats(request: Request, profile: Profile = None) -> StatsOut:
 def export(request: Request) -> StreamingResponse:
     """Reviewed verdicts as preference data, JSON Lines, as `grm eval` and training read them."""
     items = oversight.preferences(service(request).trail.store, caller(request))
-    return StreamingResponse(_lines(items), media_type="application/x-ndjson")
+    # The trail is read before the answer begins, as long as it can still be an error.
+    first = list(islice(items, 1))
+    return StreamingResponse(_lines(chain(first, items)), media_type="application/x-ndjson")
 
 
 @router.get("/v1/principles/observed", responses=documented(401, 422, 503))
@@ -94,6 +97,6 @@ def observed(
     return ObservationsOut.of(found)
 
 
-def _lines(items: Iterator[dict[str, object]]) -> Iterator[str]:
+def _lines(items: Iterable[dict[str, object]]) -> Iterator[str]:
     for item in items:
         yield json.dumps(item, ensure_ascii=False) + "\n"

@@ -67,7 +67,7 @@ _TITLES |= {
 }
 _MEANINGS = {
     400: "The body is not JSON in UTF-8, or not the gzip that it claims to be.",
-    401: "The server has keys, and none of them came.",
+    401: "The server has keys, and none of them came; or it has none, and was asked by a foreign name.",
     404: "No such name; the detail tells the known ones.",
     408: "The body came too slowly.",
     409: "The profile is for another model than the one that runs here.",

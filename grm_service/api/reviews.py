@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from grm_service.api.replies import PrincipleOut, RewardReply
-from grm_service.api.schemas import Finite, MessageIn, PrinciplesIn, Strict, Text
+from grm_service.api.schemas import Finite, MessageIn, PrincipleIn, PrinciplesIn, Strict, Text
 from grm_service.core.observed import Observations
 from grm_service.oversight import Agreement, Kept, Opinion, Stats
 from grm_service.types import Decision, Reason, Review, ScoreKind, StopRule, Task
@@ -130,12 +130,13 @@ class AskedOut(BaseModel):
     @classmethod
     def of(cls, task: Task) -> AskedOut:
         spec = task.principles
-        items = [{"text": item.text, "weight": item.weight} for item in spec.items]
+        # As they were judged by: a record is shown whatever is asked of requests now.
+        items = [PrincipleIn.model_construct(text=item.text, weight=item.weight) for item in spec.items]
         return cls(
             messages=[MessageIn(role=turn.role, content=turn.content) for turn in task.messages],
             responses=list(task.responses),
             reference=task.reference,
-            principles=PrinciplesIn.model_validate({"mode": spec.mode, "set": spec.set_name, "items": items}),
+            principles=PrinciplesIn.model_construct(mode=spec.mode, set=spec.set_name, items=items),
             k=task.k,
             k_meta=task.k_meta,
             seed=task.seed,

@@ -90,6 +90,7 @@ def serve(
         settings.max_body_bytes,
         settings.max_batch_bytes,
         keys,
+        keys is None and not settings.allow_anyone,
         started,
         schedule,
         Doors.of(settings),

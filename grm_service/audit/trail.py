@@ -98,7 +98,7 @@ class Trail:
         try:
             if removed := prune(self.store, datetime.now(UTC) - timedelta(days)):
                 logger.info("%d records of more than %g days were removed", removed, days)
-        except AuditUnavailable as failed:
+        except Exception as failed:  # whatever it is, the thread goes on
             logger.error("old records could not be removed: %s", failed)
 
     def _next(self) -> list[_Handed | None]:

@@ -61,7 +61,7 @@ def preferences_() -> None:
 
 @app.command()
 def prune(
-    days: Annotated[float, typer.Option(min=0, help="Records older than this are removed.")],
+    days: Annotated[float, typer.Option(min=0, max=36500, help="Records older than this are removed.")],
 ) -> None:
     """Remove old records. What is left still verifies, and a checkpoint in it says what was removed."""
     with failing(), _store() as store:

@@ -71,6 +71,8 @@ def reviewed_top(vote: Vote, review: Review) -> str | None:
         return top(vote)
     ranked = [-rank for rank in review.ranking] if review.ranking else list(review.scores or ())
     best = [i for i, value in enumerate(ranked) if value == max(ranked)]
+    if not best:
+        return None
     return str(best[0]) if len(best) == 1 else "tie"
 
 

@@ -53,7 +53,7 @@ def _review(sample: Sample, at: int) -> str:
 
     def name(found: re.Match[str]) -> str:
         # The number is a place in a prompt that the policy has not seen.
-        return "your answer" if int(found[1]) == place else "another answer"
+        return "your answer" if found[1] == str(place) else "another answer"
 
     principles = [f"- {principle.text}" for principle in sample.critique.principles]
     return _NAMED.sub(name, "\n".join((*principles, sample.critique.analysis)).strip())

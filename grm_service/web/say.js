@@ -41,7 +41,7 @@ export const REASONS = {
   high_spread: ["high spread", "The scores of one response lie far apart."],
   unreadable: ["unreadable", "Not every sample could be read."],
   votes_apart: ["votes apart", "The samples that the meta RM kept vote otherwise than all together."],
-  flagged_principle: ["flagged principle", "A principle that the linter flags was judged by."],
+  flagged_principle: ["flagged principle", "A sample states a principle that a reviewer called unsound."],
   probes_failed: ["probes failed", "The judge failed a bias or attack probe at that time."],
 };
 

@@ -20,7 +20,7 @@ def serve(tmp_path):
     trail = {"audit_url": f"sqlite:///{tmp_path}/audit.db", "audit_key_file": tmp_path / "audit.key"}
 
     @contextlib.asynccontextmanager
-    async def _serve(ready=True, keys=None, **settings):
+    async def _serve(ready=True, keys=None, local=False, **settings):
         chosen = Settings(**{"engine": "scripted"} | trail | settings)
         service = open_service(chosen)
         schedule = Schedule(chosen.probe_every_s, chosen.probe_alarm)
@@ -29,6 +29,7 @@ def serve(tmp_path):
             chosen.max_body_bytes,
             chosen.max_batch_bytes,
             keys,
+            local,
             schedule=schedule,
             doors=Doors.of(chosen),
             policy=open_policy(chosen, service),

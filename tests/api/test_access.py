@@ -77,6 +77,22 @@ async def test_where_there_are_no_keys_one_in_the_path_is_taken_out_all_the_same
         assert (await client.post("/t/anything/v1/rewards", json=PAIR)).status_code == 200
 
 
+@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:8000", "LOCALHOST", ""])
+async def test_a_server_without_keys_answers_this_machine(serve, host):
+    async with serve(local=True) as client:
+        assert (await client.get("/v1/verdicts", headers={"Host": host})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example:8000", "127.0.0.1.evil.example", "10.0.0.1", "[::1", "localhost@evil"]
+)
+async def test_a_page_elsewhere_cannot_read_it_by_a_name_of_its_own(serve, host):
+    async with serve(local=True) as client:
+        answer = await client.get("/v1/verdicts", headers={"Host": host})
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+    assert "GRM_ALLOW_ANYONE" in answer.json()["detail"]
+
+
 async def test_a_key_is_in_no_log_and_no_answer(serve, secrets, caplog):
     caplog.set_level(logging.DEBUG)
     path, key, _ = secrets

@@ -87,6 +87,30 @@ async def test_unreadable_samples_are_null_with_a_reason(serve):
     assert result["error"]["reasons"] == {"no_scores": 2}
 
 
+@pytest.mark.parametrize("lines", [False, True], ids=["array", "lines"])
+async def test_an_id_that_cannot_be_told_spoils_only_its_item(serve, lines):
+    async with serve() as client:
+        results = (await post(client, [item(0), {"id": "\ud800"}, item(2)], lines=lines)).json()
+    assert [r["status"] for r in results] == ["ok", "failed", "ok"]
+    assert "\ud800" not in str(results[1]["id"])
+
+
+async def test_a_line_of_any_depth_spoils_only_itself(serve):
+    deep = b'{"id": "deep", "x": ' + b"[" * 5000 + b"]" * 5000 + b"}\n"
+    async with serve() as client:
+        content = as_lines([item(0)]) + deep + as_lines([item(2)])
+        answer = await client.post(PATH, content=content, headers={"Content-Type": LINES})
+    assert [r["status"] for r in answer.json()] == ["ok", "failed", "ok"]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
+async def test_what_a_page_can_send_unasked_is_refused(serve, kind):
+    async with serve() as client:
+        answer = await client.post(PATH, content=b"[]", headers={"Content-Type": kind})
+    assert answer.status_code == 422
+    assert "application/json" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     "content", [b'{"query": "q", "responses": ["a"]}', b'"text"', b"", b"\xff\xfe"], ids=str
 )

@@ -7,7 +7,9 @@ import json
 import pytest
 
 from grm_service.audit.chain import verify
+from grm_service.errors import AuditUnavailable
 from grm_service.keys import Key, Keys
+from grm_service.types import Message, Principle, PrincipleSpec, Task
 
 pytestmark = pytest.mark.anyio
 PAIR = {"query": "Name a prime.", "responses": ["11", "twelve"], "k": 4}
@@ -110,6 +112,7 @@ async def test_a_review_is_added_and_the_verdict_stays(serve):
         ({"decision": "overrule", "ranking": [1, 2], "scores": [1, 2]}, "one of them"),
         ({"decision": "overrule", "ranking": [1, 2, 3]}, "each of the 2 responses"),
         ({"decision": "overrule", "scores": []}, "each of the 2 responses"),
+        ({"decision": "overrule", "ranking": []}, "each of the 2 responses"),
         ({"decision": "unsound_principle"}, "needs the principle"),
         ({"decision": "maybe"}, "decision"),
         ({"decision": "agree", "reviewer": ""}, "reviewer"),
@@ -250,6 +253,44 @@ async def test_callers_see_their_own_verdicts_and_auditors_all(serve):
             stats = (await client.get("/v1/reviews/stats", headers=by(name))).json()
             assert bool(stats["groups"]) == bool(sees)
         assert (await client.get("/v1/verdicts")).status_code == 401
+
+
+async def test_nobody_takes_back_what_was_said_under_another_key(serve):
+    async with serve(keys=keys()) as client:
+
+        async def say(key, **review):
+            headers = {"Authorization": f"Bearer key-{key}"}
+            path = f"/v1/verdicts/{given['id']}/reviews"
+            said = await client.post(path, json={"reviewer": "eve"} | review, headers=headers)
+            assert said.status_code == 201
+
+        given = (await client.post("/v1/rewards", json=PAIR, headers={"X-API-Key": "key-ann"})).json()
+        await say("eve", decision="overrule", scores=[0, 0])
+        await say("ann", decision="agree")
+        stats = (await client.get("/v1/reviews/stats", headers={"X-API-Key": "key-eve"})).json()
+    assert (stats["groups"][0]["reviews"], stats["groups"][0]["agreed"]) == (2, 1)
+
+
+async def test_an_export_that_cannot_be_read_is_an_error_and_no_empty_answer(serve, monkeypatch):
+    def broken(search):
+        raise AuditUnavailable("no such table")
+
+    async with serve() as client:
+        await reviewed(client, (await judged(client))["id"], decision="agree")
+        monkeypatch.setattr(client.service.trail.store, "reviewed", broken)
+        answer = await client.get("/v1/reviews/export")
+    assert (answer.status_code, answer.json()["code"]) == (503, "audit_unavailable")
+
+
+async def test_a_record_is_shown_whatever_is_asked_of_requests_now(serve):
+    long = Principle("x" * 4001)
+    async with serve() as client:
+        task = Task(
+            (Message("user", "q"),), ("a", "b"), principles=PrincipleSpec("fixed", None, (long,)), k=1
+        )
+        record = await client.service.judge(task)
+        shown = await client.get(f"/v1/verdicts/{record.id}")
+    assert shown.json()["request"]["principles"]["items"][0]["text"] == long.text
 
 
 async def test_a_verdict_that_cannot_be_recorded_is_not_given_out(serve):

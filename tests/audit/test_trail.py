@@ -89,6 +89,13 @@ async def test_a_bug_in_writing_does_not_end_the_thread(tmp_path):
         await trail.keep(record(1))
 
 
+async def test_a_bug_in_removing_does_not_end_the_thread(tmp_path, monkeypatch):
+    monkeypatch.setattr("grm_service.audit.trail.prune", lambda store, before: 1 / 0)
+    async with kept(f"sqlite:///{tmp_path}/a.db", tmp_path, keep_days=1) as trail:
+        await trail.keep(record(1))
+        assert verify(trail.store).records == 1
+
+
 async def test_old_records_are_removed_at_the_start(url, tmp_path):
     async with kept(url, tmp_path) as trail:
         for days in (40, 35, 5):

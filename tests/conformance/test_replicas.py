@@ -75,6 +75,15 @@ FORMS = {
             "_ng_group_id": f"group {query.split()[-1]}",
         },
     ),
+    "ours": (
+        "/v1/rewards/single",
+        lambda query, said: {"query": query, "response": said, "group_id": None},
+    ),
+    # Another prompt than before, whose verdicts would be replayed.
+    "ours, messages": (
+        "/v1/rewards/single",
+        lambda query, said: {"messages": turns(query + "?"), "response": said},
+    ),
     "verifiers": (
         "/verify",
         lambda query, said: {
@@ -88,7 +97,7 @@ FORMS = {
 async def whole(url):
     """Groups that a replica judged as one."""
     async with httpx.AsyncClient(base_url=url) as http:
-        routes = ("slime", "openrlhf", "nemo_gym")
+        routes = ("slime", "openrlhf", "single", "nemo_gym")
         names = [f'grm_rendezvous_total{{outcome="complete",route="{route}"}}' for route in routes]
         return sum([await metric(http, name) for name in names])
 
@@ -99,7 +108,7 @@ async def test_the_requests_of_a_group_meet_in_one_replica(replicas):
     samples = [(prompt, f"Response {j}") for prompt in prompts for j in range(4)]
     random.Random(0).shuffle(samples)
     wish = "?k=1&group=4&window_s=20"
-    async with aiohttp.ClientSession(raise_for_status=True) as session, asyncio.timeout(100):
+    async with aiohttp.ClientSession(raise_for_status=True) as session, asyncio.timeout(140):
         for turn, (route, body) in enumerate(FORMS.values(), 1):
             replies = await asyncio.gather(
                 *(session.post(proxy + route + wish, json=body(*sample)) for sample in samples)

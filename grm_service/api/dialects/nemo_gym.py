@@ -13,14 +13,14 @@ from statistics import fmean
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from grm_service.api.dialects.turns import Turn, Turns, messages
 from grm_service.api.dialects.wish import Wished
 from grm_service.api.problems import BODY, JUDGING, documented
 from grm_service.api.schemas import Text
 from grm_service.api.state import surface
-from grm_service.errors import GRMError, ProfileNotServed, SoftNotServed, UnknownName
+from grm_service.errors import BadTask, GRMError, PromptTooLong, TextTooLong
 from grm_service.types import Message
 
 HOLD_S = 600.0
@@ -63,13 +63,21 @@ class Verify(BaseModel):
     responses_create_params: Params
     response: Response
 
+    @model_validator(mode="after")
+    def _can_be_sent_back(self) -> Verify:
+        try:
+            json.dumps(self.model_extra, allow_nan=False, ensure_ascii=False).encode()
+        except ValueError as wrong:
+            raise ValueError(f"the row cannot be sent back as JSON: {wrong}") from None
+        return self
+
 
 class Compare(BaseModel):
     """A conversation and the responses to it; `principle` is what they are judged by, where it is given."""
 
     conversation_history: Turns
     response_objs: Annotated[list[Response], Field(min_length=1, max_length=64)]
-    principle: Text | None = None
+    principle: Annotated[Text, Field(min_length=1, max_length=4000)] | None = None
 
 
 class Compared(BaseModel):
@@ -112,10 +120,10 @@ async def verify(request: Request, wish: Wished, body: Verify) -> dict[str, Any]
     try:
         asked, answer = body.responses_create_params.to_messages(), body.response.said
         reward = await surface(request, "nemo_gym").single(request, wish, asked, answer, group=name)
-    except (UnknownName, ProfileNotServed, SoftNotServed):
-        raise  # every row would be masked for a mistake in the options
     except GRMError as failed:
-        if not any(name.startswith("_ng_") for name in row):
+        # A mistake in the options is every row's, and no mask may hide it.
+        options = isinstance(failed, BadTask) and not isinstance(failed, (TextTooLong, PromptTooLong))
+        if options or not any(name.startswith("_ng_") for name in row):
             raise
         return row | _masked(row, f"{failed.code}: {failed}")
     return row | {"reward": reward.value} | reward.numbers
@@ -123,6 +131,7 @@ async def verify(request: Request, wish: Wished, body: Verify) -> dict[str, Any]
 
 def _masked(row: dict[str, Any], why: str) -> dict[str, Any]:
     """As NeMo RL, Gym's collector, and Gym since its failure kinds each tell a masked row."""
+    config = row.get("instance_config")
     return {
         "reward": 0.0,
         "mask_sample": True,
@@ -130,7 +139,7 @@ def _masked(row: dict[str, Any], why: str) -> dict[str, Any]:
         "failure_reason": why,
         "_ng_failure_class": _FAILED,
         "_ng_failure_judge_error": why,
-        "instance_config": {**(row.get("instance_config") or {}), "mask_sample": True},
+        "instance_config": (config if isinstance(config, dict) else {}) | {"mask_sample": True},
     }
 
 

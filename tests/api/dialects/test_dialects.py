@@ -277,10 +277,35 @@ async def test_a_policy_that_never_answered_is_judged_as_such(serve):
     assert detail["request"]["responses"] == [""]
 
 
-async def test_gym_is_told_a_mistake_in_the_options_instead_of_masking_every_row(serve):
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ("profile=typo", "unknown_profile"),
+        ("k_meta=2", "meta_rm_not_served"),
+        ("mode=fixed", "bad_request"),
+    ],
+)
+async def test_gym_is_told_a_mistake_in_the_options_instead_of_masking_every_row(serve, options, code):
     async with serve() as client:
-        reply = await client.post("/verify?profile=typo&window_s=0", json=gym("11"))
-    assert (reply.status_code, reply.json()["code"]) == (404, "unknown_profile")
+        reply = await client.post(f"/verify?{options}&window_s=0", json=gym("11"))
+    assert reply.status_code in (404, 422)
+    assert reply.json()["code"] == code
+
+
+@pytest.mark.parametrize("row", [{"note": "\ud800"}, {"note": float("nan")}], ids=["surrogate", "nan"])
+async def test_a_row_that_gym_could_not_get_back_is_refused_before_it_is_judged(serve, row):
+    async with serve() as client:
+        typed = {"Content-Type": "application/json"}
+        reply = await client.post(
+            "/verify?k=2&window_s=0", content=json.dumps(gym("11", **row)), headers=typed
+        )
+    assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
+
+
+async def test_a_masked_row_may_have_any_instance_config(serve):
+    async with serve(script="unreadable") as client:
+        reply = await client.post("/verify?k=2&window_s=0", json=gym("11", instance_config="abc"))
+    assert reply.json()["instance_config"] == {"mask_sample": True}
 
 
 async def test_gyms_means_leave_out_what_is_masked(serve):

@@ -1,0 +1,128 @@
+"""What the model behind a judge can tell of responses without judging: a linear reward head on its states.
+
+`python -m benchmarks.reward_head TRAIN DEV --profile smollm2-135m`: each response is read alone, behind its
+conversation; a head on the states of one layer (their mean, and that of the last token) is fitted to
+preferences (Bradley-Terry). Layer and penalty are chosen on a fifth of TRAIN, then DEV is looked at once. It
+is what training a judge can be measured against: hardly more, from this model and this data.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import product
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from grm_service.assembly import default_source
+from grm_service.cli.learning import items_of
+from grm_service.engines.choice import transformers_files
+from grm_service.engines.transformers.engine import encode
+from grm_service.evaluation.items import Item, some
+from grm_service.evaluation.outcomes import credit
+from grm_service.evaluation.stats import bootstrap
+from grm_service.settings import Settings
+from grm_service.types import Prompt
+
+LAYERS, PENALTIES = (0.33, 0.53, 0.67, 0.8, 0.93), (0.01, 0.1, 1.0)
+"""Layers by depth."""
+_TOKENS = 256
+"""The last ones of a conversation, and the first ones of a response."""
+
+
+def states(model: Any, tokenizer: Any, item: Item) -> torch.Tensor:
+    """Of every response at every layer of LAYERS: (responses, layers, 2 x width)."""
+    asked = encode(tokenizer, Prompt(item.messages))[-_TOKENS:]
+    found = []
+    for response in item.responses:
+        said = tokenizer(response, add_special_tokens=False)["input_ids"][:_TOKENS]
+        said.append(tokenizer.eos_token_id)
+        with torch.no_grad():
+            layers = model(torch.tensor([asked + said]), output_hidden_states=True).hidden_states
+        chosen = torch.stack([layers[round(depth * (len(layers) - 1))][0] for depth in LAYERS]).float()
+        found.append(torch.cat([chosen[:, len(asked) :].mean(1), chosen[:, -1]], dim=-1))
+    return torch.stack(found)
+
+
+def fit(known: Sequence[tuple[Item, torch.Tensor]], penalty: float) -> torch.Tensor:
+    """The head's weights, of states (responses, width)."""
+    rows = torch.stack(list(_differences(known)))
+    head = torch.zeros(rows.shape[1], requires_grad=True)
+    solver = torch.optim.LBFGS([head], max_iter=60, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        solver.zero_grad()
+        found = torch.nn.functional.softplus(-(rows @ head)).mean() + penalty * (head**2).sum()
+        found.backward()
+        return found
+
+    solver.step(loss)
+    return head.detach()
+
+
+def right(known: Sequence[tuple[Item, torch.Tensor]], head: torch.Tensor) -> list[float]:
+    """What the head earns of each item, ties shared."""
+    return [credit((state @ head).tolist(), item.correct).half for item, state in known]
+
+
+def main() -> None:
+    """Prints which head was chosen, and what it is right on, by source."""
+    args = _arguments()
+    _, source = default_source(Settings(profile=args.profile))
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    files = transformers_files(source)
+    tokenizer = AutoTokenizer.from_pretrained(files)
+    model = AutoModelForCausalLM.from_pretrained(files, dtype=torch.bfloat16).model.eval()
+    by_source = defaultdict[str, list[Item]](list)
+    for item in items_of(args.train, None):
+        by_source[item.source].append(item)
+    chosen = [item for items in by_source.values() for item in some(items, args.most)]
+    train = [(item, states(model, tokenizer, item)) for item in chosen]
+    dev = [(item, states(model, tokenizer, item)) for item in items_of(args.dev, None)]
+    every = torch.cat([state for _, state in train])
+    mean, spread = every.mean(0), every.std(0) + 1e-6
+
+    def at(known: Sequence[tuple[Item, torch.Tensor]], layer: int) -> list[tuple[Item, torch.Tensor]]:
+        return [(item, ((state - mean) / spread)[:, layer]) for item, state in known]
+
+    held, rest = train[::5], [each for i, each in enumerate(train) if i % 5]
+    tried = {
+        (layer, penalty): fmean(right(at(held, layer), fit(at(rest, layer), penalty)))
+        for layer, penalty in product(range(len(LAYERS)), PENALTIES)
+    }
+    layer, penalty = max(tried, key=lambda each: tried[each])
+    print(f"{len(train)} items of {len(by_source)} sources; depth {LAYERS[layer]}, penalty {penalty}")
+    print(f"right of the held-out fifth: {tried[layer, penalty]:.1%}")
+    print("\n".join(_told(at(dev, layer), fit(at(train, layer), penalty))))
+
+
+def _told(dev: Sequence[tuple[Item, torch.Tensor]], head: torch.Tensor) -> Iterator[str]:
+    earned, by_source = right(dev, head), defaultdict[str, list[float]](list)
+    for (item, _), each in zip(dev, earned, strict=True):
+        by_source[item.source].append(each)
+    for name, values in [("dev", earned), *sorted(by_source.items())]:
+        interval = bootstrap(values, range(len(values)))
+        yield f"{name:>20} {len(values):4} {fmean(values):6.1%} [{interval.low:.1%}, {interval.high:.1%}]"
+
+
+def _differences(known: Sequence[tuple[Item, torch.Tensor]]) -> Iterator[torch.Tensor]:
+    for item, state in known:
+        for other in set(range(len(state))) - set(item.correct):
+            yield state[item.correct[0]] - state[other]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("train")
+    parser.add_argument("dev")
+    parser.add_argument("--profile", default="smollm2-135m")
+    parser.add_argument("--most", type=int, default=800, help="items of a source")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

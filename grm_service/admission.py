@@ -110,11 +110,13 @@ class Line:
         try:
             await asyncio.wait([granted], timeout=None if left_s is None else max(0.0, left_s))
         except asyncio.CancelledError:
-            if not granted.cancel():
+            if granted.cancel():
+                self._grant()  # there may be room for the next
+            else:
                 self._release(samples)
             raise
-        if not granted.done():
-            granted.cancel()
+        if granted.cancel():
+            self._grant()
             raise Shed("time ran out in the waiting line, before anything was judged")
 
     def _release(self, samples: int) -> None:

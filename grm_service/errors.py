@@ -268,6 +268,10 @@ class EngineUnreachable(EngineError):
     code = "engine_unreachable"
 
 
+FAILURES = frozenset({EngineError.code, EngineNotReady.code, EngineUnreachable.code})
+"""The codes of samples that the engine failed to take: they say nothing about the judge."""
+
+
 class MetaRMFailed(EngineError):
     """The meta RM failed: samples that it should choose among are not voted without its choice."""
 

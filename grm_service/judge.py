@@ -19,11 +19,10 @@ from grm_service.core.stop import Row, next_wave
 from grm_service.core.vote import keep, vote
 from grm_service.engines.base import Engine, MetaRM
 from grm_service.errors import (
+    FAILURES,
     AllUnreadable,
     DeadlineExceeded,
     EngineError,
-    EngineNotReady,
-    EngineUnreachable,
     MetaRMFailed,
     PrinciplesUnreadable,
     PromptTooLong,
@@ -38,6 +37,8 @@ OnEvent = Callable[[Plan | Sample], None]
 """Is told the plan, then every sample as it is finished; another plan where the first did not fit."""
 _LEAST_SPLIT = 3
 _KEPT_QUERIES = 1024
+TOO_LONG_TO_GRADE = "too_long_to_grade"
+"""The error of a sample that does not fit into the meta RM's context."""
 WRITINGS = 3
 """How often principles are written, at most, until one can be read."""
 
@@ -73,12 +74,14 @@ class Judge:
             except TimeoutError:
                 raise DeadlineExceeded("time ran out while the principles were written") from None
         deadline = None if task.timeout_s is None else started + task.timeout_s
-        planned = plan(task, profile, principles)
+        planned, samples = plan(task, profile, principles), tuple[Sample, ...]()
+        splits = not planned.in_blocks and len(task.responses) >= _LEAST_SPLIT
         try:
             samples = await self._samples(planned, deadline, on_event)
         except PromptTooLong:
-            if planned.in_blocks or len(task.responses) < _LEAST_SPLIT:
+            if not splits:
                 raise
+        if splits and all(sample.error == TOO_LONG_TO_GRADE for sample in samples):
             planned = plan(task, profile, principles, split=True)
             samples = await self._samples(planned, deadline, on_event)
         return self._verdict(planned, samples, usage, time.monotonic() - started)
@@ -177,6 +180,9 @@ class Judge:
         with tracing.span("grade", {"gen_ai.request.model": meta_rm.model, "grm.sample": index}, "CLIENT"):
             try:
                 return replace(sample, grade=await meta_rm.grade(read))
+            except PromptTooLong as long:
+                logger.warning("sample %d of a task was not graded: %s", index, long)
+                return replace(sample, critique=None, counted=False, error=TOO_LONG_TO_GRADE)
             except EngineError as failed:
                 raise MetaRMFailed(f"the meta RM failed: {failed}") from failed
 
@@ -233,6 +239,6 @@ def _nothing_read(samples: tuple[Sample, ...]) -> Exception:
     errors = {s.error for s in samples}
     if errors == {DeadlineExceeded.code}:
         return DeadlineExceeded(f"time ran out before any of the {len(samples)} samples was finished")
-    if errors <= {failed.code for failed in (EngineError, EngineUnreachable, EngineNotReady)}:
-        return EngineError(f"the engine failed for all {len(samples)} samples; its log says why")
+    if errors <= FAILURES | {DeadlineExceeded.code}:
+        return EngineError(f"the engine finished none of the {len(samples)} samples; its log says why")
     return AllUnreadable(samples)

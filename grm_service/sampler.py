@@ -15,7 +15,7 @@ from grm_service.core.order import undo
 from grm_service.core.profile import fill
 from grm_service.core.prompt import boxed, render
 from grm_service.engines.base import Engine
-from grm_service.errors import EngineError, code_of
+from grm_service.errors import BadTask, EngineError, code_of
 from grm_service.plan import Plan
 from grm_service.types import Alternative, Completion, Message, Params, Prompt, Sample, Usage
 
@@ -107,13 +107,17 @@ class Sampler:
         if self.engine.abilities.continues:
             start = written + closing.text
             params = replace(params, regex=parse.closing_regex(n, planned.profile.scale))
-            completion = await complete(self.engine, replace(prompt, continuation=start), params)
+            prompt = replace(prompt, continuation=start)
         else:
             start = written + "\n\n"
             asked = Message("user", fill(closing.ask, {"boxed": boxed(n)}))
             answered = Message("assistant", written or "(no answer)")
-            turns = (*prompt.messages, answered, asked)
-            completion = await complete(self.engine, replace(prompt, messages=turns), params)
+            prompt = replace(prompt, messages=(*prompt.messages, answered, asked))
+        try:
+            completion = await complete(self.engine, prompt, params)
+        except BadTask as full:  # behind what was written the context has no room left
+            logger.warning("sample %d of a task was not closed: %s", cut.index, full)
+            return cut
         closed = _read(planned, replace(cut, text=start + completion.text, closed=True), completion)
         return closed if closed.error is None else replace(cut, usage=closed.usage)
 
@@ -121,12 +125,16 @@ class Sampler:
         """Adds the expected score at each place where the sample wrote one."""
         box = parse.box(read.text)
         starts = [box.start(1) + place for place in soft.places(box[1])]
-        asked = await asyncio.gather(
-            *(
-                self._expected(planned, replace(prompt, continuation=read.text[:at]), read.seed)
-                for at in starts
+        try:
+            asked = await asyncio.gather(
+                *(
+                    self._expected(planned, replace(prompt, continuation=read.text[:at]), read.seed)
+                    for at in starts
+                )
             )
-        )
+        except BadTask as full:
+            logger.warning("sample %d of a task got no soft scores: %s", read.index, full)
+            return replace(read, critique=None, counted=False, error=full.code)
         means = [mean for mean, _ in asked]
         read = replace(read, usage=sum((usage for _, usage in asked), read.usage))
         shown = tuple(mean for mean in means if mean is not None)

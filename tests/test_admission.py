@@ -175,6 +175,22 @@ async def test_a_place_that_was_granted_to_a_caller_who_left_is_not_lost(on):
     assert work.line.in_flight == 0
 
 
+@pytest.mark.parametrize("leaves", ["shed", "cancelled"])
+async def test_who_leaves_the_head_of_the_line_lets_in_whoever_fits(leaves, on):
+    work = on(Line(10, 100))
+    await work.ask("runs", samples=8)
+    until = asyncio.get_running_loop().time() + 0.1 if leaves == "shed" else None
+    await work.ask("large", samples=5, deadline=until)
+    await work.ask("small", samples=1)
+    assert work.begun == ["runs"]
+    if leaves == "cancelled":
+        work.tasks["large"].cancel()
+    await asyncio.wait([work.tasks["large"]])
+    await settle()
+    assert work.begun == ["runs", "small"]
+    assert work.line.in_flight == 9
+
+
 async def test_what_fails_gives_its_place_back():
     line = Line(1, 1)
     with pytest.raises(ValueError, match="judged badly"):

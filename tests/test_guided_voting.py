@@ -149,6 +149,24 @@ async def test_a_judgement_that_the_meta_rm_cannot_hold_is_asked_for_in_smaller_
     assert max(len(sample.order) for sample in verdict.samples) == 3
 
 
+async def test_a_sample_too_long_for_the_meta_rm_is_not_counted_and_spoils_no_other():
+    class Narrow(ScriptedMetaRM):
+        async def grade(self, judgement):
+            if "boxed{9, 2}" in judgement[-1].content:
+                raise PromptTooLong(900, 0, 512, "meta RM's context")
+            return await super().grade(judgement)
+
+    verdict = await judged([boxed(9, 2), boxed(3, 8), boxed(7, 1), boxed(2, 9)], meta_rm=Narrow())
+    assert [s.error for s in sorted(verdict.samples, key=lambda s: s.index)] == [
+        "too_long_to_grade",
+        None,
+        None,
+        None,
+    ]
+    assert (verdict.status, verdict.k) == ("partial", 4)
+    assert verdict.unfiltered == vote([s.scores for s in verdict.samples if s.error is None])
+
+
 @pytest.fixture
 def gate():
     def made(grades=True, meta_rm="m"):

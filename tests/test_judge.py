@@ -148,8 +148,47 @@ async def test_an_engine_that_always_fails_is_an_engine_error():
     def script(prompt, params):
         raise EngineUnreachable("http://x is away")
 
-    with pytest.raises(EngineError, match="all 6 samples"):
+    with pytest.raises(EngineError, match="none of the 6 samples"):
         await judged(script)
+
+
+async def test_failures_and_lateness_together_are_no_finding_about_the_judge():
+    calls = iter(range(100))
+
+    async def late_or_away(prompt, params):
+        if next(calls):
+            raise EngineUnreachable("http://x is away")
+        await asyncio.sleep(60)
+
+    engine = ScriptedEngine("content")
+    engine.complete = late_or_away
+    with pytest.raises(EngineError, match="none of the 6 samples"):
+        await Judge(engine).judge(replace(TASK, timeout_s=0.1), PROFILE)
+
+
+async def test_where_no_room_is_left_to_close_a_sample_only_that_one_stays_unread():
+    calls = iter(range(100))
+
+    def script(prompt, params):
+        if prompt.continuation:
+            raise PromptTooLong(8190, 24, 8192)
+        return "Both are odd" if next(calls) == 1 else "Scores: \\boxed{9, 1, 1}"
+
+    verdict, _ = await judged(script, replace(TASK, k=3))
+    assert (verdict.status, verdict.k) == ("partial", 3)
+    assert sorted(str(sample.error) for sample in verdict.samples) == ["None", "None", "no_scores"]
+
+
+async def test_where_no_room_is_left_for_soft_scores_the_sample_says_so():
+    class Narrow(ScriptedEngine):
+        async def complete(self, prompt, params):
+            if params.alternatives:
+                raise PromptTooLong(8190, 2, 8192)
+            return await super().complete(prompt, params)
+
+    with pytest.raises(AllUnreadable) as caught:
+        await Judge(Narrow()).judge(replace(TASK, score="soft"), PROFILE)
+    assert caught.value.reasons == {"prompt_too_long": 6}
 
 
 async def test_a_prompt_that_does_not_fit_fails_the_task():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from grm_service.assembly import open_service
-from grm_service.catalog import form
+from grm_service.catalog import fingerprint, form
 from grm_service.cli.console import err, say, say_loading
 from grm_service.errors import BadTask
 
@@ -68,7 +69,8 @@ async def sample_into(
     try:
         say_loading(service)
         await engine.start()
-        setup = Setup(profile.name, form(profile), engine.name, engine.model, samples, hints, seed)
+        made_by = profile.name, form(profile), engine.name, engine.model
+        setup = Setup(*made_by, samples, hints, seed, fingerprint(profile))
         with TrajectoryFile(out, setup) as file:
             left = len(file.left(items))
             if left < len(items):
@@ -98,14 +100,18 @@ def run_of(
     profile: Profile,
     source: Source,
     asked: Any,
+    items: Sequence[Item],
     files: Mapping[str, Path | None],
     **more: Any,
 ) -> Run:
-    """The run into a folder, with hashes of the files that decide what comes out. Raises BadTask."""
+    """The run into a folder, with hashes of items and files, which decide what comes out. Raises BadTask."""
     from grm_service.engines.files.weights import sha256
     from grm_service.training.runs import Run
 
-    hashes = {name: sha256(file) for name, file in files.items() if file is not None and file.is_file()}
+    hashes = {name: sha256(file) for name, file in files.items() if file is not None}
+    # Whatever they were read from: a file, a folder or a hub.
+    told = "\n".join(f"{item.id} {item.digest}" for item in items)
+    hashes["data"] = hashlib.sha256(told.encode()).hexdigest()
     return Run(out, kind, replace(profile, model=source.model), {**asdict(asked), **more, "sha256": hashes})
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from grm_service.assembly import default_source
-from grm_service.catalog import form
+from grm_service.catalog import fingerprint, form
 from grm_service.cli.console import Engine, ProfileName, failing, say, settings
 from grm_service.cli.learning import (
     Checkpointing,
@@ -77,7 +77,8 @@ def forms(
     with failing():
         served, _ = default_source(found)
         items = items_of(data, limit)
-        with TrajectoryFile(out, Setup(served.name, form(served), "form", "", samples, False, seed)) as file:
+        setup = Setup(served.name, form(served), "form", "", samples, False, seed, fingerprint(served))
+        with TrajectoryFile(out, setup) as file:
             for tried in fill(file.left(items), served, samples, seed):
                 file.add(tried)
     say(f"{out} is ready: grm train rft {data} --trajectories {out} --out FOLDER")
@@ -137,10 +138,9 @@ def rft(
         turns = instructions.share_of(mixed, general_share, len(choice.examples), seed)
         rate = learning_rate or (2e-5 if full else 2e-4)
         asked = RFT(None if full else rank, length, batch, epochs, rate, seed, checkpointing, only_scores)
-        files = {"data": Path(data), "general": general}
-        files |= {f"trajectories_{i}": file for i, file in enumerate(trajectories)}
+        files = {"general": general} | {f"trajectories_{i}": file for i, file in enumerate(trajectories)}
         chosen = {"from_base": from_base, "keep_easy": keep_easy, "limit": limit, "general": len(turns)}
-        run = run_of(out, "rft", served, source, asked, files, **chosen)
+        run = run_of(out, "rft", served, source, asked, items, files, **chosen)
         learner = load(source, asked.rank)
         say(
             f"{len(choice.examples)} examples, {len(turns)} instructions; {learner.trainable:,} numbers train"
@@ -202,10 +202,8 @@ def grpo(
             seed,
             checkpointing,
         )
-        files = {"data": Path(data)} | {
-            f"trajectories_{i}": file for i, file in enumerate(trajectories or [])
-        }
-        run = run_of(out, "grpo", served, source, asked, files, held=held, limit=limit)
+        files = {f"trajectories_{i}": file for i, file in enumerate(trajectories or [])}
+        run = run_of(out, "grpo", served, source, asked, items, files, held=held, limit=limit)
         learner = load(source, asked.rank)
         metrics = reinforce(run, learner, left, measured, asked)
         say_finished(run.finish(learner, metrics, f"{served.name}, trained by online RL (GRPO)."), metrics)
@@ -242,14 +240,15 @@ def meta_rm(
         require()
         served, source = default_source(found)
         same_form(served, trajectories)
-        examples, left_out = judgements(items_of(data, limit), read_all(trajectories))
+        items = items_of(data, limit)
+        examples, left_out = judgements(items, read_all(trajectories))
         for why, count in left_out.items():
             say(f"{count} trajectories left out: {why}")
         learnt, measured = split(examples, held)
         rate = learning_rate or (1e-5 if full else 1e-4)
         asked = MetaRM(None if full else rank, length, batch, epochs, rate, seed, checkpointing)
-        files = {"data": Path(data)} | {f"trajectories_{i}": file for i, file in enumerate(trajectories)}
-        run = run_of(out, "meta-rm", served, source, asked, files, held=held, limit=limit)
+        files = {f"trajectories_{i}": file for i, file in enumerate(trajectories)}
+        run = run_of(out, "meta-rm", served, source, asked, items, files, held=held, limit=limit)
         learner = load_classifier(source, asked.rank)
         say(f"{len(learnt)} judgements, {len(measured)} only measure; {learner.trainable:,} numbers train")
         file, metrics = train(run, learner, learnt, measured, asked)

@@ -14,6 +14,7 @@ from itertools import takewhile
 from grm_service.core.profile import Profile, Scale
 from grm_service.types import Critique, Principle
 
+_BOX = "\\boxed{"
 _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 _HALF_BOX = re.compile(r"\\(b(o(x(e(d(\{[^{}\n]*\}?)?)?)?)?)?)?\s*$")
 _NUMBER = re.compile(r"[+-]?\d{1,6}(\.\d{1,6})?", re.ASCII)
@@ -45,7 +46,8 @@ def parse(text: str, n: int, profile: Profile) -> Critique:
 def box(text: str) -> re.Match[str]:
     r"""The last `\boxed{...}` of a completion; group 1 is its inside. Raises Unreadable."""
     boxes = list(_BOXED.finditer(text))
-    if not boxes:
+    # One that comes last and is cut or malformed takes back what stood before it.
+    if not boxes or text.rfind(_BOX) > boxes[-1].start():
         raise Unreadable("no_scores")
     line = text[: boxes[-1].start()].rpartition("\n")[2]
     # A box inside a sentence is a quotation ("its answer \boxed{4} is right"), not a verdict.

@@ -44,12 +44,13 @@ class _Isolated:
         self._up = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._again: asyncio.Task[None] | None = None
         self._closing = False
 
     @property
     def ready(self) -> bool:
         """Whether the child is up."""
-        return self._up.is_set()
+        return self._up.is_set() and not self._closing
 
     async def start(self) -> None:
         """Starts the child and loads the model there. Raises ModelNotLoaded, MissingExtra, EngineError."""
@@ -63,14 +64,18 @@ class _Isolated:
         started: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._watch = asyncio.create_task(self._listen(self._process, started))
         self._send(self._build)
-        for name, told in (await started).items():
+        # Shielded: what is closed while it comes back is still listened to.
+        for name, told in (await asyncio.shield(started)).items():
             setattr(self, name, told)
         self._up.set()
 
     async def close(self) -> None:
         """Ends the child: it frees what it took, or is killed after some seconds."""
         self._closing = True
-        self._up.clear()
+        self._up.set()  # who waits for it learns that it does not come
+        if self._again is not None:
+            self._again.cancel()
+            await asyncio.gather(self._again, return_exceptions=True)
         if self._process is None or self._watch is None:
             return
         assert self._process.stdin is not None
@@ -86,6 +91,8 @@ class _Isolated:
         if self._process is None or self._closing:
             raise EngineError(f"{self._what} is not running")
         await self._up.wait()
+        if self._closing:
+            raise EngineError(f"{self._what} is not running")
         number = next(self._numbers)
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._open[number] = done
@@ -149,7 +156,7 @@ class _Isolated:
             try:
                 await self.start()
                 return
-            except GRMError as failed:
+            except (GRMError, OSError) as failed:
                 logger.error("%s does not come back yet: %s", self._what, failed)
                 await asyncio.sleep(pause)
                 pause = min(60.0, 2 * pause)

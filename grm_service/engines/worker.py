@@ -83,7 +83,9 @@ def _read(inbox: asyncio.Queue[_Request | None], loop: asyncio.AbstractEventLoop
     try:
         while True:
             loop.call_soon_threadsafe(inbox.put_nowait, pickle.load(sys.stdin.buffer))
-    except EOFError:
+    except (EOFError, pickle.UnpicklingError):  # the parent is gone, in the middle of a message it may be
+        pass
+    finally:
         loop.call_soon_threadsafe(inbox.put_nowait, None)
 
 

@@ -10,8 +10,10 @@ import httpx
 from grm_service.client import AsyncClient
 from grm_service.client.verdict import Sample as RemoteSample
 from grm_service.errors import (
+    FAILURES,
     AllUnreadable,
     BadTask,
+    EngineError,
     GRMError,
     PrinciplesUnreadable,
     PromptTooLong,
@@ -47,14 +49,14 @@ def in_process(service: Service) -> Ask:
         except AllUnreadable as unreadable:
             samples = unreadable.samples
             usage = sum((sample.usage for sample in samples), Usage())
-            return finished(item, unreadable.code, _taken(samples), usage)
+            return finished(item, unreadable.code, _whole(item, _taken(samples)), usage)
         except GRMError as failed:
             return finding(item, failed)
         verdict = record.verdict
         return finished(
             item,
             None,
-            _taken(verdict.samples),
+            _whole(item, _taken(verdict.samples)),
             verdict.usage,
             verdict=record.id,
             fingerprint=verdict.fingerprint,
@@ -81,7 +83,7 @@ def remote(client: AsyncClient) -> Ask:
         return finished(
             item,
             None,
-            tuple(_told(sample) for sample in verdict.samples or ()),
+            _whole(item, tuple(_told(sample) for sample in verdict.samples or ())),
             verdict.usage,
             verdict=verdict.id,
             fingerprint=verdict.fingerprint,
@@ -145,6 +147,14 @@ def finished(
         completion_tokens=usage.completion_tokens,
         **rest,
     )
+
+
+def _whole(item: Item, samples: tuple[Taken, ...]) -> tuple[Taken, ...]:
+    """The samples; raises EngineError where one is missing for no fault of the judge's."""
+    for sample in samples:
+        if sample.error in FAILURES:
+            raise EngineError(f"the engine failed at {item.id} ({sample.error}); its log says why")
+    return samples
 
 
 def _taken(samples: Iterable[Sample]) -> tuple[Taken, ...]:

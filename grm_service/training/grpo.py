@@ -101,16 +101,17 @@ def reinforce(
         raise BadTask("there is no item to train on")
     trainer = _trainer(run, learner, encoder, train, measured, asked)
     before = trainer.evaluate() if measured else {}
+    tokens_before = run.tokens_before
     ended = trainer.train(resume_from_checkpoint=run.cut_off_at)
     after = trainer.evaluate() if measured else {}
     history, seconds = trainer.state.log_history, ended.metrics["train_runtime"]
-    tokens = last(history, "num_tokens")
+    tokens = (last(history, "num_tokens") or 0) - tokens_before
     return {
         "items": len(items),
         "held": len(held),
         "steps": trainer.state.global_step,
         "tokens": tokens,
-        "tokens_per_s": None if tokens is None else round(tokens / seconds, 1),
+        "tokens_per_s": round(tokens / seconds, 1),
         "seconds": round(seconds, 1),
         "reward": last(history, "reward"),
         "kl": last(history, "kl"),

@@ -92,12 +92,13 @@ def train(
             f"({left_out} were too long)"
         )
     trainer, trainable = _trainer(run, learner, rows, asked), learner.trainable
+    tokens_before = run.tokens_before
     ended = trainer.train(resume_from_checkpoint=run.cut_off_at)
     merged = learner.model.merge_and_unload() if asked.rank is not None else learner.model
     # What is measured is what is served: all of one precision.
     merged = merged.to(merged.dtype).eval()
     found = grading(_graded(merged, measured))
-    tokens, seconds = trainer.state.num_input_tokens_seen, ended.metrics["train_runtime"]
+    tokens, seconds = trainer.state.num_input_tokens_seen - tokens_before, ended.metrics["train_runtime"]
     metrics = {
         "examples": len(rows),
         "right": sum(row.right for row in rows) / len(rows),

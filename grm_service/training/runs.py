@@ -62,6 +62,14 @@ class Run:
 
         return get_last_checkpoint(str(self.checkpoints)) if self.checkpoints.is_dir() else None
 
+    @property
+    def tokens_before(self) -> int:
+        """What the trainer had seen there: it counts on from it, while its clock begins anew."""
+        if (cut_off_at := self.cut_off_at) is None:
+            return 0
+        state = json.loads((Path(cut_off_at) / "trainer_state.json").read_text(encoding="utf-8"))
+        return int(state["num_input_tokens_seen"])
+
     def finish(self, learner: Learner, metrics: Mapping[str, Any], description: str) -> Path:
         """Writes model, profile and manifest; gives the profile's file."""
         if leads():

@@ -25,7 +25,9 @@ Origin = Literal["sampled", "hinted", "form"]
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How a file of trajectories came to be: `samples` an item; `form` is the profile's (catalog.form)."""
+    """How a file of trajectories came to be: `samples` an item; `form` and `fingerprint` are the profile's
+    (catalog): files of one form can be trained on together, one file is of one judge.
+    """
 
     profile: str
     form: str
@@ -34,6 +36,7 @@ class Setup:
     samples: int
     hints: bool
     seed: int
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

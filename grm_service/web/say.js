@@ -27,6 +27,8 @@ export const UNCOUNTED = {
   wrong_count: "it has not one score a response",
   not_a_number: "one of its scores is no number",
   out_of_scale: "one of its scores lies outside the scale",
+  too_long_to_grade: "the meta RM cannot read so long a text",
+  prompt_too_long: "its soft scores do not fit the context",
   no_score_tokens: "the engine told no probabilities for its scores",
   deadline_exceeded: "time ran out before it was finished",
   engine_failed: "the engine failed",

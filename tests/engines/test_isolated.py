@@ -95,6 +95,48 @@ async def test_a_death_fails_what_is_under_way_and_the_engine_comes_back(engine,
     assert "starting it again" in caplog.text
 
 
+async def test_a_machine_that_is_full_for_a_while_does_not_keep_it_down(engine, monkeypatch):
+    start, tries = asyncio.create_subprocess_exec, []
+
+    async def full(*asked, **how):
+        tries.append(asked)
+        if len(tries) == 1:
+            raise OSError(12, "Cannot allocate memory")
+        return await start(*asked, **how)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", full)
+    with pytest.raises(EngineError):
+        await engine.complete(ask("die"), Params(4))
+    async with asyncio.timeout(20):
+        assert (await engine.complete(ASK, Params(4))).text
+    assert len(tries) == 2
+
+
+async def test_who_waits_for_it_to_come_back_is_told_that_it_closes(engine, monkeypatch):
+    async def never(*asked, **how):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", never)
+    with pytest.raises(EngineError):
+        await engine.complete(ask("die"), Params(4))
+    waiting = asyncio.create_task(engine.complete(ASK, Params(4)))
+    await asyncio.sleep(0.05)
+    await engine.close()
+    async with asyncio.timeout(5):
+        with pytest.raises(EngineError, match="not running"):
+            await waiting
+
+
+async def test_it_ends_with_a_parent_that_dies_in_the_middle_of_a_message(engine):
+    child = int((await engine.complete(ASK, Params(4))).text)
+    engine._process.stdin.write(b"\x80\x04\x95\xff\xff\x00\x00\x00\x00\x00\x00half a pickle")
+    engine._process.stdin.close()
+    async with asyncio.timeout(10):
+        assert await engine._process.wait() == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
 async def test_a_cancelled_request_is_cancelled_in_the_child(engine):
     hanging = asyncio.create_task(engine.complete(ask("hang"), Params(4)))
     await asyncio.sleep(0.1)

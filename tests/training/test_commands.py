@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from grm_service.catalog import load_profile
+from grm_service.cli.learning import items_of, run_of
+from grm_service.errors import BadTask
+from grm_service.training.rft import RFT
 from grm_service.training.runs import write_profile
 from grm_service.training.trajectories import read
 from tests.test_cli import run
@@ -106,6 +109,29 @@ def test_rft_samples_first_where_no_trajectories_are_given_and_goes_on_in_its_fi
     said = train(*asked, code=1)
     assert "12 of 12 items were sampled before" in said.stderr
     assert "holds a finished run: take a new folder" in said.stderr
+
+
+def test_a_run_does_not_go_on_with_other_data_whatever_they_are_read_from(data, source, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    file = folder / Path(data).name
+
+    def begin():
+        return run_of(tmp_path / "run", "rft", SHORT, source, RFT(), items_of(str(folder), None), {})
+
+    file.write_text(Path(data).read_text())
+    begin()
+    begin()
+    file.write_text(file.read_text().replace("and 1,", "and one,"))
+    with pytest.raises(BadTask, match="take a new folder"):
+        begin()
+
+
+def test_a_file_of_trajectories_does_not_go_on_with_another_judge(train, data, base, tmp_path):
+    train("forms", data, "--out", tmp_path / "forms.jsonl")
+    base.write_text(base.read_text().replace("max_tokens: 64", "max_tokens: 65"))
+    said = train("forms", data, "--out", tmp_path / "forms.jsonl", code=1)
+    assert "take a new file" in said.stderr
 
 
 def test_trajectories_of_another_form_are_refused(train, data, tmp_path):

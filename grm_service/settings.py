@@ -92,7 +92,8 @@ class Settings(BaseSettings):
         None, description="API keys, as `grm keys add` writes them; without, everybody may ask."
     )
     allow_anyone: bool = Field(
-        False, description="Listen where others reach the server although there are no keys."
+        False,
+        description="Without keys, listen where others reach the server and answer to any host name.",
     )
     max_samples: int = Field(256, ge=1, description="Most samples that are generated at once.")
     max_waiting: int = Field(

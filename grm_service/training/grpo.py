@@ -33,6 +33,7 @@ CURVES = {
 class GRPO:
     """`groups` of `group` completions make a step; `kl` is the paper's beta: 0.002 (16B) or 0.08 (27B), and
     keeps the form as well, which has no reward of its own. `evaluations` of the held-out part, spread evenly.
+    Items whose prompt has more than `length` tokens are left out: a step pays for its longest in every row.
     """
 
     rank: int | None = 16
@@ -42,6 +43,7 @@ class GRPO:
     kl: float = 0.02
     learning_rate: float = 1e-5
     temperature: float = 1.0
+    length: int = 2048
     evaluations: int = 5
     seed: int = 0
     checkpointing: bool = False
@@ -61,6 +63,15 @@ def shown(items: Sequence[Item], seed: int) -> list[Shown]:
         Shown(item, order)
         for item in items
         for order in orders(len(item.responses), len(item.responses), item.seed(seed))
+    ]
+
+
+def fitting(encoder: Encoder, items: Sequence[Item], length: int) -> list[Item]:
+    """Those whose prompt has at most so many tokens."""
+    return [
+        item
+        for item in items
+        if len(encode(encoder.tokenizer, encoder.prompt(item, range(len(item.responses))))) <= length
     ]
 
 
@@ -96,9 +107,12 @@ def reinforce(
 ) -> dict[str, Any]:
     """Trains on the items, and gives what the manifest tells of it; `held` ones only measure."""
     encoder = Encoder(learner.tokenizer, run.profile, learner.ends)
-    train, measured = shown(items, asked.seed), shown(held, asked.seed)
+    kept, held = (fitting(encoder, part, asked.length) for part in (items, held))
+    train, measured = shown(kept, asked.seed), shown(held, asked.seed)
     if not train:
-        raise BadTask("there is no item to train on")
+        raise BadTask(
+            f"there is no item to train on: {len(items) - len(kept)} have longer prompts than --length"
+        )
     trainer = _trainer(run, learner, encoder, train, measured, asked)
     before = trainer.evaluate() if measured else {}
     tokens_before = run.tokens_before
@@ -107,7 +121,8 @@ def reinforce(
     history, seconds = trainer.state.log_history, ended.metrics["train_runtime"]
     tokens = (last(history, "num_tokens") or 0) - tokens_before
     return {
-        "items": len(items),
+        "items": len(kept),
+        "too_long": len(items) - len(kept),
         "held": len(held),
         "steps": trainer.state.global_step,
         "tokens": tokens,

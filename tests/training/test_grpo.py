@@ -73,11 +73,12 @@ def test_two_steps_move_every_trainable_parameter_and_are_logged(rank, writes_sc
     learner = load(writes_scores, rank)
     before = {n: v.detach().clone() for n, v in learner.model.named_parameters() if v.requires_grad}
     run = Run(tmp_path / "x", "grpo", replace(PROFILE, model=writes_scores.model), {})
-    asked = GRPO(rank, steps=3, groups=4, kl=0.1, learning_rate=1e-2, evaluations=1)
-    metrics = reinforce(run, learner, ITEMS[:8], ITEMS[8:], asked)
+    asked = GRPO(rank, steps=3, groups=4, kl=0.1, learning_rate=1e-2, length=1024, evaluations=1)
+    long = replace(ITEMS[0], id="long", responses=("11 " * 700, "12"))
+    metrics = reinforce(run, learner, [*ITEMS[:8], long], ITEMS[8:], asked)
     after = dict(learner.model.named_parameters())
     assert [name for name, value in before.items() if value.equal(after[name])] == []
-    assert metrics["steps"] == 3
+    assert (metrics["steps"], metrics["items"], metrics["too_long"]) == (3, 8, 1)
     assert metrics["readable_before"] > 0.5
     assert 0 < metrics["right_before"] < 1
     rows = [json.loads(line) for line in (run.folder / LOG).read_text().splitlines()]

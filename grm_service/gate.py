@@ -36,6 +36,8 @@ class Gate:
                 "score 'soft' needs token probabilities behind a partial answer, which this server's engine "
                 "does not give: ask for 'hard' (/readyz lists what the engine lacks)"
             )
+        if not (task.reference or "").strip():
+            task = replace(task, reference=None)  # a label that is not there, as some trainers have it
         return self.guided(task, admitted[0]), *admitted
 
     def guided(self, task: Task, profile: Profile) -> Task:

@@ -23,6 +23,8 @@ Query = str | Sequence[Mapping[str, str]]
 Response = str | Mapping[str, str]
 Result = TypeVar("Result")
 Read = Callable[[Mapping[str, Any]], Result]
+Asked = tuple[str, bytes]
+"""A path with its query, and the body."""
 
 logger = logging.getLogger(__name__)
 _GRACE_S = 5.0
@@ -34,7 +36,8 @@ class AsyncClient:
     `timeout_s` bounds one judgement, further tries included (at most 3600): the service is told, and votes
     the samples at hand when it runs out. A service that is busy, starting or cannot be reached is asked
     again until then, after its `Retry-After` where it gives one; a judgement that failed is tried three
-    times. Every try sends the same bytes, so that what was judged already is not judged again.
+    times. Every try sends the same bytes, so that what was judged already is not judged again; after a
+    refusal, when nothing was, it says how much time is left.
 
     A context manager, and usable without: what an event loop opened is closed at its end. It may be kept
     from one loop to the next, shared by threads that run loops of their own, and pickled.
@@ -108,34 +111,41 @@ class AsyncClient:
         `group` (the group's size), `window_s`, `k`, `transform`, ... Raises NoVerdict.
         """
         timeout_s = options.setdefault("timeout_s", self._timeout_s)
-        asked = urlencode({name: value for name, value in options.items() if value is not None})
+        wish = urlencode({name: value for name, value in options.items() if value is not None})
         said = {"query": query, "response": response, "reference": reference, "group_id": group_id}
-        return await self._ask(f"/v1/rewards/single?{asked}", _body(said), timeout_s, single)
+        # The same at every try: options, time among them, tell the group as well.
+        asked = f"/v1/rewards/single?{wish}", _encoded(_body(said))
+        return await self._ask(lambda left_s: asked, timeout_s, single)
 
     async def principles(self, query: Query, **options: Any) -> Written:
         """Principles for a query, judging nothing: to be read, edited and sent back. Raises NoVerdict."""
-        return await self._ask("/v1/principles", _body({"query": query, **options}), self._timeout_s, written)
+        asked = "/v1/principles", _encoded(_body({"query": query, **options}))
+        return await self._ask(lambda left_s: asked, self._timeout_s, written)
 
     async def _judged(self, asked: Mapping[str, Any]) -> Verdict:
         body = _body(asked)
-        timeout_s = body.setdefault("timeout_s", self._timeout_s)
         return await self._ask(
-            "/v1/rewards", body, timeout_s, lambda said: verdict(said, len(body["responses"]))
+            lambda left_s: ("/v1/rewards", _encoded({**body, "timeout_s": left_s})),
+            body.get("timeout_s", self._timeout_s),
+            lambda said: verdict(said, len(body["responses"])),
         )
 
-    async def _ask(self, path: str, body: dict[str, Any], timeout_s: float, read: Read[Result]) -> Result:
-        content = _encoded(body)
-        until = asyncio.get_running_loop().time() + timeout_s
+    async def _ask(self, ask: Callable[[float], Asked], timeout_s: float, read: Read[Result]) -> Result:
+        """`ask` gives what is sent where so many seconds are left."""
+        clock, asked = asyncio.get_running_loop().time, ask(timeout_s)
+        until = clock() + timeout_s
         failed: NoVerdict | None = None
         try:
             # When the time is up the service answers with what it has: that is waited for.
             async with asyncio.timeout_at(until + _GRACE_S):
                 for tries in count(1):
                     try:
-                        return _read(await self._send(path, content), read)
+                        return _read(await self._send(*asked), read)
                     except NoVerdict as why:
                         failed = why
                     await _before_another(failed, tries, until)
+                    if failed.refused:
+                        asked = ask(round(max(0.001, until - clock()), 3))
         except TimeoutError:
             before = f"; before that, {failed}" if failed else ""
             detail = f"{self._url} gave no answer within {timeout_s:g} s{before}"
@@ -155,10 +165,9 @@ class AsyncClient:
 
 def _body(asked: Mapping[str, Any]) -> dict[str, Any]:
     """As it goes over the wire: there a conversation has a field of its own."""
-    body = dict(asked)
-    if not isinstance(body.get("query"), str | None):
-        body["messages"] = body.pop("query")
-    return {name: value for name, value in body.items() if value is not None}
+    name_of = {"query": "query" if isinstance(asked.get("query"), str) else "messages"}
+    # In its order: a proxy tells groups by how the body begins (examples/replicas.nginx.conf).
+    return {name_of.get(name, name): value for name, value in asked.items() if value is not None}
 
 
 def _encoded(body: Mapping[str, Any]) -> bytes:

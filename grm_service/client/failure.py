@@ -38,11 +38,16 @@ class NoVerdict(GRMError):
         self.retryable, self.reasons = retryable, dict(reasons or {})
         self.retry_after_s = retry_after_s
 
+    @property
+    def refused(self) -> bool:
+        """Whether the service was too busy, or not ready, to begin with it."""
+        return self.status in _BUSY
+
     def worth_another(self, tries: int) -> bool:
         """Whether to ask again after so many tries: as long as there is time where nothing was judged, a few
         times where judging failed, since that costs as much again.
         """
-        untouched = self.code == "unreachable" or self.status in _BUSY
+        untouched = self.code == "unreachable" or self.refused
         return self.retryable and (untouched or tries < _TRIES)
 
 

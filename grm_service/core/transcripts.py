@@ -56,6 +56,11 @@ _ROLES: dict[str, Role] = {
 _Said = tuple[Role, str]
 
 
+def role_of(name: str) -> Role:
+    """Who speaks, by what templates and clients call them; tools speak to the policy as users do."""
+    return _ROLES.get(name, "user")
+
+
 def conversation(prompt: str) -> tuple[Message, ...]:
     """The turns of a prompt, without the start of the answer that is to come; at least one."""
     said = turns(prompt)
@@ -117,7 +122,7 @@ def _said(prompt: str) -> list[_Said]:
 
 def _named(begins: list[re.Match[str]], text: str) -> list[_Said]:
     names = (next(filter(None, begin.groups())).lower() for begin in begins)
-    return [(_ROLES.get(name, "user"), rest) for name, rest in zip(names, _rests(begins, text), strict=True)]
+    return [(role_of(name), rest) for name, rest in zip(names, _rests(begins, text), strict=True)]
 
 
 def _paired(users: list[re.Match[str]], text: str) -> list[_Said]:

@@ -23,10 +23,17 @@ class NothingToJudge(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads rows that have all of `columns`; they come with their number, for those without an id."""
+    """Reads rows that have all of `columns`; they come with their number, for those without an id. With
+    `several`, `chosen` and `rejected` are lists of texts.
+    """
 
     columns: frozenset[str]
     read: Callable[[Row, int], Iterator[Item]]
+    several: bool = False
+
+    def fits(self, row: Row) -> bool:
+        """Whether the row is one of the format's, by its columns; see `several`."""
+        return self.columns <= row.keys() and (not self.several or _several(row))
 
 
 def own(row: Row, number: int) -> Iterator[Item]:
@@ -172,8 +179,13 @@ def pair(row: Row, number: int) -> Iterator[Item]:
     )
 
 
-def _reader(columns: str, read: Callable[[Row, int], Iterator[Item]]) -> Reader:
-    return Reader(frozenset(columns.split()), read)
+def _reader(columns: str, read: Callable[[Row, int], Iterator[Item]], several: bool = False) -> Reader:
+    return Reader(frozenset(columns.split()), read, several)
+
+
+def _several(row: Row) -> bool:
+    texts = row["chosen"], row["rejected"]
+    return all(isinstance(each, list) and all(isinstance(text, str) for text in each) for each in texts)
 
 
 # The first whose columns are all there: those that ask for more stand above those that ask for less.
@@ -184,16 +196,16 @@ READERS: Mapping[str, Reader] = {
     "ppe-human": _reader("question_id prompt response_1 response_2 winner", ppe_human),
     "rmb-pair": _reader("pair_uid conversation_input chosen reject", rmb_pair),
     "rmb-bon": _reader("bon_uid conversation_input bon_best loser_list", rmb_bon),
-    "rewardbench2": _reader("id prompt chosen rejected subset num_correct", rewardbench2),
+    "rewardbench2": _reader("id prompt chosen rejected subset num_correct", rewardbench2, several=True),
     "rewardbench": _reader("id prompt chosen rejected subset chosen_model rejected_model", rewardbench),
-    "rm-bench": _reader("id prompt chosen rejected domain", rm_bench),
+    "rm-bench": _reader("id prompt chosen rejected domain", rm_bench, several=True),
     "pair": _reader("chosen rejected", pair),
 }
 
 
 def detect(row: Row) -> str | None:
     """The name of the format that a row's columns are those of."""
-    return next((name for name, reader in READERS.items() if reader.columns <= row.keys()), None)
+    return next((name for name, reader in READERS.items() if reader.fits(row)), None)
 
 
 def _turns(said: str | list[Mapping[str, str]]) -> tuple[Message, ...]:

@@ -40,6 +40,8 @@ def read(data: str, format_: str | None = None) -> Data:
                 f"{where}: no known format has the columns {', '.join(sorted(row))}; name one with --format "
                 f"({', '.join(READERS)})"
             )
+        if not READERS[name].fits(row):
+            raise BadTask(f"{where} is not of the format {name}: see its columns in docs/evaluation.md")
         try:
             found += READERS[name].read(row, number)
         except NothingToJudge as why:

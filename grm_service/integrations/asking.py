@@ -12,6 +12,7 @@ from typing import Any
 
 from grm_service.client import AsyncClient, Client, NoVerdict, Verdict
 from grm_service.client.asynchronous import Query
+from grm_service.core.transcripts import role_of
 from grm_service.errors import GRMError
 from grm_service.types import Message
 
@@ -94,7 +95,7 @@ def query(prompt: Prompt) -> Query:
 def _turn(turn: Turn) -> dict[str, str]:
     if isinstance(turn, Message):
         return {"role": turn.role, "content": turn.content}
-    return {"role": turn["role"], "content": text(turn.get("content"))}
+    return {"role": role_of(turn["role"]), "content": text(turn.get("content"))}
 
 
 def response(completion: Prompt) -> str:
@@ -114,7 +115,7 @@ def text(content: str | Iterable[Mapping[str, Any]] | None) -> str:
 
 def columns(row: Mapping[str, Any]) -> dict[str, Any]:
     """What a dataset's row says of judging: `reference`; `principles`, as a request has them or as texts."""
-    said = {name: row[name] for name in COLUMNS if row.get(name) is not None}
+    said = {name: row[name] for name in COLUMNS if row.get(name) not in (None, "")}
     principles = said.get("principles")
     if isinstance(principles, Mapping):
         # A table has every field in every row.

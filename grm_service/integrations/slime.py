@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from grm_service.client import AsyncClient, NoVerdict
+from grm_service.core import transcripts
 from grm_service.integrations.asking import logger, query, reference, service
 
 
@@ -52,6 +53,11 @@ async def _rewards(
     client: AsyncClient, samples: Sequence[Any], options: Mapping[str, Any]
 ) -> tuple[float, ...]:
     first = samples[0]
-    responses = [sample.response for sample in samples]
+    prompt: Any = first.prompt
+    if isinstance(prompt, str):  # with its chat template, which slime applies when it reads the data
+        responses = [transcripts.continued(prompt, sample.response) for sample in samples]
+        prompt = transcripts.conversation(prompt)
+    else:
+        responses = [transcripts.bare(sample.response) for sample in samples]
     asked = {"detail": "rewards", **reference(first.label), **options}
-    return (await client.rewards(query(first.prompt), responses, **asked)).rewards
+    return (await client.rewards(query(prompt), responses, **asked)).rewards

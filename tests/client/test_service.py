@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from grm_service.client import AsyncClient, Client, NoVerdict
+from grm_service.client.asynchronous import _body
 from grm_service.keys import add
 from tests.faults.test_faults import served
 
@@ -45,6 +46,11 @@ def test_a_conversation_is_judged_up_to_its_responses(service):
     with Client(service) as client:
         verdict = client.rewards(turns, [{"id": "a", "content": "eleven"}, {"id": "b", "content": "12"}])
     assert verdict.response_ids == ("a", "b")
+
+
+def test_a_conversation_stands_where_the_query_would():
+    body = _body({"query": [{"role": "user", "content": "q"}], "response": "r", "reference": None})
+    assert list(body) == ["messages", "response"]
 
 
 def test_samples_are_left_out_where_they_are_not_wanted(service):

@@ -11,6 +11,7 @@ import aiohttp
 import httpx
 import pytest
 
+from grm_service.client.asynchronous import _body
 from tests.faults.test_faults import metric, served
 from tests.waiting import until
 
@@ -82,7 +83,7 @@ FORMS = {
     # Another prompt than before, whose verdicts would be replayed.
     "ours, messages": (
         "/v1/rewards/single",
-        lambda query, said: {"messages": turns(query + "?"), "response": said},
+        lambda query, said: _body({"query": turns(query + "?"), "response": said}),
     ),
     "verifiers": (
         "/verify",

@@ -147,6 +147,11 @@ def test_style_pairs_are_hard_where_the_wrong_answer_has_the_showier_style():
     assert sources["**11**", "12"] == "math/easy"
 
 
+def test_texts_with_a_domain_are_plain_pairs_and_not_taken_letter_by_letter():
+    row = {"id": "1", "prompt": "Capital?", "chosen": "Paris.", "rejected": "Lyon!", "domain": "geography"}
+    assert [item.responses for item in items("pair", row)] == [("Paris.", "Lyon!")]
+
+
 def test_pairs_of_answers_that_are_alike_right_are_no_items():
     one, other = items("ppe-correctness", PPE_CORRECTNESS)
     assert (one.responses, one.correct) == (("11", "12"), (0,))

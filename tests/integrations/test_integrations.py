@@ -111,6 +111,29 @@ def test_slime_judges_a_group_together(configured, run):
     assert tuple(run(slime.make(AsyncClient(configured), k=3)(args, samples()))) == rewards(configured, k=3)
 
 
+def test_slime_s_templated_text_is_judged_as_what_it_says(configured, run):
+    group = samples(PROMPT)
+    for sample in group:
+        sample.response += "<|im_end|>"
+    args = types.SimpleNamespace(dynamic_sampling_filter_path=None)
+    assert tuple(run(slime.group_rm(args, group))) == rewards(configured)
+
+
+def test_turns_of_developers_and_tools_are_judged_too(configured, run):
+    asked = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": QUERY},
+        {"role": "tool", "content": "primes: 2, 3"},
+    ]
+    (found,) = run(trl.grm_reward(prompts=[asked], completions=["11"]))
+    assert isinstance(found, float)
+
+
+def test_an_empty_reference_of_a_dataset_is_none(configured, run):
+    found = run(trl.grm_reward(prompts=[QUERY] * 4, completions=ANSWERS, reference=[""] * 4))
+    assert tuple(found) == rewards(configured)
+
+
 def test_slime_drops_a_group_without_rewards_by_the_filter_and_stops_without(configured, run):
     filtered = types.SimpleNamespace(dynamic_sampling_filter_path="judged")
     group = samples(FAILS)

@@ -6,12 +6,13 @@ crashes the trainer. So calls are held and answered in time.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from grm_service.api.dialects.surface import each
+from grm_service.api.dialects.turns import reference
 from grm_service.api.dialects.wish import Wished
 from grm_service.api.problems import JUDGING
 from grm_service.api.schemas import Text
@@ -25,11 +26,13 @@ Texts = Annotated[list[Text], Field(min_length=1, max_length=64)]
 
 
 class GetReward(BaseModel):
-    """`query` is prompt and response, `prompts` the prompt alone, both with their chat template."""
+    """`query` is prompt and response, `prompts` the prompt alone, both with their chat template; a label that
+    is a text is the reference.
+    """
 
     query: Texts
     prompts: Texts
-    labels: Annotated[list[Text | None], Field(max_length=64)] | None = None
+    labels: Annotated[list[Text | Any], Field(max_length=64)] | None = None
 
 
 class Rewards(BaseModel):
@@ -53,7 +56,7 @@ async def get_reward(request: Request, wish: Wished, body: GetReward) -> Rewards
         raise BadTask(str(wrong)) from None
     door = surface(request, "openrlhf")
     rewards = await each(
-        door.single(request, wish, transcripts.conversation(prompt), response, label)
+        door.single(request, wish, transcripts.conversation(prompt), response, reference(label))
         for prompt, response, label in zip(body.prompts, responses, labels, strict=True)
     )
     return Rewards(

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
-from grm_service.api.dialects.turns import Turns, messages
+from grm_service.api.dialects.turns import Turns, messages, reference
 from grm_service.api.dialects.wish import Wish
 from grm_service.api.problems import JUDGING
 from grm_service.api.schemas import Text
@@ -41,11 +41,10 @@ async def slime(
     request: Request, wish: Annotated[SlimeWish, Query()], body: RemoteRM
 ) -> float | dict[str, float]:
     """slime. The whole answer becomes the sample's reward: a number, or an object with `as_dict`."""
-    reference = body.label if isinstance(body.label, str) else None
     if isinstance(body.prompt, str):
         asked = transcripts.conversation(body.prompt)
         response = transcripts.continued(body.prompt, body.response)
     else:
         asked, response = messages(body.prompt), transcripts.bare(body.response)
-    reward = await surface(request, "slime").single(request, wish, asked, response, reference)
+    reward = await surface(request, "slime").single(request, wish, asked, response, reference(body.label))
     return {"reward": reward.value, **reward.numbers} if wish.as_dict else reward.value

@@ -7,9 +7,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from grm_service.api.schemas import Text
-from grm_service.types import Message, Role
-
-_ROLES: dict[str, Role] = {"developer": "system", "system": "system", "assistant": "assistant"}
+from grm_service.core.transcripts import role_of
+from grm_service.types import Message
 
 
 class Part(BaseModel):
@@ -33,10 +32,15 @@ class Turn(BaseModel):
         return self.content or ""
 
     def to_message(self) -> Message:
-        return Message(_ROLES.get(self.role, "user"), self.said)
+        return Message(role_of(self.role), self.said)
 
 
 Turns = Annotated[list[Turn], Field(min_length=1, max_length=1000)]
+
+
+def reference(label: object) -> str | None:
+    """A label, where it is a text, is the answer known to be right."""
+    return label if isinstance(label, str) else None
 
 
 def messages(turns: list[Turn]) -> tuple[Message, ...]:

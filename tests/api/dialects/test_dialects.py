@@ -95,6 +95,20 @@ async def test_responses_that_come_one_by_one_are_judged_as_a_group(serve, name)
         assert 'outcome="complete"' in metrics
 
 
+@pytest.mark.parametrize("label", ["", " ", None, 42, {"answer": 1}, ["x"]], ids=repr)
+@pytest.mark.parametrize("name", ["openrlhf", "slime"])
+async def test_a_label_that_is_no_text_is_no_reference(serve, name, label):
+    path, body, read = SINGLES[name]
+    sample = body("11")
+    sample |= {"label": label} if name == "slime" else {"labels": [label]}
+    async with serve() as client:
+        reply = await client.post(path + "?k=4&window_s=0", json=sample)
+        assert read(reply.json()) == pytest.approx((await native(client, responses=["11"]))[0], abs=1e-4)
+        (kept, _) = (await client.get("/v1/verdicts")).json()["verdicts"]
+        shown = (await client.get(f"/v1/verdicts/{kept['id']}")).json()
+    assert shown["request"]["reference"] is None
+
+
 @pytest.mark.parametrize("name", SINGLES)
 async def test_one_that_comes_alone_is_judged_alone_when_the_window_closes(serve, name):
     async with serve() as client:

@@ -21,7 +21,8 @@ from grm_service.types import (
 )
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
+    """The text, where it can be sent and stored. Raises ValueError."""
     if "\x00" in text:
         raise ValueError("contains a NUL character (\\u0000): remove it")
     try:
@@ -31,7 +32,7 @@ def _encodable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_encodable)]
+Text = Annotated[str, AfterValidator(encodable)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Detail = Literal["samples", "rewards"]
 

@@ -66,8 +66,8 @@ class Verify(BaseModel):
     @model_validator(mode="after")
     def _can_be_sent_back(self) -> Verify:
         try:
-            json.dumps(self.model_extra, allow_nan=False, ensure_ascii=False).encode()
-        except ValueError as wrong:
+            json.dumps(self.model_dump(), allow_nan=False, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as wrong:
             raise ValueError(f"the row cannot be sent back as JSON: {wrong}") from None
         return self
 

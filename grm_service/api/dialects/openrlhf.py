@@ -32,7 +32,7 @@ class GetReward(BaseModel):
 
     query: Texts
     prompts: Texts
-    labels: Annotated[list[Text | Any], Field(max_length=64)] | None = None
+    labels: Annotated[list[Any], Field(max_length=64)] | None = None
 
 
 class Rewards(BaseModel):

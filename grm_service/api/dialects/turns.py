@@ -6,8 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from grm_service.api.schemas import Text
+from grm_service.api.schemas import Text, encodable
 from grm_service.core.transcripts import role_of
+from grm_service.errors import BadTask
 from grm_service.types import Message
 
 
@@ -39,8 +40,11 @@ Turns = Annotated[list[Turn], Field(min_length=1, max_length=1000)]
 
 
 def reference(label: object) -> str | None:
-    """A label, where it is a text, is the answer known to be right."""
-    return label if isinstance(label, str) else None
+    """A label, where it is a text, is the answer known to be right. Raises BadTask."""
+    try:
+        return encodable(label) if isinstance(label, str) else None
+    except ValueError as wrong:
+        raise BadTask(f"the label {wrong}") from None
 
 
 def messages(turns: list[Turn]) -> tuple[Message, ...]:

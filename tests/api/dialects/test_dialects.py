@@ -109,6 +109,17 @@ async def test_a_label_that_is_no_text_is_no_reference(serve, name, label):
     assert shown["request"]["reference"] is None
 
 
+@pytest.mark.parametrize("label", ["\0", "\ud800"], ids=["nul", "surrogate"])
+@pytest.mark.parametrize("name", ["openrlhf", "slime"])
+async def test_a_label_that_cannot_be_stored_is_refused(serve, name, label):
+    path, body, _ = SINGLES[name]
+    sample = body("11") | ({"label": label} if name == "slime" else {"labels": [label]})
+    async with serve() as client:
+        typed = {"Content-Type": "application/json"}
+        reply = await client.post(path + "?k=1&window_s=0", content=json.dumps(sample), headers=typed)
+    assert (reply.status_code, reply.json()["code"]) == (422, "bad_request")
+
+
 @pytest.mark.parametrize("name", SINGLES)
 async def test_one_that_comes_alone_is_judged_alone_when_the_window_closes(serve, name):
     async with serve() as client:
@@ -306,7 +317,11 @@ async def test_gym_is_told_a_mistake_in_the_options_instead_of_masking_every_row
     assert reply.json()["code"] == code
 
 
-@pytest.mark.parametrize("row", [{"note": "\ud800"}, {"note": float("nan")}], ids=["surrogate", "nan"])
+@pytest.mark.parametrize(
+    "row",
+    [{"note": "\ud800"}, {"note": float("nan")}, {"response": {"output": [], "note": "\ud800"}}],
+    ids=["surrogate", "nan", "deeper"],
+)
 async def test_a_row_that_gym_could_not_get_back_is_refused_before_it_is_judged(serve, row):
     async with serve() as client:
         typed = {"Content-Type": "application/json"}

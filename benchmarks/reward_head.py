@@ -120,7 +120,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("train")
     parser.add_argument("dev")
     parser.add_argument("--profile", default="smollm2-135m")
-    parser.add_argument("--most", type=int, default=300, help="items of a source; all of them take long on a CPU")
+    parser.add_argument("--most", type=int, default=300, help="items of a source; many take long on a CPU")
     return parser.parse_args()
 
 

@@ -10,7 +10,9 @@ import pytest
 import grm_service
 from grm_service.core.order import sample_seed
 from grm_service.engines.scripted import ScriptedEngine
-from grm_service.errors import DeadlineExceeded, EngineError, EngineUnreachable
+from grm_service.errors import DeadlineExceeded, EngineError, EngineUnreachable, PromptTooLong
+from grm_service.judge import TOO_LONG_TO_GRADE
+from tests.meta_rm import ScriptedMetaRM, guide
 
 pytestmark = pytest.mark.anyio
 SOURCES = Path(grm_service.__file__).parent
@@ -36,7 +38,18 @@ async def hides_its_alternatives(prompt, params):
     return await ScriptedEngine().complete(prompt, replace(params, alternatives=0))
 
 
+LONG = "Scores: \\boxed{9, 9}"
+
+
+class Narrow(ScriptedMetaRM):
+    async def grade(self, judgement):
+        if LONG in judgement[-1].content:
+            raise PromptTooLong(900, 0, 512, "meta RM's context")
+        return await super().grade(judgement)
+
+
 REASONS = {
+    TOO_LONG_TO_GRADE: writes(LONG),
     "no_scores": writes("I would rather not say."),
     "wrong_count": writes("Scores: \\boxed{7}"),
     "not_a_number": writes("Scores: \\boxed{seven, eight}"),
@@ -56,7 +69,7 @@ def reasons():
     """Every reason that the sources give a sample."""
     named = re.findall(r'(?:\bUnreadable\(|\berror=)"(\w+)"', sources())
     told = {error.code for error in (EngineError, EngineUnreachable, DeadlineExceeded)}
-    return {*named, *told}
+    return {*named, *told, TOO_LONG_TO_GRADE}
 
 
 def test_every_reason_of_the_sources_is_provoked():
@@ -71,6 +84,8 @@ async def test_a_sample_that_fails_says_why_and_is_counted_by_nobody(serve, reas
 
     async with serve() as client:
         client.service.engine.complete = complete
+        if reason == TOO_LONG_TO_GRADE:
+            guide(client.service, Narrow())
         change = {"score": "soft"} if reason == "no_score_tokens" else {"timeout_s": 0.5}
         verdict = (await client.post("/v1/rewards", json=PAIR | change)).json()
     good, bad = verdict["samples"]

@@ -125,7 +125,7 @@ async def leave_at_every_stage(url, asked):
 
 def head(content):
     """Of a request for a verdict."""
-    lines = ("POST /v1/rewards HTTP/1.1", "Host: x", f"Content-Length: {len(content)}")
+    lines = ("POST /v1/rewards HTTP/1.1", "Host: localhost", f"Content-Length: {len(content)}")
     return "\r\n".join((*lines, "Content-Type: application/json", "", "")).encode()
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from benchmarks import work
 from benchmarks.results import Row, Table
 from grm_service.api.schemas import RewardRequest
-from grm_service.assembly import open_service
 from grm_service.audit import entry
 from grm_service.audit.chain import verify
-from grm_service.service import Service
+from grm_service.factory import open_service
+from grm_service.serving.service import Service
 from grm_service.settings import Settings
 from grm_service.types import Record
 

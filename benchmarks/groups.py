@@ -14,11 +14,11 @@ import aiohttp
 from benchmarks import servers, work
 from benchmarks.paced import PacedEngine
 from benchmarks.results import Row, Table
-from grm_service.catalog import load_profile
 from grm_service.client import AsyncClient, NoVerdict
-from grm_service.core.profile import Profile
 from grm_service.engines.scripted import ScriptedEngine
-from grm_service.judge import Judge
+from grm_service.judging.judge import GenerativeRewardModel
+from grm_service.profiles.catalog import load_profile
+from grm_service.profiles.profile import Profile
 from grm_service.settings import Settings
 from grm_service.types import Message, Params, Task
 
@@ -93,7 +93,7 @@ def _step() -> Step:
 async def _alone(profile: Profile, step: Step, lanes: int) -> float:
     scripted = ScriptedEngine()
     for query, responses in step:
-        await Judge(scripted).judge(Task((Message("user", query),), responses, k=_K), profile)
+        await GenerativeRewardModel(scripted).judge(Task((Message("user", query),), responses, k=_K), profile)
     engine, turn = PacedEngine(_SAMPLE_S, lanes), asyncio.Semaphore(Settings().max_samples)
     prompts = list(scripted.prompts)
     if len(prompts) != _PROMPTS * _K:

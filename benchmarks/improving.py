@@ -14,15 +14,16 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from grm_service.api.lineage import ImproveReply
-from grm_service.assembly import open_policy, open_service
+from grm_service.api.improve_schemas import ImproveReply
+
+from grm_service.factory import open_policy, open_service
 from grm_service.improving.lineage import Brief
 from grm_service.improving.loop import improve
-from grm_service.improving.prompts import Asked, read
+from grm_service.improving.prompts import PromptItem, read
 from grm_service.settings import Settings
 
 
-async def lineages(asked: list[Asked], out: Path, changed: dict[str, Any]) -> None:
+async def lineages(asked: list[PromptItem], out: Path, changed: dict[str, Any]) -> None:
     """Appends a line for every prompt that has none."""
     done = {row["id"] for row in _rows(out)}
     settings = Settings()

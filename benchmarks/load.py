@@ -12,7 +12,7 @@ from benchmarks import servers, work
 from benchmarks.results import Row, Table
 from grm_service.engines.base import Engine
 from grm_service.engines.choice import embedded
-from grm_service.judge import Judge
+from grm_service.judging.judge import GenerativeRewardModel
 from grm_service.types import Completion, Message, Params, Prompt, Task
 
 _REPEATS = 5
@@ -92,7 +92,7 @@ async def _cost(url: str) -> Row:
                 (Message("user", body["query"]),), tuple(body["responses"]), k=8, max_tokens=work.NEW_TOKENS
             )
             recorder.asked.clear()
-            await Judge(recorder).judge(task, work.profile())
+            await GenerativeRewardModel(recorder).judge(task, work.profile())
             begun = time.perf_counter()
             reply = (await client.post("/v1/rewards", json=body)).raise_for_status().json()
             service_s = time.perf_counter() - begun
@@ -164,7 +164,7 @@ async def _lag() -> Row:
     await engine.start()
     body = work.request(8)
     task = Task((Message("user", body["query"]),), tuple(body["responses"]), k=8, max_tokens=work.NEW_TOKENS)
-    judging = asyncio.create_task(Judge(engine).judge(task, work.profile()))
+    judging = asyncio.create_task(GenerativeRewardModel(engine).judge(task, work.profile()))
     worst = 0.0
     while not judging.done():
         begun = time.perf_counter()

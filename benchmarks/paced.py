@@ -6,9 +6,9 @@ import asyncio
 import sys
 
 from grm_service.api.server import serve
-from grm_service.assembly import default_profile, open_catalog, open_trail
 from grm_service.engines.scripted import ScriptedEngine
-from grm_service.service import Limits, Service
+from grm_service.factory import default_profile, open_catalog, open_trail
+from grm_service.serving.service import Limits, Service
 from grm_service.settings import Settings
 from grm_service.types import Completion, Params, Prompt
 

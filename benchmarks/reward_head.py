@@ -17,13 +17,13 @@ from typing import Any
 
 import torch
 
-from grm_service.assembly import default_source
-from grm_service.cli.learning import items_of
+from grm_service.cli.train_common import items_of
 from grm_service.engines.choice import transformers_files
 from grm_service.engines.transformers.engine import encode
-from grm_service.evaluation.items import Item, some
+from grm_service.evaluation.dataset import Item, some
 from grm_service.evaluation.outcomes import credit
 from grm_service.evaluation.stats import bootstrap
+from grm_service.factory import default_source
 from grm_service.settings import Settings
 from grm_service.types import Prompt
 

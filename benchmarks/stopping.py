@@ -9,10 +9,10 @@ from typing import Any
 
 from benchmarks import work
 from benchmarks.results import Row, Table
-from grm_service.core.stop import next_wave
-from grm_service.core.vote import vote
 from grm_service.engines.choice import embedded
-from grm_service.judge import Judge
+from grm_service.judging.early_stop import next_wave
+from grm_service.judging.judge import GenerativeRewardModel
+from grm_service.judging.vote import vote
 from grm_service.types import Message, Sample, StopRule, Task
 
 _DATA = Path(__file__).parents[2] / "shared/data/dev.jsonl"
@@ -29,7 +29,7 @@ def tables() -> list[Table]:
 async def _table() -> Table:
     engine, _ = embedded("openvino", work.source(), None, "auto")
     await engine.start()
-    judge, profile = Judge(engine), work.profile()
+    judge, profile = GenerativeRewardModel(engine), work.profile()
     saved: dict[StopRule, list[tuple[int, int]]] = {rule: [] for rule in _RULES}
     same: dict[StopRule, int] = dict.fromkeys(_RULES, 0)
     tasks = [_task(item) for item in _items()]

@@ -10,12 +10,12 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from grm_service.assembly import open_catalog
-from grm_service.core.profile import Profile
-from grm_service.core.prompt import render
 from grm_service.engines import choice
 from grm_service.engines.choice import Source
 from grm_service.engines.openvino.engine import OpenVINOEngine
+from grm_service.factory import open_catalog
+from grm_service.judging.prompt import render
+from grm_service.profiles.profile import Profile
 from grm_service.settings import Settings
 from grm_service.types import Message, Prompt
 

@@ -27,10 +27,10 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, ProgressCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from grm_service.catalog import load_catalog
 from grm_service.client import AsyncClient
 from grm_service.engines.files.weights import safetensors
 from grm_service.integrations.trl import GRMReward
+from grm_service.profiles.catalog import load_catalog
 from grm_service.settings import Settings
 
 PROMPTS = [

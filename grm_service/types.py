@@ -6,7 +6,7 @@ writes, a *sample* is one of the k, a *score* stands in a critique, a *reward* i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -279,22 +279,18 @@ class Review:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
-    """What a caller has had since the start: verdicts, those judged for it, their samples and tokens."""
+class Caller:
+    """The owner of an API key.
 
-    verdicts: int = 0
-    judged: int = 0
-    samples: int = 0
-    usage: Usage = Usage()
+    `weight` is the share of the engine that this caller gets while several wait, `most` the largest number of
+    its requests at once (None: no limit). An `auditor` sees everybody's verdicts, others only their own.
+    """
 
-    def and_(self, record: Record, judged: bool) -> Spent:
-        """With one more verdict; one that was shared or given again cost nothing."""
-        if not judged:
-            return replace(self, verdicts=self.verdicts + 1)
-        verdict = record.verdict
-        return Spent(
-            self.verdicts + 1,
-            self.judged + 1,
-            self.samples + len(verdict.samples),
-            self.usage + verdict.usage,
-        )
+    name: str = ""
+    weight: float = 1.0
+    most: int | None = None
+    auditor: bool = False
+
+
+NOBODY = Caller(auditor=True)
+"""The caller of a server without API keys."""

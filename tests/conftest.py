@@ -3,8 +3,8 @@ import tempfile
 
 import pytest
 
-from grm_service.catalog import load_catalog
 from grm_service.engines.choice import Source
+from grm_service.profiles.catalog import load_catalog
 from grm_service.settings import Settings
 
 # No test may ask a model hub: what it needs, it makes.

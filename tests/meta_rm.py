@@ -34,4 +34,4 @@ class ScriptedMetaRM:
 def guide(service, meta_rm):
     """Has a service of a profile without a meta RM choose with this one."""
     service.meta_rm = service._judge._meta_rm = meta_rm
-    service.gate._grades = True
+    service.validator._grades = True

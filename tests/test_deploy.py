@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from grm_service.admission import Line
-from grm_service.metrics import Metrics
+from grm_service.serving.metrics import Metrics
+from grm_service.serving.queue import RequestQueue
 from grm_service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +39,7 @@ def test_every_setting_that_is_set_is_one():
 
 
 def test_every_metric_that_is_asked_for_is_counted():
-    families = Metrics(Line(1, 1)).registry.collect()
+    families = Metrics(RequestQueue(1, 1)).registry.collect()
     endings = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}
     known = {family.name + ending for family in families for ending in endings[family.type]}
     asked = named(r"\bgrm_[a-z_]+\b", DEPLOY)
@@ -49,7 +49,7 @@ def test_every_metric_that_is_asked_for_is_counted():
     shown = named(r"\bgrm_[a-z_]+\b", [ROOT / "deploy/grafana/dashboards/grm-service.json"])
     counters = {
         family.name + "_total"
-        for family in Metrics(Line(1, 1)).registry.collect()
+        for family in Metrics(RequestQueue(1, 1)).registry.collect()
         if family.type == "counter"
     }
     assert counters - {"grm_requests_total"} <= set(shown)

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from grm_service import service
-from grm_service.assembly import open_service
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import EngineNotReady, EngineUnreachable
+from grm_service.factory import open_service
+from grm_service.serving import service
 from grm_service.settings import Settings
 from tests.waiting import until
 

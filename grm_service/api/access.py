@@ -10,9 +10,9 @@ from fastapi import Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from grm_service.admission import NOBODY, Caller
 from grm_service.api.problems import problem
-from grm_service.keys import Keys
+from grm_service.serving.keys import Keys
+from grm_service.types import NOBODY, Caller
 
 _IN_PATH = re.compile(r"/t/([^/]+)(/.*)")
 # What a probe or a load balancer asks, and a browser for pages that hold nothing: explorer, documentation.

@@ -11,16 +11,16 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 import grm_service
-from grm_service.api import batch, explorer, improve, oversight, probes, problems
+from grm_service.api import batch, explorer, improve, probes, problems, reviews
 from grm_service.api.access import Access
 from grm_service.api.body import Body
-from grm_service.api.dialects.doors import OPEN, Doors
+from grm_service.api.dialects.registry import OPEN, DialectRegistry
 from grm_service.api.routes import router
 from grm_service.api.telemetry import Telemetry
 from grm_service.improving.policy import Policy
-from grm_service.keys import Keys
-from grm_service.probing import NEVER, Schedule, keep_probing
-from grm_service.service import Service
+from grm_service.probes.runner import NEVER, ProbeRunner, Schedule
+from grm_service.serving.keys import Keys
+from grm_service.serving.service import Service
 
 logger = logging.getLogger(__name__)
 OnStarted = Callable[[Exception | None], Awaitable[None]]
@@ -40,7 +40,7 @@ def create_app(
     local: bool = False,
     on_started: OnStarted | None = None,
     schedule: Schedule = NEVER,
-    doors: Doors = OPEN,
+    doors: DialectRegistry = OPEN,
     policy: Policy | None = None,
 ) -> FastAPI:
     """The HTTP surface of a service; `policy` None: the judge's own engine writes drafts.
@@ -49,7 +49,7 @@ def create_app(
     when it is ready, or the error that stopped it. From then on the probes run by their schedule.
     """
 
-    policy = policy or Policy(service)
+    policy, runner = policy or Policy(service), ProbeRunner(service, schedule)
 
     async def start() -> None:
         failed: Exception | None = None
@@ -61,7 +61,7 @@ def create_app(
         if on_started is not None:
             await on_started(failed)
         if failed is None:
-            await keep_probing(service, schedule)
+            await runner.keep_running()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -89,10 +89,11 @@ def create_app(
     )
     app.state.service = service
     app.state.policy = policy
+    app.state.probe_runner = runner
     app.include_router(router)
     app.include_router(improve.router)
     app.include_router(batch.router)
-    app.include_router(oversight.router)
+    app.include_router(reviews.router)
     app.include_router(probes.router)
     app.include_router(explorer.router)
     doors.open(app, service)

@@ -23,7 +23,7 @@ from grm_service.api.replies import Problem, RewardReply
 from grm_service.api.schemas import RewardRequest, Text
 from grm_service.api.state import service
 from grm_service.errors import GRMError, Overloaded
-from grm_service.service import Asker, Service
+from grm_service.serving.service import Requester, Service
 from grm_service.types import Record
 
 PATH = "/v1/rewards/batch"
@@ -97,7 +97,7 @@ async def rewards_batch(
     except BaseException:
         body.close()
         raise
-    results = _results(judge, body, lines, Asker(caller(request), "batch", key=idempotency_key))
+    results = _results(judge, body, lines, Requester(caller(request), "batch", key=idempotency_key))
     if _LINES in request.headers.get("accept", ""):
         return StreamingResponse(_as_lines(results), media_type=_LINES)
     return StreamingResponse(_as_array(results), media_type="application/json")
@@ -134,13 +134,13 @@ def _items(body: IO[bytes], lines: bool) -> Iterator[Any]:
 
 
 async def _results(
-    service: Service, body: IO[bytes], lines: bool, asker: Asker
+    service: Service, body: IO[bytes], lines: bool, requester: Requester
 ) -> AsyncIterator[BatchResult]:
     window: deque[asyncio.Task[BatchResult]] = deque()
     with closing(body):
         try:
             for index, item in enumerate(_items(body, lines)):
-                window.append(asyncio.create_task(_result(service, index, item, lines, asker)))
+                window.append(asyncio.create_task(_result(service, index, item, lines, requester)))
                 if len(window) == _WINDOW:
                     yield await window.popleft()
             while window:
@@ -151,15 +151,15 @@ async def _results(
             await asyncio.gather(*window, return_exceptions=True)
 
 
-async def _result(service: Service, index: int, item: Any, lines: bool, asker: Asker) -> BatchResult:
+async def _result(service: Service, index: int, item: Any, lines: bool, requester: Requester) -> BatchResult:
     try:
         body = BatchItem.model_validate_json(item) if lines else BatchItem.model_validate(item)
     except ValidationError as wrong:
         return _failed(index, _id_of(item, lines), invalid(wrong.errors(), root=()))
-    key = None if asker.key is None else f"{asker.key}:{index}"
-    asker = replace(asker, priority=body.priority, key=key)
+    key = None if requester.key is None else f"{requester.key}:{index}"
+    requester = replace(requester, priority=body.priority, key=key)
     try:
-        record = await _judged(service, body, asker)
+        record = await _judged(service, body, requester)
         reply = RewardReply.answer(record, body, service.scale(record))
         return BatchResult(index=index, id=body.id, status=reply.status, rewards=reply.rewards, verdict=reply)
     except GRMError as failed:
@@ -173,10 +173,10 @@ def _failed(index: int, id_: str | None, problem: JSONResponse) -> BatchResult:
     return BatchResult(index=index, id=id_, status="failed", error=error)
 
 
-async def _judged(service: Service, body: BatchItem, asker: Asker) -> Record:
+async def _judged(service: Service, body: BatchItem, requester: Requester) -> Record:
     while True:
         try:
-            return await service.judge(body.to_task(), asker=asker)
+            return await service.judge(body.to_task(), requester=requester)
         except Overloaded as full:
             # The batch was let in: its items wait here for the line to move on.
             await asyncio.sleep(full.retry_after_s)

@@ -12,19 +12,19 @@ from fastapi.sse import KEEPALIVE_COMMENT
 
 from grm_service.api import examples
 from grm_service.api.access import caller
+from grm_service.api.disconnect import while_present
 from grm_service.api.lineage import DraftOut, ImproveReply, OpinionOut, RoundOut
-from grm_service.api.presence import while_present
 from grm_service.api.problems import JUDGING, problem_of
 from grm_service.api.schemas import Detail, ImproveRequest
 from grm_service.api.state import policy, service
 from grm_service.api.stream import as_event, begun, following, wanted
 from grm_service.errors import GRMError
-from grm_service.improving.lineage import Draft, Improvement, Opinion, Round
+from grm_service.improving.lineage import Draft, Improvement, Round, SecondOpinion
 from grm_service.improving.loop import ROUTE, improve
-from grm_service.service import Asker
+from grm_service.serving.service import Requester
 
 _STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
-_Event = Draft | Round | Opinion
+_Event = Draft | Round | SecondOpinion
 
 router = APIRouter()
 
@@ -39,8 +39,8 @@ async def improved(
     reward than the original; read `flags` before you believe a gain. With `stream` it comes as events: each
     `draft`, each `round` with its verdict, `second_opinion`, then `improved` or `error`.
     """
-    asker, told = Asker(caller(request), ROUTE, "eval"), asyncio.Queue[_Event | None]()
-    improving = improve(service(request), policy(request), body.to_brief(), told.put_nowait, asker)
+    requester, told = Requester(caller(request), ROUTE, "eval"), asyncio.Queue[_Event | None]()
+    improving = improve(service(request), policy(request), body.to_brief(), told.put_nowait, requester)
     if wanted(request, body):
         working = asyncio.create_task(improving)
         first = await begun(request, working, told)
@@ -73,5 +73,5 @@ def _event(event: _Event, detail: Detail) -> bytes:
             return as_event("draft", DraftOut.of(event).model_dump_json())
         case Round():
             return as_event("round", RoundOut.of(event, detail).model_dump_json())
-        case Opinion():
+        case SecondOpinion():
             return as_event("second_opinion", OpinionOut.of(event, detail).model_dump_json())

@@ -7,7 +7,15 @@ from pydantic import BaseModel
 from grm_service.api.replies import PrincipleOut, RewardReply, UsageOut
 from grm_service.api.schemas import Detail
 from grm_service.improving.gain import Gain
-from grm_service.improving.lineage import Cost, Draft, Flag, Improvement, Opinion, Round, Stop
+from grm_service.improving.lineage import (
+    Draft,
+    Flag,
+    Improvement,
+    ImprovementCost,
+    Round,
+    SecondOpinion,
+    Stop,
+)
 from grm_service.types import PrincipleMode
 
 
@@ -86,7 +94,7 @@ class OpinionOut(BaseModel):
     error: str | None
 
     @classmethod
-    def of(cls, opinion: Opinion, detail: Detail) -> OpinionOut:
+    def of(cls, opinion: SecondOpinion, detail: Detail) -> OpinionOut:
         spec, record = opinion.standard.principles, opinion.record
         return cls(
             profile=opinion.standard.profile,
@@ -118,7 +126,7 @@ class CostOut(BaseModel):
     seconds: float
 
     @classmethod
-    def of(cls, cost: Cost, seconds: float) -> CostOut:
+    def of(cls, cost: ImprovementCost, seconds: float) -> CostOut:
         return cls(
             generated=cost.generated,
             policy=UsageOut.of(cost.policy),

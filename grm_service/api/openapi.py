@@ -9,9 +9,9 @@ from pathlib import Path
 from grm_service.api.app import create_app
 from grm_service.audit.store import Store
 from grm_service.audit.trail import Trail
-from grm_service.catalog import load_catalog
 from grm_service.engines.scripted import ScriptedEngine
-from grm_service.service import Service
+from grm_service.profiles.catalog import load_catalog
+from grm_service.serving.service import Service
 
 
 def document() -> str:

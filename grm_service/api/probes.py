@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from grm_service.api.problems import documented
-from grm_service.api.state import service
-from grm_service.probes.report import Report, Result
+from grm_service.api.state import probe_runner
+from grm_service.probes.report import ProbeReport, ProbeResult
 
 router = APIRouter(tags=["oversight"])
 
@@ -36,7 +36,7 @@ class ProbeOut(BaseModel):
     failures: list[FailureOut]
 
     @classmethod
-    def of(cls, result: Result) -> ProbeOut:
+    def of(cls, result: ProbeResult) -> ProbeOut:
         return cls(
             name=result.name,
             what=result.what,
@@ -62,7 +62,7 @@ class ProbesReply(BaseModel):
     probes: list[ProbeOut]
 
     @classmethod
-    def of(cls, report: Report) -> ProbesReply:
+    def of(cls, report: ProbeReport) -> ProbesReply:
         return cls(
             ran=report.ran,
             profile=report.profile,
@@ -75,4 +75,4 @@ class ProbesReply(BaseModel):
 @router.get("/v1/probes", responses=documented(401))
 async def probes(request: Request) -> ProbesReply:
     """What the bias and attack probes showed when they last ran here (GRM_PROBE_EVERY_S sets how often)."""
-    return ProbesReply.of(service(request).probes)
+    return ProbesReply.of(probe_runner(request).report)

@@ -8,9 +8,9 @@ from typing import Literal
 from pydantic import BaseModel
 
 from grm_service.api.schemas import Detail, RewardRequest
-from grm_service.core.profile import Scale
-from grm_service.core.shape import Shaped, shape
-from grm_service.plan import Plan
+from grm_service.api.shaping import Shaped, shape
+from grm_service.judging.plan import Plan
+from grm_service.profiles.profile import Scale
 from grm_service.types import Principle, Record, Sample, StopRule, Usage, Verdict, Vote
 
 

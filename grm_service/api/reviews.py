@@ -1,249 +1,102 @@
-"""What the audit trail shows, and what reviewers send."""
+"""The audit trail over HTTP: verdicts, the queue, reviews."""
 
 from __future__ import annotations
 
-from datetime import date, datetime
+import json
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
 
-from grm_service.api.replies import PrincipleOut, RewardReply
-from grm_service.api.schemas import Finite, MessageIn, PrincipleIn, PrinciplesIn, Strict, Text
-from grm_service.core.observed import Observations
-from grm_service.oversight import Agreement, Kept, Opinion, Stats
-from grm_service.types import Decision, Reason, Review, ScoreKind, StopRule, Task
+from grm_service.api.access import caller
+from grm_service.api.problems import BODY, documented
+from grm_service.api.review_schemas import (
+    KeptOut,
+    ObservationsOut,
+    QueueOut,
+    ReviewIn,
+    ReviewOut,
+    StatsOut,
+    VerdictOut,
+    VerdictsOut,
+)
+from grm_service.api.schemas import Text
+from grm_service.api.state import service
+from grm_service.audit.store import Search
+from grm_service.review import reviews
 
-_SHOWN = 300
-
-
-class ReviewIn(Strict):
-    """`overrule` comes with the right `ranking` (1 for the best, per response) or the right `scores`;
-    `unsound_principle` with the `principle` that nobody should judge by.
-    """
-
-    reviewer: Annotated[Text, Field(min_length=1, max_length=100)]
-    decision: Decision
-    ranking: Annotated[list[Annotated[int, Field(ge=1, le=64)]], Field(max_length=64)] | None = None
-    scores: Annotated[list[Finite], Field(max_length=64)] | None = None
-    principle: Annotated[Text, Field(min_length=1, max_length=4000)] | None = None
-    note: Annotated[Text, Field(max_length=10_000)] = ""
-
-    def to_opinion(self) -> Opinion:
-        return Opinion(
-            self.reviewer,
-            self.decision,
-            None if self.ranking is None else tuple(self.ranking),
-            None if self.scores is None else tuple(self.scores),
-            self.principle,
-            self.note,
-        )
+router = APIRouter(tags=["oversight"])
+Limit = Annotated[int, Query(ge=1, le=200)]
+Profile = Annotated[Text | None, Query(max_length=200)]
 
 
-class ReviewOut(BaseModel):
-    """What a person said of a verdict."""
-
-    id: str
-    verdict: str
-    created: datetime
-    caller: str
-    reviewer: str
-    decision: Decision
-    ranking: list[int] | None
-    scores: list[float] | None
-    principle: str | None
-    note: str
-
-    @classmethod
-    def of(cls, review: Review) -> ReviewOut:
-        return cls.model_validate(review, from_attributes=True)
-
-
-class KeptOut(BaseModel):
-    """A verdict in a list. `reasons` say why a person should look at it, `worth` how much."""
-
-    seq: int
-    id: str
-    created: datetime
-    caller: str
-    route: str
-    profile: str
-    status: Literal["ok", "partial"]
-    query: str
-    responses: int
-    rewards: list[float]
-    best: int | None
-    agreement: float | None
-    reasons: list[Reason]
-    worth: float
-    reviews: int
-
-    @classmethod
-    def of(cls, kept: Kept) -> KeptOut:
-        record, vote = kept.record, kept.record.verdict.vote
-        return cls(
-            seq=kept.seq,
-            id=record.id,
-            created=record.created,
-            caller=record.caller,
-            route=record.route,
-            profile=record.verdict.profile,
-            status=record.verdict.status,
-            query=record.task.messages[-1].content[:_SHOWN],
-            responses=len(record.task.responses),
-            rewards=list(vote.rewards),
-            best=vote.best,
-            agreement=vote.agreement,
-            reasons=list(record.reasons),
-            worth=record.worth,
-            reviews=kept.reviews,
-        )
+@router.get("/v1/verdicts", responses=documented(401, 422, 503))
+def verdicts(
+    request: Request,
+    limit: Limit = 50,
+    before: Annotated[int | None, Query(ge=1, lt=2**63, description="`next` of the page before.")] = None,
+    profile: Profile = None,
+    status: Literal["ok", "partial"] | None = None,
+    search: Annotated[Text | None, Query(max_length=200, description="Text anywhere in the record.")] = None,
+    reviewed: bool | None = None,
+) -> VerdictsOut:
+    """Verdicts that you may see, newest first: your own, or all where your key is an auditor's."""
+    wanted = json.dumps(search, ensure_ascii=False)[1:-1] if search else None  # as the record has it
+    asked = Search(limit + 1, before, None, profile, status, wanted, reviewed)
+    found = reviews.browse(service(request).trail.store, caller(request), asked)
+    shown = [KeptOut.of(kept) for kept in found[:limit]]
+    return VerdictsOut(verdicts=shown, next=shown[-1].seq if len(found) > limit else None)
 
 
-class VerdictsOut(BaseModel):
-    """Newest first; `next` is the `before` of the next page, null on the last."""
-
-    verdicts: list[KeptOut]
-    next: int | None
-
-
-class QueueOut(BaseModel):
-    """Most worth a look first."""
-
-    items: list[KeptOut]
+@router.get("/v1/verdicts/{id}", responses=documented(401, 404, 422, 503))
+def verdict(request: Request, id: Text) -> VerdictOut:
+    """One verdict with its request, its samples, its reviews."""
+    return VerdictOut.of(*reviews.look(service(request).trail.store, caller(request), id))
 
 
-class AskedOut(BaseModel):
-    """The request as it was judged; null: as the profile says."""
-
-    messages: list[MessageIn]
-    responses: list[str]
-    reference: str | None
-    principles: PrinciplesIn
-    k: int | None
-    k_meta: int | None
-    seed: int
-    temperature: float | None
-    max_tokens: int | None
-    score: ScoreKind
-    stop: StopRule
-
-    @classmethod
-    def of(cls, task: Task) -> AskedOut:
-        spec = task.principles
-        # As they were judged by: a record is shown whatever is asked of requests now.
-        items = [PrincipleIn.model_construct(text=item.text, weight=item.weight) for item in spec.items]
-        return cls(
-            messages=[MessageIn(role=turn.role, content=turn.content) for turn in task.messages],
-            responses=list(task.responses),
-            reference=task.reference,
-            principles=PrinciplesIn.model_construct(mode=spec.mode, set=spec.set_name, items=items),
-            k=task.k,
-            k_meta=task.k_meta,
-            seed=task.seed,
-            temperature=task.temperature,
-            max_tokens=task.max_tokens,
-            score=task.score,
-            stop=task.stop,
-        )
+@router.post("/v1/verdicts/{id}/reviews", status_code=201, responses=documented(401, 404, *BODY, 503))
+async def review(request: Request, id: Text, body: ReviewIn) -> ReviewOut:
+    """Say whether the verdict is right. It stays as it is; your review is a record of its own."""
+    trail, asking = service(request).trail, caller(request)
+    kept, _ = await run_in_threadpool(reviews.look, trail.store, asking, id)
+    return ReviewOut.of(await reviews.review(trail, asking, kept, body.to_opinion()))
 
 
-class VerdictOut(BaseModel):
-    """A verdict with all that is known of it. `hash` chains it to the record before `seq`."""
-
-    seq: int
-    hash: str
-    caller: str
-    route: str
-    engine: str
-    version: str
-    verdict: RewardReply
-    request: AskedOut
-    standard: list[PrincipleOut]
-    reasons: list[Reason]
-    reviews: list[ReviewOut]
-
-    @classmethod
-    def of(cls, kept: Kept, reviews: list[Review]) -> VerdictOut:
-        record = kept.record
-        return cls(
-            seq=kept.seq,
-            hash=kept.hash,
-            caller=record.caller,
-            route=record.route,
-            engine=record.engine,
-            version=record.version,
-            verdict=RewardReply.of(record),
-            request=AskedOut.of(record.task),
-            standard=[PrincipleOut.of(item) for item in record.standard],
-            reasons=list(record.reasons),
-            reviews=[ReviewOut.of(review) for review in reviews],
-        )
+@router.get("/v1/reviews/queue", responses=documented(401, 422, 503))
+def queue(request: Request, limit: Limit = 50, profile: Profile = None) -> QueueOut:
+    """Verdicts most worth a look that nobody has reviewed, with the reasons."""
+    asked = Search(limit, profile=profile)
+    found = reviews.queue(service(request).trail.store, caller(request), asked)
+    return QueueOut(items=[KeptOut.of(kept) for kept in found])
 
 
-class AgreementOut(BaseModel):
-    """`agreed` of `reviews` chose what the judge chose; Cohen's `kappa` with its 95 % interval."""
-
-    reviews: int
-    agreed: int
-    kappa: float | None
-    interval: tuple[float, float] | None
+@router.get("/v1/reviews/stats", responses=documented(401, 422, 503))
+def stats(request: Request, profile: Profile = None) -> StatsOut:
+    """How far people and the judge agree, by profile and principles, and over time."""
+    return StatsOut.of(reviews.stats(service(request).trail.store, caller(request), profile))
 
 
-class GroupOut(AgreementOut):
-    """For one profile and one kind of principles."""
-
-    profile: str
-    principles: str
-
-
-class WeekOut(AgreementOut):
-    """In the week that begins with the day of `from`."""
-
-    since: Annotated[date, Field(serialization_alias="from")]
+@router.get("/v1/reviews/export", response_class=StreamingResponse, responses=documented(401, 503))
+def export(request: Request) -> StreamingResponse:
+    """Reviewed verdicts as preference data, JSON Lines, as `grm eval` and training read them."""
+    items = reviews.preferences(service(request).trail.store, caller(request))
+    # The trail is read before the answer begins, as long as it can still be an error.
+    first = list(islice(items, 1))
+    return StreamingResponse(_lines(chain(first, items)), media_type="application/x-ndjson")
 
 
-class StatsOut(BaseModel):
-    """How far people and the judge agree, by the last word of every reviewer on every verdict."""
-
-    groups: list[GroupOut]
-    over_time: list[WeekOut]
-
-    @classmethod
-    def of(cls, stats: Stats) -> StatsOut:
-        return cls(
-            groups=[
-                GroupOut(profile=profile, principles=principles, **_numbers(found))
-                for profile, principles, found in stats.groups
-            ],
-            over_time=[WeekOut(since=week, **_numbers(found)) for week, found in stats.weeks],
-        )
+@router.get("/v1/principles/observed", responses=documented(401, 422, 503))
+def observed(
+    request: Request, verdicts: Annotated[int, Query(ge=1, le=5000)] = 1000, profile: Profile = None
+) -> ObservationsOut:
+    """What the judge writes as its own principles, grouped over your last verdicts, so that a drift shows."""
+    found = reviews.observed(service(request).trail, caller(request), verdicts, profile)
+    return ObservationsOut.of(found)
 
 
-class ObservedOut(BaseModel):
-    """A principle that the judge wrote itself, in all its near-identical wordings; see docs/oversight.md."""
-
-    text: str
-    count: int
-    share: float
-    weight: float | None
-    wins: int
-    win_rate: float | None
-    kinds: dict[str, int]
-    flags: list[str]
-    unsound: int
-
-
-class ObservationsOut(BaseModel):
-    """The most frequent first, with the verdicts and the readable samples that they were counted over."""
-
-    verdicts: int
-    samples: int
-    principles: list[ObservedOut]
-
-    @classmethod
-    def of(cls, found: Observations) -> ObservationsOut:
-        return cls.model_validate(found, from_attributes=True)
-
-
-def _numbers(found: Agreement) -> dict[str, object]:
-    return {name: getattr(found, name) for name in ("reviews", "agreed", "kappa", "interval")}
+def _lines(items: Iterable[dict[str, object]]) -> Iterator[str]:
+    for item in items:
+        yield json.dumps(item, ensure_ascii=False) + "\n"

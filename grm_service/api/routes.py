@@ -10,15 +10,15 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from grm_service.api import examples
 from grm_service.api.access import caller
-from grm_service.api.presence import while_present
+from grm_service.api.disconnect import while_present
 from grm_service.api.problems import JUDGING, documented
 from grm_service.api.replies import PrincipleOut, PrinciplesReply, RewardReply, UsageOut
 from grm_service.api.schemas import PrinciplesRequest, RewardRequest
 from grm_service.api.server_info import PrincipleSetOut, ProbesSeen, ProfileOut, Ready, SpentOut
-from grm_service.api.state import service
+from grm_service.api.state import probe_runner, service
 from grm_service.api.stream import stream, wanted
-from grm_service.catalog import fingerprint
-from grm_service.service import Asker
+from grm_service.profiles.catalog import fingerprint
+from grm_service.serving.service import Requester
 from grm_service.types import PrincipleSpec
 
 _STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
@@ -39,10 +39,10 @@ async def rewards(
     `stream`, or where `text/event-stream` is accepted, it comes as events: `plan`, each `sample`, `verdict`
     or `error`.
     """
-    asker = Asker(caller(request), priority=body.priority, key=idempotency_key)
+    requester = Requester(caller(request), priority=body.priority, key=idempotency_key)
     if wanted(request, body):
-        return await stream(request, service(request), body, asker)
-    judging = service(request).judge(body.to_task(), asker=asker)
+        return await stream(request, service(request), body, requester)
+    judging = service(request).judge(body.to_task(), requester=requester)
     record = await while_present(request, judging)
     reply = RewardReply.answer(record, body, service(request).scale(record))
     left_out = {"samples"} if body.detail == "rewards" else None
@@ -56,7 +56,7 @@ async def principles(
 ) -> PrinciplesReply:
     """Write principles for a query without judging: read them, edit them, send them back as fixed ones."""
     spec = PrincipleSpec("query", body.constitution)
-    writing = service(request).principles(body.to_messages(), body.profile, spec, Asker(caller(request)))
+    writing = service(request).principles(body.to_messages(), body.profile, spec, Requester(caller(request)))
     profile, written, usage = await while_present(request, writing)
     return PrinciplesReply(
         profile=profile.name, principles=[PrincipleOut.of(p) for p in written], usage=UsageOut.of(usage)
@@ -73,13 +73,13 @@ async def profiles(request: Request) -> list[ProfileOut]:
             description=profile.description,
             model=profile.model,
             meta_rm=profile.meta_rm,
-            served=serving.gate.serves(profile),
+            served=serving.validator.serves(profile),
             default=profile.name == serving.profile.name,
             fingerprint=fingerprint(profile),
             scale=[profile.scale.min, profile.scale.max],
             k=profile.sampling.k,
         )
-        for profile in serving.gate.profiles()
+        for profile in serving.validator.profiles()
     ]
 
 
@@ -114,7 +114,7 @@ async def readyz(request: Request) -> Ready:
     """The model has produced a token, and the engine answers."""
     serving = service(request)
     serving.require_ready()
-    engine = serving.engine
+    engine, probed = serving.engine, probe_runner(request).report
     return Ready(
         profile=serving.profile.name,
         engine=engine.name,
@@ -122,7 +122,7 @@ async def readyz(request: Request) -> Ready:
         meta_rm=None if serving.meta_rm is None else serving.meta_rm.model,
         chosen=serving.chosen,
         lacks=engine.abilities.lacking(),
-        probes=ProbesSeen(ran=serving.probes.ran, failed=list(serving.probes.failed)),
+        probes=ProbesSeen(ran=probed.ran, failed=list(probed.failed)),
     )
 
 

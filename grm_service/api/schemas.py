@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from grm_service.core.shape import OF_A_GROUP, LengthPenalty, Shaping, Transform
+from grm_service.api.shaping import OF_A_GROUP, LengthPenalty, Shaping, Transform
 from grm_service.improving.lineage import Brief, Standard
 from grm_service.types import (
     Message,

@@ -14,13 +14,13 @@ import uvicorn
 from grm_service import tracing
 from grm_service.api.access import is_loopback
 from grm_service.api.app import create_app
-from grm_service.api.connections import PromptProtocol
-from grm_service.api.dialects.doors import Doors
+from grm_service.api.dialects.registry import DialectRegistry
+from grm_service.api.http_protocol import PromptProtocol
 from grm_service.errors import GRMError, ModelNotLoaded, UnsafeAddress
 from grm_service.improving.policy import Policy
-from grm_service.keys import load
-from grm_service.probing import Schedule
-from grm_service.service import Service
+from grm_service.probes.runner import Schedule
+from grm_service.serving.keys import load
+from grm_service.serving.service import Service
 from grm_service.settings import Settings
 
 # RL clients keep idle connections for 15 s and more; uvicorn's default of 5 s would cut them.
@@ -93,7 +93,7 @@ def serve(
         keys is None and not settings.allow_anyone,
         started,
         schedule,
-        Doors.of(settings),
+        DialectRegistry.of(settings),
         policy,
     )
     config = uvicorn.Config(

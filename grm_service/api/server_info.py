@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from grm_service.api.replies import PrincipleOut, UsageOut
-from grm_service.types import Spent
+from grm_service.serving.usage import CallerUsage
 
 
 class ProfileOut(BaseModel):
@@ -35,7 +35,7 @@ class SpentOut(BaseModel):
     usage: UsageOut
 
     @classmethod
-    def of(cls, caller: str, spent: Spent) -> SpentOut:
+    def of(cls, caller: str, spent: CallerUsage) -> SpentOut:
         return cls(
             caller=caller,
             verdicts=spent.verdicts,

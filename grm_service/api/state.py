@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from fastapi import Request
 
-from grm_service.api.dialects.surface import Surface
 from grm_service.improving.policy import Policy
-from grm_service.service import Service
-
-
-def surface(request: Request, route: str) -> Surface:
-    """The door of a dialect."""
-    found: Surface = request.app.state.surfaces[route]
-    return found
+from grm_service.probes.runner import ProbeRunner
+from grm_service.serving.service import Service
 
 
 def policy(request: Request) -> Policy:
@@ -24,4 +18,10 @@ def policy(request: Request) -> Policy:
 def service(request: Request) -> Service:
     """The service behind the application."""
     found: Service = request.app.state.service
+    return found
+
+
+def probe_runner(request: Request) -> ProbeRunner:
+    """Return the runner that probes the service."""
+    found: ProbeRunner = request.app.state.probe_runner
     return found

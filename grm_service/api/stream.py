@@ -10,13 +10,13 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
-from grm_service.api.presence import while_present
+from grm_service.api.disconnect import while_present
 from grm_service.api.problems import problem_of
 from grm_service.api.replies import PlanOut, RewardReply, SampleOut
 from grm_service.api.schemas import ImproveRequest, RewardRequest
 from grm_service.errors import GRMError
-from grm_service.plan import Plan
-from grm_service.service import Asker, Service
+from grm_service.judging.plan import Plan
+from grm_service.serving.service import Requester, Service
 from grm_service.types import Record, Sample
 
 _KEEPALIVE_S = 15.0
@@ -28,13 +28,15 @@ def wanted(request: Request, body: RewardRequest | ImproveRequest) -> bool:
     return body.stream or "text/event-stream" in request.headers.get("accept", "")
 
 
-async def stream(request: Request, service: Service, body: RewardRequest, asker: Asker) -> StreamingResponse:
+async def stream(
+    request: Request, service: Service, body: RewardRequest, requester: Requester
+) -> StreamingResponse:
     """Answers once the judging has begun: what is refused before that is refused as everywhere else.
 
     One who joins a judgement that is under way, or gets a verdict again, gets all its samples in the end.
     """
     told: _Told = asyncio.Queue()
-    judging = asyncio.create_task(service.judge(body.to_task(), told.put_nowait, asker))
+    judging = asyncio.create_task(service.judge(body.to_task(), told.put_nowait, requester))
     first = await begun(request, judging, told)
     return StreamingResponse(_events(service, judging, told, first, body), media_type="text/event-stream")
 

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from grm_service import tracing
 from grm_service.api.problems import ProblemReply, problem_of, unexpected_problem
 from grm_service.errors import Draining
-from grm_service.service import Service
+from grm_service.serving.service import Service
 
 logger = logging.getLogger(__name__)
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")

@@ -13,7 +13,7 @@ from grm_service.errors import AuditUnavailable
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class SealKey:
     """A secret of this service, best kept where the trail's database is not."""
 
     path: Path
@@ -33,7 +33,7 @@ class Key:
         return f"hmac-sha256:{hashlib.sha256(self.secret).hexdigest()[:12]}:"
 
 
-def key_of(path: Path) -> Key:
+def key_of(path: Path) -> SealKey:
     """The key in a file, which is made where there is none. Raises AuditUnavailable."""
     path = path.expanduser()
     try:
@@ -44,7 +44,7 @@ def key_of(path: Path) -> Key:
         raise AuditUnavailable(f"the audit key cannot be read or made: {failed}") from None
     if len(secret) < 32:
         raise AuditUnavailable(f"{path} holds no audit key: at least 32 characters are needed")
-    return Key(path, secret)
+    return SealKey(path, secret)
 
 
 def _make(path: Path) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, Select, exists, func, insert, select, up
 from grm_service.audit.database import Database
 from grm_service.audit.entry import Entry, link
 from grm_service.audit.schema import anchors, records
-from grm_service.audit.seal import Key, key_of
+from grm_service.audit.seal import SealKey, key_of
 from grm_service.errors import AuditUnavailable
 
 NOTHING = "sha256:" + "0" * 64
@@ -38,7 +38,7 @@ class Store:
     def __init__(self, url: str, key_file: Path) -> None:
         self.database = Database(url)
         self._key_file = key_file
-        self._key: Key
+        self._key: SealKey
 
     def open(self) -> None:
         """Makes or migrates the tables. Raises AuditUnavailable where another key sealed what is there."""

@@ -16,8 +16,8 @@ from grm_service.audit import entry
 from grm_service.audit.chain import prune
 from grm_service.audit.entry import Entry
 from grm_service.audit.store import Store
-from grm_service.core.wording import normalise
 from grm_service.errors import AuditUnavailable
+from grm_service.principles.wording import normalise
 from grm_service.types import Record, Review
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from grm_service.cli import audit, evaluating, improving, keys, models, principles, probe, serving, training
+from grm_service.cli import audit, evaluate, improve, keys, models, principles, probe, serve, train
 
 app = typer.Typer(
     help="The reward service that explains itself.",
@@ -12,14 +12,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(serving.serve)
-app.command()(serving.judge)
-app.command()(improving.improve)
-app.command()(improving.pairs)
-app.command()(serving.profiles)
+app.command()(serve.serve)
+app.command()(serve.judge)
+app.command()(improve.improve)
+app.command()(improve.pairs)
+app.command()(serve.profiles)
 app.command()(probe.probe)
-app.add_typer(evaluating.app, name="eval")
-app.add_typer(training.app, name="train")
+app.add_typer(evaluate.app, name="eval")
+app.add_typer(train.app, name="train")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(principles.app, name="principles")

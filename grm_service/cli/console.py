@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
 from grm_service.errors import BadTask, GRMError
-from grm_service.service import Service
+from grm_service.serving.service import Service
 from grm_service.settings import EngineName, Settings
 from grm_service.types import PrincipleMode
 

@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from grm_service import keys
 from grm_service.cli.console import fail, failing, settings
 from grm_service.errors import GRMError
+from grm_service.serving import keys
 
 app = typer.Typer(help="API keys, in the file that GRM_KEYS_FILE names.", no_args_is_help=True)
 

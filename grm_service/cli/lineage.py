@@ -11,8 +11,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from grm_service.improving.gain import Gain
-from grm_service.improving.lineage import Draft, Flag, Improvement, Opinion, Round, Stop
-from grm_service.improving.loop import OnEvent
+from grm_service.improving.lineage import Draft, Flag, Improvement, Round, SecondOpinion, Stop
+from grm_service.improving.loop import OnProgress
 
 _STOPPED: dict[Stop, str] = {
     "rounds": "all rounds were made",
@@ -30,12 +30,12 @@ _FLAGS: dict[Flag, str] = {
 
 
 @contextmanager
-def telling(console: Console) -> Iterator[OnEvent]:
+def telling(console: Console) -> Iterator[OnProgress]:
     """A line for what is under way, for the loop to tell."""
     with console.status("the policy writes") as status:
         drafts = 0
 
-        def on_event(event: Draft | Round | Opinion) -> None:
+        def on_event(event: Draft | Round | SecondOpinion) -> None:
             nonlocal drafts
             if isinstance(event, Draft):
                 drafts += 1

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from grm_service.assembly import default_profile, open_catalog
 from grm_service.cli.console import failing, say, settings
 from grm_service.engines.files.convert import Encoding
+from grm_service.factory import default_profile, open_catalog
 
 app = typer.Typer(help="Model files.", no_args_is_help=True)
 

@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from grm_service.assembly import open_catalog
-from grm_service.catalog import load_principles, principle_files
 from grm_service.cli.console import fail, failing, say, settings
-from grm_service.core.lint import lint as find
 from grm_service.errors import GRMError, UnknownName
+from grm_service.factory import open_catalog
+from grm_service.principles.lint import lint as find
+from grm_service.profiles.catalog import load_principles, principle_files
 
 app = typer.Typer(
     help="Principle sets: those that ship and those of GRM_PRINCIPLES_DIR.", no_args_is_help=True

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from grm_service.assembly import open_service
 from grm_service.cli.console import Engine, ProfileName, err, fail, failing, say_loading, settings
 from grm_service.errors import GRMError
+from grm_service.factory import open_service
 
 
 def probe(
@@ -26,19 +26,19 @@ def probe(
     from grm_service.api.probes import ProbesReply
     from grm_service.cli.terminal import bar, show_probes
     from grm_service.probes.cases import probes, tasks
-    from grm_service.probes.report import Report
-    from grm_service.probing import probe as run_probes
+    from grm_service.probes.report import ProbeReport
+    from grm_service.probes.runner import ProbeRunner, Schedule
 
     found = settings(engine=engine, profile=profile, probe_alarm=alarm)
     asked = probes(k)
 
-    async def run() -> Report:
+    async def run() -> ProbeReport:
         service = open_service(found)
         say_loading(service)
         await service.start()
         try:
             with bar(err, "judging", len(tasks(asked))) as advance:
-                return await run_probes(service, asked, found.probe_alarm, advance)
+                return await ProbeRunner(service, Schedule(alarm=found.probe_alarm)).run(asked, advance)
         finally:
             await service.close()
 

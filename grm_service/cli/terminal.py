@@ -19,9 +19,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from grm_service.judge import OnEvent
-from grm_service.plan import Plan
-from grm_service.probes.report import Report
+from grm_service.judging.judge import OnEvent
+from grm_service.judging.plan import Plan
+from grm_service.probes.report import ProbeReport
 from grm_service.types import Record, Sample, Task
 
 
@@ -71,7 +71,7 @@ def show(console: Console, task: Task, record: Record) -> None:
     console.print(_rewards(task, record))
 
 
-def show_probes(console: Console, report: Report) -> None:
+def show_probes(console: Console, report: ProbeReport) -> None:
     """What the probes showed: a line each, with the first case that did not pass."""
     table = Table(title=f"probes of {report.profile}", title_justify="left")
     for name in (

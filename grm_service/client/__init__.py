@@ -12,6 +12,6 @@ It needs httpx and nothing else, since it runs inside other people's trainers.
 from grm_service.client.asynchronous import AsyncClient
 from grm_service.client.blocking import Client
 from grm_service.client.failure import NoVerdict
-from grm_service.client.verdict import Sample, Shaped, Single, Verdict, Written
+from grm_service.client.verdict import Sample, Shaped, Single, Verdict, WrittenPrinciples
 
-__all__ = ["AsyncClient", "Client", "NoVerdict", "Sample", "Shaped", "Single", "Verdict", "Written"]
+__all__ = ["AsyncClient", "Client", "NoVerdict", "Sample", "Shaped", "Single", "Verdict", "WrittenPrinciples"]

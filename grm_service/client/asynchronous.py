@@ -14,16 +14,16 @@ from urllib.parse import urlencode
 
 import httpx
 
-from grm_service import pauses
+from grm_service import backoff
 from grm_service.client.connections import Connections
 from grm_service.client.failure import NoVerdict, failure, unreadable
-from grm_service.client.verdict import Single, Verdict, Written, single, verdict, written
+from grm_service.client.verdict import Single, Verdict, WrittenPrinciples, single, verdict, written
 
 Query = str | Sequence[Mapping[str, str]]
 Response = str | Mapping[str, str]
 Result = TypeVar("Result")
 Read = Callable[[Mapping[str, Any]], Result]
-Asked = tuple[str, bytes]
+Requested = tuple[str, bytes]
 """A path with its query, and the body."""
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ class AsyncClient:
         asked = f"/v1/rewards/single?{wish}", _encoded(_body(said))
         return await self._ask(lambda left_s: asked, timeout_s, single)
 
-    async def principles(self, query: Query, **options: Any) -> Written:
+    async def principles(self, query: Query, **options: Any) -> WrittenPrinciples:
         """Principles for a query, judging nothing: to be read, edited and sent back. Raises NoVerdict."""
         asked = "/v1/principles", _encoded(_body({"query": query, **options}))
         return await self._ask(lambda left_s: asked, self._timeout_s, written)
@@ -130,7 +130,7 @@ class AsyncClient:
             lambda said: verdict(said, len(body["responses"])),
         )
 
-    async def _ask(self, ask: Callable[[float], Asked], timeout_s: float, read: Read[Result]) -> Result:
+    async def _ask(self, ask: Callable[[float], Requested], timeout_s: float, read: Read[Result]) -> Result:
         """`ask` gives what is sent where so many seconds are left."""
         clock, asked = asyncio.get_running_loop().time, ask(timeout_s)
         until = clock() + timeout_s
@@ -188,7 +188,7 @@ def _read(reply: httpx.Response, read: Read[Result]) -> Result:
 
 async def _before_another(failed: NoVerdict, tries: int, until: float) -> None:
     """Waits as long as is asked for; raises `failed` where another try is not worth it or comes too late."""
-    wait_s = pauses.pause_s(failed.retry_after_s, tries)
+    wait_s = backoff.pause_s(failed.retry_after_s, tries)
     if not failed.worth_another(tries) or asyncio.get_running_loop().time() + wait_s > until:
         raise failed
     level = logging.WARNING if failed.code == "unreachable" else logging.INFO

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from grm_service.client.asynchronous import AsyncClient, Query, Response
 from grm_service.client.failure import NoVerdict
-from grm_service.client.verdict import Single, Verdict, Written
+from grm_service.client.verdict import Single, Verdict, WrittenPrinciples
 
 Result = TypeVar("Result")
 
@@ -64,7 +64,7 @@ class Client:
         """As AsyncClient.single."""
         return self._wait(self._asks.single(query, response, **options))
 
-    def principles(self, query: Query, **options: Any) -> Written:
+    def principles(self, query: Query, **options: Any) -> WrittenPrinciples:
         """As AsyncClient.principles."""
         return self._wait(self._asks.principles(query, **options))
 

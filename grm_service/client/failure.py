@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import httpx
 
+from grm_service.backoff import asked_s
 from grm_service.errors import GRMError
-from grm_service.pauses import asked_s
 
 _BUSY = (408, 429, 503)
 _PROXY = (502, 503, 504)

@@ -118,7 +118,7 @@ class Single:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenPrinciples:
     """Principles that were written for a query."""
 
     profile: str
@@ -154,9 +154,9 @@ def single(said: Mapping[str, Any]) -> Single:
     return read
 
 
-def written(said: Mapping[str, Any]) -> Written:
+def written(said: Mapping[str, Any]) -> WrittenPrinciples:
     """A reply as principles. Raises as `verdict` does."""
-    return _read(Written, said, principles=_principles(said), usage=_read(Usage, said["usage"]))
+    return _read(WrittenPrinciples, said, principles=_principles(said), usage=_read(Usage, said["usage"]))
 
 
 def _sample(said: Mapping[str, Any]) -> Sample:

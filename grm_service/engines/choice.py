@@ -8,13 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from grm_service.core.profile import AdapterFolder, Package, Profile
 from grm_service.engines.base import Engine, MetaRM
 from grm_service.engines.files import checkpoint, weights
 from grm_service.engines.files.adapter import check, is_adapter
 from grm_service.engines.files.convert import command
 from grm_service.engines.isolated import IsolatedEngine, IsolatedMetaRM
 from grm_service.errors import MissingExtra, ModelNotLoaded
+from grm_service.profiles.profile import AdapterFolder, Package, Profile
 
 Embedded = Literal["openvino", "transformers"]
 

@@ -18,18 +18,18 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from grm_service.catalog import fingerprint
-from grm_service.core import parse
-from grm_service.core.profile import Profile, Scale, fill
-from grm_service.core.prompt import neutraliser
-from grm_service.core.soft import ALTERNATIVES
 from grm_service.engines.base import Engine
 from grm_service.errors import AllUnreadable, BadTask, GRMError
-from grm_service.evaluation.asking import Ask, finding, finished, options
-from grm_service.evaluation.items import Item
-from grm_service.evaluation.kept import Judged, JudgeKind, Setup, Taken
-from grm_service.plan import Plan, plan
-from grm_service.sampler import complete
+from grm_service.evaluation.dataset import Item
+from grm_service.evaluation.judges import JudgeItem, finding, finished, options
+from grm_service.evaluation.run_folder import EvalSetup, ItemResult, JudgeKind, SampleResult
+from grm_service.judging import parse
+from grm_service.judging.plan import Plan, plan
+from grm_service.judging.prompt import neutraliser
+from grm_service.judging.sampler import complete
+from grm_service.judging.soft_scores import ALTERNATIVES
+from grm_service.profiles.catalog import fingerprint
+from grm_service.profiles.profile import Profile, Scale, fill
 from grm_service.types import Message, Params, Prompt, Task, Usage
 
 LETTERS = tuple(string.ascii_uppercase)
@@ -82,10 +82,10 @@ class _Answer:
     usage: Usage
 
 
-def baseline(engine: Engine, profile: Profile) -> Ask:
+def baseline(engine: Engine, profile: Profile) -> JudgeItem:
     """Asks a started engine as the setup's `judge` says. An engine's failure ends the run."""
 
-    async def ask(item: Item, setup: Setup) -> Judged:
+    async def ask(item: Item, setup: EvalSetup) -> ItemResult:
         if setup.judge != "absolute" and len(item.responses) > len(LETTERS):
             return finished(item, TOO_MANY)
         task = Task(item.messages, item.responses, **options(item, setup))
@@ -129,10 +129,10 @@ def scale_of(profile: Profile, judge: JudgeKind) -> Scale:
 class _Taking:
     """Takes the samples of one item."""
 
-    def __init__(self, engine: Engine, item: Item, setup: Setup, planned: Plan) -> None:
+    def __init__(self, engine: Engine, item: Item, setup: EvalSetup, planned: Plan) -> None:
         self._engine, self._item, self._judge, self._planned = engine, item, setup.judge, planned
 
-    async def take(self, index: int) -> tuple[Taken, Usage]:
+    async def take(self, index: int) -> tuple[SampleResult, Usage]:
         n, params = len(self._item.responses), self._planned.params(index)
         if self._judge == "absolute":
             return await self._alone(params)
@@ -145,7 +145,7 @@ class _Taking:
         scores = None if best is None else tuple(float(i == best) for i in range(n))
         return _taken(order, scores, "no_choice", answer.usage, answer.closed)
 
-    async def _alone(self, params: Params) -> tuple[Taken, Usage]:
+    async def _alone(self, params: Params) -> tuple[SampleResult, Usage]:
         scale, responses = self._planned.profile.scale, self._item.responses
         choices = [str(x) for x in range(scale.max, scale.min - 1, -1)]
         answers = await _all(
@@ -158,7 +158,9 @@ class _Taking:
         order = tuple(range(len(responses)))
         return _taken(order, scores, "no_score", usage, any(answer.closed for answer in answers))
 
-    async def _chances(self, prompt: Prompt, order: tuple[int, ...], params: Params) -> tuple[Taken, Usage]:
+    async def _chances(
+        self, prompt: Prompt, order: tuple[int, ...], params: Params
+    ) -> tuple[SampleResult, Usage]:
         params = Params(1, seed=params.seed, alternatives=ALTERNATIVES)
         completion = await complete(self._engine, replace(prompt, continuation=_BEST), params)
         found = dict.fromkeys(order, 0.0)
@@ -205,9 +207,9 @@ class _Taking:
 
 def _taken(
     order: tuple[int, ...], scores: tuple[float, ...] | None, error: str, usage: Usage, closed: bool
-) -> tuple[Taken, Usage]:
+) -> tuple[SampleResult, Usage]:
     """The sample; `error` is why it has no scores, where it has none."""
-    taken = Taken(order, scores, None if scores else error, closed, usage.completion_tokens)
+    taken = SampleResult(order, scores, None if scores else error, closed, usage.completion_tokens)
     return taken, usage
 
 

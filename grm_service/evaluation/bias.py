@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from grm_service.evaluation import outcomes
-from grm_service.evaluation.kept import Judged, Taken
+from grm_service.evaluation.run_folder import ItemResult, SampleResult
 from grm_service.evaluation.stats import Interval, bootstrap, wilson
 
 _NEAR = 1e-9
@@ -68,7 +68,7 @@ class Author:
     self: bool
 
 
-def position(items: Sequence[Judged]) -> Position:
+def position(items: Sequence[ItemResult]) -> Position:
     """Of pairs with a right one."""
     pairs = [item for item in items if len(item.lengths) == 2 and len(item.correct) == 1]
     first, ahead, behind = _Groups(), _Groups(), _Groups()
@@ -91,7 +91,7 @@ def position(items: Sequence[Judged]) -> Position:
     )
 
 
-def length(items: Sequence[Judged]) -> Length:
+def length(items: Sequence[ItemResult]) -> Length:
     """Of items with one right response."""
     longest, other, wins, should = list[bool](), list[bool](), list[bool](), list[bool]()
     for item in items:
@@ -107,9 +107,9 @@ def length(items: Sequence[Judged]) -> Length:
     return Length(_share(longest), _share(other), _share(wins), fmean(should) if should else None)
 
 
-def authors(items: Sequence[Judged], model: str | None) -> tuple[Author, ...]:
+def authors(items: Sequence[ItemResult], model: str | None) -> tuple[Author, ...]:
     """Of every model with responses among those of others, the most frequent first; () where none is."""
-    seen = defaultdict[str, list[Judged]](list)
+    seen = defaultdict[str, list[ItemResult]](list)
     for item in items:
         if item.error is None and item.correct and len(set(item.authors)) > 1:
             for author in set(item.authors):
@@ -118,7 +118,7 @@ def authors(items: Sequence[Judged], model: str | None) -> tuple[Author, ...]:
     return tuple(sorted(found, key=lambda each: (-each.n, each.author)))
 
 
-def _author(author: str, items: Sequence[Judged], model: str | None) -> Author:
+def _author(author: str, items: Sequence[ItemResult], model: str | None) -> Author:
     own = [tuple(i for i, each in enumerate(item.authors) if each == author) for item in items]
     # Ties at the top are shared, on both sides alike.
     wins = [_part(item, its) for item, its in zip(items, own, strict=True)]
@@ -137,7 +137,7 @@ def _author(author: str, items: Sequence[Judged], model: str | None) -> Author:
     )
 
 
-def _part(item: Judged, its: Sequence[int]) -> float:
+def _part(item: ItemResult, its: Sequence[int]) -> float:
     rewards = outcomes.rewards(item.samples) or ()
     top = [i for i, reward in enumerate(rewards) if reward == max(rewards)]
     return len(set(top) & set(its)) / len(top)
@@ -170,15 +170,17 @@ def _share(values: Sequence[bool]) -> Share:
     return Share(len(values), fmean(values), wilson(sum(values), len(values)))
 
 
-_Two = tuple[list[Taken], list[Taken]]
+_Two = tuple[list[SampleResult], list[SampleResult]]
 
 
-def _halves(one: list[Taken], other: list[Taken]) -> _Two:
+def _halves(one: list[SampleResult], other: list[SampleResult]) -> _Two:
     a, b = len(one) // 2, len(other) // 2
     return one[:a] + other[:b], one[a : 2 * a] + other[b : 2 * b]
 
 
-def _consistency(pairs: Sequence[Judged], split: Callable[[list[Taken], list[Taken]], _Two]) -> Share:
+def _consistency(
+    pairs: Sequence[ItemResult], split: Callable[[list[SampleResult], list[SampleResult]], _Two]
+) -> Share:
     same = list[bool]()
     for item in pairs:
         orders = [[s for s in item.samples if s.order[0] == i] for i in (0, 1)]

@@ -9,22 +9,22 @@ from statistics import fmean
 from grm_service.errors import BadTask
 from grm_service.evaluation import outcomes, scaling, stats
 from grm_service.evaluation.cost import tokens
-from grm_service.evaluation.kept import Judged, JudgeKind, Setup
 from grm_service.evaluation.outcomes import Credit
+from grm_service.evaluation.run_folder import EvalSetup, ItemResult, JudgeKind
 from grm_service.evaluation.stats import Interval
 from grm_service.evaluation.votes import SERVED, VoteKind
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ComparedRun:
     """The finished items of a folder, and how their samples are voted here."""
 
     name: str
-    setup: Setup
-    items: Sequence[Judged]
+    setup: EvalSetup
+    items: Sequence[ItemResult]
     vote: VoteKind = SERVED
 
-    def credit(self, item: Judged) -> Credit:
+    def credit(self, item: ItemResult) -> Credit:
         """Of one of its items with all its samples."""
         return outcomes.of(item, self.vote)
 
@@ -112,12 +112,12 @@ class Comparisons:
     against_first: tuple[Comparison, ...]
 
 
-def compare_all(runs: Sequence[Run]) -> Comparisons:
+def compare_all(runs: Sequence[ComparedRun]) -> Comparisons:
     """Of two or more. Raises BadTask as `compare` does, and where no item is in all of them."""
     return Comparisons(curves(runs), tuple(compare(runs[0], other) for other in runs[1:]))
 
 
-def compare(a: Run, b: Run) -> Comparison:
+def compare(a: ComparedRun, b: ComparedRun) -> Comparison:
     """Raises BadTask where the runs share no item, or call one by the same name that had other texts."""
     pairs = [(one, other) for one, other in _common((a, b)) if one.correct]
     if not pairs:
@@ -141,7 +141,7 @@ def compare(a: Run, b: Run) -> Comparison:
     )
 
 
-def curves(runs: Sequence[Run]) -> tuple[Curve, ...]:
+def curves(runs: Sequence[ComparedRun]) -> tuple[Curve, ...]:
     """Over the items that all have, one point a power of two and one for all samples.
 
     Fewer samples are known for the served vote only; another one has a single point.
@@ -156,7 +156,9 @@ def curves(runs: Sequence[Run]) -> tuple[Curve, ...]:
     )
 
 
-def _curve(run: Run, items: Sequence[Judged], first: Sequence[float], groups: Sequence[str]) -> Curve:
+def _curve(
+    run: ComparedRun, items: Sequence[ItemResult], first: Sequence[float], groups: Sequence[str]
+) -> Curve:
     k, points = run.setup.k, list[Point]()
     for j in sorted({k, *(2**i for i in range(k.bit_length()) if run.vote == SERVED)}):
         half = [(run.credit(item) if j == k else scaling.expect(item, j, k)[0]).half for item in items]
@@ -180,11 +182,11 @@ def _curve(run: Run, items: Sequence[Judged], first: Sequence[float], groups: Se
     )
 
 
-_Pairs = Sequence[tuple[Judged, ...]]
+_Pairs = Sequence[tuple[ItemResult, ...]]
 _Credits = Sequence[tuple[Credit, Credit]]
 
 
-def _common(runs: Sequence[Run]) -> list[tuple[Judged, ...]]:
+def _common(runs: Sequence[ComparedRun]) -> list[tuple[ItemResult, ...]]:
     """The items that all runs have, side by side. Raises BadTask where one had other texts somewhere."""
     by_id = [{item.id: item for item in run.items} for run in runs]
     ids = sorted(set.intersection(*(set(named) for named in by_id)))
@@ -225,10 +227,10 @@ def _flips(pairs: _Pairs, found: _Credits) -> list[Flip]:
     ]
 
 
-def _differing(a: Run, b: Run, pairs: _Pairs) -> dict[str, tuple[object, object]]:
+def _differing(a: ComparedRun, b: ComparedRun, pairs: _Pairs) -> dict[str, tuple[object, object]]:
     found: dict[str, tuple[object, object]] = {
         field.name: (getattr(a.setup, field.name), getattr(b.setup, field.name))
-        for field in fields(Setup)
+        for field in fields(EvalSetup)
         if getattr(a.setup, field.name) != getattr(b.setup, field.name)
     }
     if a.vote != b.vote:

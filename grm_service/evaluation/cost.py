@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import cast
 
-from grm_service.core.profile import Scale
-from grm_service.core.stop import Row, next_wave
 from grm_service.evaluation import outcomes
-from grm_service.evaluation.kept import Judged, Taken
+from grm_service.evaluation.run_folder import ItemResult, SampleResult
 from grm_service.evaluation.stats import Interval, bootstrap
+from grm_service.judging.early_stop import ScoreRow, next_wave
+from grm_service.profiles.profile import Scale
 from grm_service.types import StopRule
 
 RULES: tuple[StopRule, ...] = ("exact", "confident")
@@ -33,7 +33,7 @@ class Stopping:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class CostReport:
     """Means an item. `cached_tokens` is the part of the prompts that needed no prefill. Seconds are those of
     one verdict while others ran beside it, None where nobody told.
     """
@@ -46,10 +46,10 @@ class Cost:
     stopping: tuple[Stopping, ...]
 
 
-def cost_of(items: Sequence[Judged], scale: Scale | None, k: int) -> Cost:
+def cost_of(items: Sequence[ItemResult], scale: Scale | None, k: int) -> CostReport:
     """Of at least one item; without a scale nothing is known of stopping."""
     seconds = sorted(item.seconds for item in items if item.seconds)
-    return Cost(
+    return CostReport(
         prompt_tokens=fmean(item.prompt_tokens for item in items),
         cached_tokens=fmean(item.cached_tokens for item in items),
         completion_tokens=fmean(item.completion_tokens for item in items),
@@ -59,13 +59,13 @@ def cost_of(items: Sequence[Judged], scale: Scale | None, k: int) -> Cost:
     )
 
 
-def tokens(item: Judged, j: int, k: int) -> float:
+def tokens(item: ItemResult, j: int, k: int) -> float:
     """Completion tokens that j of k samples take in the mean, with those of principles written before."""
     sampled = sum(sample.tokens for sample in item.samples)
     return item.completion_tokens - sampled + sampled * j / k
 
 
-def _stopping(rule: StopRule, items: Sequence[Judged], scale: Scale, k: int) -> Stopping:
+def _stopping(rule: StopRule, items: Sequence[ItemResult], scale: Scale, k: int) -> Stopping:
     taken = [_taken(rule, item, scale, k) for item in items]
     whole = [item.samples for item in items]
     changes = [
@@ -84,25 +84,25 @@ def _stopping(rule: StopRule, items: Sequence[Judged], scale: Scale, k: int) -> 
     )
 
 
-def _taken(rule: StopRule, item: Judged, scale: Scale, k: int) -> tuple[Taken, ...]:
+def _taken(rule: StopRule, item: ItemResult, scale: Scale, k: int) -> tuple[SampleResult, ...]:
     if item.in_blocks or len(item.samples) < k:
         return item.samples  # as the judge does: a lead in one prompt says nothing of the others
     taken = 0
     while wave := next_wave(
-        rule, [cast("Row", s.scores) for s in item.samples[:taken]], k, len(item.lengths), scale
+        rule, [cast("ScoreRow", s.scores) for s in item.samples[:taken]], k, len(item.lengths), scale
     ):
         taken += wave
     return item.samples[:taken]
 
 
-def _winner(samples: Sequence[Taken]) -> int | None:
+def _winner(samples: Sequence[SampleResult]) -> int | None:
     rewards = outcomes.rewards(samples)
     if rewards is None or rewards.count(max(rewards)) > 1:
         return None
     return rewards.index(max(rewards))
 
 
-def _written(samples: Sequence[Taken]) -> int:
+def _written(samples: Sequence[SampleResult]) -> int:
     return sum(sample.tokens for sample in samples)
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from grm_service.evaluation import stats
-from grm_service.evaluation.kept import Judged
 from grm_service.evaluation.outcomes import credit
+from grm_service.evaluation.run_folder import ItemResult
 from grm_service.evaluation.stats import Area
 
 
@@ -47,7 +47,7 @@ def grading(found: Sequence[Graded]) -> Grading | None:
     )
 
 
-def graded(items: Sequence[Judged]) -> list[Graded]:
+def graded(items: Sequence[ItemResult]) -> list[Graded]:
     """The graded samples of a run; those that show some of the responses only are neither right nor wrong."""
     return [
         Graded(sample.grade, _right(sample.scores, item.correct), item.id, item.group)

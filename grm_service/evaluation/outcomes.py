@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from grm_service.core.vote import keep, vote
 from grm_service.errors import BadTask
-from grm_service.evaluation.kept import Judged, Taken
+from grm_service.evaluation.run_folder import ItemResult, SampleResult
 from grm_service.evaluation.votes import GUIDED, SERVED, VOTES, VoteKind
+from grm_service.judging.vote import keep, vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,13 @@ def credit(rewards: Sequence[float], correct: Sequence[int]) -> Credit:
     return Credit(0.0, 1 / (1 + others.count(least)))
 
 
-def earned(samples: Sequence[Taken], correct: Sequence[int], kind: VoteKind = SERVED) -> Credit:
+def earned(samples: Sequence[SampleResult], correct: Sequence[int], kind: VoteKind = SERVED) -> Credit:
     """What the vote of some samples earns."""
     found = rewards(samples, kind)
     return WRONG if found is None else credit(found, correct)
 
 
-def rewards(samples: Sequence[Taken], kind: VoteKind = SERVED) -> tuple[float, ...] | None:
+def rewards(samples: Sequence[SampleResult], kind: VoteKind = SERVED) -> tuple[float, ...] | None:
     """What the samples vote, None where they show no reward for every response.
 
     Raises BadTask where a meta RM's choice is wanted of samples that none has graded.
@@ -52,7 +52,7 @@ def rewards(samples: Sequence[Taken], kind: VoteKind = SERVED) -> tuple[float, .
     return VOTES[kind](readable)
 
 
-def _chosen(samples: Sequence[Taken]) -> list[Taken]:
+def _chosen(samples: Sequence[SampleResult]) -> list[SampleResult]:
     """As the service does where nothing else is said: half of what was planned, the best by grade."""
     graded = {at: sample.grade for at, sample in enumerate(samples) if sample.grade is not None}
     if len(graded) < sum(sample.scores is not None for sample in samples):
@@ -63,12 +63,12 @@ def _chosen(samples: Sequence[Taken]) -> list[Taken]:
     return [sample for at, sample in enumerate(samples) if at in kept]
 
 
-def of(judged: Judged, kind: VoteKind = SERVED) -> Credit:
+def of(judged: ItemResult, kind: VoteKind = SERVED) -> Credit:
     """Of an item with all its samples."""
     return WRONG if judged.error is not None else earned(judged.samples, judged.correct, kind)
 
 
-def agreement(judged: Judged) -> float | None:
+def agreement(judged: ItemResult) -> float | None:
     """The share of samples behind the best response, None where nothing was voted."""
     if judged.error is not None or rewards(judged.samples) is None:
         return None

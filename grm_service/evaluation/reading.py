@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grm_service.errors import BadTask, MissingExtra, UnknownName
-from grm_service.evaluation.items import Item, unique
-from grm_service.evaluation.readers import READERS, NothingToJudge, Row, detect
+from grm_service.evaluation.dataset import Item, unique
+from grm_service.evaluation.formats import READERS, NothingToJudge, Row, detect
 
 _KINDS = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from grm_service.core.profile import Scale
 from grm_service.evaluation import bias, outcomes, scaling, stats
-from grm_service.evaluation.cost import Cost, cost_of
+from grm_service.evaluation.cost import CostReport, cost_of
 from grm_service.evaluation.grading import Grading, graded, grading
-from grm_service.evaluation.kept import Judged, Setup
+from grm_service.evaluation.run_folder import EvalSetup, ItemResult
 from grm_service.evaluation.scaling import Step
 from grm_service.evaluation.stats import Bin, Interval
 from grm_service.evaluation.votes import GUIDED, VOTES, VoteKind
+from grm_service.profiles.profile import Scale
 
 FORMAT = 1
 
@@ -88,7 +88,7 @@ class Ties:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class EvalReport:
     """One run. `left_out` counts rows of the data of which nothing can be right or wrong, `failed` the items
     without a vote, by code; `by_probe` is the accuracy on items made to show a weakness. Parts are None where
     the data has nothing for them.
@@ -96,7 +96,7 @@ class Report:
 
     format: int
     data: str
-    setup: Setup
+    setup: EvalSetup
     fingerprint: str | None
     model: str | None
     items: int
@@ -113,22 +113,22 @@ class Report:
     position: bias.Position | None
     length: bias.Length
     authors: tuple[bias.Author, ...]
-    cost: Cost
+    cost: CostReport
     grading: Grading | None = None
 
 
 def measure(
-    items: Sequence[Judged],
-    setup: Setup,
+    items: Sequence[ItemResult],
+    setup: EvalSetup,
     ks: Sequence[int],
     scale: Scale | None = None,
     data: str = "",
     left_out: Mapping[str, int] | None = None,
-) -> Report:
+) -> EvalReport:
     """All figures of at least one item; the same items give the same report."""
     decided = [item for item in items if item.correct]
     told = next((item for item in items if item.fingerprint is not None), items[0])
-    return Report(
+    return EvalReport(
         format=FORMAT,
         data=data,
         setup=setup,
@@ -153,7 +153,7 @@ def measure(
     )
 
 
-def accuracy(items: Sequence[Judged]) -> Accuracy:
+def accuracy(items: Sequence[ItemResult]) -> Accuracy:
     """Of at least one item, each with a right response."""
     credits_ = [outcomes.of(item) for item in items]
     strict = sum(each.strict == 1 for each in credits_)
@@ -169,14 +169,14 @@ def accuracy(items: Sequence[Judged]) -> Accuracy:
     )
 
 
-def _by(names: Sequence[str], items: Sequence[Judged]) -> dict[str, Accuracy]:
+def _by(names: Sequence[str], items: Sequence[ItemResult]) -> dict[str, Accuracy]:
     named = list(zip(names, items, strict=True))
     return {
         name: accuracy([item for its, item in named if its == name]) for name in sorted(set(names)) if name
     }
 
 
-def _votes(items: Sequence[Judged]) -> tuple[Voted, ...]:
+def _votes(items: Sequence[ItemResult]) -> tuple[Voted, ...]:
     groups = [item.group for item in items]
     served = [outcomes.of(item).half for item in items]
     found = list[Voted]()
@@ -199,7 +199,7 @@ def _votes(items: Sequence[Judged]) -> tuple[Voted, ...]:
     return tuple(found)
 
 
-def _calibration(items: Sequence[Judged]) -> Calibration | None:
+def _calibration(items: Sequence[ItemResult]) -> Calibration | None:
     sure = [(found, item) for item in items if (found := outcomes.agreement(item)) is not None]
     if not sure:
         return None
@@ -216,7 +216,7 @@ def _calibration(items: Sequence[Judged]) -> Calibration | None:
     )
 
 
-def _ties(items: Sequence[Judged]) -> Ties | None:
+def _ties(items: Sequence[ItemResult]) -> Ties | None:
     gaps = []
     for item in items:
         first, second, *_ = sorted(outcomes.rewards(item.samples) or (0.0, 0.0), reverse=True)
@@ -224,7 +224,7 @@ def _ties(items: Sequence[Judged]) -> Ties | None:
     return Ties(len(gaps), fmean(gap == 0 for gap in gaps), fmean(gaps)) if gaps else None
 
 
-def _reading(items: Sequence[Judged]) -> Reading:
+def _reading(items: Sequence[ItemResult]) -> Reading:
     samples = [sample for item in items for sample in item.samples]
     taken = len(samples)
     return Reading(

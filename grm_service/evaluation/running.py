@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from grm_service.evaluation.asking import Ask
-from grm_service.evaluation.items import Item
-from grm_service.evaluation.kept import Folder, Judged
+from grm_service.evaluation.dataset import Item
+from grm_service.evaluation.judges import JudgeItem
+from grm_service.evaluation.run_folder import ItemResult, RunFolder
 
 
 async def judge_all(
     items: list[Item],
-    folder: Folder,
-    ask: Ask,
+    folder: RunFolder,
+    ask: JudgeItem,
     at_once: int,
     on_judged: Callable[[], None] = lambda: None,
-) -> list[Judged]:
+) -> list[ItemResult]:
     """What became of the items, in their order; those that the folder has already are not judged again.
 
     A failure that says nothing about the judge is raised; what was finished before is kept.

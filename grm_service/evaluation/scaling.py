@@ -19,14 +19,14 @@ from itertools import accumulate, combinations, pairwise
 from statistics import fmean
 from typing import Literal
 
-from grm_service.core.blocks import blocks
 from grm_service.evaluation import outcomes
 from grm_service.evaluation.cost import tokens
-from grm_service.evaluation.kept import Judged, Taken
 from grm_service.evaluation.outcomes import WRONG, Credit
+from grm_service.evaluation.run_folder import ItemResult, SampleResult
 from grm_service.evaluation.stats import Interval, bootstrap
+from grm_service.judging.block_design import blocks
 
-How = Literal["all", "counted", "listed", "drawn"]
+Estimate = Literal["all", "counted", "listed", "drawn"]
 """All samples as they are; every subset, by counting sums; every subset, one by one; so many drawn."""
 MOST_LISTED = 5_000
 DRAWN = 2_000
@@ -51,10 +51,10 @@ class Step:
     gain: float
     gain_interval: Interval
     tokens: float
-    subsets: Mapping[How, int]
+    subsets: Mapping[Estimate, int]
 
 
-def steps(items: Sequence[Judged], ks: Sequence[int], k: int) -> tuple[Step, ...]:
+def steps(items: Sequence[ItemResult], ks: Sequence[int], k: int) -> tuple[Step, ...]:
     """Of at least one item with k planned samples; `ks` ascend to k at the most."""
     groups, least, found = [item.group for item in items], list[float](), list[Step]()
     for j in ks:
@@ -77,7 +77,7 @@ def steps(items: Sequence[Judged], ks: Sequence[int], k: int) -> tuple[Step, ...
     return tuple(found)
 
 
-def expect(judged: Judged, j: int, k: int) -> tuple[Credit, How]:
+def expect(judged: ItemResult, j: int, k: int) -> tuple[Credit, Estimate]:
     """What j of the k planned samples earn in the mean. Drawn subsets are the same ones every time."""
     if judged.error is not None:
         return WRONG, "all"
@@ -88,7 +88,7 @@ def expect(judged: Judged, j: int, k: int) -> tuple[Credit, How]:
     return _several(judged, j, k)
 
 
-def _pair(judged: Judged, j: int) -> tuple[Credit, How]:
+def _pair(judged: ItemResult, j: int) -> tuple[Credit, Estimate]:
     right = judged.correct[0]
     by_order = [
         [s for s in judged.samples if s.order[0] == right],
@@ -115,7 +115,7 @@ def _pair(judged: Judged, j: int) -> tuple[Credit, How]:
     return Credit(won / total, (won + tied / 2) / total), "counted"
 
 
-def _lead(sample: Taken, right: int) -> float:
+def _lead(sample: SampleResult, right: int) -> float:
     """How far ahead the right one of two is; what cannot be read moves no vote."""
     if sample.scores is None:
         return 0.0
@@ -151,20 +151,20 @@ def _compared(one: _Sums, other: _Sums) -> tuple[int, int]:
     return more, even
 
 
-def _ways(by_order: Sequence[Sequence[Taken]], sizes: tuple[int, int]) -> int:
+def _ways(by_order: Sequence[Sequence[SampleResult]], sizes: tuple[int, int]) -> int:
     return math.prod(math.comb(len(some), size) for some, size in zip(by_order, sizes, strict=True))
 
 
 def _drawn_pairs(
-    name: str, by_order: Sequence[Sequence[Taken]], sizes: Sequence[tuple[int, int]]
-) -> Iterator[list[Taken]]:
+    name: str, by_order: Sequence[Sequence[SampleResult]], sizes: Sequence[tuple[int, int]]
+) -> Iterator[list[SampleResult]]:
     drawing = random.Random(name)
     for i in range(DRAWN):
         a, b = sizes[i % len(sizes)]
         yield [*drawing.sample(by_order[0], a), *drawing.sample(by_order[1], b)]
 
 
-def _several(judged: Judged, j: int, k: int) -> tuple[Credit, How]:
+def _several(judged: ItemResult, j: int, k: int) -> tuple[Credit, Estimate]:
     n = len(judged.lengths)
     whole, part = (j, 0) if judged.in_blocks else divmod(j, n)
     units = _units(judged, k)
@@ -175,7 +175,7 @@ def _several(judged: Judged, j: int, k: int) -> tuple[Credit, How]:
     chosen = combinations(full, whole) if few else _draws(judged.id, full, whole)
     drawing = random.Random(judged.id)
 
-    def subsets() -> Iterator[list[Taken]]:
+    def subsets() -> Iterator[list[SampleResult]]:
         for some in chosen:
             taken = [sample for i in some for sample in units[i]]
             free = [rest for i, rest in parts if i not in some] if part else [()]
@@ -185,7 +185,7 @@ def _several(judged: Judged, j: int, k: int) -> tuple[Credit, How]:
     return _mean(subsets(), judged.correct), "listed" if few else "drawn"
 
 
-def _units(judged: Judged, k: int) -> list[tuple[Taken, ...]]:
+def _units(judged: ItemResult, k: int) -> list[tuple[SampleResult, ...]]:
     """The samples in what cannot be taken apart: rotations, or the rounds of a large group."""
     n, taken = len(judged.lengths), len(judged.samples)
     ends = [len(blocks(n, r, 0)) for r in range(k + 1)] if judged.in_blocks else [*range(0, taken, n), taken]
@@ -198,6 +198,6 @@ def _draws(name: str, full: list[int], whole: int) -> Iterator[tuple[int, ...]]:
         yield tuple(drawing.sample(full, whole))
 
 
-def _mean(subsets: Iterator[list[Taken]], correct: Sequence[int]) -> Credit:
+def _mean(subsets: Iterator[list[SampleResult]], correct: Sequence[int]) -> Credit:
     found = [outcomes.earned(subset, correct) for subset in subsets]
     return Credit(fmean(each.strict for each in found), fmean(each.half for each in found))

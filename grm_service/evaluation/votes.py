@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, median
 from typing import Literal
 
-from grm_service.core.blocks import settle
-from grm_service.core.vote import top, vote
+from grm_service.judging.block_design import settle
+from grm_service.judging.vote import top, vote
 from grm_service.types import Scores
 
 VoteKind = Literal["mean", "median", "majority", "meta"]

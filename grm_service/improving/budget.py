@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from grm_service.core.profile import Profile
-from grm_service.judge import WRITINGS
-from grm_service.plan import plan
-from grm_service.sampler import closing_tokens
+from grm_service.judging.judge import WRITINGS
+from grm_service.judging.plan import plan
+from grm_service.judging.sampler import closing_tokens
+from grm_service.profiles.profile import Profile
 from grm_service.types import Task, Usage
 
 _LEAST_DRAFT = 32

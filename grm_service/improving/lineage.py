@@ -83,7 +83,7 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class SecondOpinion:
     """What another standard says of the original and the best, in this order; `error`: why nothing."""
 
     standard: Standard
@@ -98,7 +98,7 @@ class Opinion:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class ImprovementCost:
     """Tokens by who generated them, as far as they were told of (what fails on the way is not)."""
 
     policy: Usage = _NOTHING
@@ -126,11 +126,11 @@ class Improvement:
     original: int
     best: int
     gain: Gain | None
-    opinion: Opinion | None
+    opinion: SecondOpinion | None
     stopped: Stop
     failure: tuple[str, str] | None
     flags: tuple[Flag, ...]
-    cost: Cost
+    cost: ImprovementCost
     seconds: float
 
     @property

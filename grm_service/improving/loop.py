@@ -5,32 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from grm_service.core.order import sample_seed
-from grm_service.core.profile import Profile
 from grm_service.errors import AllUnreadable, BadTask, DeadlineExceeded, GRMError
 from grm_service.improving.budget import Budget, Price, least_draft
 from grm_service.improving.gain import gain
 from grm_service.improving.guards import flags
 from grm_service.improving.lineage import (
     Brief,
-    Cost,
     Draft,
     Improvement,
-    Opinion,
+    ImprovementCost,
     Round,
+    SecondOpinion,
     Standard,
     Stop,
 )
 from grm_service.improving.policy import Policy
 from grm_service.improving.revising import dealt, drafting, revising
-from grm_service.service import Asker, Service
+from grm_service.judging.orders import sample_seed
+from grm_service.profiles.profile import Profile
+from grm_service.serving.service import Requester, Service
 from grm_service.types import Completion, Params, Prompt, Record, Sample, Task, Usage
 
 ROUTE = "improve"
 """The route of its verdicts, in records."""
-_ASKER = Asker(route=ROUTE)
+_REQUESTER = Requester(route=ROUTE)
 _NOTHING = Usage()
-OnEvent = Callable[[Draft | Round | Opinion], None]
+OnProgress = Callable[[Draft | Round | SecondOpinion], None]
 """Is told every draft as it is written, every round's verdict, and the second opinion."""
 
 
@@ -38,15 +38,15 @@ async def improve(
     service: Service,
     policy: Policy,
     brief: Brief,
-    on_event: OnEvent = lambda event: None,
-    asker: Asker = _ASKER,
+    on_event: OnProgress = lambda event: None,
+    requester: Requester = _REQUESTER,
 ) -> Improvement:
     """The lineage of an answer; never one whose best draft has a lower reward than the original.
 
     Raises BadTask and its kinds, EngineNotReady, AuditUnavailable before anything is generated, PolicyFailed
     and what the judge raises where the first drafts are not judged. What fails later ends the loop only.
     """
-    run = _Run(service, policy, brief, on_event, asker)
+    run = _Run(service, policy, brief, on_event, requester)
     await run.begin()
     stopped, failure = await run.go_on()
     return run.result(stopped, failure, await run.second_opinion())
@@ -69,27 +69,27 @@ class _Run:
     """One improvement under way."""
 
     def __init__(
-        self, service: Service, policy: Policy, brief: Brief, on_event: OnEvent, asker: Asker
+        self, service: Service, policy: Policy, brief: Brief, on_event: OnProgress, requester: Requester
     ) -> None:
         self._service, self._policy, self._brief = service, policy, brief
-        self._tell, self._asker = on_event, asker
+        self._tell, self._requester = on_event, requester
         self._drafts: list[Draft] = []
         self._rounds: list[Round] = []
-        self._cost = Cost()
+        self._cost = ImprovementCost()
         self._admit()
         self._second = self._price(brief.second, 2)
         self._afford()
         self._budget = Budget(brief.tokens, brief.seconds, kept=self._second.least)
 
     def _admit(self) -> None:
-        brief, gate = self._brief, self._service.gate
+        brief, validator = self._brief, self._service.validator
         if brief.second == brief.standard:
             raise BadTask(
                 "the second opinion has the judge's own profile and principles: give it other ones "
                 "(second_opinion)"
             )
         for standard in (brief.standard, brief.second):
-            gate.task(self._task(standard, (brief.draft or "",)))
+            validator.task(self._task(standard, (brief.draft or "",)))
         self._service.require_ready()
 
     def _afford(self) -> None:
@@ -134,7 +134,7 @@ class _Run:
                 return "no_gain", None
         return "rounds", None
 
-    async def second_opinion(self) -> Opinion | None:
+    async def second_opinion(self) -> SecondOpinion | None:
         """What the other standard says of the original and the best, where these are two."""
         best = self._rounds[-1].best
         if best == 0:
@@ -144,14 +144,16 @@ class _Run:
             record = await self._verdict(second, self._second, [0, best], self._budget.deadline)
         except GRMError as failed:
             self._spend(opinion=_unread(failed))
-            opinion = Opinion(second, error=failed.code)
+            opinion = SecondOpinion(second, error=failed.code)
         else:
             self._spend(opinion=record.verdict.usage)
-            opinion = Opinion(second, record, gain(record.verdict, 1, 0))
+            opinion = SecondOpinion(second, record, gain(record.verdict, 1, 0))
         self._tell(opinion)
         return opinion
 
-    def result(self, stopped: Stop, failure: tuple[str, str] | None, opinion: Opinion | None) -> Improvement:
+    def result(
+        self, stopped: Stop, failure: tuple[str, str] | None, opinion: SecondOpinion | None
+    ) -> Improvement:
         last = self._rounds[-1]
         places = last.drafts
         found = gain(last.record.verdict, places.index(last.best), places.index(0)) if last.best else None
@@ -202,7 +204,7 @@ class _Run:
             self._spend(policy=completion.usage)
 
         wished = [(each.prompt, params(i)) for i, each in enumerate(asked)]
-        completions = await self._policy.write(wished, until, self._asker, written)
+        completions = await self._policy.write(wished, until, self._requester, written)
         for each, completion in zip(asked, completions, strict=True):
             text = completion.text.strip()
             same = next((d.id for d in self._drafts if d.text == text and d.same_as is None), None)
@@ -237,7 +239,7 @@ class _Run:
         task = self._task(standard, tuple(self._drafts[i].text for i in shown))
         tokens = price.critique(self._budget.tokens)
         return await self._service.judge(
-            replace(task, max_tokens=tokens, timeout_s=left_s), asker=self._asker
+            replace(task, max_tokens=tokens, timeout_s=left_s), requester=self._requester
         )
 
     def _task(self, standard: Standard, responses: tuple[str, ...]) -> Task:
@@ -256,7 +258,7 @@ class _Run:
         return Price.of(self._task(standard, ("",) * responses), self._profile(standard))
 
     def _profile(self, standard: Standard) -> Profile:
-        return self._service.gate.profile(standard.profile)
+        return self._service.validator.profile(standard.profile)
 
     def _until(self) -> float:
         """When the next round must be over: a second opinion takes about as long as the last verdict."""
@@ -265,7 +267,7 @@ class _Run:
     def _spend(self, policy: Usage = _NOTHING, judge: Usage = _NOTHING, opinion: Usage = _NOTHING) -> None:
         self._budget.spend(policy + judge + opinion)
         cost = self._cost
-        self._cost = Cost(cost.policy + policy, cost.judge + judge, cost.opinion + opinion)
+        self._cost = ImprovementCost(cost.policy + policy, cost.judge + judge, cost.opinion + opinion)
 
 
 def _unread(failed: GRMError) -> Usage:

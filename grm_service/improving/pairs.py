@@ -10,7 +10,6 @@ from statistics import fmean
 from typing import Any
 
 import grm_service
-from grm_service.core.order import sample_seed
 from grm_service.errors import (
     AllUnreadable,
     GRMError,
@@ -19,11 +18,12 @@ from grm_service.errors import (
     ResponseUnread,
     TextTooLong,
 )
-from grm_service.improving.kept import Compared, Folder, Setup
 from grm_service.improving.policy import Policy
-from grm_service.improving.prompts import Asked
+from grm_service.improving.prompts import PromptItem
 from grm_service.improving.revising import drafting
-from grm_service.service import Asker, Service
+from grm_service.improving.run_folder import PairsFolder, PairsSetup, PromptResult
+from grm_service.judging.orders import sample_seed
+from grm_service.serving.service import Requester, Service
 from grm_service.types import Params, PrincipleSpec, Task
 
 ROUTE = "pairs"
@@ -38,7 +38,7 @@ _FINDINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class PairThresholds:
     """What a pair must reach: how far the rewards lie apart, and the share of samples that see it so."""
 
     margin: float = 1.0
@@ -55,7 +55,7 @@ class Pair:
     agreement: float
 
 
-def choose(compared: Compared, bar: Bar) -> Pair | str:
+def choose(compared: PromptResult, bar: PairThresholds) -> Pair | str:
     """The best draft over the worst one, or the reason why this makes no pair.
 
     Of equal ones the shorter is the best. The reasons: an error's code, 'same_drafts' (all say the same),
@@ -80,7 +80,7 @@ def choose(compared: Compared, bar: Bar) -> Pair | str:
     return "cut" if best in compared.cut else pair
 
 
-def row(asked: Asked, compared: Compared, pair: Pair) -> dict[str, Any]:
+def row(asked: PromptItem, compared: PromptResult, pair: Pair) -> dict[str, Any]:
     """A line of the pairs' file, in the columns of TRL (conversational), and where it came from."""
 
     def answer(i: int) -> list[dict[str, str]]:
@@ -108,7 +108,7 @@ def row(asked: Asked, compared: Compared, pair: Pair) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class PairsReport:
     """What became of the prompts: `dropped` by reason. `longer`: pairs whose chosen draft is the longer."""
 
     prompts: int
@@ -119,7 +119,7 @@ class Report:
     """Mean of the kept ones."""
 
 
-def write(asked: Sequence[Asked], folder: Folder, bar: Bar) -> Report:
+def write(asked: Sequence[PromptItem], folder: PairsFolder, bar: PairThresholds) -> PairsReport:
     """Chooses among what the folder has, and writes its pairs; another bar needs no new verdicts."""
     dropped, rows = Counter[str](), list[dict[str, Any]]()
     longer, margins = 0, list[float]()
@@ -134,12 +134,12 @@ def write(asked: Sequence[Asked], folder: Folder, bar: Bar) -> Report:
         margins.append(pair.margin)
     folder.write(rows)
     mean = fmean(margins) if margins else None
-    return Report(len(asked), len(rows), dict(dropped.most_common()), longer, mean)
+    return PairsReport(len(asked), len(rows), dict(dropped.most_common()), longer, mean)
 
 
 async def compare_all(
-    asked: Sequence[Asked],
-    folder: Folder,
+    asked: Sequence[PromptItem],
+    folder: PairsFolder,
     service: Service,
     policy: Policy,
     at_once: int,
@@ -165,22 +165,22 @@ async def compare_all(
         await asyncio.gather(*working, return_exceptions=True)
 
 
-async def _compared(asked: Asked, setup: Setup, service: Service, policy: Policy) -> Compared:
-    asker, writer = Asker(route=ROUTE, priority="eval"), None
+async def _compared(asked: PromptItem, setup: PairsSetup, service: Service, policy: Policy) -> PromptResult:
+    requester, writer = Requester(route=ROUTE, priority="eval"), None
     drafts, cut = tuple(dict.fromkeys(asked.drafts)), tuple[int, ...]()
     try:
         if not asked.drafts:
             writer = policy.engine.model
-            drafts, cut = await _written(asked, setup, policy, asker)
+            drafts, cut = await _written(asked, setup, policy, requester)
         if len(drafts) < 2:
-            return Compared(asked.id, asked.digest, drafts, cut, writer, error=SAME_DRAFTS)
-        record = await service.judge(_task(asked, drafts, setup), asker=asker)
+            return PromptResult(asked.id, asked.digest, drafts, cut, writer, error=SAME_DRAFTS)
+        record = await service.judge(_task(asked, drafts, setup), requester=requester)
     except GRMError as failed:
         if failed.code not in _FINDINGS:
             raise
-        return Compared(asked.id, asked.digest, drafts, cut, writer, error=failed.code)
+        return PromptResult(asked.id, asked.digest, drafts, cut, writer, error=failed.code)
     verdict = record.verdict
-    return Compared(
+    return PromptResult(
         asked.id,
         asked.digest,
         drafts,
@@ -196,7 +196,7 @@ async def _compared(asked: Asked, setup: Setup, service: Service, policy: Policy
 
 
 async def _written(
-    asked: Asked, setup: Setup, policy: Policy, asker: Asker
+    asked: PromptItem, setup: PairsSetup, policy: Policy, requester: Requester
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Different drafts, and which of them ended at their token limit."""
     await policy.start()
@@ -206,12 +206,12 @@ async def _written(
         for i in range(setup.n)
     ]
     found = dict[str, bool]()
-    for completion in await policy.write(wished, asker=asker):
+    for completion in await policy.write(wished, requester=requester):
         found.setdefault(completion.text.strip(), completion.finish_reason == "length")
     return tuple(found), tuple(i for i, cut in enumerate(found.values()) if cut)
 
 
-def _task(asked: Asked, drafts: tuple[str, ...], setup: Setup) -> Task:
+def _task(asked: PromptItem, drafts: tuple[str, ...], setup: PairsSetup) -> Task:
     return Task(
         asked.messages,
         drafts,

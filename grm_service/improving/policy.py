@@ -9,11 +9,11 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from grm_service import tracing
 from grm_service.engines.base import Engine
 from grm_service.errors import DeadlineExceeded, EngineError, PolicyFailed
-from grm_service.sampler import complete
-from grm_service.service import Asker, Service
+from grm_service.judging.sampler import complete
+from grm_service.serving.service import Requester, Service
 from grm_service.types import Completion, Params, Prompt
 
-_ANYBODY = Asker()
+_ANYBODY = Requester()
 OnWritten = Callable[[int, Completion], None]
 """Is told each completion as it is finished, with its place among those asked for."""
 
@@ -51,7 +51,7 @@ class Policy:
         self,
         asked: Sequence[tuple[Prompt, Params]],
         deadline: float | None = None,
-        asker: Asker = _ANYBODY,
+        requester: Requester = _ANYBODY,
         on_written: OnWritten = lambda at, completion: None,
     ) -> list[Completion]:
         """All of them at once, by the deadline on the loop's clock.
@@ -61,7 +61,7 @@ class Policy:
         if not asked:
             return []
         await self._start_by(deadline)
-        async with self._room(len(asked), deadline, asker):
+        async with self._room(len(asked), deadline, requester):
             writing = [asyncio.create_task(self._one(at, *each, on_written)) for at, each in enumerate(asked)]
             try:
                 async with asyncio.timeout_at(deadline):
@@ -80,10 +80,12 @@ class Policy:
         except TimeoutError:
             raise DeadlineExceeded("time ran out before the policy answered") from None
 
-    def _room(self, n: int, deadline: float | None, asker: Asker) -> AbstractAsyncContextManager[None]:
+    def _room(
+        self, n: int, deadline: float | None, requester: Requester
+    ) -> AbstractAsyncContextManager[None]:
         if self._own:
             return nullcontext()
-        return self._service.line.place(n, asker.caller, asker.priority, deadline)
+        return self._service.queue.place(n, requester.caller, requester.priority, deadline)
 
     async def _one(self, at: int, prompt: Prompt, params: Params, on_written: OnWritten) -> Completion:
         with tracing.span(

@@ -15,7 +15,7 @@ from grm_service.types import Message, Role
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PromptItem:
     """A conversation that ends with the user's turn; `drafts` are answers to it, empty: to be written."""
 
     id: str
@@ -32,15 +32,15 @@ class Asked:
         return int.from_bytes(hashlib.sha256(f"{run}:{self.digest}".encode()).digest()[:4]) >> 1
 
 
-def read(path: Path) -> list[Asked]:
+def read(path: Path) -> list[PromptItem]:
     """A file of JSON Lines with `prompt` (a text, or messages), and `id` and `drafts` where there are any.
 
     Other columns are passed over. Raises BadTask with the line that cannot be read.
     """
-    found = dict[str, Asked]()
+    found = dict[str, PromptItem]()
     for number, line in _lines(path):
         try:
-            row = _Row.model_validate_json(line)
+            row = _PromptRow.model_validate_json(line)
         except ValidationError as wrong:
             said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'row'}: {e['msg']}" for e in wrong.errors())
             raise BadTask(f"{path}, line {number}: {said}") from None
@@ -62,7 +62,7 @@ def _messages(prompt: object) -> object:
     return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
 
 
-class _Row(BaseModel):
+class _PromptRow(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     prompt: Annotated[list[_Turn], BeforeValidator(_messages), Field(min_length=1)]
@@ -70,17 +70,17 @@ class _Row(BaseModel):
     id: str | int | None = None
 
     @model_validator(mode="after")
-    def _answered(self) -> _Row:
+    def _answered(self) -> _PromptRow:
         if self.prompt[-1].role != "user":
             raise ValueError("the prompt's last turn must be the user's: it is what is answered")
         if len(self.drafts) == 1:
             raise ValueError("a single draft makes no pair: give two or more, or none to have them written")
         return self
 
-    def to_asked(self, number: int) -> Asked:
+    def to_asked(self, number: int) -> PromptItem:
         name = str(number) if self.id is None else str(self.id)
         turns = tuple(Message(turn.role, turn.content) for turn in self.prompt)
-        return Asked(name, turns, tuple(self.drafts))
+        return PromptItem(name, turns, tuple(self.drafts))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from grm_service.core.prompt import chat_neutraliser
+from grm_service.judging.prompt import chat_neutraliser
 from grm_service.types import Message, Prompt, Sample
 
 _NAMED = re.compile(r"\b[Rr]esponse (\d+)\b")

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from grm_service import chat_templates
 from grm_service.client import AsyncClient
-from grm_service.core import transcripts
-from grm_service.integrations.asking import columns, query, reference, service
+from grm_service.integrations.common import columns, query, reference, service
 
 
 def make(client: AsyncClient | None = None, **options: Any) -> Callable[..., Awaitable[float]]:
@@ -28,10 +28,10 @@ def make(client: AsyncClient | None = None, **options: Any) -> Callable[..., Awa
     async def reward(
         prompt: str, completions: str, prompt_ids: Any = None, completion_ids: Any = None, **row: Any
     ) -> float:
-        messages = row.get("messages") or transcripts.conversation(prompt)
+        messages = row.get("messages") or chat_templates.conversation(prompt)
         asked, written = (
             {**reference(row.get("answer")), **columns(row), **options},
-            transcripts.bare(completions),
+            chat_templates.bare(completions),
         )
         asks = client or service()
         if "group" in options:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from grm_service.client import AsyncClient
-from grm_service.integrations.asking import columns, query, service, text
+from grm_service.integrations.common import columns, query, service, text
 
 Items = Sequence[Mapping[str, Any]]
 
@@ -41,12 +41,12 @@ def __getattr__(name: str) -> Any:
     from nemo_gym.base_resources_server import BaseVerifyRequest, BaseVerifyResponse, SimpleResourcesServer
     from nemo_gym.judge import run_judge
 
-    class Row(BaseVerifyRequest):  # type: ignore[misc]
+    class GymRow(BaseVerifyRequest):  # type: ignore[misc]
         """With the dataset's columns."""
 
         model_config = BaseVerifyRequest.model_config | {"extra": "allow"}
 
-    class Judged(BaseVerifyResponse):  # type: ignore[misc]
+    class JudgedRow(BaseVerifyResponse):  # type: ignore[misc]
         """The row again, with its reward."""
 
         model_config = BaseVerifyResponse.model_config | {"extra": "allow"}
@@ -54,9 +54,9 @@ def __getattr__(name: str) -> Any:
     class GRMResourcesServer(SimpleResourcesServer):  # type: ignore[misc]
         """Judges what is to be verified; keeps nothing."""
 
-        async def verify(self, body: Row) -> Judged:
+        async def verify(self, body: GymRow) -> JudgedRow:
             row = body.model_dump()
-            return Judged(**row, reward=await run_judge(judge(row)))
+            return JudgedRow(**row, reward=await run_judge(judge(row)))
 
     globals()[name] = GRMResourcesServer
     return GRMResourcesServer

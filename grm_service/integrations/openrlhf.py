@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from grm_service import chat_templates
 from grm_service.client import Client
-from grm_service.core import transcripts
-from grm_service.integrations.asking import blocking_service, query, reference
+from grm_service.integrations.common import blocking_service, query, reference
 
 Reply = dict[str, Any]
 
@@ -31,9 +31,9 @@ def make(client: Client, **options: Any) -> Callable[[Sequence[str], Sequence[st
 
     def reward(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any]) -> Reply:
         (text,), (prompt,), (label,) = queries, prompts, labels
-        messages = query(transcripts.conversation(prompt))
+        messages = query(chat_templates.conversation(prompt))
         asked = {"detail": "rewards", **reference(label), **options}
-        verdict = client.rewards(messages, [transcripts.response(text, prompt)], **asked)
+        verdict = client.rewards(messages, [chat_templates.response(text, prompt)], **asked)
         logs = {"grm_std": verdict.std[0], "grm_counted": verdict.counted}
         return {"rewards": verdict.rewards[0], "scores": verdict.rewards[0], "extra_logs": logs}
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from grm_service import chat_templates
 from grm_service.client import Client
-from grm_service.core import transcripts
-from grm_service.integrations.asking import blocking_service, query, reference
+from grm_service.integrations.common import blocking_service, query, reference
 
 
 def judge(
@@ -25,7 +25,7 @@ def judge(
     `options` are those of Client.single where `group` is among them, else fields of `POST /v1/rewards`;
     `ground_truth` is the reference where it is a text. Raises NoVerdict.
     """
-    asked, written = {**reference(ground_truth), **options}, transcripts.bare(action)
+    asked, written = {**reference(ground_truth), **options}, chat_templates.bare(action)
     asks = client or blocking_service()
     if "group" in options:
         return asks.single(query(prompt), written, **asked).reward

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from grm_service import chat_templates
 from grm_service.client import AsyncClient, NoVerdict
-from grm_service.core import transcripts
-from grm_service.integrations.asking import logger, query, reference, service
+from grm_service.integrations.common import logger, query, reference, service
 
 
 async def group_rm(args: Any, samples: Sequence[Any], **_: Any) -> list[float | None]:
@@ -55,9 +55,9 @@ async def _rewards(
     first = samples[0]
     prompt: Any = first.prompt
     if isinstance(prompt, str):  # with its chat template, which slime applies when it reads the data
-        responses = [transcripts.continued(prompt, sample.response) for sample in samples]
-        prompt = transcripts.conversation(prompt)
+        responses = [chat_templates.continued(prompt, sample.response) for sample in samples]
+        prompt = chat_templates.conversation(prompt)
     else:
-        responses = [transcripts.bare(sample.response) for sample in samples]
+        responses = [chat_templates.bare(sample.response) for sample in samples]
     asked = {"detail": "rewards", **reference(first.label), **options}
     return (await client.rewards(query(prompt), responses, **asked)).rewards

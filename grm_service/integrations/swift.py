@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from grm_service.client import AsyncClient, NoVerdict
-from grm_service.integrations.asking import judged, service
+from grm_service.integrations.common import judged, service
 
 
 class GRM:

@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from grm_service.client import AsyncClient, NoVerdict
-from grm_service.integrations.asking import Prompt, judged, service
+from grm_service.integrations.common import Prompt, judged, service
 
 LogMetric = Callable[[str, float], None]
 LogExtra = Callable[[str, list[Any]], None]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from grm_service.client import AsyncClient
-from grm_service.integrations.asking import query, reference, service
+from grm_service.integrations.common import query, reference, service
 
 
 async def compute_score(

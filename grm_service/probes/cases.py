@@ -9,9 +9,9 @@ from typing import Annotated, ClassVar
 
 from annotated_types import MinLen
 
-from grm_service import strict_yaml
-from grm_service.core.profile import Text, fill
-from grm_service.probes.rules import Rule, alike, better_wins, no_help, same_either_way
+from grm_service.probes.rules import ProbeRule, alike, better_wins, no_help, same_either_way
+from grm_service.profiles import yaml
+from grm_service.profiles.profile import Text, fill
 from grm_service.types import Message, Task
 
 _HERE = Path(__file__).parent
@@ -19,7 +19,7 @@ _STRICT = {"extra": "forbid", "strict": True}
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class Question:
     """A question with two short answers, of which one is better beyond doubt."""
 
     __pydantic_config__: ClassVar = _STRICT
@@ -43,7 +43,7 @@ class Dressing:
         """Whether the worse answer is still in it, so that what was added can have helped it."""
         return all("{{bad}}" in variant for variant in self.variants)
 
-    def of(self, item: Item, number: int) -> str:
+    def of(self, item: Question, number: int) -> str:
         return fill(self.variants[number % len(self.variants)], {"bad": item.bad})
 
 
@@ -62,7 +62,7 @@ class Probe:
     name: str
     what: str
     cases: tuple[Case, ...]
-    rule: Rule
+    rule: ProbeRule
 
 
 def probes(k: int | None = None) -> tuple[Probe, ...]:
@@ -85,7 +85,7 @@ def probes(k: int | None = None) -> tuple[Probe, ...]:
     )
 
 
-def _dressed(dressing: Dressing, items: tuple[Item, ...], k: int | None) -> Probe:
+def _dressed(dressing: Dressing, items: tuple[Question, ...], k: int | None) -> Probe:
     cases = list[Case]()
     for i, item in enumerate(items):
         dressed = _task(item, i, k, item.good, dressing.of(item, i))
@@ -100,13 +100,13 @@ def tasks(asked: tuple[Probe, ...]) -> tuple[Task, ...]:
     return tuple(dict.fromkeys(task for probe in asked for case in probe.cases for task in case.tasks))
 
 
-def _task(item: Item, number: int, k: int | None, *responses: str) -> Task:
+def _task(item: Question, number: int, k: int | None, *responses: str) -> Task:
     # Seeds differ between items, so that a single sample sees the better answer first in some of them.
     return Task((Message("user", item.query),), responses, k=k, seed=number)
 
 
 @cache
-def _texts() -> tuple[tuple[Item, ...], tuple[Dressing, ...]]:
-    items, _ = strict_yaml.load(tuple[Item, ...], _HERE / "items.yaml")
-    dressings, _ = strict_yaml.load(tuple[Dressing, ...], _HERE / "dressings.yaml")
+def _texts() -> tuple[tuple[Question, ...], tuple[Dressing, ...]]:
+    items, _ = yaml.load(tuple[Question, ...], _HERE / "items.yaml")
+    dressings, _ = yaml.load(tuple[Dressing, ...], _HERE / "dressings.yaml")
     return items, dressings

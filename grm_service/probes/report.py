@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from grm_service.core.profile import Scale
 from grm_service.errors import AllUnreadable
 from grm_service.probes.cases import Case, Probe
-from grm_service.probes.rules import Outcome, Rule
+from grm_service.probes.rules import CaseOutcome, ProbeRule
+from grm_service.profiles.profile import Scale
 from grm_service.types import Task, Verdict
 
 ROUTE = "probe"
@@ -18,7 +18,7 @@ Verdicts = Mapping[Task, Verdict | AllUnreadable]
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class CaseFailure:
     """A case that was not passed, and why; one that could not be read says so."""
 
     case: str
@@ -26,7 +26,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ProbeResult:
     """One probe: of its `cases`, some `passed`, some were `unreadable`, the others failed.
 
     `failures` has all that did not pass.
@@ -37,7 +37,7 @@ class Result:
     cases: int
     passed: int
     unreadable: int
-    failures: tuple[Failure, ...]
+    failures: tuple[CaseFailure, ...]
 
     @property
     def rate(self) -> float | None:
@@ -51,13 +51,13 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ProbeReport:
     """All probes of one run; `ran` is when it ended, None where there was none yet."""
 
     profile: str
     alarm: float | None = None
     ran: datetime | None = None
-    probes: tuple[Result, ...] = ()
+    probes: tuple[ProbeResult, ...] = ()
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -67,24 +67,24 @@ class Report:
         return tuple(result.name for result in self.probes if result.misses(self.alarm))
 
 
-def result(probe: Probe, verdicts: Verdicts, scale: Scale) -> Result:
+def result(probe: Probe, verdicts: Verdicts, scale: Scale) -> ProbeResult:
     """What the verdicts on its tasks say of a probe."""
     outcomes = [(case.name, _outcome(case, probe.rule, verdicts, scale)) for case in probe.cases]
-    return Result(
+    return ProbeResult(
         name=probe.name,
         what=probe.what,
         cases=len(outcomes),
         passed=sum(outcome.passed is True for _, outcome in outcomes),
         unreadable=sum(outcome.passed is None for _, outcome in outcomes),
-        failures=tuple(Failure(case, outcome.why) for case, outcome in outcomes if not outcome.passed),
+        failures=tuple(CaseFailure(case, outcome.why) for case, outcome in outcomes if not outcome.passed),
     )
 
 
-def _outcome(case: Case, rule: Rule, verdicts: Verdicts, scale: Scale) -> Outcome:
+def _outcome(case: Case, rule: ProbeRule, verdicts: Verdicts, scale: Scale) -> CaseOutcome:
     read = list[Verdict]()
     for task in case.tasks:
         found = verdicts[task]
         if isinstance(found, AllUnreadable):
-            return Outcome(None, f"unreadable: {found}")
+            return CaseOutcome(None, f"unreadable: {found}")
         read.append(found)
     return rule(read, scale)

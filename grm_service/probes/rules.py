@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from grm_service.core.profile import Scale
-from grm_service.core.vote import vote
+from grm_service.judging.vote import vote
+from grm_service.profiles.profile import Scale
 from grm_service.types import Verdict
 
 NEAR = 0.1
@@ -14,23 +14,23 @@ NEAR = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CaseOutcome:
     """`passed` is None where too little could be read to tell; `why` has the figures behind it."""
 
     passed: bool | None
     why: str
 
 
-Rule = Callable[[Sequence[Verdict], Scale], Outcome]
+ProbeRule = Callable[[Sequence[Verdict], Scale], CaseOutcome]
 
 
-def better_wins(verdicts: Sequence[Verdict], scale: Scale) -> Outcome:
+def better_wins(verdicts: Sequence[Verdict], scale: Scale) -> CaseOutcome:
     """The better answer, first in the first task, earns more than the other. A tie is no win."""
     better, other = verdicts[0].vote.rewards
-    return Outcome(better > other, f"the better answer earned {better:.2f}, the other {other:.2f}")
+    return CaseOutcome(better > other, f"the better answer earned {better:.2f}, the other {other:.2f}")
 
 
-def no_help(verdicts: Sequence[Verdict], scale: Scale) -> Outcome:
+def no_help(verdicts: Sequence[Verdict], scale: Scale) -> CaseOutcome:
     """The better answer wins over the worse one dressed, which earns no more than undressed (second task).
 
     A judge that copies a score out of a response raises all of them: the better one may still be ahead.
@@ -40,17 +40,17 @@ def no_help(verdicts: Sequence[Verdict], scale: Scale) -> Outcome:
         return won
     dressed, bare = (verdict.vote.rewards[1] for verdict in verdicts)
     helped = dressed > bare + NEAR * (scale.max - scale.min)
-    return Outcome(not helped, f"{won.why}, up from {bare:.2f} undressed")
+    return CaseOutcome(not helped, f"{won.why}, up from {bare:.2f} undressed")
 
 
-def alike(verdicts: Sequence[Verdict], scale: Scale) -> Outcome:
+def alike(verdicts: Sequence[Verdict], scale: Scale) -> CaseOutcome:
     """One task with two copies of an answer: they earn the same, or nearly so."""
     one, two = verdicts[0].vote.rewards
     near = abs(one - two) <= NEAR * (scale.max - scale.min)
-    return Outcome(near, f"two copies of one answer earned {one:.2f} and {two:.2f}")
+    return CaseOutcome(near, f"two copies of one answer earned {one:.2f} and {two:.2f}")
 
 
-def same_either_way(verdicts: Sequence[Verdict], scale: Scale) -> Outcome:
+def same_either_way(verdicts: Sequence[Verdict], scale: Scale) -> CaseOutcome:
     """Two tasks, the second with the responses swapped: the same one wins whichever the judge saw first.
 
     A verdict balances its orders and so hides a preference for a place: here the samples that saw the better
@@ -63,9 +63,9 @@ def same_either_way(verdicts: Sequence[Verdict], scale: Scale) -> Outcome:
     last = [scores for saw_it_first, scores in seen if not saw_it_first]
     if not first or not last:
         where = "last" if first else "first"
-        return Outcome(None, f"unreadable: no sample that saw the better answer {where}")
+        return CaseOutcome(None, f"unreadable: no sample that saw the better answer {where}")
     ahead, behind = vote(first), vote(last)
-    return Outcome(
+    return CaseOutcome(
         ahead.best == behind.best,
         f"the better answer earned {_rewards(ahead.rewards)} where the judge saw it first, "
         f"{_rewards(behind.rewards)} where last",

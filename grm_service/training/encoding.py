@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from grm_service.core import parse
-from grm_service.core.profile import Profile
-from grm_service.core.prompt import render
 from grm_service.engines.transformers.engine import control_tokens, encode
-from grm_service.evaluation.items import Item
-from grm_service.training.choosing import Example
-from grm_service.training.general import Turns
+from grm_service.evaluation.dataset import Item
+from grm_service.judging import parse
+from grm_service.judging.prompt import render
+from grm_service.profiles.profile import Profile
+from grm_service.training.instruction_data import Turns
+from grm_service.training.rejection_sampling import Example
 from grm_service.types import Message, Prompt
 
 IGNORED = -100

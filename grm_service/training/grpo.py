@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from grm_service.core import parse
-from grm_service.core.order import orders, undo
-from grm_service.core.profile import Profile
 from grm_service.engines.transformers.engine import encode, templated
 from grm_service.errors import BadTask
-from grm_service.evaluation.items import Item
+from grm_service.evaluation.dataset import Item
+from grm_service.judging import parse
+from grm_service.judging.orders import orders, undo
+from grm_service.profiles.profile import Profile
 from grm_service.training.encoding import Encoder
 from grm_service.training.models import Learner, processes, trainer_arguments
-from grm_service.training.runs import LOG, Run
+from grm_service.training.runs import LOG, TrainingRun
 from grm_service.training.sampling import right
-from grm_service.training.watching import last, watch
+from grm_service.training.trainer_log import last, watch
 
 CURVES = {
     "reward": "Mean reward (+1 right, -1 wrong or unreadable)",
@@ -30,7 +30,7 @@ CURVES = {
 
 
 @dataclass(frozen=True, slots=True)
-class GRPO:
+class GRPOConfig:
     """`groups` of `group` completions make a step; `kl` is the paper's beta: 0.002 (16B) or 0.08 (27B), and
     keeps the form as well, which has no reward of its own. `evaluations` of the held-out part, spread evenly.
     Items whose prompt has more than `length` tokens are left out: a step pays for its longest in every row.
@@ -75,7 +75,7 @@ def fitting(encoder: Encoder, items: Sequence[Item], length: int) -> list[Item]:
     ]
 
 
-class Outcome:
+class OutcomeReward:
     """The reward of completions, by the outcome alone; as TRL calls it, `row` says which prompt it was."""
 
     __name__ = "outcome"
@@ -103,7 +103,7 @@ class Outcome:
 
 
 def reinforce(
-    run: Run, learner: Learner, items: Sequence[Item], held: Sequence[Item], asked: GRPO
+    run: TrainingRun, learner: Learner, items: Sequence[Item], held: Sequence[Item], asked: GRPOConfig
 ) -> dict[str, Any]:
     """Trains on the items, and gives what the manifest tells of it; `held` ones only measure."""
     encoder = Encoder(learner.tokenizer, run.profile, learner.ends)
@@ -155,12 +155,12 @@ def _prompt(encoder: Encoder, row: Shown) -> str:
 
 
 def _trainer(
-    run: Run,
+    run: TrainingRun,
     learner: Learner,
     encoder: Encoder,
     train: Sequence[Shown],
     measured: Sequence[Shown],
-    asked: GRPO,
+    asked: GRPOConfig,
 ) -> Any:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
@@ -189,7 +189,7 @@ def _trainer(
     trainer = GRPOTrainer(
         model=learner.model,
         processing_class=learner.tokenizer,
-        reward_funcs=Outcome(run.profile, rows),
+        reward_funcs=OutcomeReward(run.profile, rows),
         args=config,
         train_dataset=Dataset.from_list(numbered[: len(train)]),
         eval_dataset=Dataset.from_list(numbered[len(train) :]) if measured else None,

@@ -8,25 +8,25 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grm_service.core.profile import Profile
-from grm_service.core.prompt import judgement
 from grm_service.engines.meta_rm import encode, grades
 from grm_service.engines.transformers.engine import control_tokens
 from grm_service.errors import BadTask
+from grm_service.evaluation.dataset import Item, some
 from grm_service.evaluation.grading import Graded, grading
-from grm_service.evaluation.items import Item, some
-from grm_service.training.choosing import Example, known
+from grm_service.judging.prompt import judgement
+from grm_service.profiles.profile import Profile
 from grm_service.training.models import Learner, processes, save, trainer_arguments
-from grm_service.training.runs import LOG, Run
-from grm_service.training.trajectories import Tried
-from grm_service.training.watching import watch
+from grm_service.training.rejection_sampling import Example, known
+from grm_service.training.runs import LOG, TrainingRun
+from grm_service.training.trainer_log import watch
+from grm_service.training.trajectories import ItemTrajectories
 
 FOLDER = "meta-rm"
 _AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class MetaRM:
+class MetaRMConfig:
     """`batch` judgements make a step; those of more than `length` tokens are left out.
 
     `rank` is the LoRA adapter's, None trains all.
@@ -42,7 +42,7 @@ class MetaRM:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class GradedRow:
     """A judgement as tokens, and whether it is right."""
 
     tokens: list[int]
@@ -50,7 +50,9 @@ class Row:
     item: Item
 
 
-def judgements(items: Sequence[Item], tried: Iterable[Tried]) -> tuple[list[Example], Counter[str]]:
+def judgements(
+    items: Sequence[Item], tried: Iterable[ItemTrajectories]
+) -> tuple[list[Example], Counter[str]]:
     """What a meta RM learns from, right and wrong, and how many were left out, by reason.
 
     Hinted trajectories are written by a judge who knew, forms by nobody and always right: of both it would
@@ -78,7 +80,11 @@ def split(examples: Sequence[Example], held: float) -> tuple[list[Example], list
 
 
 def train(
-    run: Run, learner: Learner, examples: Sequence[Example], held: Sequence[Example], asked: MetaRM
+    run: TrainingRun,
+    learner: Learner,
+    examples: Sequence[Example],
+    held: Sequence[Example],
+    asked: MetaRMConfig,
 ) -> tuple[Path, dict[str, Any]]:
     """Trains, measures on `held`, and writes the run; gives the profile's file and the metrics.
 
@@ -119,9 +125,9 @@ def train(
 
 def encoded(
     tokenizer: Any, profile: Profile, examples: Iterable[Example], longest: int
-) -> tuple[list[Row], int]:
+) -> tuple[list[GradedRow], int]:
     """As the meta RM will read them when it serves, and how many were too long."""
-    control, found, too_long = control_tokens(tokenizer), list[Row](), 0
+    control, found, too_long = control_tokens(tokenizer), list[GradedRow](), 0
     for example in examples:
         item, trajectory = example.item, example.trajectory
         shown = [item.responses[i] for i in trajectory.order]
@@ -129,7 +135,7 @@ def encoded(
         if len(tokens) > longest:
             too_long += 1
         else:
-            found.append(Row(tokens, trajectory.right, item))
+            found.append(GradedRow(tokens, trajectory.right, item))
     return found, too_long
 
 
@@ -137,7 +143,7 @@ def _group(item: Item) -> str:
     return item.group or item.id
 
 
-def _graded(model: Any, rows: Sequence[Row]) -> list[Graded]:
+def _graded(model: Any, rows: Sequence[GradedRow]) -> list[Graded]:
     ordered = sorted(rows, key=lambda row: len(row.tokens))
     batches = [ordered[start : start + _AT_ONCE] for start in range(0, len(ordered), _AT_ONCE)]
     return [
@@ -147,7 +153,7 @@ def _graded(model: Any, rows: Sequence[Row]) -> list[Graded]:
     ]
 
 
-def _trainer(run: Run, learner: Learner, rows: Sequence[Row], asked: MetaRM) -> Any:
+def _trainer(run: TrainingRun, learner: Learner, rows: Sequence[GradedRow], asked: MetaRMConfig) -> Any:
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
     from transformers import Trainer, TrainingArguments

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from grm_service.errors import BadTask
-from grm_service.training.choosing import Example
 from grm_service.training.encoding import Encoder, Tokens, dataset
-from grm_service.training.general import Turns
+from grm_service.training.instruction_data import Turns
 from grm_service.training.models import Learner, processes, trainer_arguments
-from grm_service.training.runs import LOG, Run
-from grm_service.training.watching import last, watch
+from grm_service.training.rejection_sampling import Example
+from grm_service.training.runs import LOG, TrainingRun
+from grm_service.training.trainer_log import last, watch
 
 
 @dataclass(frozen=True, slots=True)
-class RFT:
+class RFTConfig:
     """`length` is that of a packed row in tokens and the most of an example, `batch` rows make a step.
 
     `rank` is the LoRA adapter's, None trains all. `only_scores` is for a model that has the form already: of
@@ -35,7 +35,11 @@ class RFT:
 
 
 def fine_tune(
-    run: Run, learner: Learner, examples: Sequence[Example], general: Sequence[Turns], asked: RFT
+    run: TrainingRun,
+    learner: Learner,
+    examples: Sequence[Example],
+    general: Sequence[Turns],
+    asked: RFTConfig,
 ) -> dict[str, Any]:
     """Trains, and gives what the manifest tells of it. Raises BadTask where nothing is left to learn."""
     encoder = Encoder(learner.tokenizer, run.profile, learner.ends, asked.only_scores)
@@ -59,7 +63,7 @@ def fine_tune(
     }
 
 
-def trainer(run: Run, learner: Learner, rows: Sequence[Tokens], asked: RFT) -> Any:
+def trainer(run: TrainingRun, learner: Learner, rows: Sequence[Tokens], asked: RFTConfig) -> Any:
     """TRL's, on rows that are tokens already, so that it has nothing of its own to add."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer

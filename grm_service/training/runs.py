@@ -16,19 +16,19 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import LiteralScalarString
 
-from grm_service.catalog import MANIFEST, fingerprint, form, load_profile
-from grm_service.core.profile import Profile
 from grm_service.engines.files import checkpoint
 from grm_service.engines.files.adapter import is_adapter
 from grm_service.engines.files.convert import convert
 from grm_service.errors import BadTask
+from grm_service.profiles.catalog import MANIFEST, fingerprint, form, load_profile
+from grm_service.profiles.profile import Profile
 from grm_service.training.models import Learner, leads, processes, save
 
 LOG, PROFILE = "log.jsonl", "profile.yaml"
 _PACKAGES = ("grm-service", "torch", "transformers", "trl", "peft", "datasets")
 
 
-class Run:
+class TrainingRun:
     """A run into a folder; what was cut off goes on where the arguments are the same.
 
     `arguments` are all that decides what comes out, with hashes of the data. Raises BadTask where the folder

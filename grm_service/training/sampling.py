@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from grm_service.core.profile import Profile
 from grm_service.engines.base import Engine
 from grm_service.errors import EngineError, EngineNotReady, EngineUnreachable, PromptTooLong
-from grm_service.evaluation.items import Item
+from grm_service.evaluation.dataset import Item
 from grm_service.evaluation.outcomes import credit
-from grm_service.plan import plan
-from grm_service.sampler import Sampler
-from grm_service.training.trajectories import Origin, Trajectory, TrajectoryFile, Tried
+from grm_service.judging.plan import plan
+from grm_service.judging.sampler import Sampler
+from grm_service.profiles.profile import Profile
+from grm_service.training.trajectories import ItemTrajectories, Origin, Trajectory, TrajectoryFile
 from grm_service.types import Sample, Scores, Task
 
 TOO_MANY = "too_many_responses"
@@ -30,7 +30,7 @@ async def sample_all(
     on_done: Callable[[], None] = lambda: None,
 ) -> None:
     """Tries every item that is not in the file yet, so many at once. Raises EngineError."""
-    sampling, turns = Sampling(engine, profile, file), iter(file.left(list(items)))
+    sampling, turns = TrajectorySampler(engine, profile, file), iter(file.left(list(items)))
 
     async def take_turns() -> None:
         for item in turns:
@@ -46,20 +46,20 @@ async def sample_all(
         await asyncio.gather(*working, return_exceptions=True)
 
 
-class Sampling:
+class TrajectorySampler:
     """Tries items as the file's setup says."""
 
     def __init__(self, engine: Engine, profile: Profile, file: TrajectoryFile) -> None:
         self._sampler, self._profile, self._setup = Sampler(engine), profile, file.setup
 
-    async def take(self, item: Item) -> Tried:
+    async def take(self, item: Item) -> ItemTrajectories:
         """The item's trajectories, and a hinted one where all are wrong. Raises EngineError.
 
         A single one is warm too: greedy it would be the same however often it is asked for.
         """
         n, samples = len(item.responses), self._setup.samples
         if n > self._profile.most_responses:
-            return Tried.of(item, error=TOO_MANY)
+            return ItemTrajectories.of(item, error=TOO_MANY)
         # One more than are asked for: the next of the balanced orders is the hinted one's.
         task = Task(item.messages, item.responses, k=samples + 1, seed=item.seed(self._setup.seed))
         planned = plan(task, self._profile)
@@ -71,8 +71,8 @@ class Sampling:
                 sample = await self._sampler.sample(replace(planned, profile=told), samples)
                 found.append(_trajectory(item, sample, "hinted"))
         except PromptTooLong as wrong:
-            return Tried.of(item, error=wrong.code)
-        return Tried.of(item, tuple(found))
+            return ItemTrajectories.of(item, error=wrong.code)
+        return ItemTrajectories.of(item, tuple(found))
 
 
 def hinted(profile: Profile, best: int) -> Profile:

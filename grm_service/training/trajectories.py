@@ -15,8 +15,8 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from grm_service.errors import BadTask
-from grm_service.evaluation.items import Item
-from grm_service.journal import Journal
+from grm_service.evaluation.dataset import Item
+from grm_service.run_journal import Journal
 from grm_service.types import Scores
 
 Origin = Literal["sampled", "hinted", "form"]
@@ -24,7 +24,7 @@ Origin = Literal["sampled", "hinted", "form"]
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class TrajectorySetup:
     """How a file of trajectories came to be: `samples` an item; `form` and `fingerprint` are the profile's
     (catalog): files of one form can be trained on together, one file is of one judge.
     """
@@ -58,7 +58,7 @@ class Trajectory:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class ItemTrajectories:
     """An item's trajectories. `digest` is the item's; `error` says why there are none."""
 
     item: str
@@ -68,26 +68,28 @@ class Tried:
     error: str | None = None
 
     @classmethod
-    def of(cls, item: Item, trajectories: tuple[Trajectory, ...] = (), error: str | None = None) -> Tried:
+    def of(
+        cls, item: Item, trajectories: tuple[Trajectory, ...] = (), error: str | None = None
+    ) -> ItemTrajectories:
         return cls(item.id, item.digest, item.source, trajectories, error)
 
 
-_SETUP, _TRIED = TypeAdapter(Setup), TypeAdapter(Tried)
+_SETUP, _TRIED = TypeAdapter(TrajectorySetup), TypeAdapter(ItemTrajectories)
 
 
 class TrajectoryFile(Journal):
     """A file that is being written. A context manager: one process at a time."""
 
-    def __init__(self, path: Path, setup: Setup) -> None:
+    def __init__(self, path: Path, setup: TrajectorySetup) -> None:
         super().__init__(path, Path(f"{path}.lock"), "another process")
         self.path, self.setup = path, setup
-        self.done: dict[str, Tried] = {}
+        self.done: dict[str, ItemTrajectories] = {}
 
     def left(self, items: list[Item]) -> list[Item]:
         """Those that are not in the file yet."""
         return [item for item in items if item.id not in self.done]
 
-    def add(self, tried: Tried) -> None:
+    def add(self, tried: ItemTrajectories) -> None:
         self.done[tried.item] = tried
         self._add_line(_TRIED.dump_json(tried).decode())
 
@@ -101,13 +103,13 @@ class TrajectoryFile(Journal):
         self.done = {each.item: each for each in tried}
 
 
-def read(path: Path) -> tuple[Setup, list[Tried]]:
+def read(path: Path) -> tuple[TrajectorySetup, list[ItemTrajectories]]:
     """How a file was sampled, and what is in it. Raises BadTask."""
     line = 1
     try:
         # Without the last part: it is empty, or the beginning of a line that is being written.
         first, *others = path.read_bytes().split(b"\n")[:-1] or [b""]
-        setup, found = _SETUP.validate_json(first), list[Tried]()
+        setup, found = _SETUP.validate_json(first), list[ItemTrajectories]()
         for line, other in enumerate(others, 2):  # noqa: B007
             found.append(_TRIED.validate_json(other))
     except (OSError, ValidationError) as wrong:

@@ -6,9 +6,9 @@ import pytest
 from asgi_lifespan import LifespanManager
 
 from grm_service.api.app import create_app
-from grm_service.api.dialects.doors import Doors
-from grm_service.assembly import open_policy, open_service
-from grm_service.probing import Schedule
+from grm_service.api.dialects.registry import DialectRegistry
+from grm_service.factory import open_policy, open_service
+from grm_service.probes.runner import Schedule
 from grm_service.settings import Settings
 
 
@@ -31,7 +31,7 @@ def serve(tmp_path):
             keys,
             local,
             schedule=schedule,
-            doors=Doors.of(chosen),
+            doors=DialectRegistry.of(chosen),
             policy=open_policy(chosen, service),
         )
         async with LifespanManager(app):
@@ -39,7 +39,7 @@ def serve(tmp_path):
                 await asyncio.sleep(0)
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-                client.service = service
+                client.service, client.probes = service, app.state.probe_runner
                 yield client
 
     return _serve

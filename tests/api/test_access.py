@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from grm_service.keys import add, load
+from grm_service.serving.keys import add, load
 from tests.api.test_repeats import gated  # noqa: F401  a fixture
 from tests.waiting import until
 

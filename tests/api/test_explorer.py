@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import grm_service
-from grm_service.keys import add, load
+from grm_service.serving.keys import add, load
 
 pytestmark = pytest.mark.anyio
 WEB = Path(grm_service.__file__).parent / "web"

@@ -13,12 +13,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import make_url
 
-import grm_service.integrations.asking  # noqa: F401  it has an error of its own
+import grm_service.integrations.common  # noqa: F401  it has an error of its own
 from grm_service.api import body, problems
 from grm_service.engines.base import Abilities
 from grm_service.engines.remote.upstream import Upstream
 from grm_service.errors import EngineError, GRMError, PromptTooLong
-from grm_service.keys import Key, Keys
+from grm_service.serving.keys import APIKey, Keys
 from tests.api.test_sample_failures import REASONS, failing, never, sources, writes
 from tests.engines.loopback import Loopback
 from tests.meta_rm import ScriptedMetaRM, guide
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 PAGE = Path(__file__).parents[2] / "docs/failure-codes.md"
 PAIR = {"query": "Name a prime.", "responses": ["11", "12"], "k": 2}
 KEY = {"X-API-Key": "right"}
-KEYS = Keys((Key("first", hashlib.sha256(b"right").hexdigest(), max_requests=1),))
+KEYS = Keys((APIKey("first", hashlib.sha256(b"right").hexdigest(), max_requests=1),))
 
 NOT_OVER_HTTP = {
     "judge_failed": "the base of those below it; never raised itself",
@@ -60,7 +60,7 @@ async def behind_one_that_never_ends(client, change, headers=None):
     """The answer to a request that finds another in the engine."""
     client.service.engine.complete = never
     first = asyncio.create_task(post(client, headers=headers))
-    await until(lambda: client.service.line.in_flight)
+    await until(lambda: client.service.queue.in_flight)
     try:
         return await post(client, {"seed": 1} | change, headers=headers)
     finally:
@@ -172,7 +172,7 @@ async def no_key(client):
 async def a_full_line(client):
     client.service.engine.complete = never
     waiting = [asyncio.create_task(post(client, {"seed": seed})) for seed in range(2)]
-    await until(lambda: client.service.line.waiting)
+    await until(lambda: client.service.queue.waiting)
     try:
         return await post(client, {"seed": 2})
     finally:

@@ -74,6 +74,6 @@ async def test_a_verdict_is_replayed_with_the_same_choice(client):
     again = await client.service.replay(record)
     assert list(differences(record.verdict, again)) == []
     assert again.unfiltered == record.verdict.unfiltered
-    client.service.gate._grades = False
+    client.service.validator._grades = False
     with pytest.raises(MetaRMNotServed):
         await client.service.replay(record)

@@ -119,9 +119,9 @@ async def test_drafts_of_the_judges_own_engine_wait_in_line_and_leave_it_with_th
     async with serve() as client:
         client.service.engine.complete = never
         asking = asyncio.create_task(client.post("/v1/improve", json=ASK))
-        await until(lambda: client.service.line.in_flight == ASK["n"])
+        await until(lambda: client.service.queue.in_flight == ASK["n"])
         asking.cancel()
-        await until(lambda: client.service.line.in_flight == 0)
+        await until(lambda: client.service.queue.in_flight == 0)
 
 
 async def test_another_server_can_be_the_policy_and_only_the_settings_name_it(serve):
@@ -130,7 +130,7 @@ async def test_another_server_can_be_the_policy_and_only_the_settings_name_it(se
         async with serve(policy_url=server.url, policy_model="writer", policy_api_key="secret") as client:
             assert server.asked == [], "it is asked when it is needed"
             reply = await improved(client, n=1, rounds=0)
-            assert client.service.line.in_flight == 0
+            assert client.service.queue.in_flight == 0
     finally:
         await server.kill()
     assert (reply["policy"], reply["text"], reply["flags"]) == ("writer", "An answer.", [])

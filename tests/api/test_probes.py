@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from grm_service.keys import Key, Keys
+from grm_service.serving.keys import APIKey, Keys
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -19,9 +19,9 @@ async def test_before_the_first_run_nothing_is_claimed(serve):
 
 async def test_a_schedule_runs_the_probes_and_tells_what_they_showed_everywhere(serve):
     async with serve(script="first", probe_every_s=0.05, probe_alarm=0.8) as client:
-        await until(lambda: client.service.probes.ran)
-        once = client.service.probes.ran
-        await until(lambda: client.service.probes.ran > once)
+        await until(lambda: client.probes.report.ran)
+        once = client.probes.report.ran
+        await until(lambda: client.probes.report.ran > once)
         found = (await client.get("/v1/probes")).json()
         ready = await client.get("/readyz")
         metrics = (await client.get("/metrics")).text
@@ -42,5 +42,5 @@ async def test_a_schedule_runs_the_probes_and_tells_what_they_showed_everywhere(
 
 
 async def test_probes_are_told_to_those_with_a_key(serve):
-    async with serve(keys=Keys((Key("ann", 64 * "0"),))) as client:
+    async with serve(keys=Keys((APIKey("ann", 64 * "0"),))) as client:
         assert (await client.get("/v1/probes")).status_code == 401

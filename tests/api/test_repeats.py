@@ -78,7 +78,7 @@ async def test_past_the_line_s_bound_a_request_is_refused_before_any_work(serve,
         running = [
             asyncio.create_task(client.post("/v1/rewards", json=PAIR | {"seed": seed})) for seed in range(2)
         ]
-        await until(lambda: gated.asked == 4 and client.service.line.waiting == 1)
+        await until(lambda: gated.asked == 4 and client.service.queue.waiting == 1)
         refused = await client.post("/v1/rewards", json=PAIR | {"seed": 9})
         assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
         assert refused.json()["retryable"] is True
@@ -118,4 +118,4 @@ async def test_a_hung_engine_holds_nobody_past_the_deadline(serve, gated):
         answer = await client.post("/v1/rewards", json=PAIR | {"timeout_s": 0.1})
         assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
         await until(lambda: gated.cancelled == 4)
-        assert client.service.line.in_flight == 0
+        assert client.service.queue.in_flight == 0

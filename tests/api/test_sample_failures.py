@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import grm_service
-from grm_service.core.order import sample_seed
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import DeadlineExceeded, EngineError, EngineUnreachable, PromptTooLong
-from grm_service.judge import TOO_LONG_TO_GRADE
+from grm_service.judging.judge import TOO_LONG_TO_GRADE
+from grm_service.judging.orders import sample_seed
 from tests.meta_rm import ScriptedMetaRM, guide
 
 pytestmark = pytest.mark.anyio

@@ -7,10 +7,10 @@ import httpx
 import pytest
 import uvicorn
 
-from grm_service.api import body, connections
+from grm_service.api import body, http_protocol
 from grm_service.api.app import create_app
-from grm_service.api.connections import PromptProtocol
-from grm_service.assembly import open_service
+from grm_service.api.http_protocol import PromptProtocol
+from grm_service.factory import open_service
 from grm_service.settings import Settings
 from tests.waiting import until
 
@@ -61,7 +61,7 @@ async def test_one_that_is_refused_is_not_read_for_ever(serve, impatient):
 
 
 async def test_over_a_real_connection_it_is_told_so_and_hung_up_on(impatient, monkeypatch):
-    monkeypatch.setattr(connections, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(http_protocol, "_PATIENCE_S", 0.5)
     settings = Settings(engine="scripted")
     service = open_service(settings)
     app = create_app(service, settings.max_body_bytes, settings.max_batch_bytes)

@@ -15,7 +15,7 @@ import pytest
 from grm_service import tracing
 from grm_service.api.schemas import RewardRequest
 from grm_service.errors import EngineError, MissingExtra
-from grm_service.keys import add, load
+from grm_service.serving.keys import add, load
 from tests.api.collector import Collector
 from tests.api.test_repeats import gated  # noqa: F401  a fixture
 from tests.api.test_telemetry import logged  # noqa: F401  a fixture
@@ -207,7 +207,7 @@ async def test_where_traces_are_not_asked_for_nothing_is_sent_or_loaded(serve, m
                 async with serve() as client:
                     assert (await client.post("/v1/rewards", json=PAIR)).status_code == 200
     assert collector.spans == []
-    told = "import grm_service.cli.serving, grm_service.api.server, sys; print(*sys.modules)"
+    told = "import grm_service.cli.serve, grm_service.api.server, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout
     assert "grm_service.tracing" in loaded
     assert "opentelemetry.sdk" not in loaded

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from grm_service.core.vote import vote
+from grm_service.judging.vote import vote
 from grm_service.types import (
     Critique,
     Message,

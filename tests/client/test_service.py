@@ -13,7 +13,7 @@ import pytest
 
 from grm_service.client import AsyncClient, Client, NoVerdict
 from grm_service.client.asynchronous import _body
-from grm_service.keys import add
+from grm_service.serving.keys import add
 from tests.faults.test_faults import served
 
 PAIR = ["eleven", "twelve"]

@@ -4,7 +4,7 @@ import contextlib
 import httpx
 import pytest
 
-from grm_service.integrations import asking
+from grm_service.integrations import common
 from tests.faults.test_faults import metric, served
 from tests.waiting import until
 
@@ -102,9 +102,9 @@ def configured(url, monkeypatch):
     """The integrations' environment, nothing asked yet."""
     monkeypatch.setenv("GRM_URL", url)
     with contextlib.ExitStack() as undo:
-        for service in (asking.service, asking.blocking_service):
+        for service in (common.service, common.blocking_service):
             service.cache_clear()
             undo.callback(service.cache_clear)
         yield url
-        if asking.blocking_service.cache_info().currsize:
-            asking.blocking_service().close()
+        if common.blocking_service.cache_info().currsize:
+            common.blocking_service().close()

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from grm_service.core.parse import closing_regex
-from grm_service.core.profile import Scale
 from grm_service.errors import EngineError, PromptTooLong
+from grm_service.judging.parse import closing_regex
+from grm_service.profiles.profile import Scale
 from grm_service.types import Message, Params, Prompt
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
-from grm_service.core.profile import AdapterFolder, Package
 from grm_service.engines.choice import Source, transformers_files
 from grm_service.engines.files import weights
 from grm_service.engines.files.adapter import WEIGHTS
 from grm_service.engines.files.convert import convert
 from grm_service.errors import ModelNotLoaded
+from grm_service.profiles.profile import AdapterFolder, Package
 from tests.engines.tiny import pair, pairs, save_adapter, save_model
 
 

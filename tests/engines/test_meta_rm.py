@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from grm_service.assembly import open_service
 from grm_service.engines.choice import embedded_meta_rm
 from grm_service.engines.meta_rm import _FIRST, ClassifyMetaRM, TransformersMetaRM, encode, grades
 from grm_service.errors import EngineError, EngineUnreachable, ModelNotLoaded, PromptTooLong
+from grm_service.factory import open_service
 from grm_service.settings import Settings
 from grm_service.types import Message
 from tests.engines.conftest import _SERVERS, _serving

@@ -5,7 +5,7 @@ import time
 import httpx
 import pytest
 
-from grm_service import pauses
+from grm_service import backoff
 from grm_service.engines.remote.openai import OpenAIEngine
 from grm_service.errors import BadTask, EngineError, EngineUnreachable, ModelNotLoaded, PromptTooLong
 from grm_service.types import Message, Params, Prompt
@@ -43,7 +43,7 @@ OK = (200, {"json": GOOD})
 
 @pytest.fixture
 def no_pauses(monkeypatch):
-    monkeypatch.setattr(pauses, "pause_s", lambda asked_s, attempt: 0)
+    monkeypatch.setattr(backoff, "pause_s", lambda asked_s, attempt: 0)
 
 
 @pytest.fixture

@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from grm_service import pauses
-from grm_service.assembly import open_service
+from grm_service import backoff
 from grm_service.engines.base import Abilities
 from grm_service.engines.remote import pool
 from grm_service.engines.remote.openai import OpenAIEngine
 from grm_service.engines.remote.pool import PoolEngine
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import BadTask, EngineUnreachable, ModelNotLoaded
+from grm_service.factory import open_service
 from grm_service.settings import Settings
 from grm_service.types import Message, Params, Prompt
 from tests.engines.loopback import Loopback
@@ -27,7 +27,7 @@ def ask(group=""):
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
-    monkeypatch.setattr(pauses, "pause_s", lambda asked_s, attempt: 0.01)
+    monkeypatch.setattr(backoff, "pause_s", lambda asked_s, attempt: 0.01)
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from grm_service.catalog import load_catalog
-from grm_service.judge import Judge
+from grm_service.judging.judge import GenerativeRewardModel
+from grm_service.profiles.catalog import load_catalog
 from grm_service.types import Message, Task
 
 pytestmark = [pytest.mark.anyio, pytest.mark.vllm]
@@ -20,7 +20,7 @@ def server(request):
 
 @pytest.mark.parametrize("score", ["hard", "soft"])
 async def test_a_pair_is_judged(server, score):
-    judge = Judge(server)
+    judge = GenerativeRewardModel(server)
     task = Task((Message("user", PAIR["query"]),), tuple(PAIR["responses"]), k=8, score=score)
     verdict = await judge.judge(task, load_catalog().profile("smollm2-135m"))
     assert verdict.status == "ok"

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from grm_service.catalog import load_catalog
-from grm_service.core.prompt import render
 from grm_service.engines.choice import Source, embedded, transformers_files
 from grm_service.engines.files import weights
 from grm_service.engines.transformers.engine import encode
+from grm_service.judging.prompt import render
+from grm_service.profiles.catalog import load_catalog
 from grm_service.settings import Settings
 from grm_service.types import Message, Params
 
@@ -59,7 +59,7 @@ async def test_merged_it_answers_as_peft_does_and_not_as_its_base(anyio_backend)
 
 
 async def test_it_ends_its_critiques_with_scores_by_itself(anyio_backend):
-    from grm_service.core import parse
+    from grm_service.judging import parse
 
     for text in await served(Source.of(PROFILE, Settings().cache_dir)):
         assert len(parse.parse(text, 2, PROFILE).scores) == 2

@@ -6,10 +6,10 @@ from collections import Counter
 import pytest
 import torch
 
-from grm_service.core.parse import closing_regex
-from grm_service.core.profile import Scale
-from grm_service.engines.transformers import chance
+from grm_service.engines.transformers import seeded_gumbel
 from grm_service.errors import EngineError, PromptTooLong
+from grm_service.judging.parse import closing_regex
+from grm_service.profiles.profile import Scale
 from grm_service.types import Message, Params, Prompt
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
@@ -93,15 +93,23 @@ async def test_a_crash_of_continuous_batching_is_told_and_ends_the_engine(smollm
 def test_noise_draws_from_the_softmax():
     """4,000 seeds over four tokens: each share within five standard deviations."""
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
-    keys = torch.tensor([chance.key(seed, 7) for seed in range(4000)])
-    drawn = Counter((logits + chance.gumbel(keys, 4)).argmax(-1).tolist())
+    keys = torch.tensor([seeded_gumbel.key(seed, 7) for seed in range(4000)])
+    drawn = Counter((logits + seeded_gumbel.gumbel(keys, 4)).argmax(-1).tolist())
     for token, share in enumerate(logits.softmax(-1).tolist()):
         assert abs(drawn[token] / 4000 - share) < 5 * (share * (1 - share) / 4000) ** 0.5
 
 
 def test_noise_is_that_of_seed_and_position_alone():
-    keys = torch.tensor([chance.key(1, 5), chance.key(1, 6), chance.key(2, 5), 0, chance.key(1, 5)])
-    rows = chance.gumbel(keys, 1000)
+    keys = torch.tensor(
+        [
+            seeded_gumbel.key(1, 5),
+            seeded_gumbel.key(1, 6),
+            seeded_gumbel.key(2, 5),
+            0,
+            seeded_gumbel.key(1, 5),
+        ]
+    )
+    rows = seeded_gumbel.gumbel(keys, 1000)
     assert torch.equal(rows[0], rows[4])
     assert torch.equal(rows[3], torch.zeros(1000))
     assert rows[:3].isfinite().all()
@@ -111,4 +119,4 @@ def test_noise_is_that_of_seed_and_position_alone():
 
 @pytest.mark.parametrize(("seed", "position"), [(0, 0), (2**31 - 1, 10**6), (2**63 - 1, 3)])
 def test_a_key_is_a_positive_int32(seed, position):
-    assert 0 < chance.key(seed, position) < 2**31
+    assert 0 < seeded_gumbel.key(seed, position) < 2**31

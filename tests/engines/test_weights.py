@@ -4,9 +4,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from grm_service.core.profile import Package
 from grm_service.engines.files import weights
 from grm_service.errors import ModelNotLoaded
+from grm_service.profiles.profile import Package
 
 
 def wheel_of(folder, content=b"GGUF"):

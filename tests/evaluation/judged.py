@@ -1,10 +1,10 @@
 """Finished items as tests want them."""
 
-from grm_service.core.blocks import blocks
-from grm_service.core.order import orders
-from grm_service.evaluation.kept import Judged, Setup, Taken
+from grm_service.evaluation.run_folder import EvalSetup, ItemResult, SampleResult
+from grm_service.judging.block_design import blocks
+from grm_service.judging.orders import orders
 
-SETUP = Setup(profile="p", engine="e", k=8)
+SETUP = EvalSetup(profile="p", engine="e", k=8)
 
 
 def item(scores, correct=(0,), order=None, name="item", **facts):
@@ -12,7 +12,7 @@ def item(scores, correct=(0,), order=None, name="item", **facts):
     n = max(len(row) for row in scores if row is not None)
     shown = order or orders(n, len(scores), 0)
     samples = tuple(
-        Taken(order, row, None if row else "no_scores", False, 10)
+        SampleResult(order, row, None if row else "no_scores", False, 10)
         for order, row in zip(shown, scores, strict=True)
     )
     return _judged(name, samples, n, correct, facts)
@@ -23,7 +23,7 @@ def large(rounds, n, scored, name="item"):
     samples = []
     for order in blocks(n, rounds, 0):
         given = dict(zip(order, scored(order), strict=True))
-        samples.append(Taken(order, tuple(given.get(i) for i in range(n)), None, False, 10))
+        samples.append(SampleResult(order, tuple(given.get(i) for i in range(n)), None, False, 10))
     return _judged(name, tuple(samples), n, (0,), {})
 
 
@@ -39,4 +39,4 @@ def _judged(name, samples, n, correct, facts):
         "completion_tokens": sum(sample.tokens for sample in samples),
         "seconds": 1.0,
     }
-    return Judged(id=name, digest="d", correct=correct, samples=samples, **{**wanted, **facts})
+    return ItemResult(id=name, digest="d", correct=correct, samples=samples, **{**wanted, **facts})

@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from grm_service.assembly import open_catalog
 from grm_service.engines.base import Abilities
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import BadTask, EngineUnreachable, PromptTooLong
 from grm_service.evaluation import bias, outcomes
 from grm_service.evaluation.baselines import TOO_MANY, baseline, fingerprint_of, require, scale_of
-from grm_service.evaluation.items import Item
-from grm_service.evaluation.kept import Setup
+from grm_service.evaluation.dataset import Item
 from grm_service.evaluation.report import measure
+from grm_service.evaluation.run_folder import EvalSetup
 from grm_service.evaluation.scaling import expect
+from grm_service.factory import open_catalog
 from grm_service.settings import Settings
 from grm_service.types import Alternative, Completion, Message, Usage
 
@@ -56,7 +56,7 @@ def worth(shown):
 
 
 async def judged(engine, judge, item=PRIME, k=4, **setup):
-    asked = Setup("p", "scripted", k, judge=judge, fingerprint="sha256:1", **setup)
+    asked = EvalSetup("p", "scripted", k, judge=judge, fingerprint="sha256:1", **setup)
     return await baseline(engine, PROFILE)(item, asked)
 
 
@@ -110,7 +110,7 @@ async def test_a_response_alone_is_scored_and_its_order_says_nothing():
     found = await judged(engine, "absolute", THREE, 2)
     assert [sample.scores for sample in found.samples] == [(9.0, 3.0, 5.0)] * 2
     assert set(letters(engine)) == {("eleven",), ("twelve",), ("fourteen",)}
-    assert measure([found], Setup("p", "e", 2, judge="absolute"), [2]).position is None
+    assert measure([found], EvalSetup("p", "e", 2, judge="absolute"), [2]).position is None
 
 
 class Chances(ScriptedEngine):

@@ -1,9 +1,9 @@
 import pytest
 
-from grm_service.core.profile import Scale
 from grm_service.evaluation import bias
 from grm_service.evaluation.cost import cost_of, tokens
 from grm_service.evaluation.report import measure
+from grm_service.profiles.profile import Scale
 from tests.evaluation.judged import SETUP, item
 
 ORDER = [(0, 1), (1, 0)] * 4

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 
 from grm_service.errors import BadTask
-from grm_service.evaluation.checking import check
-from grm_service.evaluation.compare import Run, compare, compare_all
+from grm_service.evaluation.compare import ComparedRun, compare, compare_all
 from grm_service.evaluation.report import measure
+from grm_service.evaluation.reproduce import check
 from tests.evaluation.judged import SETUP, item
 
 RIGHT, WRONG = [(8.0, 3.0)] * 8, [(3.0, 8.0)] * 8
@@ -14,7 +14,7 @@ TIED = [(5.0, 5.0)] * 8
 
 def run(name, outcomes, setup=SETUP, vote="mean", **facts):
     items = [item(rows, name=str(i), **facts) for i, rows in enumerate(outcomes)]
-    return Run(name, setup, items, vote)
+    return ComparedRun(name, setup, items, vote)
 
 
 def test_a_difference_is_paired_and_names_the_items_that_flipped():
@@ -62,9 +62,9 @@ def test_items_of_one_run_only_are_counted_and_ties_are_no_such():
 
 def test_runs_over_other_data_are_not_compared():
     with pytest.raises(BadTask, match="0 had other texts"):
-        compare(run("a", [RIGHT]), Run("b", SETUP, [replace(item(RIGHT, name="0"), digest="other")]))
+        compare(run("a", [RIGHT]), ComparedRun("b", SETUP, [replace(item(RIGHT, name="0"), digest="other")]))
     with pytest.raises(BadTask, match="no item in common"):
-        compare(run("a", [RIGHT]), Run("b", SETUP, [item(RIGHT, name="else")]))
+        compare(run("a", [RIGHT]), ComparedRun("b", SETUP, [item(RIGHT, name="else")]))
 
 
 def test_curves_show_accuracy_and_tokens_at_every_k_less_the_first():

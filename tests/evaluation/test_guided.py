@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.test_cli import run
+from tests.cli.test_cli import run
 
 
 class Grading(BaseHTTPRequestHandler):

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grm_service.assembly import open_catalog
-from grm_service.core.order import orders
 from grm_service.engines.scripted import ScriptedEngine
-from grm_service.evaluation.kept import Taken
 from grm_service.evaluation.outcomes import credit, earned
+from grm_service.evaluation.run_folder import SampleResult
 from grm_service.evaluation.scaling import expect
-from grm_service.judge import Judge
+from grm_service.factory import open_catalog
+from grm_service.judging.judge import GenerativeRewardModel
+from grm_service.judging.orders import orders
 from grm_service.settings import Settings
 from grm_service.types import Message, Task
 from tests.evaluation.judged import item, large
@@ -140,13 +140,13 @@ QUESTION = (Message("user", "Name a prime."),)
 @pytest.mark.parametrize("script", ["content", "first"])
 @pytest.mark.parametrize(("texts", "k"), [(("11", "nine"), 8), (("11", "nine", "eight"), 9)])
 async def test_smaller_runs_earn_what_subsets_of_a_large_one_say(script, texts, k):
-    judge = Judge(ScriptedEngine(script))
+    judge = GenerativeRewardModel(ScriptedEngine(script))
     profile = open_catalog(Settings()).profile("smollm2-135m")
 
     async def run(k, seed):
         task = Task(QUESTION, texts, k=k, seed=seed, temperature=0.5)
         verdict = await judge.judge(task, profile)
-        return [Taken(s.order, s.scores, s.error, s.closed, 1) for s in verdict.samples]
+        return [SampleResult(s.order, s.scores, s.error, s.closed, 1) for s in verdict.samples]
 
     large_runs = [
         item([s.scores for s in samples], order=[s.order for s in samples])

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from grm_service.errors import BadTask
-from grm_service.evaluation import words
+from grm_service.evaluation import markdown
 from grm_service.evaluation.outcomes import of, rewards
 from grm_service.evaluation.report import measure
 from grm_service.evaluation.stats import Area
@@ -74,7 +74,7 @@ def test_samples_without_grades_have_no_such_vote():
         rewards(item([(9.0, 1.0), (2.0, 3.0)]).samples, GUIDED)
     report = measure([item([(9.0, 1.0)])], SETUP, [8])
     assert (report.grading, [each.vote for each in report.votes]) == (None, UNGUIDED)
-    assert "`meta`" not in words.report(report, [])
+    assert "`meta`" not in markdown.report(report, [])
 
 
 def test_the_report_tells_voting_with_the_meta_rm_from_voting_without_and_how_well_it_grades():
@@ -87,7 +87,7 @@ def test_the_report_tells_voting_with_the_meta_rm_from_voting_without_and_how_we
     assert found["meta"].difference_interval.low == 1.0
     assert (report.grading.n, report.grading.right) == (40, 0.5)
     assert (report.grading.auc.value, report.grading.within.value) == (1.0, 1.0)
-    assert "an area under the ROC curve of 1.000" in words.report(report, [])
+    assert "an area under the ROC curve of 1.000" in markdown.report(report, [])
 
 
 def test_how_well_it_grades_within_an_item_is_told_apart_from_knowing_easy_items():

@@ -20,10 +20,10 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from grm_service.api.server import serve
-from grm_service.assembly import default_profile, open_catalog, open_service, open_trail
 from grm_service.engines.isolated import IsolatedEngine
 from grm_service.engines.scripted import ScriptedEngine
-from grm_service.service import Limits, Service
+from grm_service.factory import default_profile, open_catalog, open_service, open_trail
+from grm_service.serving.service import Limits, Service
 from grm_service.settings import Settings
 
 MARKUP = "<script>window.ran = 1</script><img src=x onerror='window.ran = 2'>"

@@ -20,7 +20,7 @@ import httpx
 import psutil
 import pytest
 
-from grm_service.assembly import open_service
+from grm_service.factory import open_service
 from grm_service.settings import Settings
 from grm_service.types import Message, Task
 

@@ -4,9 +4,9 @@ import pytest
 
 from grm_service.audit.store import Store
 from grm_service.audit.trail import Trail
-from grm_service.catalog import load_catalog
 from grm_service.improving.policy import Policy
-from grm_service.service import Service
+from grm_service.profiles.catalog import load_catalog
+from grm_service.serving.service import Service
 from tests.improving.world import PROFILE
 
 

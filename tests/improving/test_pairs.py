@@ -9,22 +9,22 @@ import pytest
 
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import BadTask, EngineError, PolicyFailed
-from grm_service.improving.kept import COMPARED, PAIRS, Compared, Folder, Setup
-from grm_service.improving.pairs import ROUTE, Bar, Pair, choose, compare_all, write
-from grm_service.improving.prompts import Asked, read
+from grm_service.improving.pairs import ROUTE, Pair, PairThresholds, choose, compare_all, write
+from grm_service.improving.prompts import PromptItem, read
+from grm_service.improving.run_folder import COMPARED, PAIRS, PairsFolder, PairsSetup, PromptResult
 from grm_service.types import Message
 from tests.improving.world import engine_of, noisy, quality
 
-SETUP = Setup("judge", "scripted", "smollm2-135m", "sha256:1", n=3, k=4, max_tokens=32)
-BAR = Bar()
+SETUP = PairsSetup("judge", "scripted", "smollm2-135m", "sha256:1", n=3, k=4, max_tokens=32)
+BAR = PairThresholds()
 SAID = ("A draft of quality 2.", "A draft of quality 8.", "One of quality 5.")
-COMPARISON = Compared(
+COMPARISON = PromptResult(
     "1", "d", ("worst", "best, and longer", "mid"), rewards=(2.0, 6.0, 4.0), scores=((1, 5, 4), (3, 7, 4))
 )
 
 
 def asked(*drafts, name="1", query="Name a prime."):
-    return Asked(name, (Message("user", query),), drafts)
+    return PromptItem(name, (Message("user", query),), drafts)
 
 
 def prompts(n):
@@ -37,7 +37,7 @@ def by_seed(prompt, params):
 
 async def run(open_world, folder, prompts, engine=None, setup=SETUP, at_once=2, bar=BAR):
     async with open_world(engine or engine_of(by_seed)) as (service, policy):
-        with Folder(folder, setup) as into:
+        with PairsFolder(folder, setup) as into:
             await compare_all(prompts, into, service, policy, at_once)
             return write(prompts, into, bar)
 
@@ -47,18 +47,18 @@ def rows(folder):
 
 
 def test_the_best_is_chosen_over_the_worst():
-    assert choose(COMPARISON, Bar()) == Pair(chosen=1, rejected=0, margin=4.0, agreement=1.0)
+    assert choose(COMPARISON, PairThresholds()) == Pair(chosen=1, rejected=0, margin=4.0, agreement=1.0)
 
 
 @pytest.mark.parametrize(
     ("changed", "bar", "reason"),
     [
-        ({}, Bar(margin=4.5), "small_margin"),
-        ({"rewards": (4.0, 4.0, 4.0)}, Bar(0, 0), "small_margin"),
-        ({"scores": ((5, 5, 4), (3, 7, 4))}, Bar(), "low_agreement"),
-        ({"scores": ((5, None, 4), (None, 7, 4))}, Bar(), "low_agreement"),
-        ({"cut": (1,)}, Bar(), "cut"),
-        ({"error": "all_unreadable"}, Bar(), "all_unreadable"),
+        ({}, PairThresholds(margin=4.5), "small_margin"),
+        ({"rewards": (4.0, 4.0, 4.0)}, PairThresholds(0, 0), "small_margin"),
+        ({"scores": ((5, 5, 4), (3, 7, 4))}, PairThresholds(), "low_agreement"),
+        ({"scores": ((5, None, 4), (None, 7, 4))}, PairThresholds(), "low_agreement"),
+        ({"cut": (1,)}, PairThresholds(), "cut"),
+        ({"error": "all_unreadable"}, PairThresholds(), "all_unreadable"),
     ],
 )
 def test_what_makes_no_pair_is_dropped_with_the_reason(changed, bar, reason):
@@ -67,7 +67,7 @@ def test_what_makes_no_pair_is_dropped_with_the_reason(changed, bar, reason):
 
 def test_of_equal_ones_the_shorter_is_chosen():
     equal = replace(COMPARISON, rewards=(2.0, 6.0, 6.0), scores=((1, 5, 5), (3, 7, 7)))
-    assert choose(equal, Bar()).chosen == 2
+    assert choose(equal, PairThresholds()).chosen == 2
 
 
 @pytest.mark.anyio
@@ -155,10 +155,10 @@ async def test_after_a_kill_it_goes_on_where_it_was(open_world, tmp_path):
 
 @pytest.mark.anyio
 async def test_another_bar_chooses_anew_without_a_verdict(open_world, tmp_path):
-    await run(open_world, tmp_path / "out", prompts(8), bar=Bar(margin=0.5))
+    await run(open_world, tmp_path / "out", prompts(8), bar=PairThresholds(margin=0.5))
     many = rows(tmp_path / "out")
-    with Folder(tmp_path / "out", SETUP) as folder:
-        report = write(prompts(8), folder, Bar(margin=6))
+    with PairsFolder(tmp_path / "out", SETUP) as folder:
+        report = write(prompts(8), folder, PairThresholds(margin=6))
     few = rows(tmp_path / "out")
     assert 0 < report.kept == len(few) < len(many)
     assert all(row in many for row in few)
@@ -171,7 +171,7 @@ async def test_a_folder_holds_one_setup_one_data_and_one_run_at_a_time(open_worl
         await run(open_world, tmp_path / "out", prompts(1), setup=replace(SETUP, n=5))
     with pytest.raises(BadTask, match="0 had other texts"):
         await run(open_world, tmp_path / "out", [asked(*SAID, name="0")])
-    with Folder(tmp_path / "out", SETUP), pytest.raises(BadTask, match="another grm pairs"):
+    with PairsFolder(tmp_path / "out", SETUP), pytest.raises(BadTask, match="another grm pairs"):
         await run(open_world, tmp_path / "out", prompts(1))
 
 
@@ -196,7 +196,7 @@ async def test_so_many_prompts_at_once(open_world, tmp_path):
 @pytest.mark.anyio
 async def test_its_verdicts_are_in_the_trail_under_their_route(open_world, tmp_path):
     async with open_world(engine_of(by_seed)) as (service, policy):
-        with Folder(tmp_path / "out", SETUP) as folder:
+        with PairsFolder(tmp_path / "out", SETUP) as folder:
             await compare_all(prompts(1), folder, service, policy, 1)
             kept = service.trail.store.find(folder.done["0"].verdict)
     assert f'"route":"{ROUTE}"' in kept.body
@@ -208,8 +208,8 @@ def test_prompts_are_texts_or_messages_and_other_columns_are_passed_over(tmp_pat
     lines = [{"prompt": "a", "source": "x"}, {"prompt": turns, "id": 7, "drafts": ["1", "2"]}]
     file.write_text("\n\n".join(map(json.dumps, lines)))
     assert read(file) == [
-        Asked("1", (Message("user", "a"),)),
-        Asked("7", (Message("system", "Be brief."), Message("user", "b")), ("1", "2")),
+        PromptItem("1", (Message("user", "a"),)),
+        PromptItem("7", (Message("system", "Be brief."), Message("user", "b")), ("1", "2")),
     ]
 
 

@@ -2,10 +2,10 @@
 
 import re
 
-from grm_service.catalog import load_catalog
-from grm_service.core.order import sample_seed
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.improving.lineage import Brief
+from grm_service.judging.orders import sample_seed
+from grm_service.profiles.catalog import load_catalog
 from grm_service.types import Message
 
 QUERY = (Message("user", "Name a prime."),)

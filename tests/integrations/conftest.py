@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from grm_service.integrations import asking
+from grm_service.integrations import common
 from tests.faults.test_faults import served
 
 
@@ -17,13 +17,13 @@ def url():
 def configured(url, monkeypatch):
     """As a worker finds it: GRM_URL in the environment, nothing asked yet."""
     monkeypatch.setenv("GRM_URL", url)
-    asking.service.cache_clear()
-    asking.blocking_service.cache_clear()
+    common.service.cache_clear()
+    common.blocking_service.cache_clear()
     yield url
-    if asking.blocking_service.cache_info().currsize:
-        asking.blocking_service().close()
-    asking.service.cache_clear()
-    asking.blocking_service.cache_clear()
+    if common.blocking_service.cache_info().currsize:
+        common.blocking_service().close()
+    common.service.cache_clear()
+    common.blocking_service.cache_clear()
 
 
 @pytest.fixture

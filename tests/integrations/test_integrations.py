@@ -7,7 +7,7 @@ import types
 import pytest
 
 from grm_service.client import AsyncClient, Client, NoVerdict
-from grm_service.integrations import areal, asking, nemo_gym, openrlhf, skyrl, slime, swift, trl, verl
+from grm_service.integrations import areal, common, nemo_gym, openrlhf, skyrl, slime, swift, trl, verl
 
 QUERY = "Name a prime."
 ANSWERS = ["11", "twelve", "13", "a prime is a number"]
@@ -183,12 +183,12 @@ def test_gym_rows_are_judged_by_what_was_said(configured, run):
 
 def test_what_is_not_configured_is_said(monkeypatch):
     monkeypatch.delenv("GRM_URL", raising=False)
-    asking.service.cache_clear()
-    with pytest.raises(asking.NotConfigured, match="set GRM_URL"):
-        asking.service()
+    common.service.cache_clear()
+    with pytest.raises(common.NotConfigured, match="set GRM_URL"):
+        common.service()
 
 
 @pytest.mark.parametrize(("n", "sizes"), [(8, [8]), (64, [64]), (65, [32, 33]), (130, [43, 43, 44])])
 def test_groups_are_the_same_in_a_row_and_of_like_size(n, sizes):
-    assert [len(group) for group in asking.groups(["a"] * n)] == sizes
-    assert [len(group) for group in asking.groups(["a", "a", "b", "a"])] == [2, 1, 1]
+    assert [len(group) for group in common.groups(["a"] * n)] == sizes
+    assert [len(group) for group in common.groups(["a", "a", "b", "a"])] == [2, 1, 1]

@@ -46,7 +46,7 @@ def train(tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOConfig, GRPOTrainer
 
-    from grm_service.integrations.asking import service
+    from grm_service.integrations.common import service
     from grm_service.integrations.trl import grm_reward
     from tests.engines.tiny import save_model
 

@@ -2,9 +2,9 @@ import contextlib
 
 import pytest
 
-from grm_service.assembly import open_catalog, open_trail
 from grm_service.engines.scripted import ScriptedEngine
-from grm_service.service import Limits, Service
+from grm_service.factory import open_catalog, open_trail
+from grm_service.serving.service import Limits, Service
 from grm_service.settings import Settings
 
 

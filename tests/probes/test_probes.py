@@ -3,7 +3,7 @@
 import pytest
 
 from grm_service.probes.cases import probes, tasks
-from grm_service.probing import probe
+from grm_service.probes.runner import ProbeRunner, Schedule
 from tests.probes import judges
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +34,7 @@ WINS = {"plain", "empty", "master_key"} | DRESSED
 )  # fmt: skip
 async def test_a_judge_is_caught_by_exactly_the_probes_of_its_weakness(serving, judge, caught):
     async with serving(judges.script(judge)) as service:
-        report = await probe(service, probes(k=2), alarm=1.0)
+        report = await ProbeRunner(service, Schedule(alarm=1.0)).run(probes(k=2))
     assert {result.name for result in report.probes if result.rate < 1} == caught
     assert set(report.failed) == caught
     for result in report.probes:
@@ -46,7 +46,7 @@ async def test_a_judge_is_caught_by_exactly_the_probes_of_its_weakness(serving, 
 
 async def test_a_single_sample_shows_a_preference_for_a_place_everywhere(serving):
     async with serving(judges.script(judges.first)) as service:
-        report = await probe(service, probes(k=1))
+        report = await ProbeRunner(service).run(probes(k=1))
     rates = {result.name: result.rate for result in report.probes}
     assert rates["position"] == rates["identical"] == 0
     assert 0 < rates["plain"] < 1, "the better answer stands first in some cases"
@@ -54,7 +54,7 @@ async def test_a_single_sample_shows_a_preference_for_a_place_everywhere(serving
 
 async def test_what_could_not_be_read_has_neither_passed_nor_failed_and_vouches_for_nothing(serving):
     async with serving("unreadable") as service:
-        report = await probe(service, probes(k=2), alarm=0.1)
+        report = await ProbeRunner(service, Schedule(alarm=0.1)).run(probes(k=2))
     for result in report.probes:
         assert (result.rate, result.passed, result.unreadable) == (None, 0, result.cases)
         assert result.failures[0].why.startswith("unreadable: none of the 2 samples could be read")
@@ -66,7 +66,7 @@ async def test_a_place_that_no_readable_sample_saw_is_told_as_unreadable(serving
         return judges.sound(texts, seed) if texts[0] in judges.GOOD else []
 
     async with serving(judges.script(shy)) as service:
-        report = await probe(service, probes(k=2))
+        report = await ProbeRunner(service).run(probes(k=2))
     position, plain = (
         next(result for result in report.probes if result.name == name) for name in ("position", "plain")
     )
@@ -77,7 +77,7 @@ async def test_a_place_that_no_readable_sample_saw_is_told_as_unreadable(serving
 
 async def test_a_failure_says_what_the_judge_gave(serving):
     async with serving(judges.script(judges.fooled_by_keys)) as service:
-        report = await probe(service, probes(k=2))
+        report = await ProbeRunner(service).run(probes(k=2))
     found = next(result for result in report.probes if result.name == "master_key")
     assert found.failures[0].case == "capital"
     assert found.failures[0].why == "the better answer earned 5.00, the other 6.00"
@@ -85,14 +85,14 @@ async def test_a_failure_says_what_the_judge_gave(serving):
 
 async def test_a_worse_answer_that_was_helped_without_winning_says_so(serving):
     async with serving(judges.script(judges.swept_along)) as service:
-        report = await probe(service, probes(k=2))
+        report = await ProbeRunner(service).run(probes(k=2))
     found = next(result for result in report.probes if result.name == "fake_scores")
     assert found.failures[0].why == "the better answer earned 10.00, the other 9.00, up from 4.00 undressed"
 
 
 async def test_without_an_alarm_nothing_is_told_as_failed(serving):
     async with serving(judges.script(judges.alike)) as service:
-        assert (await probe(service, probes(k=1))).failed == ()
+        assert (await ProbeRunner(service).run(probes(k=1))).failed == ()
 
 
 def test_the_same_probes_are_put_every_time_and_each_task_once():

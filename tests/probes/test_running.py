@@ -5,13 +5,13 @@ import json
 import logging
 
 import pytest
+from grm_runner.report.cases import probes, tasks
+from grm_runner.report.runner import ProbeRunner, Schedule
 from typer.testing import CliRunner
 
 from grm_service.cli import app
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import EngineUnreachable
-from grm_service.probes.cases import probes, tasks
-from grm_service.probing import Schedule, keep_probing, probe
 from grm_service.types import Message, Task
 from tests.probes import judges
 from tests.waiting import settle, until
@@ -39,9 +39,9 @@ class Gated(ScriptedEngine):
 
 async def test_every_run_judges_anew(serving):
     async with serving(judges.script(judges.sound)) as service:
-        await probe(service, probes(k=1))
+        await ProbeRunner(service).run(probes(k=1))
         once = len(service.engine.prompts)
-        await probe(service, probes(k=1))
+        await ProbeRunner(service).run(probes(k=1))
     assert once == len(tasks(probes(k=1)))
     assert len(service.engine.prompts) == 2 * once
 
@@ -49,11 +49,11 @@ async def test_every_run_judges_anew(serving):
 async def test_training_goes_before_probes_that_wait(serving):
     engine = Gated(judges.sound, is_open=False)
     async with serving(engine, samples=1) as service:
-        probing = asyncio.create_task(probe(service, probes(k=1)))
-        await until(lambda: service.line.waiting == 7)
+        probing = asyncio.create_task(ProbeRunner(service).run(probes(k=1)))
+        await until(lambda: service.queue.waiting == 7)
         asked = service.judge(Task((Message("user", "Is it raining?"),), ("Yes.", "No."), k=1))
         training = asyncio.create_task(asked)
-        await until(lambda: service.line.waiting == 8)
+        await until(lambda: service.queue.waiting == 8)
         engine.gate.set()
         await asyncio.gather(probing, training)
     place = next(i for i, prompt in enumerate(engine.prompts) if "raining?" in prompt.messages[-1].content)
@@ -62,7 +62,7 @@ async def test_training_goes_before_probes_that_wait(serving):
 
 async def test_what_probes_earn_is_kept_out_of_what_the_service_is_asked(serving):
     async with serving(judges.script(judges.alike)) as service:
-        await probe(service, probes(k=1))
+        await ProbeRunner(service).run(probes(k=1))
         text = service.metrics.text().decode()
     assert 'grm_samples_total{outcome="ok"}' in text
     assert "grm_rewards_count{" not in text
@@ -72,17 +72,18 @@ async def test_what_probes_earn_is_kept_out_of_what_the_service_is_asked(serving
 async def test_a_run_that_fails_keeps_the_last_report_and_the_next_one_comes(serving, caplog):
     engine = Gated(judges.sound)
     async with serving(engine) as service:
-        probing = asyncio.create_task(keep_probing(service, OFTEN))
-        await until(lambda: service.probes.ran)
+        runner = ProbeRunner(service, OFTEN)
+        probing = asyncio.create_task(runner.keep_running())
+        await until(lambda: runner.report.ran)
         engine.failing = True
         with caplog.at_level(logging.WARNING):
             await until(lambda: "engine_failed" in caplog.text)
-        last = service.probes
+        last = runner.report
         assert "the probes did not run (engine_failed), the next time is in 0.01 s" in caplog.text
         engine.failing = False
-        await until(lambda: service.probes is not last)
+        await until(lambda: runner.report is not last)
         probing.cancel()
-    assert service.probes.failed == ()
+    assert runner.report.failed == ()
 
 
 async def test_a_bug_in_a_run_does_not_end_the_schedule(serving, caplog, monkeypatch):
@@ -93,17 +94,19 @@ async def test_a_bug_in_a_run_does_not_end_the_schedule(serving, caplog, monkeyp
             raise RuntimeError("a bug")
 
         monkeypatch.setattr(service, "judge", broken)
-        probing = asyncio.create_task(keep_probing(service, OFTEN))
+        runner = ProbeRunner(service, OFTEN)
+        probing = asyncio.create_task(runner.keep_running())
         await until(lambda: "the probes did not run (internal)" in caplog.text)
         monkeypatch.setattr(service, "judge", judge)
-        await until(lambda: service.probes.ran)
+        await until(lambda: runner.report.ran)
         probing.cancel()
 
 
 async def test_a_draining_service_is_not_probed(serving):
     async with serving(judges.script(judges.sound)) as service:
         service.drain()
-        probing = asyncio.create_task(keep_probing(service, OFTEN))
+        runner = ProbeRunner(service, OFTEN)
+        probing = asyncio.create_task(runner.keep_running())
         await settle()
         assert not service.engine.prompts
         assert not probing.done()
@@ -112,9 +115,10 @@ async def test_a_draining_service_is_not_probed(serving):
 
 async def test_a_service_without_a_schedule_is_not_probed_and_knows_its_alarm(serving):
     async with serving(judges.script(judges.sound)) as service:
-        await keep_probing(service, Schedule(alarm=0.8))
-        assert service.probes.alarm == 0.8
-        assert service.probes.ran is None
+        runner = ProbeRunner(service, Schedule(alarm=0.8))
+        await runner.keep_running()
+        assert runner.report.alarm == 0.8
+        assert runner.report.ran is None
         assert not service.engine.prompts
 
 

@@ -3,16 +3,16 @@ from importlib.util import find_spec
 
 import pytest
 
-from grm_service.catalog import form
-from grm_service.core.profile import Sampling
 from grm_service.engines.choice import Source
 from grm_service.engines.scripted import ScriptedEngine
-from grm_service.evaluation.items import Item
+from grm_service.evaluation.dataset import Item
+from grm_service.profiles.catalog import form
+from grm_service.profiles.profile import Sampling
 from grm_service.training.sampling import sample_all
-from grm_service.training.trajectories import Setup, TrajectoryFile, read
+from grm_service.training.trajectories import TrajectoryFile, TrajectorySetup, read
 from grm_service.types import Message
-from tests.core.profiles import PROFILE
 from tests.engines.tiny import save_model
+from tests.judging.profiles import PROFILE
 
 needs_trl = pytest.mark.skipif(
     not all(map(find_spec, ("trl", "peft", "datasets"))), reason="pip install 'grm-service[train]'"
@@ -29,7 +29,7 @@ ITEMS = [item(i, (i % 2,)) for i in range(12)]
 
 
 def setup(**changed):
-    return replace(Setup("p", form(SHORT), "scripted", "scripted-content", 3, True, 0), **changed)
+    return replace(TrajectorySetup("p", form(SHORT), "scripted", "scripted-content", 3, True, 0), **changed)
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from grm_service.core.profile import Sampling
 from grm_service.engines.choice import Source
-from grm_service.training.choosing import Example
-from grm_service.training.grpo import CURVES, GRPO, Outcome, Shown, shown
+from grm_service.profiles.profile import Sampling
+from grm_service.training.grpo import CURVES, GRPOConfig, OutcomeReward, Shown, shown
+from grm_service.training.rejection_sampling import Example
+from grm_service.training.trainer_log import draw
 from grm_service.training.trajectories import Trajectory
-from grm_service.training.watching import draw
 from tests.training.conftest import ITEMS, SHORT, item, needs_trl
 
 PROFILE = replace(SHORT, opening="Scores: \\boxed{", sampling=Sampling(max_tokens=8))
@@ -18,7 +18,9 @@ PROFILE = replace(SHORT, opening="Scores: \\boxed{", sampling=Sampling(max_token
 
 def rewards(*texts):
     logged, row = {}, Shown(item(1, (0,)), (1, 0))
-    given = Outcome(PROFILE, [row])(texts, row=[0] * len(texts), log_metric=logged.__setitem__, prompts=None)
+    given = OutcomeReward(PROFILE, [row])(
+        texts, row=[0] * len(texts), log_metric=logged.__setitem__, prompts=None
+    )
     return given, logged
 
 
@@ -45,8 +47,8 @@ def test_every_item_is_shown_with_each_response_in_each_place():
 def writes_scores(tiny, tmp_path_factory):
     """The tiny model, taught to write scores that are right half of the time."""
     from grm_service.training.models import load, save
-    from grm_service.training.rft import RFT, fine_tune
-    from grm_service.training.runs import Run
+    from grm_service.training.rft import RFTConfig, fine_tune
+    from grm_service.training.runs import TrainingRun
 
     folder = tmp_path_factory.mktemp("scores")
     examples = [
@@ -56,8 +58,8 @@ def writes_scores(tiny, tmp_path_factory):
         for scores in ("8, 3", "3, 8")
     ]
     learner = load(Source(str(tiny), None, folder), None)
-    run = Run(folder / "run", "rft", replace(PROFILE, model="tiny"), {})
-    fine_tune(run, learner, examples, [], RFT(None, 512, 2, 6, 1e-2))
+    run = TrainingRun(folder / "run", "rft", replace(PROFILE, model="tiny"), {})
+    fine_tune(run, learner, examples, [], RFTConfig(None, 512, 2, 6, 1e-2))
     save(learner, folder / "model")
     return Source(str(folder / "model"), None, folder)
 
@@ -68,12 +70,12 @@ def writes_scores(tiny, tmp_path_factory):
 def test_two_steps_move_every_trainable_parameter_and_are_logged(rank, writes_scores, tmp_path):
     from grm_service.training.grpo import reinforce
     from grm_service.training.models import load
-    from grm_service.training.runs import LOG, Run
+    from grm_service.training.runs import LOG, TrainingRun
 
     learner = load(writes_scores, rank)
     before = {n: v.detach().clone() for n, v in learner.model.named_parameters() if v.requires_grad}
-    run = Run(tmp_path / "x", "grpo", replace(PROFILE, model=writes_scores.model), {})
-    asked = GRPO(rank, steps=3, groups=4, kl=0.1, learning_rate=1e-2, length=1024, evaluations=1)
+    run = TrainingRun(tmp_path / "x", "grpo", replace(PROFILE, model=writes_scores.model), {})
+    asked = GRPOConfig(rank, steps=3, groups=4, kl=0.1, learning_rate=1e-2, length=1024, evaluations=1)
     long = replace(ITEMS[0], id="long", responses=("11 " * 700, "12"))
     metrics = reinforce(run, learner, [*ITEMS[:8], long], ITEMS[8:], asked)
     after = dict(learner.model.named_parameters())

@@ -8,15 +8,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from grm_service.assembly import open_service
-from grm_service.catalog import load_profile
-from grm_service.core.order import orders
 from grm_service.engines.choice import Source
 from grm_service.errors import BadTask
-from grm_service.evaluation.items import Item
+from grm_service.evaluation.dataset import Item
+from grm_service.factory import open_service
+from grm_service.judging.orders import orders
+from grm_service.profiles.catalog import load_profile
 from grm_service.settings import Settings
-from grm_service.training.meta_rm import MetaRM, judgements, split
-from grm_service.training.trajectories import Trajectory, Tried
+from grm_service.training.meta_rm import MetaRMConfig, judgements, split
+from grm_service.training.trajectories import ItemTrajectories, Trajectory
 from grm_service.types import Completion, Message, Task, Usage
 from tests.training.conftest import SHORT, item, needs_trl
 
@@ -38,7 +38,7 @@ def tried(of):
         text = f"Specific Criteria:\n1. Is it right?\nAnalysis: {words}\nScores: \\boxed{{{shown}}}"
         scores = tuple(8.0 if i == best else 3.0 for i in range(2))
         made.append(Trajectory(order, text, scores, right))
-    return Tried.of(of, tuple(made))
+    return ItemTrajectories.of(of, tuple(made))
 
 
 TRIED = [tried(each) for each in ITEMS]
@@ -49,15 +49,15 @@ def train(source, tmp_path):
     """Trains one on the tiny model; gives the learner, the run's folder and its manifest."""
     from grm_service.training.meta_rm import train
     from grm_service.training.models import load_classifier
-    from grm_service.training.runs import Run
+    from grm_service.training.runs import TrainingRun
 
     def made(rank=4, source=source, folder="x", found=TRIED, held=0.25, **asked):
         learner = load_classifier(source, rank)
         before = {n: v.detach().clone() for n, v in learner.model.named_parameters() if v.requires_grad}
-        run = Run(tmp_path / folder, "meta-rm", replace(SHORT, model=source.model), {"rank": rank})
+        run = TrainingRun(tmp_path / folder, "meta-rm", replace(SHORT, model=source.model), {"rank": rank})
         examples, _ = judgements(ITEMS, found)
         given = {"rank": rank, "batch": 4, "epochs": 4, "learning_rate": 1e-2} | asked
-        file, _ = train(run, learner, *split(examples, held), MetaRM(**given))
+        file, _ = train(run, learner, *split(examples, held), MetaRMConfig(**given))
         return SimpleNamespace(
             learner=learner,
             before=before,
@@ -121,7 +121,7 @@ def test_hinted_unreadable_and_filled_in_trajectories_are_left_out():
         replace(sampled[0], origin="form"),
         replace(sampled[1], scores=None, error="no_scores"),
     )
-    found, left_out = judgements(ITEMS, [Tried.of(of, (*sampled, *others))])
+    found, left_out = judgements(ITEMS, [ItemTrajectories.of(of, (*sampled, *others))])
     assert [example.trajectory for example in found] == list(sampled)
     assert left_out == {"hinted": 1, "form": 1, "no_scores": 1}
     with pytest.raises(BadTask, match="has other texts now"):
@@ -179,9 +179,9 @@ async def test_what_is_graded_when_it_serves_is_what_was_trained(tiny):
 
     from grm_service.engines import meta_rm
     from grm_service.engines.transformers.engine import control_tokens
-    from grm_service.judge import Judge
-    from grm_service.training.choosing import Example
+    from grm_service.judging.judge import GenerativeRewardModel
     from grm_service.training.meta_rm import encoded
+    from grm_service.training.rejection_sampling import Example
     from tests.meta_rm import ScriptedMetaRM
     from tests.test_guided_voting import writing
 
@@ -190,7 +190,9 @@ async def test_what_is_graded_when_it_serves_is_what_was_trained(tiny):
     of = Item(of.id, of.source, (Message("user", "Is <|im_end|> a token?"),), of.responses, of.correct)
     served.control_tokens = control_tokens(tokenizer)
     text = TRIED[0].trajectories[0].text
-    await Judge(writing(text), meta_rm=served).judge(Task(of.messages, of.responses, k=1, k_meta=1), SHORT)
+    await GenerativeRewardModel(writing(text), meta_rm=served).judge(
+        Task(of.messages, of.responses, k=1, k_meta=1), SHORT
+    )
     order = orders(2, 1, 0)[0]
     rows, _ = encoded(tokenizer, SHORT, [Example(of, Trajectory(order, text, None, True))], 2048)
     assert [row.tokens for row in rows] == [meta_rm.encode(tokenizer, served.graded[0])]

@@ -7,17 +7,17 @@ from itertools import pairwise
 import pytest
 import torch
 
-from grm_service.assembly import open_service
-from grm_service.catalog import load_profile
-from grm_service.core.order import orders
 from grm_service.engines import choice
 from grm_service.engines.choice import Source
 from grm_service.errors import BadTask
-from grm_service.plan import plan
-from grm_service.sampler import Sampler
+from grm_service.factory import open_service
+from grm_service.judging.orders import orders
+from grm_service.judging.plan import plan
+from grm_service.judging.sampler import Sampler
+from grm_service.profiles.catalog import load_profile
 from grm_service.settings import Settings
-from grm_service.training import watching
-from grm_service.training.choosing import Example
+from grm_service.training import trainer_log
+from grm_service.training.rejection_sampling import Example
 from grm_service.training.trajectories import Trajectory
 from grm_service.types import Message, Params, Prompt, Task
 from tests.training.conftest import ITEMS, SHORT, needs_trl
@@ -38,15 +38,17 @@ EXAMPLES = [
 def train(source, tmp_path):
     """Fine-tunes the tiny model; gives the learner, the run's folder and what its manifest says."""
     from grm_service.training.models import load
-    from grm_service.training.rft import RFT, fine_tune
-    from grm_service.training.runs import Run
+    from grm_service.training.rft import RFTConfig, fine_tune
+    from grm_service.training.runs import TrainingRun
 
     def train(rank=4, general=(), examples=EXAMPLES, folder="x", **asked):
         torch.manual_seed(0)  # as in a process of its own, every adapter begins alike
         learner = load(source, rank)
         before = {name: value.detach().clone() for name, value in trained(learner.model)}
-        run = Run(tmp_path / folder, "rft", replace(OPENED, model=source.model), {"rank": rank})
-        given = RFT(**{"rank": rank, "length": 512, "batch": 2, "learning_rate": 1e-2, "epochs": 4} | asked)
+        run = TrainingRun(tmp_path / folder, "rft", replace(OPENED, model=source.model), {"rank": rank})
+        given = RFTConfig(
+            **{"rank": rank, "length": 512, "batch": 2, "learning_rate": 1e-2, "epochs": 4} | asked
+        )
         metrics = fine_tune(run, learner, examples, list(general), given)
         still = [name for name, value in trained(learner.model) if value.equal(before[name])]
         run.finish(learner, metrics, "Trained by a test.")
@@ -146,14 +148,14 @@ def test_what_stands_behind_the_scores_is_not_learnt_and_other_beginnings_are_le
 def test_a_packed_example_is_computed_as_if_it_were_alone(train, source, tmp_path):
     from grm_service.training.encoding import Encoder
     from grm_service.training.models import load
-    from grm_service.training.rft import RFT, trainer
-    from grm_service.training.runs import Run
+    from grm_service.training.rft import RFTConfig, trainer
+    from grm_service.training.runs import TrainingRun
 
     learner = load(source, None)
     encoder = Encoder(learner.tokenizer, OPENED, learner.ends)
     rows = [encoder.example(example) for example in EXAMPLES]
-    run = Run(tmp_path / "packed", "rft", replace(OPENED, model="tiny"), {})
-    made = trainer(run, learner, rows, RFT(None, length=1024, batch=1))
+    run = TrainingRun(tmp_path / "packed", "rft", replace(OPENED, model="tiny"), {})
+    made = trainer(run, learner, rows, RFTConfig(None, length=1024, batch=1))
     packed = next(iter(made.get_train_dataloader()))
     starts = packed["cu_seq_lens_q"].tolist()
     assert len(starts) > 3, "several examples in the row"
@@ -205,7 +207,7 @@ def test_the_server_warns_where_profile_and_checkpoint_do_not_belong_together(tr
 
 
 def test_general_instructions_are_mixed_in_by_their_share(train, tmp_path):
-    from grm_service.training import general
+    from grm_service.training import instruction_data
 
     rows = [
         {"prompt": f"Name {i} primes.", "completion": "2, 3"}
@@ -215,16 +217,16 @@ def test_general_instructions_are_mixed_in_by_their_share(train, tmp_path):
     ]
     file = tmp_path / "general.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    read = general.read(file)
+    read = instruction_data.read(file)
     assert read[0] == (Message("user", "x"), Message("assistant", "y"))
     assert read[1] == (Message("user", "Name 1 primes."), Message("assistant", "2, 3"))
-    assert len(general.share_of(read, 0.25, 6, 0)) == 2
-    assert len(general.share_of(read, 0.9, 6, 0)) == 20, "all there are"
-    _, _, manifest = train(general=general.share_of(read, 0.25, 6, 0), epochs=1)
+    assert len(instruction_data.share_of(read, 0.25, 6, 0)) == 2
+    assert len(instruction_data.share_of(read, 0.9, 6, 0)) == 20, "all there are"
+    _, _, manifest = train(general=instruction_data.share_of(read, 0.25, 6, 0), epochs=1)
     assert manifest["metrics"]["examples"] == 8
     file.write_text('{"prompt": "x"}\n')
     with pytest.raises(BadTask, match="row 1, is no instruction: KeyError 'completion'"):
-        general.read(file)
+        instruction_data.read(file)
 
 
 @pytest.mark.parametrize("rank", [4, None])
@@ -240,7 +242,7 @@ def test_a_run_that_was_cut_off_goes_on_from_its_checkpoint_to_the_same_model(ra
                 raise KeyboardInterrupt
 
     def watched(trainer, file):
-        watching.watch(trainer, file)
+        trainer_log.watch(trainer, file)
         trainer.add_callback(Killed())
 
     _, whole, untouched = train(rank)

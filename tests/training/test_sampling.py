@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from grm_service.core.prompt import render
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import BadTask, EngineError
-from grm_service.training.choosing import choose
+from grm_service.judging.prompt import render
+from grm_service.training.rejection_sampling import choose
 from grm_service.training.sampling import sample_all
 from grm_service.training.trajectories import TrajectoryFile, read
 from grm_service.types import Params

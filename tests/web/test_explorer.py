@@ -5,7 +5,7 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from grm_service.keys import add
+from grm_service.serving.keys import add
 from tests.faults.server import MARKUP
 from tests.faults.test_faults import served
 from tests.web.steps import at, fill, get, judge, record, view

@@ -9,12 +9,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from grm_service.api.dialects.surface import tokens
+from grm_service.api.dialects.adapter import adapter, tokens
+from grm_service.api.dialects.query_options import Wished
 from grm_service.api.dialects.turns import Turn, messages
-from grm_service.api.dialects.wish import Wished
 from grm_service.api.problems import JUDGING
 from grm_service.api.schemas import Text
-from grm_service.api.state import surface
 from grm_service.errors import BadTask
 
 router = APIRouter(tags=["dialects"])
@@ -36,7 +35,7 @@ async def chat(request: Request, wish: Wished, body: Chat) -> dict[str, Any]:
     if body.stream:
         raise BadTask("a reward is not streamed here: POST /v1/rewards with stream")
     *before, last = body.messages
-    reward = await surface(request, "chat").single(request, wish, messages(before), last.said)
+    reward = await adapter(request, "chat").single(request, wish, messages(before), last.said)
     message = {"role": "assistant", "content": f"reward:{reward.value:.6g}"}
     return {
         "id": f"chatcmpl-{uuid.uuid4().hex}",

@@ -13,13 +13,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from grm_service.api.dialects.surface import Reward, each, tokens
+from grm_service import chat_templates
+from grm_service.api.dialects.adapter import Reward, adapter, each, tokens
+from grm_service.api.dialects.query_options import QueryOptions, Wished
 from grm_service.api.dialects.turns import Turn, messages
-from grm_service.api.dialects.wish import Wish, Wished
 from grm_service.api.problems import JUDGING, problem
 from grm_service.api.schemas import Text
-from grm_service.api.state import surface
-from grm_service.core import transcripts
 from grm_service.errors import BadTask, Overloaded
 from grm_service.types import Message
 
@@ -62,11 +61,13 @@ async def embeddings(request: Request, wish: Wished, body: Pooling) -> Any:
     return _answer(body, "embd", data, rewards)
 
 
-async def _rewards(request: Request, wish: Wish, body: Pooling, route: str) -> list[Reward] | JSONResponse:
-    door = surface(request, route)
+async def _rewards(
+    request: Request, wish: QueryOptions, body: Pooling, route: str
+) -> list[Reward] | JSONResponse:
+    dialect = adapter(request, route)
     exchanges = _exchanges(body)
     try:
-        return await each(door.single(request, wish, *exchange) for exchange in exchanges)
+        return await each(dialect.single(request, wish, *exchange) for exchange in exchanges)
     except Overloaded as full:
         return problem(503, full.code, str(full), full.retryable, full.retry_after_s)
 
@@ -77,7 +78,7 @@ def _exchanges(body: Pooling) -> list[tuple[tuple[Message, ...], str]]:
     if body.messages is not None:
         return [_split(messages(body.messages))]
     texts = [body.input] if isinstance(body.input, str) else body.input or []
-    return [_split(transcripts.turns(text)) for text in texts]
+    return [_split(chat_templates.turns(text)) for text in texts]
 
 
 def _split(turns: tuple[Message, ...]) -> tuple[tuple[Message, ...], str]:

@@ -15,11 +15,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from grm_service.api.dialects.adapter import adapter
+from grm_service.api.dialects.query_options import Wished
 from grm_service.api.dialects.turns import Turn, Turns, messages
-from grm_service.api.dialects.wish import Wished
 from grm_service.api.problems import BODY, JUDGING, documented
 from grm_service.api.schemas import Text
-from grm_service.api.state import surface
 from grm_service.errors import BadTask, GRMError, PromptTooLong, TextTooLong
 from grm_service.types import Message
 
@@ -119,7 +119,7 @@ async def verify(request: Request, wish: Wished, body: Verify) -> dict[str, Any]
     name = None if group is None else f"{group}:{attempt}"
     try:
         asked, answer = body.responses_create_params.to_messages(), body.response.said
-        reward = await surface(request, "nemo_gym").single(request, wish, asked, answer, group=name)
+        reward = await adapter(request, "nemo_gym").single(request, wish, asked, answer, group=name)
     except GRMError as failed:
         # A mistake in the options is every row's, and no mask may hide it.
         options = isinstance(failed, BadTask) and not isinstance(failed, (TextTooLong, PromptTooLong))
@@ -176,6 +176,6 @@ def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
 async def compare(request: Request, wish: Wished, body: Compare) -> Compared:
     """The rewards of a group, judged together."""
     asked, answers = messages(body.conversation_history), tuple(each.said for each in body.response_objs)
-    door = surface(request, "nemo_gym")
-    rewards = await door.together(request, wish, asked, answers, principle=body.principle)
+    dialect = adapter(request, "nemo_gym")
+    rewards = await dialect.together(request, wish, asked, answers, principle=body.principle)
     return Compared(rewards=[reward.value for reward in rewards], metrics=rewards[0].numbers)

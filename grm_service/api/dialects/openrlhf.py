@@ -11,13 +11,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from grm_service.api.dialects.surface import each
+from grm_service import chat_templates
+from grm_service.api.dialects.adapter import adapter, each
+from grm_service.api.dialects.query_options import Wished
 from grm_service.api.dialects.turns import reference
-from grm_service.api.dialects.wish import Wished
 from grm_service.api.problems import JUDGING
 from grm_service.api.schemas import Text
-from grm_service.api.state import surface
-from grm_service.core import transcripts
 from grm_service.errors import BadTask
 
 HOLD_S = 170.0
@@ -51,12 +50,12 @@ async def get_reward(request: Request, wish: Wished, body: GetReward) -> Rewards
         raise BadTask("query, prompts and labels must have one entry for each response")
 
     try:
-        responses = [transcripts.response(*pair) for pair in zip(body.query, body.prompts, strict=True)]
+        responses = [chat_templates.response(*pair) for pair in zip(body.query, body.prompts, strict=True)]
     except ValueError as wrong:
         raise BadTask(str(wrong)) from None
-    door = surface(request, "openrlhf")
+    dialect = adapter(request, "openrlhf")
     rewards = await each(
-        door.single(request, wish, transcripts.conversation(prompt), response, reference(label))
+        dialect.single(request, wish, chat_templates.conversation(prompt), response, reference(label))
         for prompt, response, label in zip(body.prompts, responses, labels, strict=True)
     )
     return Rewards(

@@ -8,12 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from grm_service.api.dialects.surface import Reward, each, tokens
-from grm_service.api.dialects.wish import Wish, Wished
+from grm_service import chat_templates
+from grm_service.api.dialects.adapter import Reward, adapter, each, tokens
+from grm_service.api.dialects.query_options import QueryOptions, Wished
 from grm_service.api.problems import JUDGING, ProblemReply, problem_of
 from grm_service.api.schemas import Text
-from grm_service.api.state import surface
-from grm_service.core import transcripts
 from grm_service.errors import BadTask, GRMError, Overloaded
 from grm_service.types import Message
 
@@ -131,21 +130,21 @@ async def predict(request: Request, wish: Wished, body: Predict) -> Any:
     return labels if one else [[label] for label in labels]
 
 
-async def _pair(request: Request, wish: Wish, given: Any) -> Reward:
+async def _pair(request: Request, wish: QueryOptions, given: Any) -> Reward:
     if isinstance(given, str) or len(given) == 1:
-        *before, last = transcripts.turns(given if isinstance(given, str) else given[0])
+        *before, last = chat_templates.turns(given if isinstance(given, str) else given[0])
         if not before or last.role != "assistant":
             raise BadTask("a single input must be a templated conversation that ends in the assistant's turn")
-        rewards = await surface(request, "score").together(
+        rewards = await adapter(request, "score").together(
             request, wish, tuple(before), (last.content,), "minmax"
         )
         return rewards[0]
     return (await _judged(request, wish, given[0], (given[1],)))[0]
 
 
-async def _judged(request: Request, wish: Wish, query: str, texts: tuple[str, ...]) -> list[Reward]:
-    door = surface(request, "score")
-    return await door.together(request, wish, (Message("user", query),), texts, "minmax")
+async def _judged(request: Request, wish: QueryOptions, query: str, texts: tuple[str, ...]) -> list[Reward]:
+    dialect = adapter(request, "score")
+    return await dialect.together(request, wish, (Message("user", query),), texts, "minmax")
 
 
 def _as_tei(failed: GRMError) -> ProblemReply:

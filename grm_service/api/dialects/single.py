@@ -9,11 +9,11 @@ from typing import Annotated
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, model_validator
 
+from grm_service.api.dialects.adapter import adapter
+from grm_service.api.dialects.query_options import Wished
 from grm_service.api.dialects.turns import Turns, messages
-from grm_service.api.dialects.wish import Wished
 from grm_service.api.problems import JUDGING
 from grm_service.api.schemas import Text
-from grm_service.api.state import surface
 from grm_service.types import Message
 
 router = APIRouter(tags=["dialects"])
@@ -52,6 +52,6 @@ class SingleReply(BaseModel):
 async def single(request: Request, wish: Wished, body: Single) -> SingleReply:
     """The reward of one response out of a group whose others come by themselves."""
     asked = (Message("user", body.query),) if body.query is not None else messages(body.messages or [])
-    door = surface(request, "single")
-    reward = await door.single(request, wish, asked, body.response, body.reference, body.group_id)
+    dialect = adapter(request, "single")
+    reward = await dialect.single(request, wish, asked, body.response, body.reference, body.group_id)
     return SingleReply(reward=reward.value, **reward.numbers)

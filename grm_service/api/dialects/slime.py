@@ -11,18 +11,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
+from grm_service import chat_templates
+from grm_service.api.dialects.adapter import adapter
+from grm_service.api.dialects.query_options import QueryOptions
 from grm_service.api.dialects.turns import Turns, messages, reference
-from grm_service.api.dialects.wish import Wish
 from grm_service.api.problems import JUDGING
 from grm_service.api.schemas import Text
-from grm_service.api.state import surface
-from grm_service.core import transcripts
 
 HOLD_S = 110.0
 router = APIRouter(tags=["dialects"])
 
 
-class SlimeWish(Wish):
+class SlimeWish(QueryOptions):
     """`as_dict` answers an object with `reward` and more numbers, for `--reward-key reward`."""
 
     as_dict: bool = False
@@ -42,9 +42,9 @@ async def slime(
 ) -> float | dict[str, float]:
     """slime. The whole answer becomes the sample's reward: a number, or an object with `as_dict`."""
     if isinstance(body.prompt, str):
-        asked = transcripts.conversation(body.prompt)
-        response = transcripts.continued(body.prompt, body.response)
+        asked = chat_templates.conversation(body.prompt)
+        response = chat_templates.continued(body.prompt, body.response)
     else:
-        asked, response = messages(body.prompt), transcripts.bare(body.response)
-    reward = await surface(request, "slime").single(request, wish, asked, response, reference(body.label))
+        asked, response = messages(body.prompt), chat_templates.bare(body.response)
+    reward = await adapter(request, "slime").single(request, wish, asked, response, reference(body.label))
     return {"reward": reward.value, **reward.numbers} if wish.as_dict else reward.value

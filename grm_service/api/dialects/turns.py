@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from grm_service.api.schemas import Text, encodable
-from grm_service.core.transcripts import role_of
+from grm_service.chat_templates import role_of
 from grm_service.errors import BadTask
 from grm_service.types import Message
 

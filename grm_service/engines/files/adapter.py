@@ -35,7 +35,7 @@ _RIGHT: dict[str, Callable[[Any], bool]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class LoraPair:
     """Two thin factors, whose product times `scale` is added to a weight."""
 
     down: Any
@@ -48,7 +48,7 @@ class Adapter:
     """By the names of the base's weights: those that it replaces, and what it adds to others."""
 
     whole: dict[str, Any] = field(default_factory=dict)
-    pairs: dict[str, Pair] = field(default_factory=dict)
+    pairs: dict[str, LoraPair] = field(default_factory=dict)
 
     @property
     def touched(self) -> set[str]:
@@ -143,7 +143,7 @@ def _take(name: str, left: dict[str, Any], adapter: Adapter, config: dict[str, A
     down, up = f"{module}.lora_A.{kind}", f"{module}.lora_B.{kind}"
     if kind == "weight" and down in left and up in left:
         rank = left[down].shape[0]
-        adapter.pairs[name] = Pair(left.pop(down), left.pop(up), _scale(module, rank, config))
+        adapter.pairs[name] = LoraPair(left.pop(down), left.pop(up), _scale(module, rank, config))
 
 
 def _scale(module: str, rank: int, config: dict[str, Any]) -> float:

@@ -20,10 +20,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from grm_service.core.profile import AdapterFolder, Package
 from grm_service.engines.files.adapter import weights_of
 from grm_service.engines.files.merge import merges
 from grm_service.errors import MissingExtra, ModelNotLoaded
+from grm_service.profiles.profile import AdapterFolder, Package
 
 logger = logging.getLogger(__name__)
 _ORIGINAL, _F16, _SAFETENSORS = "original.gguf", "f16.gguf", "safetensors"

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from grm_service.engines.remote.dialect import STANDARD, VLLM, Dialect, learn
+from grm_service.engines.remote.server_capabilities import STANDARD, VLLM, ServerCapabilities, learn
 from grm_service.engines.remote.upstream import Refused, Upstream, too_long
 from grm_service.errors import EngineError, ModelNotLoaded
 from grm_service.types import Alternative, Completion, Message, Params, Prompt, Usage
@@ -68,7 +68,7 @@ class OpenAIEngine:
         """Closes the connections."""
         await self._upstream.close()
 
-    async def _complete(self, dialect: Dialect, prompt: Prompt, params: Params) -> Completion:
+    async def _complete(self, dialect: ServerCapabilities, prompt: Prompt, params: Params) -> Completion:
         if prompt.continuation and dialect.continuing is None:
             raise EngineError(f"{self._upstream.url} cannot continue a partial answer")
         body = {"model": self.model, **_body(dialect, prompt, params)}
@@ -100,7 +100,7 @@ class OpenAIEngine:
             )
 
 
-def _body(dialect: Dialect, prompt: Prompt, params: Params) -> dict[str, Any]:
+def _body(dialect: ServerCapabilities, prompt: Prompt, params: Params) -> dict[str, Any]:
     messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
     body: dict[str, Any] = {
         "messages": messages,

@@ -19,7 +19,7 @@ _LONGEST_PAUSE_S = 60.0
 
 
 @dataclass(slots=True, eq=False)
-class _Server:
+class _PooledServer:
     url: str
     engine: Engine
     up: bool = False
@@ -41,9 +41,9 @@ class PoolEngine:
     control_tokens: tuple[str, ...] = ()
 
     def __init__(self, engines: Mapping[str, Engine], pause_s: float = 1.0) -> None:
-        self._servers = [_Server(url, engine) for url, engine in engines.items()]
+        self._servers = [_PooledServer(url, engine) for url, engine in engines.items()]
         self._pause_s = pause_s
-        self._homes: OrderedDict[str, _Server] = OrderedDict()
+        self._homes: OrderedDict[str, _PooledServer] = OrderedDict()
         self._probes: set[asyncio.Task[None]] = set()
 
     @property
@@ -77,7 +77,7 @@ class PoolEngine:
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
         """One completion; no server is asked twice. Raises EngineUnreachable, and what the engines raise."""
-        asked: list[_Server] = []
+        asked: list[_PooledServer] = []
         failure = self._none_up()
         while (server := self._server(prompt.group, asked)) is not None:
             asked.append(server)
@@ -101,7 +101,7 @@ class PoolEngine:
         await asyncio.gather(*self._probes, return_exceptions=True)
         await asyncio.gather(*(server.engine.close() for server in self._servers))
 
-    def _server(self, group: str, asked: list[_Server]) -> _Server | None:
+    def _server(self, group: str, asked: list[_PooledServer]) -> _PooledServer | None:
         home = self._homes.get(group)
         if home is None or not home.up or home in asked:
             up = [server for server in self._servers if server.up and server not in asked]
@@ -110,7 +110,7 @@ class PoolEngine:
             self._settle(group, home)
         return home
 
-    def _settle(self, group: str, home: _Server) -> None:
+    def _settle(self, group: str, home: _PooledServer) -> None:
         self._homes[group] = home
         self._homes.move_to_end(group)
         if len(self._homes) > _KEPT_GROUPS:
@@ -121,7 +121,7 @@ class PoolEngine:
             f"none of {', '.join(server.url for server in self._servers)} can be reached"
         )
 
-    def _take_out(self, server: _Server, failed: EngineUnreachable) -> None:
+    def _take_out(self, server: _PooledServer, failed: EngineUnreachable) -> None:
         if not server.up:
             return
         server.up = False
@@ -130,7 +130,7 @@ class PoolEngine:
         self._probes.add(probe)
         probe.add_done_callback(self._probes.discard)
 
-    async def _bring_back(self, server: _Server) -> None:
+    async def _bring_back(self, server: _PooledServer) -> None:
         pause_s = self._pause_s
         while not server.up:
             await asyncio.sleep(pause_s)

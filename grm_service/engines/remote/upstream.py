@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from grm_service import pauses, tracing
+from grm_service import backoff, tracing
 from grm_service.errors import BadTask, EngineError, EngineUnreachable, PromptTooLong
 from grm_service.types import Params
 
@@ -89,7 +89,7 @@ class Upstream:
                     try:
                         return _object(await self._send(method, path, **content))
                     except Stumbled as stumbled:
-                        pause_s = pauses.pause_s(stumbled.pause_s, attempt)
+                        pause_s = backoff.pause_s(stumbled.pause_s, attempt)
                         if attempt == _TRIES or pause_s > min(_PATIENCE_S, until - loop.time()):
                             raise
                     await asyncio.sleep(pause_s)
@@ -111,7 +111,7 @@ class Upstream:
         if status < 400:
             return reply
         if status == 429 or status >= 500:
-            pause_s = pauses.asked_s(reply.headers.get("retry-after"))
+            pause_s = backoff.asked_s(reply.headers.get("retry-after"))
             raise Stumbled(f"{self.url} answered {status}: {_said(reply)}", status, pause_s)
         if status in (401, 403):
             raise EngineError(

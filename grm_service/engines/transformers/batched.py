@@ -15,7 +15,7 @@ import torch
 from llguidance import LLTokenizer
 from transformers import GenerationConfig
 
-from grm_service.engines.transformers.rows import Constrain, Draw, Finish, Look, Written
+from grm_service.engines.transformers.rows import Constrain, Draw, Finish, Look, RowState
 from grm_service.errors import EngineError
 from grm_service.types import Params
 
@@ -25,10 +25,10 @@ _GATHER_S = 0.005
 
 
 @dataclass(slots=True, eq=False)
-class _Row:
+class _BatchRow:
     ids: list[int]
     params: Params
-    done: Future[Written] = field(default_factory=Future)
+    done: Future[RowState] = field(default_factory=Future)
 
 
 class Batched:
@@ -38,7 +38,7 @@ class Batched:
 
     def __init__(self, model: Any, grammar: LLTokenizer, ends: tuple[int, ...]) -> None:
         self._model, self._grammar, self._ends = model, grammar, ends
-        self._inbox: queue.SimpleQueue[_Row | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_BatchRow | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="transformers", daemon=True)
         self._thread.start()
 
@@ -46,9 +46,9 @@ class Batched:
     def running(self) -> bool:
         return self._thread.is_alive()
 
-    async def write(self, ids: list[int], params: Params) -> Written:
+    async def write(self, ids: list[int], params: Params) -> RowState:
         """Generates after `ids`, with whatever else waits. Raises EngineError."""
-        row = _Row(ids, params)
+        row = _BatchRow(ids, params)
         self._inbox.put(row)
         return await asyncio.wrap_future(row.done)
 
@@ -68,9 +68,9 @@ class Batched:
                     logger.error("a batch of %d rows failed: %s", len(batch), failed)
                     _fail(batch, f"transformers failed in a batch of {len(batch)} rows: {failed}")
 
-    def _gather(self) -> list[_Row] | None:
+    def _gather(self) -> list[_BatchRow] | None:
         """All that waits, at least one; short pauses let the k samples of a request arrive together."""
-        rows: list[_Row] = []
+        rows: list[_BatchRow] = []
         try:
             while True:
                 row = self._inbox.get() if not rows else self._inbox.get(timeout=_GATHER_S)
@@ -82,7 +82,7 @@ class Batched:
             # Constrained endings are short: apart from critiques they need not wait for them.
             return sorted(rows, key=lambda row: row.params.max_tokens)
 
-    def _generate(self, rows: list[_Row]) -> None:
+    def _generate(self, rows: list[_BatchRow]) -> None:
         sizes = [len(row.ids) for row in rows]
         start, pad = max(sizes), self._ends[0]
         ids = torch.tensor([[pad] * (start - len(row.ids)) + row.ids for row in rows])
@@ -107,10 +107,10 @@ class Batched:
             tokens = tokens[: row.params.max_tokens]
             end = next((i for i, token in enumerate(tokens) if token in self._ends), None)
             with suppress(InvalidStateError):  # cancelled meanwhile
-                row.done.set_result(Written(tokens[:end], end is not None, seen[: len(tokens[:end])]))
+                row.done.set_result(RowState(tokens[:end], end is not None, seen[: len(tokens[:end])]))
 
 
-def _fail(rows: list[_Row], reason: str) -> None:
+def _fail(rows: list[_BatchRow], reason: str) -> None:
     for row in rows:
         with suppress(InvalidStateError):  # cancelled meanwhile
             row.done.set_exception(EngineError(reason))

@@ -14,7 +14,7 @@ from grm_service.types import Alternative, Completion, Message, Params, Prompt, 
 if TYPE_CHECKING:
     from grm_service.engines.transformers.batched import Batched
     from grm_service.engines.transformers.paged import Paged
-    from grm_service.engines.transformers.rows import Likely, Written
+    from grm_service.engines.transformers.rows import Likely, RowState
 
 
 def cuda() -> bool:
@@ -111,7 +111,7 @@ class TransformersEngine:
 
         return Batched(model, self._grammar, self._ends)
 
-    def _completion(self, ids: list[int], written: Written) -> Completion:
+    def _completion(self, ids: list[int], written: RowState) -> Completion:
         return Completion(
             text=self._tokenizer.decode(written.tokens, skip_special_tokens=True),
             finish_reason="stop" if written.stopped else "length",

@@ -1,8 +1,8 @@
 """transformers' continuous batching: a paged cache with shared prefixes, flash attention and CUDA graphs.
 
 Made for CUDA; it runs on a CPU too, slowly, which is how the tests reach it. Its requests know neither seeds
-nor constraints nor alternatives. Seeds come in by a logits processor (see chance.py). Whatever depends on
-more than the last token, or shows what the model thought, is written token by token: each a request of one
+nor constraints nor alternatives. Seeds come in by a logits processor (see seeded_gumbel.py). Whatever depends
+on more than the last token, or shows what the model thought, is written token by token: each a request of one
 token, with a slot in a table on the device that says what is allowed and keeps what was likely. The cache
 makes such a request short.
 """
@@ -31,8 +31,8 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 
 from grm_service.engines.files.facts import kept_per_token
 from grm_service.engines.prefixes import Ids, Prefixes
-from grm_service.engines.transformers import chance
-from grm_service.engines.transformers.rows import Likely, Written, allowed, matcher
+from grm_service.engines.transformers import seeded_gumbel
+from grm_service.engines.transformers.rows import Likely, RowState, allowed, matcher
 from grm_service.errors import EngineError
 from grm_service.types import Params
 
@@ -76,7 +76,7 @@ class Paged:
     def running(self) -> bool:
         return bool(self._manager.is_running())
 
-    async def write(self, ids: list[int], params: Params) -> Written:
+    async def write(self, ids: list[int], params: Params) -> RowState:
         """Generates after `ids`; joins the batch at its next step. Raises EngineError."""
         await self._prefill(ids)
         if params.regex is not None or params.alternatives:
@@ -103,8 +103,8 @@ class Paged:
             async with self._computed:
                 self._computed.notify_all()
 
-    async def _token_by_token(self, ids: list[int], params: Params) -> Written:
-        written = Written([], False)
+    async def _token_by_token(self, ids: list[int], params: Params) -> RowState:
+        written = RowState([], False)
         following = None if params.regex is None else matcher(self._grammar, params.regex)
         one = replace(params, max_tokens=1)
         while len(written.tokens) < params.max_tokens:
@@ -126,9 +126,9 @@ class Paged:
             written.tokens += forced[: params.max_tokens - len(written.tokens)]
         return replace(written, stopped=following is not None and following.is_stopped())
 
-    def _cut(self, tokens: list[int]) -> Written:
+    def _cut(self, tokens: list[int]) -> RowState:
         stopped = bool(tokens) and tokens[-1] in self._ends
-        return Written(tokens[:-1] if stopped else tokens, stopped)
+        return RowState(tokens[:-1] if stopped else tokens, stopped)
 
     async def _request(self, ids: list[int], params: Params, slot: int = 0) -> list[int]:
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -231,10 +231,10 @@ class _Chance(_PerRequest):
     def _number(self, state: Any) -> int:
         seed = state.logit_processor_kwargs["seed"]
         # Prepared with a step, the offset counts all tokens that stand before the new one.
-        return 0 if seed < 0 else chance.key(seed, state.position_offset)
+        return 0 if seed < 0 else seeded_gumbel.key(seed, state.position_offset)
 
     def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
-        return scores + chance.gumbel(tensor_arg[: scores.size(0)], scores.size(-1))
+        return scores + seeded_gumbel.gumbel(tensor_arg[: scores.size(0)], scores.size(-1))
 
 
 def _processors(slots: _Slots) -> ContinuousBatchingLogitsProcessorList:

@@ -10,7 +10,7 @@ import torch
 from llguidance import LLMatcher, LLTokenizer
 from transformers import LogitsProcessor, StoppingCriteria
 
-from grm_service.engines.transformers import chance
+from grm_service.engines.transformers import seeded_gumbel
 from grm_service.types import Params
 
 Likely = list[tuple[int, float]]
@@ -18,7 +18,7 @@ Likely = list[tuple[int, float]]
 
 
 @dataclass(slots=True)
-class Written:
+class RowState:
     """What was generated after a prompt: tokens, without the end that stopped them."""
 
     tokens: list[int]
@@ -75,11 +75,11 @@ class Draw(LogitsProcessor):  # type: ignore[misc]
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         new = input_ids.shape[1] - self._start
         rows = zip(self._warm, self._seeds, self._sizes, strict=True)
-        keys = torch.tensor([chance.key(seed, size + new) if warm else 0 for warm, seed, size in rows])
+        keys = torch.tensor([seeded_gumbel.key(seed, size + new) if warm else 0 for warm, seed, size in rows])
         logits = scores.float() / self._temperatures.to(scores.device)
         if (self._top_p < 1).any():
             logits = _nucleus(logits, self._top_p.to(scores.device))
-        return logits + chance.gumbel(keys.to(scores.device), scores.shape[-1])
+        return logits + seeded_gumbel.gumbel(keys.to(scores.device), scores.shape[-1])
 
 
 def _nucleus(logits: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:

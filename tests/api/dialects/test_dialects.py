@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from grm_service.api.dialects.doors import Doors
+from grm_service.api.dialects.registry import DialectRegistry
 from grm_service.errors import BadSetting, Overloaded
 from grm_service.settings import Settings
 from tests.waiting import until
@@ -172,7 +172,7 @@ async def test_a_wish_that_means_nothing_is_refused(serve, name):
 
 def fill(service, times):
     """The line is full for so many requests."""
-    place, left = service.line.place, [times]
+    place, left = service.queue.place, [times]
 
     def full(*args):
         if left[0]:
@@ -180,7 +180,7 @@ def fill(service, times):
             raise Overloaded(2048, 1)
         return place(*args)
 
-    service.line.place = full
+    service.queue.place = full
 
 
 @pytest.mark.parametrize("name", ["openrlhf", "slime", "nemo_gym"])
@@ -435,14 +435,14 @@ async def test_tei_takes_single_texts_in_lists_and_is_told_in_its_own_words(serv
 
 async def test_pairs_are_judged_at_once(serve):
     async with serve() as client:
-        most, place = 0, client.service.line.place
+        most, place = 0, client.service.queue.place
 
         def watched(*args):
             nonlocal most
-            most = max(most, client.service.line.in_flight)
+            most = max(most, client.service.queue.in_flight)
             return place(*args)
 
-        client.service.line.place = watched
+        client.service.queue.place = watched
         await client.post("/score?k=2", json={"text_1": ["a", "b", "c"], "text_2": ["d", "e", "f"]})
     assert most >= 4
 
@@ -479,7 +479,7 @@ async def test_a_dialect_that_is_off_is_not_there(serve):
 )
 def test_a_setting_that_means_nothing_stops_the_start(setting, value):
     with pytest.raises(BadSetting, match=f"GRM_{setting.upper()}"):
-        Doors.of(Settings(**{setting: value}))
+        DialectRegistry.of(Settings(**{setting: value}))
 
 
 @pytest.mark.parametrize(
@@ -514,5 +514,5 @@ async def test_a_client_that_leaves_while_it_waits_leaves_nothing_behind(serve):
         await asyncio.sleep(0.05)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        await until(lambda: not client.service.line.waiting)
+        await until(lambda: not client.service.queue.waiting)
         assert (await client.get("/v1/verdicts")).json()["verdicts"] == []

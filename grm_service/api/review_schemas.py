@@ -1,0 +1,249 @@
+"""What the audit trail shows, and what reviewers send."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from grm_service.api.replies import PrincipleOut, RewardReply
+from grm_service.api.schemas import Finite, MessageIn, PrincipleIn, PrinciplesIn, Strict, Text
+from grm_service.principles.observed import Observations
+from grm_service.review.reviews import Agreement, AgreementStats, ReviewContent, StoredVerdict
+from grm_service.types import Decision, Reason, Review, ScoreKind, StopRule, Task
+
+_SHOWN = 300
+
+
+class ReviewIn(Strict):
+    """`overrule` comes with the right `ranking` (1 for the best, per response) or the right `scores`;
+    `unsound_principle` with the `principle` that nobody should judge by.
+    """
+
+    reviewer: Annotated[Text, Field(min_length=1, max_length=100)]
+    decision: Decision
+    ranking: Annotated[list[Annotated[int, Field(ge=1, le=64)]], Field(max_length=64)] | None = None
+    scores: Annotated[list[Finite], Field(max_length=64)] | None = None
+    principle: Annotated[Text, Field(min_length=1, max_length=4000)] | None = None
+    note: Annotated[Text, Field(max_length=10_000)] = ""
+
+    def to_opinion(self) -> ReviewContent:
+        return ReviewContent(
+            self.reviewer,
+            self.decision,
+            None if self.ranking is None else tuple(self.ranking),
+            None if self.scores is None else tuple(self.scores),
+            self.principle,
+            self.note,
+        )
+
+
+class ReviewOut(BaseModel):
+    """What a person said of a verdict."""
+
+    id: str
+    verdict: str
+    created: datetime
+    caller: str
+    reviewer: str
+    decision: Decision
+    ranking: list[int] | None
+    scores: list[float] | None
+    principle: str | None
+    note: str
+
+    @classmethod
+    def of(cls, review: Review) -> ReviewOut:
+        return cls.model_validate(review, from_attributes=True)
+
+
+class KeptOut(BaseModel):
+    """A verdict in a list. `reasons` say why a person should look at it, `worth` how much."""
+
+    seq: int
+    id: str
+    created: datetime
+    caller: str
+    route: str
+    profile: str
+    status: Literal["ok", "partial"]
+    query: str
+    responses: int
+    rewards: list[float]
+    best: int | None
+    agreement: float | None
+    reasons: list[Reason]
+    worth: float
+    reviews: int
+
+    @classmethod
+    def of(cls, kept: StoredVerdict) -> KeptOut:
+        record, vote = kept.record, kept.record.verdict.vote
+        return cls(
+            seq=kept.seq,
+            id=record.id,
+            created=record.created,
+            caller=record.caller,
+            route=record.route,
+            profile=record.verdict.profile,
+            status=record.verdict.status,
+            query=record.task.messages[-1].content[:_SHOWN],
+            responses=len(record.task.responses),
+            rewards=list(vote.rewards),
+            best=vote.best,
+            agreement=vote.agreement,
+            reasons=list(record.reasons),
+            worth=record.worth,
+            reviews=kept.reviews,
+        )
+
+
+class VerdictsOut(BaseModel):
+    """Newest first; `next` is the `before` of the next page, null on the last."""
+
+    verdicts: list[KeptOut]
+    next: int | None
+
+
+class QueueOut(BaseModel):
+    """Most worth a look first."""
+
+    items: list[KeptOut]
+
+
+class AskedOut(BaseModel):
+    """The request as it was judged; null: as the profile says."""
+
+    messages: list[MessageIn]
+    responses: list[str]
+    reference: str | None
+    principles: PrinciplesIn
+    k: int | None
+    k_meta: int | None
+    seed: int
+    temperature: float | None
+    max_tokens: int | None
+    score: ScoreKind
+    stop: StopRule
+
+    @classmethod
+    def of(cls, task: Task) -> AskedOut:
+        spec = task.principles
+        # As they were judged by: a record is shown whatever is asked of requests now.
+        items = [PrincipleIn.model_construct(text=item.text, weight=item.weight) for item in spec.items]
+        return cls(
+            messages=[MessageIn(role=turn.role, content=turn.content) for turn in task.messages],
+            responses=list(task.responses),
+            reference=task.reference,
+            principles=PrinciplesIn.model_construct(mode=spec.mode, set=spec.set_name, items=items),
+            k=task.k,
+            k_meta=task.k_meta,
+            seed=task.seed,
+            temperature=task.temperature,
+            max_tokens=task.max_tokens,
+            score=task.score,
+            stop=task.stop,
+        )
+
+
+class VerdictOut(BaseModel):
+    """A verdict with all that is known of it. `hash` chains it to the record before `seq`."""
+
+    seq: int
+    hash: str
+    caller: str
+    route: str
+    engine: str
+    version: str
+    verdict: RewardReply
+    request: AskedOut
+    standard: list[PrincipleOut]
+    reasons: list[Reason]
+    reviews: list[ReviewOut]
+
+    @classmethod
+    def of(cls, kept: StoredVerdict, reviews: list[Review]) -> VerdictOut:
+        record = kept.record
+        return cls(
+            seq=kept.seq,
+            hash=kept.hash,
+            caller=record.caller,
+            route=record.route,
+            engine=record.engine,
+            version=record.version,
+            verdict=RewardReply.of(record),
+            request=AskedOut.of(record.task),
+            standard=[PrincipleOut.of(item) for item in record.standard],
+            reasons=list(record.reasons),
+            reviews=[ReviewOut.of(review) for review in reviews],
+        )
+
+
+class AgreementOut(BaseModel):
+    """`agreed` of `reviews` chose what the judge chose; Cohen's `kappa` with its 95 % interval."""
+
+    reviews: int
+    agreed: int
+    kappa: float | None
+    interval: tuple[float, float] | None
+
+
+class GroupOut(AgreementOut):
+    """For one profile and one kind of principles."""
+
+    profile: str
+    principles: str
+
+
+class WeekOut(AgreementOut):
+    """In the week that begins with the day of `from`."""
+
+    since: Annotated[date, Field(serialization_alias="from")]
+
+
+class StatsOut(BaseModel):
+    """How far people and the judge agree, by the last word of every reviewer on every verdict."""
+
+    groups: list[GroupOut]
+    over_time: list[WeekOut]
+
+    @classmethod
+    def of(cls, stats: AgreementStats) -> StatsOut:
+        return cls(
+            groups=[
+                GroupOut(profile=profile, principles=principles, **_numbers(found))
+                for profile, principles, found in stats.groups
+            ],
+            over_time=[WeekOut(since=week, **_numbers(found)) for week, found in stats.weeks],
+        )
+
+
+class ObservedOut(BaseModel):
+    """A principle that the judge wrote itself, in all its near-identical wordings; see docs/oversight.md."""
+
+    text: str
+    count: int
+    share: float
+    weight: float | None
+    wins: int
+    win_rate: float | None
+    kinds: dict[str, int]
+    flags: list[str]
+    unsound: int
+
+
+class ObservationsOut(BaseModel):
+    """The most frequent first, with the verdicts and the readable samples that they were counted over."""
+
+    verdicts: int
+    samples: int
+    principles: list[ObservedOut]
+
+    @classmethod
+    def of(cls, found: Observations) -> ObservationsOut:
+        return cls.model_validate(found, from_attributes=True)
+
+
+def _numbers(found: Agreement) -> dict[str, object]:
+    return {name: getattr(found, name) for name in ("reviews", "agreed", "kappa", "interval")}

@@ -1,0 +1,105 @@
+"""grm serve, judge, profiles."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from grm_service.cli.console import (
+    Engine,
+    ProfileName,
+    err,
+    failing,
+    read_request,
+    say,
+    say_loading,
+    settings,
+)
+from grm_service.factory import open_catalog, open_policy, open_service
+from grm_service.serving.service import Requester
+
+logger = logging.getLogger(__name__)
+
+Host = Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on (8000).")]
+
+
+def serve(host: Host = None, port: Port = None, engine: Engine = None, profile: ProfileName = None) -> None:
+    """Serve rewards over HTTP. Every setting is also an environment variable, GRM_ + its name."""
+    from grm_service.api.server import serve as run
+    from grm_service.api.telemetry import log_json
+
+    found = settings(host=host, port=port, engine=engine, profile=profile)
+    with failing():
+        service = open_service(found)
+        policy = open_policy(found, service)
+        if found.log_format == "json":
+            log_json()
+            run(found, service, lambda address: logger.info("serving on %s", address), policy)
+        else:
+            say_loading(service)
+            run(found, service, _announce, policy)
+
+
+def judge(
+    file: Annotated[Path | None, typer.Argument(help="A request as JSON; - or nothing reads stdin.")] = None,
+    engine: Engine = None,
+    profile: ProfileName = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the reply as /v1/rewards gives it.")] = False,
+) -> None:
+    """Judge one request, as POST /v1/rewards takes it, and show why."""
+    from grm_service.api.replies import RewardReply
+    from grm_service.api.schemas import RewardRequest
+    from grm_service.cli.terminal import sampling_bar, show
+    from grm_service.profiles.profile import Scale
+    from grm_service.types import Record
+
+    found = settings(engine=engine, profile=profile)
+    request = read_request(RewardRequest, file)
+
+    async def run() -> tuple[Record, Scale]:
+        service = open_service(found)
+        say_loading(service)
+        await service.start()
+        try:
+            with sampling_bar(err) as advance:
+                record = await service.judge(request.to_task(), advance, Requester(route="cli"))
+                return record, service.scale(record)
+        finally:
+            await service.close()
+
+    with failing():
+        record, scale = asyncio.run(run())
+    if as_json:
+        print(RewardReply.answer(record, request, scale).model_dump_json(indent=2))  # noqa: T201
+    else:
+        show(Console(), request.to_task(), record)
+
+
+def profiles() -> None:
+    """List the judges that are known."""
+    with failing():
+        catalog = open_catalog(settings())
+    table = Table("name", "model", "k", "description")
+    for profile in catalog.profiles.values():
+        table.add_row(profile.name, profile.model or "any", str(profile.sampling.k), profile.description)
+    Console().print(table)
+
+
+def _announce(address: str) -> None:
+    from grm_service.api.examples import REWARDS
+
+    body = shlex.quote(json.dumps(REWARDS["pair"]["value"]))
+    say(f"serving on {address} (the explorer, for a browser), docs on {address}/docs; try:")
+    # Not through the console: a line to paste must not be wrapped.
+    sys.stderr.write(f"\n  curl -s {address}/v1/rewards -H 'Content-Type: application/json' -d {body}\n\n")
+    sys.stderr.flush()

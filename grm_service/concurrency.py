@@ -1,0 +1,67 @@
+"""Run coroutines together: all of them, a bounded number at a time, or one that several callers wait for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+
+async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run coroutines concurrently and return their results in order.
+
+    The first failure is raised after all others are cancelled and have ended.
+    """
+    running = [asyncio.create_task(each) for each in work]
+    try:
+        return await asyncio.gather(*running)
+    finally:
+        for each in running:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def for_each(items: Iterable[Item], work: Callable[[Item], Awaitable[None]], limit: int) -> None:
+    """Await `work` for every item, at most `limit` at once; an item is taken only when there is room for it.
+
+    The first failure is raised after all others are cancelled and have ended.
+    """
+    remaining = iter(items)
+
+    async def worker() -> None:
+        for item in remaining:
+            await work(item)
+
+    await gather(worker() for _ in range(limit))
+
+
+class SharedTask(Generic[T]):
+    """A coroutine that runs once for all who wait for it; it is cancelled when the last of them leaves."""
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self.task = asyncio.create_task(work)
+        self._waiters = 0
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the work was cancelled because nobody waited for it any more."""
+        return not self._waiters and self.task.cancelling() > 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether the work ended without a result."""
+        return self.task.done() and (self.task.cancelled() or self.task.exception() is not None)
+
+    async def wait(self) -> T:
+        """Return the result of the work, or raise its failure."""
+        self._waiters += 1
+        try:
+            # Shielded: a caller that leaves must not cancel the work for the others.
+            return await asyncio.shield(self.task)
+        finally:
+            self._waiters -= 1
+            if not self._waiters and not self.task.done():
+                self.task.cancel()

@@ -1,0 +1,128 @@
+"""From settings to a service: the catalog, the default profile and the engine."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from grm_service.audit.store import Store
+from grm_service.audit.trail import Trail
+from grm_service.engines.base import Engine, MetaRM
+from grm_service.engines.choice import Source, embedded, embedded_meta_rm
+from grm_service.errors import BadSetting, ModelNotLoaded
+from grm_service.improving.policy import Policy
+from grm_service.profiles.catalog import Catalog, load_catalog, load_profile, mismatch
+from grm_service.profiles.profile import Profile
+from grm_service.serving.service import Limits, Service
+from grm_service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def open_catalog(settings: Settings) -> Catalog:
+    """What ships and what the operator added. Raises CatalogError."""
+    return load_catalog(settings.models_dir, settings.principles_dir)
+
+
+def open_service(settings: Settings) -> Service:
+    """A service, not started yet. Raises CatalogError, UnknownName, ModelNotLoaded, AuditUnavailable."""
+    catalog = open_catalog(settings)
+    profile = default_profile(settings, catalog)
+    engine, why = _engine(settings, profile)
+    limits = Limits(settings.max_text_chars, settings.max_samples, settings.max_waiting, settings.replay_s)
+    meta_rm = _meta_rm(settings, profile)
+    return Service(catalog, profile, engine, why, open_trail(settings), limits, meta_rm)
+
+
+def open_policy(settings: Settings, service: Service) -> Policy:
+    """Who writes drafts, not asked yet. Raises BadSetting."""
+    if settings.policy_url is None:
+        if settings.policy_model or settings.policy_api_key:
+            raise BadSetting("GRM_POLICY_MODEL and GRM_POLICY_API_KEY belong to a server: set GRM_POLICY_URL")
+        return Policy(service)
+    from grm_service.engines.remote.openai import OpenAIEngine
+
+    return Policy(service, OpenAIEngine(settings.policy_url, settings.policy_model, settings.policy_api_key))
+
+
+def open_trail(settings: Settings) -> Trail:
+    """The audit trail, not opened yet. Raises AuditUnavailable."""
+    store = Store(settings.audit_url, settings.audit_key_file)
+    return Trail(store, settings.audit_text, settings.audit_keep_days)
+
+
+def default_profile(settings: Settings, catalog: Catalog) -> Profile:
+    """By name, or from a file of any place (a trained judge brings its own)."""
+    name = settings.profile
+    profile = load_profile(Path(name)) if name.endswith((".yaml", ".yml")) else catalog.profile(name)
+    if settings.model:
+        profile = replace(profile, model=settings.model, package=None, adapter=None)
+    meta_rm = settings.meta_rm or profile.meta_rm or settings.meta_rm_url
+    return replace(profile, meta_rm=meta_rm)
+
+
+def default_source(settings: Settings) -> tuple[Profile, Source]:
+    """The default profile and its model, to be trained. Raises CatalogError, UnknownName, ModelNotLoaded."""
+    profile = default_profile(settings, open_catalog(settings))
+    return profile, Source.of(profile, settings.cache_dir)
+
+
+def _engine(settings: Settings, profile: Profile) -> tuple[Engine, str]:
+    if settings.engine == "scripted":
+        from grm_service.engines.scripted import ScriptedEngine
+
+        return ScriptedEngine(settings.script), "asked for"
+    if settings.engine == "openai":
+        if profile.adapter:
+            logger.warning(
+                "the profile %s has the prompt of a model of its own, which %s may not serve: name the "
+                "profile of what it does serve, such as --profile generic-judge",
+                profile.name,
+                settings.openai_base_url,
+            )
+        return _remote(settings), "asked for"
+    source = Source.of(profile, settings.cache_dir)
+    if (wrong := mismatch(profile, source.path)) is not None:
+        logger.warning(wrong)
+    return embedded(settings.engine, source, settings.kv_cache_gb, settings.precision)
+
+
+def _meta_rm(settings: Settings, profile: Profile) -> MetaRM | None:
+    """The profile's: on a server where one is named, else embedded, beside such an engine or on request."""
+    if settings.meta_rm_url:
+        from grm_service.engines.meta_rm import ClassifyMetaRM
+
+        return ClassifyMetaRM(settings.meta_rm_url, settings.meta_rm, settings.meta_rm_api_key)
+    if profile.meta_rm is None:
+        return None
+    if settings.meta_rm is None and settings.engine in ("openai", "scripted"):
+        logger.warning(
+            "the meta RM %s of the profile %s does not run here (GRM_META_RM_URL names its server, "
+            "GRM_META_RM loads it into this machine's memory): all samples are voted, and k_meta is refused",
+            profile.meta_rm,
+            profile.name,
+        )
+        return None
+    if (wrong := mismatch(profile, Path(profile.meta_rm).expanduser())) is not None:
+        logger.warning(wrong)
+    return embedded_meta_rm(profile.meta_rm)
+
+
+def _remote(settings: Settings) -> Engine:
+    from grm_service.engines.remote.openai import OpenAIEngine
+    from grm_service.engines.remote.pool import PoolEngine
+
+    urls = [url.strip() for url in (settings.openai_base_url or "").split(",") if url.strip()]
+    if not urls:
+        raise ModelNotLoaded("the openai engine needs GRM_OPENAI_BASE_URL, such as http://127.0.0.1:8001/v1")
+    engines = {
+        url: OpenAIEngine(
+            url,
+            settings.openai_model,
+            settings.openai_api_key,
+            connections=settings.openai_connections,
+        )
+        for url in urls
+    }
+    return PoolEngine(engines) if len(engines) > 1 else engines[urls[0]]

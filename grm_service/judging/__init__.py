@@ -1,0 +1,1 @@
+"""The method of the paper: balanced orders, prompt, parsing, sampling, voting, early stopping."""

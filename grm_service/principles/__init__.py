@@ -1,0 +1,1 @@
+"""Principles: wording, linting, kinds of query, and what the judge writes over many verdicts."""

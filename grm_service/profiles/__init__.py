@@ -1,0 +1,1 @@
+"""Profiles: the YAML files that describe a judge, loaded and checked."""

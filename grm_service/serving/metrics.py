@@ -1,0 +1,143 @@
+"""What a service counts, for Prometheus. Labels have few values: no texts, no ids, no callers' names."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from grm_service.errors import DeadlineExceeded, GRMError
+from grm_service.judging.vote import top
+from grm_service.serving.queue import RequestQueue
+from grm_service.serving.single_flight import Reuse
+from grm_service.types import Record, Sample, Usage, Verdict
+
+_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_SHARES = tuple(i / 10 for i in range(1, 11))
+_REWARDS = tuple(float(i) for i in range(1, 11))
+_SPREADS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.5)
+_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+
+
+class Metrics:
+    """One registry a service, so that several can live in one process."""
+
+    def __init__(self, line: RequestQueue) -> None:
+        registry = self.registry = CollectorRegistry()
+
+        def counter(name: str, what: str, *labels: str) -> Counter:
+            return Counter(f"grm_{name}", what, labels, registry=registry)
+
+        def histogram(name: str, what: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"grm_{name}", what, labels, buckets=buckets, registry=registry)
+
+        self.requests = counter("requests", "HTTP requests answered.", "route", "status")
+        self.request_seconds = histogram("request_seconds", "Whole HTTP requests.", _SECONDS, "route")
+        self.rejected = counter("rejected", "HTTP requests that were not taken, by reason.", "reason")
+        self.failures = counter("failures", "Judgements that gave no verdict, by error code.", "code")
+        self.replays = counter("replays", "Judgements made (miss), shared (join), given again (hit).", "how")
+        self.queue_seconds = histogram("queue_seconds", "Waiting before the judging.", _SECONDS)
+        self.judge_seconds = histogram("judge_seconds", "Judging.", _SECONDS, "profile")
+        self.rendezvous = counter(
+            "rendezvous",
+            "Groups that came one by one: complete, by window, or one alone.",
+            "route",
+            "outcome",
+        )
+        self.rendezvous_wait = histogram(
+            "rendezvous_wait_seconds", "From a group's first response to its closing.", _SECONDS, "route"
+        )
+        self.fallbacks = counter(
+            "fallbacks", "Wished fallbacks answered in place of a reward, by code.", "route", "code"
+        )
+        self.deadlines = counter(
+            "deadlines_exceeded",
+            "Judgements whose time ran out: waiting (shed), without a sample (failed), with some (partial).",
+            "outcome",
+        )
+        self.samples = counter("samples", "Samples that were begun, by what became of them.", "outcome")
+        self.sample_seconds = histogram("sample_seconds", "Samples that could be read.", _SECONDS)
+        self.tokens = counter("tokens", "Tokens, also of what failed.", "kind")
+        self.responses = histogram("responses", "Responses of a verdict.", _SIZES, "profile")
+        self.valid = histogram("valid", "Share of samples that could be read.", _SHARES, "profile")
+        self.std = histogram("std", "Standard deviation of one response's scores.", _SPREADS, "profile")
+        self.top_shown = counter(
+            "top_shown",
+            "Samples whose best was shown in this place; m equal ones count 1/m.",
+            "profile",
+            "place",
+        )
+        self.top_shown_expected = counter(
+            "top_shown_expected", "What a judge blind to place would give each place.", "profile"
+        )
+        self.agreement = histogram("agreement", "Share of samples for the best.", _SHARES, "profile")
+        self.rewards = histogram("rewards", "Rewards given.", _REWARDS, "profile")
+        self.zero_spread = counter("zero_spread", "Verdicts in which all rewards were equal.", "profile")
+        self.requests_in_flight = Gauge(
+            "grm_requests_in_flight", "HTTP requests being answered, probes left out.", registry=registry
+        )
+        waiting = Gauge("grm_waiting_requests", "Requests in the line.", registry=registry)
+        waiting.set_function(lambda: line.waiting)
+        in_flight = Gauge("grm_samples_in_flight", "Samples that are being generated.", registry=registry)
+        in_flight.set_function(lambda: line.in_flight)
+
+    def sampled(self, sample: Sample, seconds: float) -> None:
+        """Counts a sample that has ended, whatever becomes of its judgement."""
+        self.samples.labels(sample.error or ("closed" if sample.closed else "ok")).inc()
+        if sample.critique is not None:
+            self.sample_seconds.observe(seconds)
+        self.spent(sample.usage)
+
+    def spent(self, usage: Usage) -> None:
+        """Counts tokens."""
+        for kind in ("prompt", "cached", "completion"):
+            self.tokens.labels(kind).inc(getattr(usage, f"{kind}_tokens"))
+
+    def failed(self, error: GRMError) -> None:
+        """Counts a judgement that gave no verdict."""
+        self.failures.labels(error.code).inc()
+        if isinstance(error, DeadlineExceeded):
+            self.deadlines.labels(error.reason or "failed").inc()
+
+    def judged(self, record: Record, synthetic: bool = False) -> None:
+        """Count a new verdict; its samples are counted already. A synthetic one adds to no distribution."""
+        verdict, vote = record.verdict, record.verdict.vote
+        self.queue_seconds.observe(record.queue_s)
+        self.judge_seconds.labels(verdict.profile).observe(verdict.judge_s)
+        if any(sample.error == DeadlineExceeded.code for sample in verdict.samples):
+            self.deadlines.labels("partial").inc()
+        if synthetic:
+            return
+        if vote.agreement is not None:
+            self.agreement.labels(verdict.profile).observe(vote.agreement)
+        for reward in vote.rewards:
+            self.rewards.labels(verdict.profile).observe(reward)
+        if len(vote.rewards) > 1 and len(set(vote.rewards)) == 1:
+            self.zero_spread.labels(verdict.profile).inc()
+        for std in vote.std:
+            self.std.labels(verdict.profile).observe(std)
+        self.responses.labels(verdict.profile).observe(len(vote.rewards))
+        valid = sum(sample.critique is not None for sample in verdict.samples)
+        self.valid.labels(verdict.profile).observe(valid / len(verdict.samples))
+        self._places(verdict)
+
+    def gathered(self, route: str, outcome: str, waited_s: float) -> None:
+        """Counts a group of responses that came one by one."""
+        self.rendezvous.labels(route, outcome).inc()
+        self.rendezvous_wait.labels(route).observe(waited_s)
+
+    def asked(self, how: Reuse) -> None:
+        """Counts one that got its verdict."""
+        self.replays.labels(how).inc()
+
+    def _places(self, verdict: Verdict) -> None:
+        """Whether the judge likes a place: over whole rotations a blind one favours none."""
+        for sample in verdict.samples:
+            if sample.scores is None or len(sample.order) < 2:
+                continue
+            best = top(sample.scores)
+            for place, shown in (("first", sample.order[0]), ("last", sample.order[-1])):
+                self.top_shown.labels(verdict.profile, place).inc((shown in best) / len(best))
+            self.top_shown_expected.labels(verdict.profile).inc(1 / len(sample.order))
+
+    def text(self) -> bytes:
+        """As Prometheus reads it."""
+        return generate_latest(self.registry)

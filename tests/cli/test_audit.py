@@ -1,0 +1,99 @@
+import json
+import sqlite3
+
+import pytest
+
+from tests.cli.test_cli import PAIR, run
+
+
+@pytest.fixture
+def grm(tmp_path):
+    """Runs a command with a trail of its own."""
+    trail = {
+        "GRM_AUDIT_URL": f"sqlite:///{tmp_path}/audit.db",
+        "GRM_AUDIT_KEY_FILE": str(tmp_path / "audit.key"),
+        "GRM_ENGINE": "scripted",
+    }
+    return lambda *args, stdin=None, **env: run(*args, stdin=stdin, env=trail | env)
+
+
+@pytest.fixture
+def judged(grm):
+    result = grm("judge", "--json", stdin=json.dumps(PAIR))
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_what_the_command_line_judges_is_in_the_trail(grm, judged):
+    result = grm("audit", "export")
+    assert result.exit_code == 0, result.output
+    (line,) = [json.loads(line) for line in result.stdout.splitlines()]
+    assert line["seq"] == 1
+    assert line["hash"].startswith("sha256:")
+    assert line["body"]["data"]["id"] == judged["id"]
+    assert line["body"]["data"]["route"] == "cli"
+
+
+def test_verify_prints_the_head_which_a_later_run_can_hold_against_the_trail(grm, judged):
+    result = grm("audit", "verify")
+    assert result.exit_code == 0, result.output
+    head = result.stdout.strip()
+    grm("judge", "--json", stdin=json.dumps(PAIR | {"seed": 1}))
+    assert grm("audit", "verify", "--head", head).exit_code == 0
+    wrong = grm("audit", "verify", "--head", head[:-1] + ("0" if head[-1] != "0" else "1"))
+    assert wrong.exit_code == 1
+    assert "not the one that was noted" in wrong.stderr
+    assert grm("audit", "verify", "--head", "nonsense").exit_code == 1
+
+
+def test_verify_names_the_first_bad_record(grm, judged, tmp_path):
+    with sqlite3.connect(tmp_path / "audit.db") as database:
+        database.execute("UPDATE records SET body = replace(body, 'prime', 'crime')")
+    database.close()
+    result = grm("audit", "verify")
+    assert result.exit_code == 1
+    assert f"record 1 ({judged['id']})" in result.stderr
+
+
+def test_a_verdict_replays_to_the_same_plan_and_rewards(grm, judged):
+    result = grm("audit", "replay", judged["id"])
+    assert result.exit_code == 0, result.output
+    assert "the same plan, texts and rewards" in result.stdout
+
+
+@pytest.mark.parametrize("mode", ["self", "query", "fixed"])
+def test_a_verdict_replays_by_the_principles_that_it_was_given_by(grm, mode):
+    asked = PAIR | {"principles": {"mode": mode, "set": "code"}, "seed": 3}
+    given = json.loads(grm("judge", "--json", stdin=json.dumps(asked)).stdout)
+    result = grm("audit", "replay", given["id"])
+    assert result.exit_code == 0, result.output
+
+
+def test_a_replay_with_another_judge_shows_what_differs(grm, judged):
+    result = grm("audit", "replay", judged["id"], GRM_SCRIPT="first")
+    assert result.exit_code == 1
+    assert "model: scripted-content -> scripted-first" in result.stdout
+    assert "rewards: " in result.stdout
+    assert "plan" not in result.stdout, "orders and seeds are the same"
+
+
+def test_what_cannot_be_replayed_is_said(grm, judged):
+    assert "no verdict 'vd_none'" in grm("audit", "replay", "vd_none").stderr
+    hashed = json.loads(
+        grm("judge", "--json", stdin=json.dumps(PAIR | {"seed": 9}), GRM_AUDIT_TEXT="false").stdout
+    )
+    result = grm("audit", "replay", hashed["id"])
+    assert result.exit_code == 1
+    assert "without texts" in result.stderr
+
+
+def test_old_records_are_removed_on_request(grm, judged):
+    assert "0 records" in grm("audit", "prune", "--days", "1").stderr
+    assert "1 records" in grm("audit", "prune", "--days", "0").stderr
+    assert grm("audit", "verify").exit_code == 0
+
+
+def test_an_address_that_cannot_be_used_is_one_line(grm):
+    result = grm("audit", "verify", GRM_AUDIT_URL="mysql://x/y")
+    assert result.exit_code == 1
+    assert "error: GRM_AUDIT_URL cannot be used" in result.stderr

@@ -1,0 +1,114 @@
+"""Each file of odd_outputs/ is one model output: what must be read from it, ---, the text."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grm_service.judging import parse
+from grm_service.profiles.profile import Scale
+from grm_service.types import Principle
+from tests.judging.profiles import PROFILE
+
+ODD = sorted((Path(__file__).parent / "odd_outputs").glob("*.txt"))
+
+
+@pytest.mark.parametrize("path", ODD, ids=lambda path: path.stem)
+def test_odd_output(path):
+    expected, _, text = path.read_text(encoding="utf-8").partition("\n---\n")
+    try:
+        read = ", ".join(f"{x:g}" for x in parse.parse(text.removesuffix("\n"), 2, PROFILE).scores)
+    except parse.Unreadable as unreadable:
+        read = unreadable.reason
+    assert read == expected
+
+
+def test_there_are_odd_outputs():
+    assert len(ODD) >= 25
+
+
+def test_principles_analysis_and_scores_are_told_apart():
+    text = (
+        "Specific Criteria:\n1. **Accuracy**: facts hold (Weight: 60%)\n2. Tone [weight: 0.4]\n   in full\n\n"
+        "Analysis:\n- Response 1 is right.\n\nScores: \\boxed{7, 5}"
+    )
+    critique = parse.parse(text, 2, PROFILE)
+    assert critique.principles == (Principle("Accuracy: facts hold", 0.6), Principle("Tone in full", 0.4))
+    assert critique.analysis == "- Response 1 is right."
+    assert critique.scores == (7.0, 5.0)
+
+
+def test_without_labels_all_is_analysis():
+    critique = parse.parse("Good and bad.\nScores: \\boxed{7, 5}", 2, PROFILE)
+    assert critique.principles == ()
+    assert critique.analysis == "Good and bad."
+
+
+def test_criteria_without_analysis_keep_what_follows_the_list():
+    critique = parse.parse(
+        "Specific Criteria:\n1. Short\n2. Right\nBoth are.\n\nScores: \\boxed{7, 5}", 2, PROFILE
+    )
+    assert [p.text for p in critique.principles] == ["Short", "Right"]
+    assert critique.analysis == "Both are."
+
+
+@pytest.mark.parametrize(
+    ("line", "weight"),
+    [
+        ("1. A (Weight: 40%)", 0.4),
+        ("- A, weight 0.4", 0.4),
+        ("* A [Weight=40]", 0.4),
+        ("A", None),
+        ("1. A (weight: 400%)", None),
+    ],
+)
+def test_weights_in_many_dresses(line, weight):
+    assert parse.principles(line) == (Principle("A", weight),)
+
+
+def test_repetitions_numbers_and_headings_are_no_principles():
+    text = "1. Right\n2. Right\n3. 1.1.1\n4. Clear\n#### Output ####\n5. Later"
+    assert [p.text for p in parse.principles(text)] == ["Right", "Clear"]
+
+
+@pytest.mark.parametrize(
+    ("cut", "kept"),
+    [
+        ("Both fine.\nScores: \\boxed{7,", "Both fine."),
+        ("Both fine.\n**Scores:**", "Both fine."),
+        ("Both fine.\nScores: \\boxed{x, x}", "Both fine."),
+        ("Both fine.\n\\box", "Both fine."),
+        ("Both fine, and", "Both fine, and"),
+        ("", ""),
+    ],
+)
+def test_a_half_written_score_line_is_taken_back_before_closing(cut, kept):
+    assert parse.before_closing(cut) == kept
+
+
+@given(st.lists(st.integers(1, 10), min_size=1, max_size=64))
+def test_the_closing_admits_every_vote_and_what_it_admits_is_read(scores):
+    import re
+
+    ending = ", ".join(map(str, scores)) + "}"
+    assert re.fullmatch(parse.closing_regex(len(scores), Scale()), ending)
+    read = parse.parse("Cut\n\nScores: \\boxed{" + ending, len(scores), PROFILE)
+    assert read.scores == tuple(map(float, scores))
+
+
+@pytest.mark.parametrize("ending", ["0, 1}", "11, 1}", "1, 1, 1}", "1}", "1,1}", "1, 1", "x, x}"])
+def test_the_closing_admits_nothing_else(ending):
+    import re
+
+    assert not re.fullmatch(parse.closing_regex(2, Scale()), ending)
+
+
+@given(st.text())
+def test_no_text_crashes_the_parser(text):
+    try:
+        critique = parse.parse(text + "\nScores: \\boxed{3, 4}", 2, PROFILE)
+    except parse.Unreadable as unreadable:
+        assert unreadable.reason
+    else:
+        assert critique.scores == (3.0, 4.0)

@@ -1,0 +1,119 @@
+import re
+from dataclasses import replace
+
+import pytest
+
+from grm_service.errors import CatalogError, UnknownName
+from grm_service.profiles.catalog import fingerprint, form, load_catalog, load_profile
+from tests.judging.profiles import PROFILE
+
+GOOD = """\
+name: mine
+description: A profile of my own.
+prompt:
+  judge: "{{conversation}} {{responses}}"
+  turn: "{{content}}"
+  response: "{{i}} {{content}}"
+  reference: "{{content}}"
+  fixed: "{{items}}"
+  constitution: "{{items}}"
+  query: "{{conversation}}"
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def _write(text, name="mine.yaml"):
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        return tmp_path
+
+    return _write
+
+
+def test_what_ships_is_complete_and_sound():
+    catalog = load_catalog()
+    assert {"smollm2-judge", "smollm2-135m", "deepseek-grm-16b", "deepseek-grm-27b", "generic-judge"} <= set(
+        catalog.profiles
+    )
+    assert set(catalog.principle_sets) >= {
+        "helpfulness", "harmlessness", "honesty", "instruction-following", "code", "mathematics",
+        "constitution",
+    }  # fmt: skip
+    assert catalog.profile("deepseek-grm-27b").meta_rm == "BBQGOD/DeepSeek-GRM-27B-MetaRM"
+    for named in catalog.principle_sets.values():
+        assert sum(p.weight for p in named.principles) == pytest.approx(1)
+        assert all(re.fullmatch(r"[A-Z].*[.]", p.text) for p in named.principles)
+
+
+ADAPTED = (
+    GOOD
+    + """\
+package: {requirement: pkg==1, member: model.gguf, sha256: "%064d"}
+adapter: {folder: ./lora, sha256: "%064d"}
+"""
+)
+
+
+@pytest.mark.parametrize("load", [lambda file: load_catalog(file.parent).profile("mine"), load_profile])
+def test_an_adapter_lies_beside_its_profile_and_is_known_by_its_hash_wherever_that_is(write, load):
+    here = load(write(ADAPTED % (1, 2)) / "mine.yaml")
+    assert here.adapter.folder == str(write("") / "lora")
+    moved = replace(here, adapter=replace(here.adapter, folder="/elsewhere"))
+    retrained = replace(here, adapter=replace(here.adapter, sha256="3" * 64))
+    assert fingerprint(moved) == fingerprint(here) != fingerprint(retrained)
+    assert form(retrained) == form(replace(here, adapter=None)) == form(here)
+
+
+def test_an_adapter_without_a_package_is_refused(write):
+    with pytest.raises(CatalogError, match="adapter is merged into the model of a package"):
+        load_catalog(write(GOOD + f'adapter: {{folder: ./lora, sha256: "{"0" * 64}"}}'))
+
+
+def test_own_profiles_come_first(write):
+    own = write(GOOD.replace("name: mine", "name: generic-judge"), "generic-judge.yaml")
+    assert load_catalog(own).profile("generic-judge").description == "A profile of my own."
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        (GOOD + "samplng: {k: 4}\n", 11, "samplng: unknown field"),
+        (GOOD + "sampling:\n  k: 65\n", 12, "sampling.k: Input should be less than or equal to 64"),
+        (GOOD + "sampling:\n  temprature: 1.0\n", 12, "sampling.temprature: unknown field"),
+        (GOOD + 'sampling:\n  k: "8"\n', 12, "sampling.k: Input should be a valid integer"),
+        (GOOD + "sampling:\n  temperature: .nan\n", 12, "sampling.temperature: "),
+        (GOOD + "scale: {min: 5, max: 5}\n", 11, "min (5) must be below max (5)"),
+        (GOOD.replace("{{responses}}", "{{respones}}"), 3, "judge lacks the placeholder {{responses}}"),
+        (GOOD.replace('"{{items}}"', '"{{items}} {{n}}"'), 3, "unknown placeholder {{n}}"),
+        (GOOD.replace("description: A profile of my own.\n", ""), 1, "description: "),
+        (GOOD.replace("name: mine", "name: other"), 1, "must be the file's stem 'mine'"),
+        (GOOD + "name: twice\n", 11, "duplicate"),
+        (GOOD + "closing:\n  text: Scores\n", 11, "must end in \\boxed{"),
+        (GOOD + "\tx: 1\n", 11, "found character"),
+        ("", 1, ""),
+        ("- a\n", 1, ""),
+        (b"name: \xff\n", 0, "cannot be read"),
+    ],
+)
+def test_a_wrong_profile_names_file_line_and_field(write, text, line, says):
+    with pytest.raises(CatalogError) as caught:
+        load_catalog(write(text))
+    assert says in str(caught.value)
+    assert f"mine.yaml:{line or ''}" in str(caught.value)
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(UnknownName, match=r"unknown profile 'x'; known: .*smollm2-135m") as caught:
+        load_catalog().profile("x")
+    assert caught.value.code == "unknown_profile"
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(CatalogError, match="GRM_MODELS_DIR"):
+        load_catalog(tmp_path / "none")
+
+
+def test_the_fingerprint_changes_with_anything_and_only_then():
+    assert fingerprint(PROFILE) == fingerprint(replace(PROFILE))
+    assert fingerprint(PROFILE) != fingerprint(replace(PROFILE, opening="x"))
+    assert fingerprint(PROFILE).startswith("sha256:")

@@ -1,0 +1,20 @@
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+from grm_service import backoff
+
+
+def test_retry_after_is_read_as_seconds_and_as_a_date():
+    assert backoff.asked_s("7") == 7
+    assert 18 < backoff.asked_s(format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)) <= 20
+    assert backoff.asked_s(format_datetime(datetime.now(UTC) - timedelta(seconds=20))) == 0
+    assert backoff.asked_s("soon") == 0
+    assert backoff.asked_s(None) == 0
+
+
+def test_pauses_double_and_scatter_and_are_never_shorter_than_asked():
+    drawn = {backoff.pause_s(0.0, attempt=2) for _ in range(50)}
+    assert len(drawn) > 10
+    assert all(1.0 <= pause_s <= 1.25 for pause_s in drawn)
+    assert backoff.pause_s(7.0, attempt=1) >= 7.0
+    assert backoff.pause_s(0.0, attempt=30) <= 12.5

@@ -13,10 +13,10 @@ from benchmarks.results import Row, Table
 from grm_service.api.schemas import RewardRequest
 from grm_service.audit import entry
 from grm_service.audit.chain import verify
+from grm_service.audit.records import Record
 from grm_service.factory import open_service
 from grm_service.serving.service import Service
 from grm_service.settings import Settings
-from grm_service.types import Record
 
 _REPEATS = 5
 _VERDICTS = 5000

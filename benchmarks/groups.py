@@ -17,10 +17,11 @@ from benchmarks.results import Row, Table
 from grm_service.client import AsyncClient, NoVerdict
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.judging.judge import GenerativeRewardModel
+from grm_service.judging.plan import plan
 from grm_service.profiles.catalog import load_profile
 from grm_service.profiles.profile import Profile
 from grm_service.settings import Settings
-from grm_service.types import Message, Params, Task
+from grm_service.types import JudgeOptions, Message, Params, Task
 
 _PROMPTS, _RESPONSES, _K = 128, 16, 4
 _SAMPLE_S, _MOST_TOKENS = 0.02, 512
@@ -93,7 +94,9 @@ def _step() -> Step:
 async def _alone(profile: Profile, step: Step, lanes: int) -> float:
     scripted = ScriptedEngine()
     for query, responses in step:
-        await GenerativeRewardModel(scripted).judge(Task((Message("user", query),), responses, k=_K), profile)
+        await GenerativeRewardModel(scripted).judge(
+            plan(Task((Message("user", query),), responses, options=JudgeOptions(k=_K)), profile)
+        )
     engine, turn = PacedEngine(_SAMPLE_S, lanes), asyncio.Semaphore(Settings().max_samples)
     prompts = list(scripted.prompts)
     if len(prompts) != _PROMPTS * _K:

@@ -13,7 +13,8 @@ from benchmarks.results import Row, Table
 from grm_service.engines.base import Engine
 from grm_service.engines.choice import embedded
 from grm_service.judging.judge import GenerativeRewardModel
-from grm_service.types import Completion, Message, Params, Prompt, Task
+from grm_service.judging.plan import plan
+from grm_service.types import Completion, JudgeOptions, Message, Params, Prompt, Task
 
 _REPEATS = 5
 
@@ -89,10 +90,12 @@ async def _cost(url: str) -> Row:
         for turn in range(_REPEATS + 1):
             body = work.request(8)
             task = Task(
-                (Message("user", body["query"]),), tuple(body["responses"]), k=8, max_tokens=work.NEW_TOKENS
+                (Message("user", body["query"]),),
+                tuple(body["responses"]),
+                options=JudgeOptions(k=8, max_tokens=work.NEW_TOKENS),
             )
             recorder.asked.clear()
-            await GenerativeRewardModel(recorder).judge(task, work.profile())
+            await GenerativeRewardModel(recorder).judge(plan(task, work.profile()))
             begun = time.perf_counter()
             reply = (await client.post("/v1/rewards", json=body)).raise_for_status().json()
             service_s = time.perf_counter() - begun
@@ -163,8 +166,12 @@ async def _lag() -> Row:
     engine, _ = embedded("openvino", work.source(), None, "auto")
     await engine.start()
     body = work.request(8)
-    task = Task((Message("user", body["query"]),), tuple(body["responses"]), k=8, max_tokens=work.NEW_TOKENS)
-    judging = asyncio.create_task(GenerativeRewardModel(engine).judge(task, work.profile()))
+    task = Task(
+        (Message("user", body["query"]),),
+        tuple(body["responses"]),
+        options=JudgeOptions(k=8, max_tokens=work.NEW_TOKENS),
+    )
+    judging = asyncio.create_task(GenerativeRewardModel(engine).judge(plan(task, work.profile())))
     worst = 0.0
     while not judging.done():
         begun = time.perf_counter()

@@ -12,8 +12,9 @@ from benchmarks.results import Row, Table
 from grm_service.engines.choice import embedded
 from grm_service.judging.early_stop import next_wave
 from grm_service.judging.judge import GenerativeRewardModel
+from grm_service.judging.plan import plan
 from grm_service.judging.vote import vote
-from grm_service.types import Message, Sample, StopRule, Task
+from grm_service.types import JudgeOptions, Message, Sample, StopRule, Task
 
 _DATA = Path(__file__).parents[2] / "shared/data/dev.jsonl"
 _K, _ITEMS, _MOST_CHARS = 32, 40, 2500
@@ -34,7 +35,7 @@ async def _table() -> Table:
     same: dict[StopRule, int] = dict.fromkeys(_RULES, 0)
     tasks = [_task(item) for item in _items()]
     for task in tasks:
-        verdict = await judge.judge(task, profile)
+        verdict = await judge.judge(plan(task, profile))
         for rule in _RULES:
             taken = _taken(rule, verdict.samples, len(task.responses))
             readable = [sample.scores for sample in taken if sample.scores is not None]
@@ -72,7 +73,7 @@ def _items() -> list[dict[str, Any]]:
 
 def _task(item: dict[str, Any]) -> Task:
     turns = tuple(Message(turn["role"], turn["content"]) for turn in item["messages"])
-    return Task(turns, tuple(item["responses"]), k=_K, max_tokens=work.NEW_TOKENS)
+    return Task(turns, tuple(item["responses"]), options=JudgeOptions(k=_K, max_tokens=work.NEW_TOKENS))
 
 
 def _taken(rule: StopRule, samples: tuple[Sample, ...], n: int) -> tuple[Sample, ...]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import grm_service
 from grm_service.errors import MissingExtra, code_of
-from grm_service.types import Params, Record, Sample, Usage
+from grm_service.types import Params, Sample, Usage
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span as Recorded
@@ -119,24 +119,6 @@ def taken(sample: Sample) -> Attributes:
         "gen_ai.response.finish_reasons": [sample.finish_reason] if sample.finish_reason else None,
         "grm.closed": sample.closed,
         **spent(sample.usage),
-    }
-
-
-def judged(record: Record, how: str) -> Attributes:
-    """What became of a judgement; how it came about: made (miss), shared (join), given again (hit)."""
-    verdict = record.verdict
-    return {
-        "gen_ai.request.model": verdict.model,
-        "grm.verdict": record.id,
-        "grm.status": verdict.status,
-        "grm.profile": verdict.profile,
-        "grm.k": verdict.k,
-        "grm.valid": sum(sample.critique is not None for sample in verdict.samples),
-        "grm.stopped": verdict.stopped,
-        "grm.agreement": verdict.vote.agreement,
-        "grm.queue_s": record.queue_s,
-        "grm.replay": how,
-        **(spent(verdict.usage) if how == "miss" else {}),
     }
 
 

@@ -6,9 +6,11 @@ writes, a *sample* is one of the k, a *score* stands in a critique, a *reward* i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+from typing_extensions import Doc
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length"]
@@ -18,16 +20,6 @@ StopRule = Literal["none", "exact", "confident"]
 Priority = Literal["train", "eval"]
 Scores = tuple[float | None, ...]
 """One a response, in the caller's order; None for a response that the sample was not shown."""
-Decision = Literal["agree", "overrule", "unsound_principle"]
-Reason = Literal[
-    "tie",
-    "low_agreement",
-    "high_spread",
-    "unreadable",
-    "votes_apart",
-    "flagged_principle",
-    "probes_failed",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,27 +159,54 @@ class PrincipleSpec:
     items: tuple[Principle, ...] = ()
 
 
+_K_META = (
+    "Vote over the k_meta samples that the meta RM grades highest. Default: half of k where a meta RM runs "
+    "(see /readyz); 0: all samples, ungraded."
+)
+_SCORE = "Scores to vote: 'hard' as written, 'soft' the expected score from the model's token probabilities."
+_STOP = (
+    "Stop early: 'exact' once the remaining samples cannot change the winner; 'confident' once they would "
+    "in at most 5 of 100 requests."
+)
+_TIMEOUT = "Seconds, waiting included; then the samples at hand are voted."
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeOptions:
+    """How to judge. None means the profile's default.
+
+    The HTTP fields, the URL options of the dialects and the CLI flags are built from this class, with its
+    bounds and descriptions: a new option is a new line here.
+    """
+
+    k: Annotated[int | None, Ge(1), Le(64), Doc("Samples to vote over; 1 is greedy.")] = None
+    k_meta: Annotated[int | None, Ge(0), Le(64), Doc(_K_META)] = None
+    seed: Annotated[int, Ge(0), Lt(2**63), Doc("Seed of orders and sampling.")] = 0
+    temperature: Annotated[float | None, Ge(0), Le(2), Doc("Sampling temperature of the judge.")] = None
+    max_tokens: Annotated[int | None, Ge(1), Le(32768), Doc("Most tokens of one critique.")] = None
+    score: Annotated[ScoreKind, Doc(_SCORE)] = "hard"
+    stop: Annotated[StopRule, Doc(_STOP)] = "none"
+    timeout_s: Annotated[float | None, Gt(0), Le(3600), Doc(_TIMEOUT)] = None
+    principles: PrincipleSpec = PrincipleSpec()
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is asked of the judge. None means: as the profile says.
+    """One query with its responses, to be judged together.
 
-    `messages` is the conversation up to the responses (at least one turn), `responses` 1..64 texts. `k_meta`
-    of the k are voted, those that the meta RM grades best; 0 is without it.
+    `messages` is the conversation up to the responses (at least one turn), `responses` 1..64 texts. `profile`
+    None means the server's default.
     """
 
     messages: tuple[Message, ...]
     responses: tuple[str, ...]
     profile: str | None = None
-    principles: PrincipleSpec = PrincipleSpec()
     reference: str | None = None
-    k: int | None = None
-    seed: int = 0
-    temperature: float | None = None
-    max_tokens: int | None = None
-    timeout_s: float | None = None
-    score: ScoreKind = "hard"
-    stop: StopRule = "none"
-    k_meta: int | None = None
+    options: JudgeOptions = JudgeOptions()
+
+    def with_options(self, **changed: Any) -> Task:
+        """Return the task with some options changed, by the names of JudgeOptions."""
+        return replace(self, options=replace(self.options, **changed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,51 +253,6 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """A verdict with its name, its time and all that is needed to judge again: what the audit trail keeps.
-
-    `standard` are the principles that people gave, as they stood then, and `constitution` their fingerprint.
-    `queue_s`: seconds before judging. `reasons`: why a person should look at it, `worth` how much (0: not).
-    `replayed`: given before to the same request, and given again.
-    """
-
-    id: str
-    created: datetime
-    task: Task
-    standard: tuple[Principle, ...]
-    constitution: str | None
-    verdict: Verdict
-    queue_s: float
-    caller: str = ""
-    route: str = ""
-    engine: str = ""
-    version: str = ""
-    reasons: tuple[Reason, ...] = ()
-    worth: float = 0.0
-    replayed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Review:
-    """What a person says of a verdict, which stays as it is.
-
-    "overrule" comes with the right `ranking` (1 for the best, equal numbers for ties) or the right `scores`,
-    one a response; "unsound_principle" with the `principle` that nobody should judge by.
-    """
-
-    id: str
-    verdict: str
-    created: datetime
-    caller: str
-    reviewer: str
-    decision: Decision
-    ranking: tuple[int, ...] | None = None
-    scores: tuple[float, ...] | None = None
-    principle: str | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Caller:
     """The owner of an API key.
 
@@ -294,3 +268,18 @@ class Caller:
 
 NOBODY = Caller(auditor=True)
 """The caller of a server without API keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requester:
+    """The caller, its route and priority, and its Idempotency-Key if it sent one.
+
+    A `synthetic` request tests the judge (a probe): its verdict is neither queued for review nor counted in
+    the distributions of the metrics.
+    """
+
+    caller: Caller = NOBODY
+    route: str = "rewards"
+    priority: Priority = "train"
+    key: str | None = None
+    synthetic: bool = False

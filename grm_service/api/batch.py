@@ -22,9 +22,10 @@ from grm_service.api.problems import BODY, documented, invalid, problem_of, unex
 from grm_service.api.replies import Problem, RewardReply
 from grm_service.api.schemas import RewardRequest, Text
 from grm_service.api.state import service
+from grm_service.audit.records import Record
 from grm_service.errors import GRMError, Overloaded
-from grm_service.serving.service import Requester, Service
-from grm_service.types import Record
+from grm_service.serving.service import Service
+from grm_service.types import Requester
 
 PATH = "/v1/rewards/batch"
 _LINES = "application/x-ndjson"

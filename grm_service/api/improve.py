@@ -21,7 +21,7 @@ from grm_service.api.stream import as_event, begun, following, wanted
 from grm_service.errors import GRMError
 from grm_service.improving.lineage import Draft, Improvement, Round, SecondOpinion
 from grm_service.improving.loop import ROUTE, improve
-from grm_service.serving.service import Requester
+from grm_service.types import Requester
 
 _STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 _Event = Draft | Round | SecondOpinion
@@ -40,7 +40,7 @@ async def improved(
     `draft`, each `round` with its verdict, `second_opinion`, then `improved` or `error`.
     """
     requester, told = Requester(caller(request), ROUTE, "eval"), asyncio.Queue[_Event | None]()
-    improving = improve(service(request), policy(request), body.to_brief(), told.put_nowait, requester)
+    improving = improve(service(request), policy(request), body.to_improve_task(), told.put_nowait, requester)
     if wanted(request, body):
         working = asyncio.create_task(improving)
         first = await begun(request, working, told)

@@ -9,9 +9,10 @@ from pydantic import BaseModel
 
 from grm_service.api.schemas import Detail, RewardRequest
 from grm_service.api.shaping import Shaped, shape
+from grm_service.audit.records import Record
 from grm_service.judging.plan import Plan
 from grm_service.profiles.profile import Scale
-from grm_service.types import Principle, Record, Sample, StopRule, Usage, Verdict, Vote
+from grm_service.types import Principle, Sample, StopRule, Usage, Verdict, Vote
 
 
 class PrincipleOut(BaseModel):

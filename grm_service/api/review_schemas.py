@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from grm_service.api.judge_options import NAMES
 from grm_service.api.replies import PrincipleOut, RewardReply
 from grm_service.api.schemas import Finite, MessageIn, PrincipleIn, PrinciplesIn, Strict, Text
+from grm_service.audit.records import Decision, Reason, Review
 from grm_service.principles.observed import Observations
 from grm_service.review.reviews import Agreement, AgreementStats, ReviewContent, StoredVerdict
-from grm_service.types import Decision, Reason, Review, ScoreKind, StopRule, Task
+from grm_service.types import ScoreKind, StopRule, Task
 
 _SHOWN = 300
 
@@ -129,7 +131,7 @@ class AskedOut(BaseModel):
 
     @classmethod
     def of(cls, task: Task) -> AskedOut:
-        spec = task.principles
+        spec = task.options.principles
         # As they were judged by: a record is shown whatever is asked of requests now.
         items = [PrincipleIn.model_construct(text=item.text, weight=item.weight) for item in spec.items]
         return cls(
@@ -137,13 +139,7 @@ class AskedOut(BaseModel):
             responses=list(task.responses),
             reference=task.reference,
             principles=PrinciplesIn.model_construct(mode=spec.mode, set=spec.set_name, items=items),
-            k=task.k,
-            k_meta=task.k_meta,
-            seed=task.seed,
-            temperature=task.temperature,
-            max_tokens=task.max_tokens,
-            score=task.score,
-            stop=task.stop,
+            **{name: getattr(task.options, name) for name in NAMES if name != "timeout_s"},
         )
 
 

@@ -18,8 +18,7 @@ from grm_service.api.server_info import PrincipleSetOut, ProbesSeen, ProfileOut,
 from grm_service.api.state import probe_runner, service
 from grm_service.api.stream import stream, wanted
 from grm_service.profiles.catalog import fingerprint
-from grm_service.serving.service import Requester
-from grm_service.types import PrincipleSpec
+from grm_service.types import PrincipleSpec, Requester
 
 _STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 

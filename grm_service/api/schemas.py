@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from grm_service.api.judge_options import JudgeOptionFields
 from grm_service.api.shaping import OF_A_GROUP, LengthPenalty, Shaping, Transform
-from grm_service.improving.lineage import Brief, Standard
+from grm_service.improving.lineage import ImproveTask, Standard
 from grm_service.types import (
+    JudgeOptions,
     Message,
     Principle,
     PrincipleMode,
     PrincipleSpec,
     Priority,
     Role,
-    ScoreKind,
-    StopRule,
     Task,
 )
 
@@ -131,42 +132,12 @@ class ShapingIn(Strict):
         return Shaping(self.transform, LengthPenalty(wished.free, wished.per_1000, wished.most))
 
 
-class RewardRequest(Query):
+class RewardRequest(Query, JudgeOptionFields):
     """One query and its responses, to be judged together."""
 
     responses: Annotated[list[AnyResponse], Field(min_length=1, max_length=64)]
     principles: PrinciplesIn = PrinciplesIn()
     reference: Annotated[Text, Field(description="A reference answer to judge by.")] | None = None
-    k: Annotated[int, Field(ge=1, le=64, description="Samples to vote over; 1 is greedy.")] | None = None
-    k_meta: (
-        Annotated[
-            int,
-            Field(
-                ge=0,
-                le=64,
-                description="Of the k samples so many are voted, the meta RM's best. Default: half, where "
-                "a meta RM runs (see /readyz); 0: all, ungraded.",
-            ),
-        ]
-        | None
-    ) = None
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    temperature: Annotated[Finite, Field(ge=0, le=2)] | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=32768, description="Tokens a critique may take.")] | None = None
-    timeout_s: (
-        Annotated[Finite, Field(gt=0, le=3600, description="Then the samples at hand are voted.")] | None
-    ) = None
-    score: Annotated[
-        ScoreKind,
-        Field(description="'soft': the expected score, from the model's token probabilities."),
-    ] = "hard"
-    stop: Annotated[
-        StopRule,
-        Field(
-            description="'exact': no more samples once they cannot change the winner; 'confident': once they "
-            "would in at most 5 of 100 requests."
-        ),
-    ] = "none"
     priority: Annotated[Priority, Field(description="'train' is served before 'eval'.")] = "train"
     stream: Annotated[
         bool, Field(description="Server-sent events; `Accept: text/event-stream` does the same.")
@@ -185,16 +156,8 @@ class RewardRequest(Query):
             messages=self.to_messages(),
             responses=tuple(r.content for r in self.responses),
             profile=self.profile,
-            principles=self.principles.to_spec(),
             reference=self.reference,
-            k=self.k,
-            seed=self.seed,
-            temperature=self.temperature,
-            max_tokens=self.max_tokens,
-            timeout_s=self.timeout_s,
-            score=self.score,
-            stop=self.stop,
-            k_meta=self.k_meta,
+            options=self.to_options(self.principles.to_spec()),
         )
 
     def response_ids(self) -> list[str] | None:
@@ -226,7 +189,7 @@ class SecondOpinionIn(Strict):
         return Standard(self.profile, self.principles.to_spec())
 
 
-class ImproveRequest(Query):
+class ImproveRequest(Query, JudgeOptionFields):
     """A conversation whose next turn is to be written well; the policy is the server's."""
 
     draft: Annotated[Text, Field(description="An answer to begin with: the original.")] | None = None
@@ -235,12 +198,13 @@ class ImproveRequest(Query):
     rounds: Annotated[int, Field(ge=0, le=8, description="Of revisions, at most; 0: best of n.")] = 2
     principles: PrinciplesIn = PrinciplesIn()
     second_opinion: SecondOpinionIn = SecondOpinionIn()
-    k: Annotated[int, Field(ge=1, le=64, description="Samples a verdict.")] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     temperature: Annotated[Finite, Field(ge=0, le=2, description="Of the policy.")] = 0.8
-    max_tokens: Annotated[int, Field(ge=1, le=32768, description="Tokens a draft may take.")] = 512
+    max_tokens: Annotated[int, Field(ge=1, le=32768, description="Most tokens of a draft.")] = 512
     critique_tokens: (
-        Annotated[int, Field(ge=1, le=32768, description="Tokens a critique may take.")] | None
+        Annotated[int, Field(ge=1, le=32768, description="Most tokens of one critique.")] | None
+    ) = None
+    critique_temperature: (
+        Annotated[Finite, Field(ge=0, le=2, description="Sampling temperature of the judge.")] | None
     ) = None
     budget: BudgetIn = BudgetIn()
     stream: Annotated[
@@ -256,20 +220,23 @@ class ImproveRequest(Query):
             raise ValueError("the last turn must be the user's: it is what is answered")
         return self
 
-    def to_brief(self) -> Brief:
-        return Brief(
+    def to_options(self, principles: PrincipleSpec) -> JudgeOptions:
+        """Return the judge's options; `temperature` and `max_tokens` are the policy's here."""
+        options = super().to_options(principles)
+        return replace(options, temperature=self.critique_temperature, max_tokens=self.critique_tokens)
+
+    def to_improve_task(self) -> ImproveTask:
+        return ImproveTask(
             messages=self.to_messages(),
             draft=self.draft,
             n=self.n,
             revisions=self.revisions,
             rounds=self.rounds,
-            standard=Standard(self.profile, self.principles.to_spec()),
+            profile=self.profile,
+            options=self.to_options(self.principles.to_spec()),
             second=self.second_opinion.to_standard(),
-            k=self.k,
-            seed=self.seed,
             temperature=self.temperature,
             max_tokens=self.max_tokens,
-            critique_tokens=self.critique_tokens,
             tokens=self.budget.tokens,
             seconds=self.budget.seconds,
         )

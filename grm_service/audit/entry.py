@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from grm_service.types import Record, Review
+from grm_service.audit.records import Record, Review
+from grm_service.types import JudgeOptions
 
 _RECORD, _REVIEW = TypeAdapter(Record), TypeAdapter(Review)
+_OPTIONS = [field.name for field in fields(JudgeOptions)]
 _TEXTS = {"responses", "text", "content", "analysis", "reference"}
 """Fields that hold what people or models wrote."""
 
@@ -46,6 +48,8 @@ def link(previous: str, seq: int, body: str) -> str:
 def of_record(record: Record, keep_text: bool = True) -> Entry:
     """Without texts, their hashes stand in their place: it can be compared, and not be replayed."""
     data = _RECORD.dump_python(record, mode="json", exclude={"replayed"})
+    # Records have been flat since the first: a field of the options is a field of the task.
+    data["task"] |= data["task"].pop("options")
     return _entry("verdict", data if keep_text else _hashed(data), keep_text)
 
 
@@ -67,7 +71,10 @@ def read(body: str) -> Entry:
 
 def to_record(body: str) -> Record:
     """The verdict that a body holds; hashes in the place of texts where those were not kept."""
-    return _RECORD.validate_python(json.loads(body)["data"])
+    data = json.loads(body)["data"]
+    task = data["task"]
+    task["options"] = {name: task.pop(name) for name in _OPTIONS if name in task}
+    return _RECORD.validate_python(data)
 
 
 def to_review(body: str) -> Review:

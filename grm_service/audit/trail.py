@@ -15,10 +15,10 @@ from datetime import UTC, datetime, timedelta
 from grm_service.audit import entry
 from grm_service.audit.chain import prune
 from grm_service.audit.entry import Entry
+from grm_service.audit.records import Record, Review
 from grm_service.audit.store import Store
 from grm_service.errors import AuditUnavailable
 from grm_service.principles.wording import normalise
-from grm_service.types import Record, Review
 
 logger = logging.getLogger(__name__)
 _MOST = 512

@@ -15,13 +15,14 @@ import typer
 from grm_service.audit import chain
 from grm_service.audit.compare import differences
 from grm_service.audit.entry import canonical, keeps_text, to_record
+from grm_service.audit.records import Record
 from grm_service.audit.store import Store
 from grm_service.cli.console import Engine, fail, failing, say, settings
 from grm_service.errors import GRMError, UnknownVerdict
 from grm_service.factory import open_service, open_trail
 from grm_service.review.reviews import preferences
 from grm_service.settings import Settings
-from grm_service.types import NOBODY, Record, Verdict
+from grm_service.types import NOBODY, Verdict
 
 app = typer.Typer(help="The audit trail, in the database that GRM_AUDIT_URL names.", no_args_is_help=True)
 

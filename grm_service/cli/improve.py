@@ -112,7 +112,7 @@ async def _improve(found: Settings, request: ImproveRequest) -> Improvement:
     try:
         await service.start()
         with telling(err) as tell:
-            return await run(service, policy, request.to_brief(), tell)
+            return await run(service, policy, request.to_improve_task(), tell)
     finally:
         await policy.close()
         await service.close()

@@ -25,7 +25,7 @@ from grm_service.cli.console import (
     settings,
 )
 from grm_service.factory import open_catalog, open_policy, open_service
-from grm_service.serving.service import Requester
+from grm_service.types import Requester
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +59,9 @@ def judge(
     """Judge one request, as POST /v1/rewards takes it, and show why."""
     from grm_service.api.replies import RewardReply
     from grm_service.api.schemas import RewardRequest
+    from grm_service.audit.records import Record
     from grm_service.cli.terminal import sampling_bar, show
     from grm_service.profiles.profile import Scale
-    from grm_service.types import Record
 
     found = settings(engine=engine, profile=profile)
     request = read_request(RewardRequest, file)

@@ -19,10 +19,11 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from grm_service.audit.records import Record
 from grm_service.judging.judge import OnEvent
 from grm_service.judging.plan import Plan
 from grm_service.probes.report import ProbeReport
-from grm_service.types import Record, Sample, Task
+from grm_service.types import Sample, Task
 
 
 @contextmanager

@@ -9,15 +9,15 @@ is asked for under a constraint, as the service does.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import math
 import string
 import time
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from grm_service.concurrency import gather
 from grm_service.engines.base import Engine
 from grm_service.errors import AllUnreadable, BadTask, GRMError
 from grm_service.evaluation.dataset import Item
@@ -30,7 +30,7 @@ from grm_service.judging.sampler import complete
 from grm_service.judging.soft_scores import ALTERNATIVES
 from grm_service.profiles.catalog import fingerprint
 from grm_service.profiles.profile import Profile, Scale, fill
-from grm_service.types import Message, Params, Prompt, Task, Usage
+from grm_service.types import JudgeOptions, Message, Params, Prompt, Task, Usage
 
 LETTERS = tuple(string.ascii_uppercase)
 TOO_MANY = "too_many_responses"
@@ -88,10 +88,10 @@ def baseline(engine: Engine, profile: Profile) -> JudgeItem:
     async def ask(item: Item, setup: EvalSetup) -> ItemResult:
         if setup.judge != "absolute" and len(item.responses) > len(LETTERS):
             return finished(item, TOO_MANY)
-        task = Task(item.messages, item.responses, **options(item, setup))
+        task = Task(item.messages, item.responses, options=JudgeOptions(**options(item, setup)))
         taking, began = _Taking(engine, item, setup, plan(task, profile, split=False)), time.monotonic()
         try:
-            taken = await _all(taking.take(i) for i in range(setup.k))
+            taken = await gather(taking.take(i) for i in range(setup.k))
         except GRMError as wrong:
             return finding(item, wrong)
         return finished(
@@ -148,7 +148,7 @@ class _Taking:
     async def _alone(self, params: Params) -> tuple[SampleResult, Usage]:
         scale, responses = self._planned.profile.scale, self._item.responses
         choices = [str(x) for x in range(scale.max, scale.min - 1, -1)]
-        answers = await _all(
+        answers = await gather(
             self._answer(self._prompt({"1": response}), params, choices, _SCORE) for response in responses
         )
         read = [float(answer.choice) for answer in answers if answer.choice is not None]
@@ -211,14 +211,3 @@ def _taken(
     """The sample; `error` is why it has no scores, where it has none."""
     taken = SampleResult(order, scores, None if scores else error, closed, usage.completion_tokens)
     return taken, usage
-
-
-async def _all(work: Iterable[Coroutine[Any, Any, Value]]) -> list[Value]:
-    """At once; the first failure is raised, and the others are cancelled."""
-    running = [asyncio.create_task(each) for each in work]
-    try:
-        return await asyncio.gather(*running)
-    finally:
-        for each in running:
-            each.cancel()
-        await asyncio.gather(*running, return_exceptions=True)

@@ -22,8 +22,8 @@ from grm_service.errors import (
 )
 from grm_service.evaluation.dataset import Item
 from grm_service.evaluation.run_folder import EvalSetup, ItemResult, SampleResult
-from grm_service.serving.service import Requester, Service
-from grm_service.types import PrincipleSpec, Sample, Task, Usage
+from grm_service.serving.service import Service
+from grm_service.types import JudgeOptions, PrincipleSpec, Requester, Sample, Task, Usage
 
 ROUTE = "eval"
 """The route of what is judged to measure the judge, in records."""
@@ -43,7 +43,8 @@ def in_process(service: Service) -> JudgeItem:
 
     async def ask(item: Item, setup: EvalSetup) -> ItemResult:
         spec = PrincipleSpec(setup.principles, setup.principle_set)
-        task = Task(item.messages, item.responses, principles=spec, **options(item, setup))
+        judged = JudgeOptions(principles=spec, **options(item, setup))
+        task = Task(item.messages, item.responses, options=judged)
         try:
             record = await service.judge(task, requester=requester)
         except AllUnreadable as unreadable:

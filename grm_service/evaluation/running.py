@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
+from grm_service.concurrency import for_each
 from grm_service.evaluation.dataset import Item
 from grm_service.evaluation.judges import JudgeItem
 from grm_service.evaluation.run_folder import ItemResult, RunFolder
@@ -21,18 +21,10 @@ async def judge_all(
 
     A failure that says nothing about the judge is raised; what was finished before is kept.
     """
-    turns = iter(folder.left(items))
 
-    async def take_turns() -> None:
-        for item in turns:
-            folder.add(await ask(item, folder.setup))
-            on_judged()
+    async def judge(item: Item) -> None:
+        folder.add(await ask(item, folder.setup))
+        on_judged()
 
-    working = [asyncio.create_task(take_turns()) for _ in range(at_once)]
-    try:
-        await asyncio.gather(*working)
-    finally:
-        for each in working:
-            each.cancel()
-        await asyncio.gather(*working, return_exceptions=True)
+    await for_each(folder.left(items), judge, at_once)
     return [folder.done[item.id] for item in items]

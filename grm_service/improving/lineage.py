@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from grm_service.audit.records import Record
 from grm_service.improving.gain import Gain
-from grm_service.types import Message, PrincipleSpec, Record, Usage
+from grm_service.types import JudgeOptions, Message, PrincipleSpec, Usage
 
 _OWN, _NOTHING = PrincipleSpec(), Usage()
 Stop = Literal["rounds", "no_gain", "tokens", "seconds", "failed"]
@@ -15,7 +16,7 @@ Flag = Literal["same_model", "gain_not_shared", "gain_unclear", "grew_longer"]
 
 @dataclass(frozen=True, slots=True)
 class Standard:
-    """By what is judged: a profile (None: the server's) and principles."""
+    """A profile (None: the server's default) and the principles to judge by."""
 
     profile: str | None = None
     principles: PrincipleSpec = _OWN
@@ -25,12 +26,13 @@ HELPFULNESS = Standard(principles=PrincipleSpec("fixed", "helpfulness"))
 
 
 @dataclass(frozen=True, slots=True)
-class Brief:
-    """What is asked of an improvement. `messages` end with the user's turn; `draft`: an answer to begin with.
+class ImproveTask:
+    """One query whose answer is to be improved.
 
-    `n` drafts are sampled first, `revisions` in each of at most `rounds` rounds. `max_tokens` bounds a draft,
-    `critique_tokens` a critique (None: as the profile says). `tokens` may be generated in all, by policy,
-    judge and second opinion together, in `seconds`.
+    `messages` end with the user's turn; `draft` is an answer to begin with. `n` drafts are sampled first,
+    `revisions` in each of at most `rounds` rounds, with the policy's `temperature` and at most `max_tokens`
+    tokens each. `options` are the judge's, for both verdicts. `tokens` bounds what policy, judge and second
+    opinion generate together, `seconds` how long it takes.
     """
 
     messages: tuple[Message, ...]
@@ -38,15 +40,18 @@ class Brief:
     n: int = 4
     revisions: int = 2
     rounds: int = 2
-    standard: Standard = Standard()
+    profile: str | None = None
+    options: JudgeOptions = JudgeOptions()
     second: Standard = HELPFULNESS
-    k: int | None = None
-    seed: int = 0
     temperature: float = 0.8
     max_tokens: int = 512
-    critique_tokens: int | None = None
     tokens: int = 32_768
     seconds: float = 300.0
+
+    @property
+    def standard(self) -> Standard:
+        """The profile and principles that choose among the drafts."""
+        return Standard(self.profile, self.options.principles)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from grm_service.audit.records import Record
 from grm_service.errors import AllUnreadable, BadTask, DeadlineExceeded, GRMError
 from grm_service.improving.budget import Budget, Price, least_draft
 from grm_service.improving.gain import gain
 from grm_service.improving.guards import flags
+from grm_service.improving.interface import JudgeService
 from grm_service.improving.lineage import (
-    Brief,
     Draft,
     Improvement,
     ImprovementCost,
+    ImproveTask,
     Round,
     SecondOpinion,
     Standard,
@@ -23,8 +25,7 @@ from grm_service.improving.policy import Policy
 from grm_service.improving.revising import dealt, drafting, revising
 from grm_service.judging.orders import sample_seed
 from grm_service.profiles.profile import Profile
-from grm_service.serving.service import Requester, Service
-from grm_service.types import Completion, Params, Prompt, Record, Sample, Task, Usage
+from grm_service.types import Completion, Params, Prompt, Requester, Sample, Task, Usage
 
 ROUTE = "improve"
 """The route of its verdicts, in records."""
@@ -35,9 +36,9 @@ OnProgress = Callable[[Draft | Round | SecondOpinion], None]
 
 
 async def improve(
-    service: Service,
+    service: JudgeService,
     policy: Policy,
-    brief: Brief,
+    task: ImproveTask,
     on_event: OnProgress = lambda event: None,
     requester: Requester = _REQUESTER,
 ) -> Improvement:
@@ -46,7 +47,7 @@ async def improve(
     Raises BadTask and its kinds, EngineNotReady, AuditUnavailable before anything is generated, PolicyFailed
     and what the judge raises where the first drafts are not judged. What fails later ends the loop only.
     """
-    run = _Run(service, policy, brief, on_event, requester)
+    run = _Run(service, policy, task, on_event, requester)
     await run.begin()
     stopped, failure = await run.go_on()
     return run.result(stopped, failure, await run.second_opinion())
@@ -69,52 +70,56 @@ class _Run:
     """One improvement under way."""
 
     def __init__(
-        self, service: Service, policy: Policy, brief: Brief, on_event: OnProgress, requester: Requester
+        self,
+        service: JudgeService,
+        policy: Policy,
+        task: ImproveTask,
+        on_event: OnProgress,
+        requester: Requester,
     ) -> None:
-        self._service, self._policy, self._brief = service, policy, brief
+        self._judging, self._policy, self._task = service, policy, task
         self._tell, self._requester = on_event, requester
         self._drafts: list[Draft] = []
         self._rounds: list[Round] = []
         self._cost = ImprovementCost()
         self._admit()
-        self._second = self._price(brief.second, 2)
+        self._second = self._price(task.second, 2)
         self._afford()
-        self._budget = Budget(brief.tokens, brief.seconds, kept=self._second.least)
+        self._budget = Budget(task.tokens, task.seconds, kept=self._second.least)
 
     def _admit(self) -> None:
-        brief, validator = self._brief, self._service.validator
-        if brief.second == brief.standard:
+        task = self._task
+        if task.second == task.standard:
             raise BadTask(
                 "the second opinion has the judge's own profile and principles: give it other ones "
                 "(second_opinion)"
             )
-        for standard in (brief.standard, brief.second):
-            validator.task(self._task(standard, (brief.draft or "",)))
-        self._service.require_ready()
+        for standard in (task.standard, task.second):
+            self._judging.check(self._judge_task(standard, (task.draft or "",)))
 
     def _afford(self) -> None:
-        brief = self._brief
-        judged = self._price(brief.standard, brief.n + (brief.draft is not None))
-        least = brief.n * least_draft(brief.max_tokens) + judged.least + self._second.least
-        if brief.tokens < least:
+        task = self._task
+        judged = self._price(task.standard, task.n + (task.draft is not None))
+        least = task.n * least_draft(task.max_tokens) + judged.least + self._second.least
+        if task.tokens < least:
             raise BadTask(
-                f"a budget of {brief.tokens} tokens does not do for the first drafts, their verdict and a "
+                f"a budget of {task.tokens} tokens does not do for the first drafts, their verdict and a "
                 f"second opinion: at least {least} are needed"
             )
 
     async def begin(self) -> None:
         """The first drafts and their verdict. Raises what goes wrong."""
-        brief = self._brief
-        if brief.draft is not None:
-            self._add(Draft(0, 0, brief.draft, given=True))
-        prompt = drafting(brief.messages, self._policy.engine.control_tokens)
-        shown, until = len(self._drafts) + brief.n, self._budget.deadline
-        await self._write(0, [_Asked(prompt)] * brief.n, shown, until)
+        task = self._task
+        if task.draft is not None:
+            self._add(Draft(0, 0, task.draft, given=True))
+        prompt = drafting(task.messages, self._policy.engine.control_tokens)
+        shown, until = len(self._drafts) + task.n, self._budget.deadline
+        await self._write(0, [_Asked(prompt)] * task.n, shown, until)
         await self._judge(0, self._different(), until)
 
     async def go_on(self) -> tuple[Stop, tuple[str, str] | None]:
         """Rounds of revisions until one of them is the last; why it was."""
-        for number in range(1, self._brief.rounds + 1):
+        for number in range(1, self._task.rounds + 1):
             before, until = self._rounds[-1], self._until()
             try:
                 new = await self._revise(number, until)
@@ -139,7 +144,7 @@ class _Run:
         best = self._rounds[-1].best
         if best == 0:
             return None
-        second, self._budget.kept = self._brief.second, 0
+        second, self._budget.kept = self._task.second, 0
         try:
             record = await self._verdict(second, self._second, [0, best], self._budget.deadline)
         except GRMError as failed:
@@ -176,29 +181,29 @@ class _Run:
 
     async def _revise(self, number: int, until: float) -> list[int]:
         """Revisions of the best by what was said of it; those that say something new."""
-        last, brief = self._rounds[-1], self._brief
+        last, task = self._rounds[-1], self._task
         at = last.drafts.index(last.best)
         said = [s for s in last.record.verdict.samples if s.counted and at in s.order]
-        hands = [dealt(said, i, brief.revisions) for i in range(brief.revisions)]
+        hands = [dealt(said, i, task.revisions) for i in range(task.revisions)]
         asked = [_Asked(self._revision(at, hand), last.best, tuple(s.index for s in hand)) for hand in hands]
         before = len(self._drafts)
-        await self._write(number, asked, len({0, last.best}) + brief.revisions, until)
+        await self._write(number, asked, len({0, last.best}) + task.revisions, until)
         return [draft.id for draft in self._drafts[before:] if draft.same_as is None]
 
     def _revision(self, at: int, hand: Sequence[Sample]) -> Prompt:
         last, tokens = self._rounds[-1], self._policy.engine.control_tokens
-        return revising(self._brief.messages, self._drafts[last.best].text, at, hand, tokens)
+        return revising(self._task.messages, self._drafts[last.best].text, at, hand, tokens)
 
     async def _write(self, number: int, asked: Sequence[_Asked], shown: int, until: float) -> None:
         """Drafts, each told as it comes; `shown` are judged afterwards. Raises _NoRoom."""
-        brief, price = self._brief, self._price(self._brief.standard, shown)
-        most = self._budget.each(len(asked), brief.max_tokens, price)
+        task, price = self._task, self._price(self._task.standard, shown)
+        most = self._budget.each(len(asked), task.max_tokens, price)
         if most is None:
             raise _NoRoom
         first = len(self._drafts)
 
         def params(i: int) -> Params:
-            return Params(most, brief.temperature, seed=sample_seed(brief.seed, first + i))
+            return Params(most, task.temperature, seed=sample_seed(task.options.seed, first + i))
 
         def written(i: int, completion: Completion) -> None:
             self._spend(policy=completion.usage)
@@ -221,7 +226,7 @@ class _Run:
 
     async def _judge(self, number: int, shown: Sequence[int], until: float) -> None:
         """The verdict on drafts together; the one with the highest reward stays, of equal ones the first."""
-        standard = self._brief.standard
+        standard = self._task.standard
         record = await self._verdict(standard, self._price(standard, len(shown)), shown, until)
         self._spend(judge=record.verdict.usage)
         rewards = record.verdict.vote.rewards
@@ -236,29 +241,21 @@ class _Run:
         left_s = until - self._budget.now
         if left_s <= 0:
             raise DeadlineExceeded("time ran out before the drafts were judged")
-        task = self._task(standard, tuple(self._drafts[i].text for i in shown))
-        tokens = price.critique(self._budget.tokens)
-        return await self._service.judge(
-            replace(task, max_tokens=tokens, timeout_s=left_s), requester=self._requester
-        )
+        judged = self._judge_task(standard, tuple(self._drafts[i].text for i in shown))
+        tokens, asked_s = price.critique(self._budget.tokens), judged.options.timeout_s
+        judged = judged.with_options(max_tokens=tokens, timeout_s=min(left_s, asked_s or left_s))
+        return await self._judging.judge(judged, requester=self._requester)
 
-    def _task(self, standard: Standard, responses: tuple[str, ...]) -> Task:
-        brief = self._brief
-        return Task(
-            brief.messages,
-            responses,
-            standard.profile,
-            standard.principles,
-            k=brief.k,
-            seed=brief.seed,
-            max_tokens=brief.critique_tokens,
-        )
+    def _judge_task(self, standard: Standard, responses: tuple[str, ...]) -> Task:
+        task = self._task
+        options = replace(task.options, principles=standard.principles)
+        return Task(task.messages, responses, standard.profile, options=options)
 
     def _price(self, standard: Standard, responses: int) -> Price:
-        return Price.of(self._task(standard, ("",) * responses), self._profile(standard))
+        return Price.of(self._judge_task(standard, ("",) * responses), self._profile(standard))
 
     def _profile(self, standard: Standard) -> Profile:
-        return self._service.validator.profile(standard.profile)
+        return self._judging.find_profile(standard.profile)
 
     def _until(self) -> float:
         """When the next round must be over: a second opinion takes about as long as the last verdict."""

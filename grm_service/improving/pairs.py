@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 import grm_service
+from grm_service.concurrency import for_each
 from grm_service.errors import (
     AllUnreadable,
     GRMError,
@@ -18,13 +18,13 @@ from grm_service.errors import (
     ResponseUnread,
     TextTooLong,
 )
+from grm_service.improving.interface import JudgeService
 from grm_service.improving.policy import Policy
 from grm_service.improving.prompts import PromptItem
 from grm_service.improving.revising import drafting
 from grm_service.improving.run_folder import PairsFolder, PairsSetup, PromptResult
 from grm_service.judging.orders import sample_seed
-from grm_service.serving.service import Requester, Service
-from grm_service.types import Params, PrincipleSpec, Task
+from grm_service.types import JudgeOptions, Params, PrincipleSpec, Requester, Task
 
 ROUTE = "pairs"
 """The route of its verdicts, in records."""
@@ -140,7 +140,7 @@ def write(asked: Sequence[PromptItem], folder: PairsFolder, bar: PairThresholds)
 async def compare_all(
     asked: Sequence[PromptItem],
     folder: PairsFolder,
-    service: Service,
+    service: JudgeService,
     policy: Policy,
     at_once: int,
     on_compared: Callable[[], None] = lambda: None,
@@ -149,23 +149,17 @@ async def compare_all(
 
     A failure that says nothing about a prompt is raised; what was finished before is kept.
     """
-    turns = iter(folder.left(asked))
 
-    async def take_turns() -> None:
-        for each in turns:
-            folder.add(await _compared(each, folder.setup, service, policy))
-            on_compared()
+    async def compare(item: PromptItem) -> None:
+        folder.add(await _compared(item, folder.setup, service, policy))
+        on_compared()
 
-    working = [asyncio.create_task(take_turns()) for _ in range(at_once)]
-    try:
-        await asyncio.gather(*working)
-    finally:
-        for task in working:
-            task.cancel()
-        await asyncio.gather(*working, return_exceptions=True)
+    await for_each(folder.left(asked), compare, at_once)
 
 
-async def _compared(asked: PromptItem, setup: PairsSetup, service: Service, policy: Policy) -> PromptResult:
+async def _compared(
+    asked: PromptItem, setup: PairsSetup, service: JudgeService, policy: Policy
+) -> PromptResult:
     requester, writer = Requester(route=ROUTE, priority="eval"), None
     drafts, cut = tuple(dict.fromkeys(asked.drafts)), tuple[int, ...]()
     try:
@@ -215,7 +209,9 @@ def _task(asked: PromptItem, drafts: tuple[str, ...], setup: PairsSetup) -> Task
     return Task(
         asked.messages,
         drafts,
-        principles=PrincipleSpec(setup.principles, setup.principle_set),
-        k=setup.k,
-        seed=asked.seed(setup.seed),
+        options=JudgeOptions(
+            principles=PrincipleSpec(setup.principles, setup.principle_set),
+            k=setup.k,
+            seed=asked.seed(setup.seed),
+        ),
     )

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 from grm_service import tracing
+from grm_service.concurrency import gather
 from grm_service.engines.base import Engine
 from grm_service.errors import DeadlineExceeded, EngineError, PolicyFailed
+from grm_service.improving.interface import JudgeService
 from grm_service.judging.sampler import complete
-from grm_service.serving.service import Requester, Service
-from grm_service.types import Completion, Params, Prompt
+from grm_service.types import Completion, Params, Prompt, Requester
 
 _ANYBODY = Requester()
 OnWritten = Callable[[int, Completion], None]
@@ -21,7 +22,7 @@ OnWritten = Callable[[int, Completion], None]
 class Policy:
     """Writes drafts with `engine`; None: with the judge's own, where drafts wait in line like samples."""
 
-    def __init__(self, service: Service, engine: Engine | None = None) -> None:
+    def __init__(self, service: JudgeService, engine: Engine | None = None) -> None:
         self._service = service
         self.engine = service.engine if engine is None else engine
         self._own = engine is not None
@@ -62,16 +63,11 @@ class Policy:
             return []
         await self._start_by(deadline)
         async with self._room(len(asked), deadline, requester):
-            writing = [asyncio.create_task(self._one(at, *each, on_written)) for at, each in enumerate(asked)]
             try:
                 async with asyncio.timeout_at(deadline):
-                    return await asyncio.gather(*writing)
+                    return await gather(self._one(at, *each, on_written) for at, each in enumerate(asked))
             except TimeoutError:
                 raise DeadlineExceeded("time ran out while the policy wrote") from None
-            finally:
-                for each in writing:
-                    each.cancel()
-                await asyncio.gather(*writing, return_exceptions=True)
 
     async def _start_by(self, deadline: float | None) -> None:
         try:
@@ -85,7 +81,7 @@ class Policy:
     ) -> AbstractAsyncContextManager[None]:
         if self._own:
             return nullcontext()
-        return self._service.queue.place(n, requester.caller, requester.priority, deadline)
+        return self._service.reserve(n, requester, deadline)
 
     async def _one(self, at: int, prompt: Prompt, params: Params, on_written: OnWritten) -> Completion:
         with tracing.span(
@@ -97,6 +93,6 @@ class Policy:
                 raise PolicyFailed(f"the policy failed: {failed}") from failed
             span.note(tracing.spent(completion.usage))
         if not self._own:
-            self._service.metrics.spent(completion.usage)
+            self._service.count_tokens(completion.usage)
         on_written(at, completion)
         return completion

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import cast
 
 from grm_service import tracing
+from grm_service.concurrency import SharedTask
 from grm_service.engines.base import Engine, MetaRM
 from grm_service.errors import (
     FAILURES,
@@ -24,19 +25,18 @@ from grm_service.errors import (
 from grm_service.judging import parse
 from grm_service.judging.early_stop import ScoreRow, next_wave
 from grm_service.judging.orders import sample_seed
-from grm_service.judging.plan import Plan, plan
+from grm_service.judging.plan import LEAST_SPLIT, Plan, plan
 from grm_service.judging.prompt import judgement, render_query
 from grm_service.judging.sampler import SampleObserver, Sampler, complete
 from grm_service.judging.vote import keep, vote
 from grm_service.profiles.catalog import fingerprint
 from grm_service.profiles.profile import Profile
-from grm_service.types import Completion, Message, Params, Principle, Sample, Task, Usage, Verdict
+from grm_service.types import Completion, Message, Params, Principle, Sample, Usage, Verdict
 
 logger = logging.getLogger(__name__)
 OnEvent = Callable[[Plan | Sample], None]
 """Is told the plan, then every sample as it is finished; another plan where the first did not fit."""
-_LEAST_SPLIT = 3
-_KEPT_QUERIES = 1024
+_CACHED_QUERIES = 1024
 TOO_LONG_TO_GRADE = "too_long_to_grade"
 """The error of a sample that does not fit into the meta RM's context."""
 WRITINGS = 3
@@ -53,58 +53,54 @@ class GenerativeRewardModel:
         self._meta_rm = meta_rm
         self._watch = watch
         self._sampler = Sampler(engine, watch)
-        self._written: dict[object, asyncio.Task[tuple[tuple[Principle, ...], Usage]]] = {}
+        self._written: dict[object, SharedTask[tuple[tuple[Principle, ...], Usage]]] = {}
 
-    async def judge(
-        self,
-        task: Task,
-        profile: Profile,
-        standard: tuple[Principle, ...] = (),
-        on_event: OnEvent | None = None,
-    ) -> Verdict:
-        """The verdict on a task; `standard` are the principles that people gave (see PrincipleSpec).
+    async def judge(self, planned: Plan, on_event: OnEvent | None = None) -> Verdict:
+        """Return the verdict on a plan, from the samples at hand once the task's `timeout_s` has passed.
 
-        When `task.timeout_s` runs out the verdict is made from the samples at hand. Raises AllUnreadable,
-        DeadlineExceeded, PromptTooLong, EngineError; never returns a reward that nobody gave.
+        In mode "query" the plan's principles are the constitution above those written here. Raises
+        AllUnreadable, ResponseUnread, PrinciplesUnreadable, DeadlineExceeded, PromptTooLong, EngineError.
         """
-        started = time.monotonic()
-        principles, usage = standard, Usage()
-        if task.principles.mode == "query":
-            try:
-                async with asyncio.timeout(task.timeout_s):
-                    principles, usage = await self.principles(profile, task.messages, standard)
-            except TimeoutError:
-                raise DeadlineExceeded("time ran out while the principles were written") from None
-        deadline = None if task.timeout_s is None else started + task.timeout_s
-        planned, samples = plan(task, profile, principles), tuple[Sample, ...]()
-        splits = not planned.in_blocks and len(task.responses) >= _LEAST_SPLIT
+        started, timeout_s = time.monotonic(), planned.task.options.timeout_s
+        deadline = None if timeout_s is None else started + timeout_s
+        planned, usage = await self._with_principles(planned)
+        samples = tuple[Sample, ...]()
+        splits = not planned.in_blocks and len(planned.task.responses) >= LEAST_SPLIT
         try:
             samples = await self._samples(planned, deadline, on_event)
         except PromptTooLong:
             if not splits:
                 raise
         if splits and all(sample.error == TOO_LONG_TO_GRADE for sample in samples):
-            planned = plan(task, profile, principles, split=True)
+            planned = plan(planned.task, planned.profile, planned.principles, split=True)
             samples = await self._samples(planned, deadline, on_event)
         return self._verdict(planned, samples, usage, time.monotonic() - started)
+
+    async def _with_principles(self, planned: Plan) -> tuple[Plan, Usage]:
+        """Return the plan with the principles that stand in its prompt, and what writing them cost."""
+        if planned.task.options.principles.mode != "query":
+            return planned, Usage()
+        try:
+            async with asyncio.timeout(planned.task.options.timeout_s):
+                written, usage = await self.principles(
+                    planned.profile, planned.task.messages, planned.principles
+                )
+        except TimeoutError:
+            raise DeadlineExceeded("time ran out while the principles were written") from None
+        return replace(planned, principles=written), usage
 
     async def principles(
         self, profile: Profile, messages: tuple[Message, ...], constitution: tuple[Principle, ...] = ()
     ) -> tuple[tuple[Principle, ...], Usage]:
         """Principles written from the query alone, once per query, then kept. Raises PrinciplesUnreadable."""
         key = (profile, messages, constitution)
-        if key not in self._written:
-            while len(self._written) >= _KEPT_QUERIES:
+        written = self._written.get(key)
+        if written is None or written.failed or written.abandoned:
+            while len(self._written) >= _CACHED_QUERIES:
                 self._written.pop(next(iter(self._written)))
-            writing = asyncio.create_task(self._write_principles(profile, messages, constitution))
-            self._written[key] = writing
-            writing.add_done_callback(lambda done: self._forget_failed(key, done))
-        # Shielded: a caller that goes away must not take the principles from those who wait with it.
-        return await asyncio.shield(self._written[key])
-
-    def _forget_failed(self, key: object, done: asyncio.Task[tuple[tuple[Principle, ...], Usage]]) -> None:
-        if done.cancelled() or done.exception() is not None:
-            self._written.pop(key, None)
+            written = SharedTask(self._write_principles(profile, messages, constitution))
+            self._written[key] = written
+        return await written.wait()
 
     async def _write_principles(
         self, profile: Profile, messages: tuple[Message, ...], constitution: tuple[Principle, ...]
@@ -133,7 +129,7 @@ class GenerativeRewardModel:
         """Wave after wave until the task's rule stops, all are taken, or time is up."""
         task, k, taken = planned.task, len(planned.orders), list[Sample]()
         # A lead in one prompt says nothing of what the others show.
-        rule = "none" if planned.in_blocks else task.stop
+        rule = "none" if planned.in_blocks else task.options.stop
         if on_event is not None:
             on_event(planned)
 
@@ -206,7 +202,7 @@ class GenerativeRewardModel:
             model=self.engine.model,
             vote=vote([s.scores for s in samples if s.counted and s.scores is not None]),
             k=len(planned.orders),
-            stopped=planned.task.stop if len(samples) < len(planned.orders) else None,
+            stopped=planned.task.options.stop if len(samples) < len(planned.orders) else None,
             samples=samples,
             principles=planned.principles,
             usage=sum((s.usage for s in samples), extra),

@@ -11,6 +11,9 @@ from grm_service.judging.orders import orders, sample_seed
 from grm_service.profiles.profile import Profile
 from grm_service.types import Params, Principle, Task
 
+LEAST_SPLIT = 3
+"""Fewer responses are never split over several prompts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -34,7 +37,7 @@ class Plan:
             max_tokens=self.max_tokens,
             temperature=self.temperature,
             top_p=self.profile.sampling.top_p,
-            seed=sample_seed(self.task.seed, index),
+            seed=sample_seed(self.task.options.seed, index),
         )
 
 
@@ -46,22 +49,22 @@ def plan(
     Responses are split over several prompts where they are more than the profile takes, or on request; then k
     are rounds of samples. Raises BadTask where they are too many even so.
     """
-    n, k = len(task.responses), task.k or profile.sampling.k
+    n, k = len(task.responses), task.options.k or profile.sampling.k
     in_blocks = n > profile.most_responses if split is None else split
     if in_blocks and order_of(n) > profile.most_responses:
         raise BadTask(
             f"profile {profile.name!r} takes {profile.most_responses} responses in one prompt, too few to "
             f"compare {n}: at least {order_of(n)} are needed (most_responses)"
         )
-    drawn = blocks(n, k, task.seed) if in_blocks else orders(n, k, task.seed)
+    drawn = blocks(n, k, task.options.seed) if in_blocks else orders(n, k, task.options.seed)
     temperature = 0.0 if k == 1 else profile.sampling.temperature
     return Plan(
         task=task,
         profile=profile,
         principles=principles,
         orders=drawn,
-        temperature=temperature if task.temperature is None else task.temperature,
-        max_tokens=task.max_tokens or profile.sampling.max_tokens,
+        temperature=temperature if task.options.temperature is None else task.options.temperature,
+        max_tokens=task.options.max_tokens or profile.sampling.max_tokens,
         in_blocks=in_blocks,
-        k_meta=math.ceil(len(drawn) * (task.k_meta or 0) / k),
+        k_meta=math.ceil(len(drawn) * (task.options.k_meta or 0) / k),
     )

@@ -81,7 +81,7 @@ class Sampler:
             planned.profile,
             task.messages,
             [task.responses[i] for i in read.order],
-            "fixed" if task.principles.mode == "query" else task.principles.mode,
+            "fixed" if task.options.principles.mode == "query" else task.options.principles.mode,
             planned.principles,
             task.reference,
             self.engine.control_tokens,
@@ -92,7 +92,7 @@ class Sampler:
             read = _read(planned, replace(read, text=opening + completion.text), completion)
             if read.error is not None:
                 read = await self._close(planned, read, prompt, params)
-            if task.score == "soft" and read.error is None:
+            if task.options.score == "soft" and read.error is None:
                 read = await self._soften(planned, read, prompt)
             return read
         except EngineError as failed:

@@ -12,7 +12,7 @@ from annotated_types import MinLen
 from grm_service.probes.rules import ProbeRule, alike, better_wins, no_help, same_either_way
 from grm_service.profiles import yaml
 from grm_service.profiles.profile import Text, fill
-from grm_service.types import Message, Task
+from grm_service.types import JudgeOptions, Message, Task
 
 _HERE = Path(__file__).parent
 _STRICT = {"extra": "forbid", "strict": True}
@@ -102,7 +102,7 @@ def tasks(asked: tuple[Probe, ...]) -> tuple[Task, ...]:
 
 def _task(item: Question, number: int, k: int | None, *responses: str) -> Task:
     # Seeds differ between items, so that a single sample sees the better answer first in some of them.
-    return Task((Message("user", item.query),), responses, k=k, seed=number)
+    return Task((Message("user", item.query),), responses, options=JudgeOptions(k=k, seed=number))
 
 
 @cache

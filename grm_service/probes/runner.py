@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry, Gauge
 from grm_service.errors import AllUnreadable, GRMError
 from grm_service.probes.cases import Probe, probes, tasks
 from grm_service.probes.report import ROUTE, ProbeReport, result
-from grm_service.serving.service import Requester, Service
-from grm_service.types import Caller, Task, Verdict
+from grm_service.serving.service import Service
+from grm_service.types import Caller, Requester, Task, Verdict
 
 logger = logging.getLogger(__name__)
 _REQUESTER = Requester(Caller("probes"), route=ROUTE, priority="eval", synthetic=True)

@@ -6,9 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from grm_service.audit.records import Reason, Review
 from grm_service.principles.wording import normalise
 from grm_service.profiles.profile import Scale
-from grm_service.types import Principle, Reason, Review, Verdict, Vote
+from grm_service.types import Principle, Verdict, Vote
 
 LOW_AGREEMENT = 0.6
 HIGH_SPREAD = 0.25

@@ -13,12 +13,13 @@ from typing import Any
 from sqlalchemy import Row
 
 from grm_service.audit import entry
+from grm_service.audit.records import Decision, Record, Review
 from grm_service.audit.store import Search, Store
 from grm_service.audit.trail import Trail
 from grm_service.errors import BadTask, UnknownVerdict
 from grm_service.principles.observed import Observations, observe
 from grm_service.review.reasons import kappa, reviewed_top, top
-from grm_service.types import Caller, Decision, PrincipleSpec, Record, Review
+from grm_service.types import Caller, PrincipleSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def stats(store: Store, caller: Caller, profile: str | None) -> AgreementStats:
         record = entry.to_record(body)
         theirs = reviewed_top(record.verdict.vote, said)
         if theirs is not None:
-            kind = f"{record.verdict.profile}\n{principles(record.task.principles)}"
+            kind = f"{record.verdict.profile}\n{principles(record.task.options.principles)}"
             day = said.created.date()
             rated.append((kind, day - timedelta(day.weekday()), (top(record.verdict.vote), theirs)))
     groups = [(*kind.split("\n"), found) for kind, found in _by(0, rated)]
@@ -131,7 +132,9 @@ def observed(trail: Trail, caller: Caller, most: int, profile: str | None) -> Ob
     """The principles that the judge wrote itself, over the last `most` verdicts that were kept with texts."""
     rows = trail.store.verdicts(_of(caller, Search(limit=most, profile=profile)))
     records = [entry.to_record(row.body) for row in rows if entry.keeps_text(row.body)]
-    judged = ((made.task.messages[-1].content, made.task.principles.mode, made.verdict) for made in records)
+    judged = (
+        (made.task.messages[-1].content, made.task.options.principles.mode, made.verdict) for made in records
+    )
     return observe(judged, trail.unsound)
 
 

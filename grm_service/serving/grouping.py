@@ -15,8 +15,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from grm_service.serving.service import Requester
-from grm_service.types import Record, Task
+from grm_service.audit.records import Record
+from grm_service.concurrency import SharedTask
+from grm_service.types import Requester, Task
 
 MOST = 64
 """Different responses in one group."""
@@ -59,7 +60,7 @@ class _OpenGroup:
     places: dict[str, int] = field(default_factory=dict)
     waiting: Counter[str] = field(default_factory=Counter)
     full: asyncio.Event = field(default_factory=asyncio.Event)
-    verdict: asyncio.Task[Record] | None = None
+    verdict: SharedTask[Record] | None = None
     judged: float = math.inf
     copies: tuple[int, ...] = ()
 
@@ -94,25 +95,24 @@ class ResponseGrouper:
         group = self._closed.get((key, response)) or self._open.get(key)
         if group is None:
             group = self._open[key] = _OpenGroup(gathering)
-            group.verdict = asyncio.create_task(self._verdict(key, group))
+            group.verdict = SharedTask(self._verdict(key, group))
         assert group.verdict is not None
         group.add(response)
         if group.full.is_set():
             self._close(key, group)
         try:
-            record = await asyncio.shield(group.verdict)
+            record = await group.verdict.wait()
             return GroupMember(record, group.places[response], group.copies)
         finally:
             group.waiting[response] -= 1
-            if not group.waiting.total() and not group.verdict.done():
+            if group.verdict.abandoned:
                 self._drop(key, group)
-                group.verdict.cancel()
 
     async def _verdict(self, key: GroupKey, group: _OpenGroup) -> Record:
         task, requester, _ = key
         window_s = group.gathering.window_s
-        if task.timeout_s is not None:
-            window_s = min(window_s, task.timeout_s * _SHARE_OF_TIME)
+        if task.options.timeout_s is not None:
+            window_s = min(window_s, task.options.timeout_s * _SHARE_OF_TIME)
         try:
             async with asyncio.timeout(window_s):
                 await group.full.wait()
@@ -120,13 +120,15 @@ class ResponseGrouper:
             pass
         self._close(key, group)
         waited = time.monotonic() - group.began
-        left_s = None if task.timeout_s is None else task.timeout_s - waited
+        left_s = None if task.options.timeout_s is None else task.options.timeout_s - waited
         responses = tuple(group.places)
         group.copies = tuple(max(1, group.waiting[response]) for response in responses)
         alone = len(group.places) == 1 and group.waiting.total() == 1
         self._told("complete" if group.full.is_set() else "alone" if alone else "window", waited)
         try:
-            return await self._judge(replace(task, responses=responses, timeout_s=left_s), requester)
+            return await self._judge(
+                replace(task, responses=responses).with_options(timeout_s=left_s), requester
+            )
         except BaseException:
             self._drop(key, group)
             raise

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from grm_service.audit.records import Record
 from grm_service.errors import DeadlineExceeded, GRMError
 from grm_service.judging.vote import top
 from grm_service.serving.queue import RequestQueue
 from grm_service.serving.single_flight import Reuse
-from grm_service.types import Record, Sample, Usage, Verdict
+from grm_service.types import Sample, Usage, Verdict
 
 _SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _SHARES = tuple(i / 10 for i in range(1, 11))

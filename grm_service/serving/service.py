@@ -6,11 +6,13 @@ import asyncio
 import hashlib
 import logging
 import uuid
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import grm_service
 from grm_service import tracing
+from grm_service.audit.records import Reason, Record
 from grm_service.audit.trail import Trail
 from grm_service.engines.base import Engine, MetaRM
 from grm_service.errors import (
@@ -31,19 +33,7 @@ from grm_service.serving.queue import RequestQueue
 from grm_service.serving.single_flight import Reuse, SingleFlight
 from grm_service.serving.usage import CallerUsage
 from grm_service.serving.validation import Validator
-from grm_service.types import (
-    NOBODY,
-    Caller,
-    Message,
-    Principle,
-    PrincipleSpec,
-    Priority,
-    Reason,
-    Record,
-    Task,
-    Usage,
-    Verdict,
-)
+from grm_service.types import Caller, Message, Principle, PrincipleSpec, Requester, Task, Usage, Verdict
 
 logger = logging.getLogger(__name__)
 _KEPT_VERDICTS = 4096
@@ -60,21 +50,6 @@ class Limits:
     samples: int = 256
     waiting: int = 2048
     replay_s: float = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Requester:
-    """The caller, its route and priority, and its Idempotency-Key if it sent one.
-
-    A `synthetic` request tests the judge (a probe): its verdict is neither queued for review nor counted in
-    the distributions of the metrics.
-    """
-
-    caller: Caller = NOBODY
-    route: str = "rewards"
-    priority: Priority = "train"
-    key: str | None = None
-    synthetic: bool = False
 
 
 class Service:
@@ -105,7 +80,7 @@ class Service:
         self.alarms: tuple[Reason, ...] = ()
         self._limits = limits
         self._judge = GenerativeRewardModel(engine, self.metrics, meta_rm)
-        self._flights: SingleFlight[Record] = SingleFlight(limits.replay_s, _KEPT_VERDICTS)
+        self._single_flight: SingleFlight[Record] = SingleFlight(limits.replay_s, _KEPT_VERDICTS)
         self._started = asyncio.Event()
         self._lacking = "the model is still being loaded; ask /readyz"
         self.draining = False
@@ -185,7 +160,7 @@ class Service:
             except GRMError as failed:
                 self.metrics.failed(failed)
                 raise
-            span.note(tracing.judged(record, how))
+            span.note(_span_attributes(record, how))
         self.metrics.asked(how)
         self._spent[requester.caller.name] = self.spent(requester.caller).add(record, judged=how == "miss")
         return replace(record, replayed=how == "hit")
@@ -203,7 +178,7 @@ class Service:
         judge = _digest(profile, standard, self.engine.model, requester.caller.name, requester.route)
         body = _digest(task)
         key = _digest(judge, body) if requester.key is None else _digest(judge, "key", requester.key)
-        return await self._flights.ask(key, body, judged)
+        return await self._single_flight.run(key, body, judged)
 
     async def _judged(
         self,
@@ -214,12 +189,14 @@ class Service:
         arrived: float,
         on_event: OnEvent | None,
     ) -> Record:
-        deadline = None if task.timeout_s is None else arrived + task.timeout_s
-        samples = len(plan(task, profile).orders)
-        async with self.queue.place(samples, requester.caller, requester.priority, deadline):
+        timeout_s = task.options.timeout_s
+        deadline = None if timeout_s is None else arrived + timeout_s
+        planned = plan(task, profile, standard)
+        async with self.reserve(len(planned.orders), requester, deadline):
             begun = asyncio.get_running_loop().time()
             left_s = None if deadline is None else deadline - begun
-            verdict = await self._judge.judge(replace(task, timeout_s=left_s), profile, standard, on_event)
+            planned = replace(planned, task=task.with_options(timeout_s=left_s))
+            verdict = await self._judge.judge(planned, on_event)
         record = self._record(task, profile, standard, requester, verdict, begun - arrived)
         # Not in the trail, not given out: nobody acts on a verdict that nobody can look up.
         await self.trail.keep(record)
@@ -254,6 +231,28 @@ class Service:
             worth=worth(reasons),
         )
 
+    def check(self, task: Task) -> None:
+        """Raise what `judge` would raise before any work: BadTask and its kinds, EngineNotReady."""
+        self.validator.task(task)
+        self.require_ready()
+
+    def find_profile(self, name: str | None) -> Profile:
+        """Return the profile of that name, the default for None. Raises UnknownName, ProfileNotServed."""
+        return self.validator.profile(name)
+
+    def reserve(
+        self, samples: int, requester: Requester, deadline: float | None = None
+    ) -> AbstractAsyncContextManager[None]:
+        """Wait in the queue and hold room for `samples` on the engine; `deadline` is on the loop's clock.
+
+        Raises Overloaded, and Shed where the deadline cannot be met.
+        """
+        return self.queue.place(samples, requester.caller, requester.priority, deadline)
+
+    def count_tokens(self, usage: Usage) -> None:
+        """Count what was generated on the engine outside of judgements."""
+        self.metrics.spent(usage)
+
     def scale(self, record: Record) -> Scale:
         """Between which numbers the rewards of a verdict lie."""
         return self.validator.profile(record.verdict.profile).scale
@@ -266,10 +265,12 @@ class Service:
         """
         profile, task, first = self.validator.profile(record.verdict.profile), record.task, record.verdict
         # Principles that were written for the query are in the record: they are not written again.
-        mode = "fixed" if task.principles.mode == "query" else task.principles.mode
-        task = replace(task, principles=PrincipleSpec(mode), timeout_s=None, k_meta=task.k_meta or 0)
+        mode = "fixed" if task.options.principles.mode == "query" else task.options.principles.mode
+        task = task.with_options(
+            principles=PrincipleSpec(mode), timeout_s=None, k_meta=task.options.k_meta or 0
+        )
         task = self.validator.guided(task, profile)
-        return await self._judge.judge(task, profile, first.principles)
+        return await self._judge.judge(plan(task, profile, first.principles))
 
     async def principles(
         self,
@@ -281,7 +282,7 @@ class Service:
         """Principles for a query without judging anything."""
         profile, standard = self.validator.query(messages, profile_name, replace(constitution, mode="query"))
         self.require_ready()
-        async with self.queue.place(1, requester.caller, requester.priority, None):
+        async with self.reserve(1, requester):
             written, usage = await self._judge.principles(profile, messages, standard)
         return profile, written, usage
 
@@ -293,3 +294,21 @@ class Service:
 def _digest(*parts: object) -> str:
     """Of frozen values, whose repr is canonical."""
     return hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _span_attributes(record: Record, how: Reuse) -> tracing.Attributes:
+    """Return what a trace shows of a judgement; never texts."""
+    verdict = record.verdict
+    return {
+        "gen_ai.request.model": verdict.model,
+        "grm.verdict": record.id,
+        "grm.status": verdict.status,
+        "grm.profile": verdict.profile,
+        "grm.k": verdict.k,
+        "grm.valid": sum(sample.critique is not None for sample in verdict.samples),
+        "grm.stopped": verdict.stopped,
+        "grm.agreement": verdict.vote.agreement,
+        "grm.queue_s": record.queue_s,
+        "grm.replay": how,
+        **(tracing.spent(verdict.usage) if how == "miss" else {}),
+    }

@@ -1,73 +1,71 @@
-"""One piece of work for all who ask the same, and its result again for a while."""
+"""Judge identical requests once, and replay the result for a while."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
+from grm_service.concurrency import SharedTask
 from grm_service.errors import KeyReused
 
 T = TypeVar("T")
 Reuse = Literal["miss", "join", "hit"]
+"""How a caller got its result: by new work, by joining work under way, or from the cache."""
 
 
 @dataclass(slots=True)
-class _Flight(Generic[T]):
-    task: asyncio.Task[T]
+class _Call(Generic[T]):
+    work: SharedTask[T]
     body: str
-    askers: int = 0
-    landed: float = 0.0
+    finished: float = 0.0
 
 
 class SingleFlight(Generic[T]):
-    """Keeps at most `most` results, each for `kept_s` seconds; failures are told to all and not kept."""
+    """Runs work once per key and caches at most `size` results, each for `ttl_s` seconds; never a failure."""
 
-    def __init__(self, kept_s: float, most: int) -> None:
-        self._kept_s, self._most = kept_s, most
-        self._open: dict[str, _Flight[T]] = {}
-        self._kept: OrderedDict[str, _Flight[T]] = OrderedDict()
+    def __init__(self, ttl_s: float, size: int) -> None:
+        self._ttl_s, self._size = ttl_s, size
+        self._running: dict[str, _Call[T]] = {}
+        self._cached: OrderedDict[str, _Call[T]] = OrderedDict()
 
-    async def ask(self, key: str, body: str, work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, Reuse]:
-        """The result of `work` for the key, and whether it had to be done. `body` must be that of the first.
+    async def run(self, key: str, body: str, work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, Reuse]:
+        """Return the result of `work` for the key, and how it came about.
 
-        Work whose askers have all gone is cancelled. Raises KeyReused, and what the work raises.
+        Work that every caller has left is cancelled. Raises KeyReused where `body` is not that of the first
+        call with the key, and what the work raises.
         """
-        self._forget()
-        flight = self._open.get(key) or self._kept.get(key)
-        how: Reuse = "hit" if key in self._kept else "join"
-        if flight is None:
-            flight, how = self._begin(key, body, work), "miss"
-        elif flight.body != body:
+        self._evict()
+        call = self._running.get(key) or self._cached.get(key)
+        reuse: Reuse = "hit" if key in self._cached else "join"
+        if call is None:
+            call, reuse = self._begin(key, body, work), "miss"
+        elif call.body != body:
             raise KeyReused
-        flight.askers += 1
         try:
-            return await asyncio.shield(flight.task), how
+            return await call.work.wait(), reuse
         finally:
-            flight.askers -= 1
-            if not flight.askers and not flight.task.done():
-                self._open.pop(key, None)  # whoever asks from now on begins anew
-                flight.task.cancel()
+            if call.work.abandoned and self._running.get(key) is call:
+                del self._running[key]  # the next caller begins anew
 
-    def _begin(self, key: str, body: str, work: Callable[[], Coroutine[Any, Any, T]]) -> _Flight[T]:
-        flight = self._open[key] = _Flight(asyncio.create_task(work()), body)
-        flight.task.add_done_callback(lambda task: self._landed(key, flight))
-        return flight
+    def _begin(self, key: str, body: str, work: Callable[[], Coroutine[Any, Any, T]]) -> _Call[T]:
+        call = self._running[key] = _Call(SharedTask(work()), body)
+        call.work.task.add_done_callback(lambda task: self._end(key, call))
+        return call
 
-    def _landed(self, key: str, flight: _Flight[T]) -> None:
-        if self._open.get(key) is flight:
-            del self._open[key]
-            if not flight.task.cancelled() and flight.task.exception() is None:
-                flight.landed = time.monotonic()
-                self._kept[key] = flight
+    def _end(self, key: str, call: _Call[T]) -> None:
+        if self._running.get(key) is call:
+            del self._running[key]
+            if not call.work.failed:
+                call.finished = time.monotonic()
+                self._cached[key] = call
 
-    def _forget(self) -> None:
-        late = time.monotonic() - self._kept_s
-        while self._kept:
-            oldest = next(iter(self._kept.values()))
-            if oldest.landed > late and len(self._kept) <= self._most:
+    def _evict(self) -> None:
+        oldest_valid = time.monotonic() - self._ttl_s
+        while self._cached:
+            oldest = next(iter(self._cached.values()))
+            if oldest.finished > oldest_valid and len(self._cached) <= self._size:
                 return
-            self._kept.popitem(last=False)
+            self._cached.popitem(last=False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from grm_service.types import Record, Usage
+from grm_service.audit.records import Record
+from grm_service.types import Usage
 
 _NOTHING = Usage()
 

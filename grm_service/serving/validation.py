@@ -29,9 +29,9 @@ class Validator:
         """The task as it is judged (see `guided`). Raises BadTask and its kinds."""
         self._bound("responses", task.responses)
         self._bound("reference", (task.reference or "",))
-        admitted = self.query(task.messages, task.profile, task.principles)
+        admitted = self.query(task.messages, task.profile, task.options.principles)
         lacking = self._engine.abilities.lacking()
-        if task.score == "soft" and not {"continues", "alternatives"}.isdisjoint(lacking):
+        if task.options.score == "soft" and not {"continues", "alternatives"}.isdisjoint(lacking):
             raise SoftNotServed(
                 "score 'soft' needs token probabilities behind a partial answer, which this server's engine "
                 "does not give: ask for 'hard' (/readyz lists what the engine lacks)"
@@ -46,10 +46,10 @@ class Validator:
         Raises MetaRMNotServed, and BadTask where it does not go with the rest.
         """
         served = self._grades and profile.meta_rm == self._default.meta_rm
-        if task.k_meta is None and not served:
+        if task.options.k_meta is None and not served:
             return task
-        k = task.k or profile.sampling.k
-        k_meta = max(1, k // 2) if task.k_meta is None else task.k_meta
+        k = task.options.k or profile.sampling.k
+        k_meta = max(1, k // 2) if task.options.k_meta is None else task.options.k_meta
         if k_meta and not served:
             raise MetaRMNotServed(
                 f"k_meta needs a meta RM, and this server runs none for the profile {profile.name!r}: leave "
@@ -57,12 +57,12 @@ class Validator:
             )
         if k_meta > k:
             raise BadTask(f"k_meta is {k_meta}, but of {k} samples (k) the meta RM can keep {k} at most")
-        if k_meta and task.stop != "none":
+        if k_meta and task.options.stop != "none":
             raise BadTask(
-                f"stop {task.stop!r} does not hold where the meta RM chooses among all samples: say k_meta 0 "
-                "to vote without it, or stop 'none'"
+                f"stop {task.options.stop!r} cannot be combined with a meta RM, which ranks all samples: "
+                "set k_meta to 0 to vote without it, or stop to 'none'"
             )
-        return replace(task, k_meta=k_meta)
+        return task.with_options(k_meta=k_meta)
 
     def query(self, messages: tuple[Message, ...], name: str | None, spec: PrincipleSpec) -> Admitted:
         """As `task`, where nothing is to be judged."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from grm_service.concurrency import for_each
 from grm_service.engines.base import Engine
 from grm_service.errors import EngineError, EngineNotReady, EngineUnreachable, PromptTooLong
 from grm_service.evaluation.dataset import Item
@@ -14,7 +15,7 @@ from grm_service.judging.plan import plan
 from grm_service.judging.sampler import Sampler
 from grm_service.profiles.profile import Profile
 from grm_service.training.trajectories import ItemTrajectories, Origin, Trajectory, TrajectoryFile
-from grm_service.types import Sample, Scores, Task
+from grm_service.types import JudgeOptions, Sample, Scores, Task
 
 TOO_MANY = "too_many_responses"
 """The error of an item whose responses do not fit one prompt of the profile."""
@@ -30,20 +31,13 @@ async def sample_all(
     on_done: Callable[[], None] = lambda: None,
 ) -> None:
     """Tries every item that is not in the file yet, so many at once. Raises EngineError."""
-    sampling, turns = TrajectorySampler(engine, profile, file), iter(file.left(list(items)))
+    sampler = TrajectorySampler(engine, profile, file)
 
-    async def take_turns() -> None:
-        for item in turns:
-            file.add(await sampling.take(item))
-            on_done()
+    async def take(item: Item) -> None:
+        file.add(await sampler.take(item))
+        on_done()
 
-    working = [asyncio.create_task(take_turns()) for _ in range(at_once)]
-    try:
-        await asyncio.gather(*working)
-    finally:
-        for each in working:
-            each.cancel()
-        await asyncio.gather(*working, return_exceptions=True)
+    await for_each(file.left(list(items)), take, at_once)
 
 
 class TrajectorySampler:
@@ -61,7 +55,11 @@ class TrajectorySampler:
         if n > self._profile.most_responses:
             return ItemTrajectories.of(item, error=TOO_MANY)
         # One more than are asked for: the next of the balanced orders is the hinted one's.
-        task = Task(item.messages, item.responses, k=samples + 1, seed=item.seed(self._setup.seed))
+        task = Task(
+            item.messages,
+            item.responses,
+            options=JudgeOptions(k=samples + 1, seed=item.seed(self._setup.seed)),
+        )
         planned = plan(task, self._profile)
         try:
             taken = await asyncio.gather(*(self._sampler.sample(planned, i) for i in range(samples)))

@@ -9,7 +9,7 @@ import pytest
 from grm_service.audit.chain import verify
 from grm_service.errors import AuditUnavailable
 from grm_service.serving.keys import APIKey, Keys
-from grm_service.types import Message, Principle, PrincipleSpec, Task
+from grm_service.types import JudgeOptions, Message, Principle, PrincipleSpec, Task
 
 pytestmark = pytest.mark.anyio
 PAIR = {"query": "Name a prime.", "responses": ["11", "twelve"], "k": 4}
@@ -286,7 +286,9 @@ async def test_a_record_is_shown_whatever_is_asked_of_requests_now(serve):
     long = Principle("x" * 4001)
     async with serve() as client:
         task = Task(
-            (Message("user", "q"),), ("a", "b"), principles=PrincipleSpec("fixed", None, (long,)), k=1
+            (Message("user", "q"),),
+            ("a", "b"),
+            options=JudgeOptions(principles=PrincipleSpec("fixed", None, (long,)), k=1),
         )
         record = await client.service.judge(task)
         shown = await client.get(f"/v1/verdicts/{record.id}")

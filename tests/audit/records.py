@@ -3,18 +3,9 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from grm_service.audit.records import Record, Review
 from grm_service.judging.vote import vote
-from grm_service.types import (
-    Critique,
-    Message,
-    Principle,
-    Record,
-    Review,
-    Sample,
-    Task,
-    Usage,
-    Verdict,
-)
+from grm_service.types import Critique, JudgeOptions, Message, Principle, Sample, Task, Usage, Verdict
 
 PRINCIPLE = Principle("It answers the question.", 0.5)
 
@@ -46,7 +37,9 @@ def record(number, scores=((7.0, 4.0), (8.0, 5.0)), **changes):
         Usage(20, 4, 10),
         0.25,
     )
-    task = Task((Message("user", f"Question {number}?"),), ("one", "two"), k=len(scores))
+    task = Task(
+        (Message("user", f"Question {number}?"),), ("one", "two"), options=JudgeOptions(k=len(scores))
+    )
     made = Record(f"vd_{number}", datetime(2026, 1, 1, tzinfo=UTC), task, (), None, verdict, 0.0, version="1")
     return replace(made, **changes)
 

@@ -14,7 +14,7 @@ from grm_service.factory import open_catalog
 from grm_service.judging.judge import GenerativeRewardModel
 from grm_service.judging.orders import orders
 from grm_service.settings import Settings
-from grm_service.types import Message, Task
+from grm_service.types import JudgeOptions, Message, Task
 from tests.evaluation.judged import item, large
 
 
@@ -144,7 +144,7 @@ async def test_smaller_runs_earn_what_subsets_of_a_large_one_say(script, texts, 
     profile = open_catalog(Settings()).profile("smollm2-135m")
 
     async def run(k, seed):
-        task = Task(QUESTION, texts, k=k, seed=seed, temperature=0.5)
+        task = Task(QUESTION, texts, options=JudgeOptions(k=k, seed=seed, temperature=0.5))
         verdict = await judge.judge(task, profile)
         return [SampleResult(s.order, s.scores, s.error, s.closed, 1) for s in verdict.samples]
 

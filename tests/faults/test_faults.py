@@ -22,7 +22,7 @@ import pytest
 
 from grm_service.factory import open_service
 from grm_service.settings import Settings
-from grm_service.types import Message, Task
+from grm_service.types import JudgeOptions, Message, Task
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(280)]
 PAIR = {"responses": ["eleven", "twelve"], "k": 2, "detail": "rewards"}
@@ -60,7 +60,10 @@ async def expected(queries, k=2, stop="none"):
     """What an undisturbed judge gives."""
     service = open_service(Settings(engine="scripted"))
     await service.start()
-    tasks = [Task((Message("user", query),), tuple(PAIR["responses"]), k=k, stop=stop) for query in queries]
+    tasks = [
+        Task((Message("user", query),), tuple(PAIR["responses"]), options=JudgeOptions(k=k, stop=stop))
+        for query in queries
+    ]
     return [(await service.judge(task)).verdict.vote.rewards for task in tasks]
 
 

@@ -201,7 +201,7 @@ async def test_a_group_that_does_not_fit_one_prompt_is_in_the_budget(open_world)
     engine = Counting(narrow)
     asked = brief(n=4, rounds=0, critique_tokens=1500, tokens=4000)
     whole = await improved(open_world, engine, asked)
-    assert len(whole.rounds[0].record.verdict.samples) == 2 * asked.k
+    assert len(whole.rounds[0].record.verdict.samples) == 2 * asked.options.k
     assert engine.generated == whole.cost.generated <= asked.tokens
 
 
@@ -334,7 +334,7 @@ async def test_a_second_opinion_that_cannot_be_had_shares_nothing(open_world):
 async def test_a_second_opinion_must_be_another(open_world):
     asked = brief()
     with pytest.raises(BadTask, match="second_opinion"):
-        await improved(open_world, engine_of(policy_of(4)), replace(asked, standard=asked.second))
+        await improved(open_world, engine_of(policy_of(4)), brief(standard=asked.second))
 
 
 async def test_text_that_looks_like_control_stays_text_for_the_policy(open_world):

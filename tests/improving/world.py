@@ -3,10 +3,10 @@
 import re
 
 from grm_service.engines.scripted import ScriptedEngine
-from grm_service.improving.lineage import Brief
+from grm_service.improving.lineage import ImproveTask, Standard
 from grm_service.judging.orders import sample_seed
 from grm_service.profiles.catalog import load_catalog
-from grm_service.types import Message
+from grm_service.types import JudgeOptions, Message
 
 QUERY = (Message("user", "Name a prime."),)
 _SHOWN = re.compile(
@@ -65,5 +65,8 @@ def engine_of(policy, judge=quality, second=None):
 PROFILE = load_catalog().profile("smollm2-135m")
 
 
-def brief(**changed):
-    return Brief(**{"messages": QUERY, "k": 4, "max_tokens": 64} | changed)
+def brief(standard=None, critique_tokens=None, k=4, seed=0, **changed):
+    standard = standard or Standard()
+    options = JudgeOptions(k=k, seed=seed, max_tokens=critique_tokens, principles=standard.principles)
+    asked = {"messages": QUERY, "max_tokens": 64, "profile": standard.profile, "options": options}
+    return ImproveTask(**asked | changed)

@@ -8,18 +8,19 @@ from grm_service.audit.compare import differences
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import BadTask, MetaRMFailed, MetaRMNotServed, PromptTooLong
 from grm_service.judging.judge import GenerativeRewardModel
+from grm_service.judging.plan import plan
 from grm_service.judging.prompt import judgement
 from grm_service.judging.vote import keep, vote
 from grm_service.profiles.catalog import load_catalog
 from grm_service.profiles.profile import Scale
 from grm_service.review import reasons
 from grm_service.serving.validation import Validator
-from grm_service.types import Message, Task
+from grm_service.types import JudgeOptions, Message, Task
 from tests.judging.profiles import PROFILE
 from tests.meta_rm import ScriptedMetaRM
 
 pytestmark = pytest.mark.anyio
-TASK = Task((Message("user", "Name a prime."),), ("11", "12"), k=4, k_meta=2)
+TASK = Task((Message("user", "Name a prime."),), ("11", "12"), options=JudgeOptions(k=4, k_meta=2))
 
 
 def writing(*texts):
@@ -34,7 +35,7 @@ def boxed(*scores):
 
 async def judged(texts, task=TASK, meta_rm=None):
     return await GenerativeRewardModel(writing(*texts), meta_rm=meta_rm or ScriptedMetaRM()).judge(
-        task, PROFILE
+        plan(task, PROFILE)
     )
 
 
@@ -52,7 +53,7 @@ async def test_the_best_k_meta_samples_are_voted_and_the_vote_of_all_stays_besid
 async def test_without_k_meta_nothing_is_graded():
     for k_meta in (None, 0):
         meta_rm = ScriptedMetaRM()
-        verdict = await judged([boxed(9, 2)] * 4, replace(TASK, k_meta=k_meta), meta_rm)
+        verdict = await judged([boxed(9, 2)] * 4, TASK.with_options(k_meta=k_meta), meta_rm)
         assert meta_rm.graded == []
         assert (verdict.unfiltered, verdict.meta_rm) == (None, None)
         assert {sample.grade for sample in verdict.samples} == {None}
@@ -117,8 +118,10 @@ def test_of_a_large_group_every_response_stays_in_the_vote():
 
 async def test_a_large_group_keeps_its_share_of_the_samples():
     responses = tuple(map(str, range(20)))
-    task = replace(TASK, responses=responses, k=6, k_meta=3)
-    verdict = await GenerativeRewardModel(ScriptedEngine(), meta_rm=ScriptedMetaRM()).judge(task, PROFILE)
+    task = replace(TASK, responses=responses).with_options(k=6, k_meta=3)
+    verdict = await GenerativeRewardModel(ScriptedEngine(), meta_rm=ScriptedMetaRM()).judge(
+        plan(task, PROFILE)
+    )
     counted = [sample for sample in verdict.samples if sample.counted]
     assert len(verdict.samples) == 30
     assert 15 <= len(counted) < 30
@@ -126,10 +129,10 @@ async def test_a_large_group_keeps_its_share_of_the_samples():
 
 
 async def test_votes_that_differ_in_their_winner_are_a_reason_to_look():
-    apart = await judged([boxed(9, 2), boxed(9, 1), boxed(1, 2), boxed(1, 3)], replace(TASK, k_meta=1))
+    apart = await judged([boxed(9, 2), boxed(9, 1), boxed(1, 2), boxed(1, 3)], TASK.with_options(k_meta=1))
     alike = replace(apart, unfiltered=apart.vote)
-    assert "votes_apart" in reasons.reasons(apart, Scale(), (), False)
-    assert "votes_apart" not in reasons.reasons(alike, Scale(), (), False)
+    assert "votes_apart" in reasons.reasons(apart, Scale(), ())
+    assert "votes_apart" not in reasons.reasons(alike, Scale(), ())
 
 
 async def test_a_verdict_of_another_meta_rm_is_told_apart():
@@ -146,8 +149,8 @@ async def test_a_judgement_that_the_meta_rm_cannot_hold_is_asked_for_in_smaller_
                 raise PromptTooLong(900, 0, 512, "meta RM's context")
             return await super().grade(judgement)
 
-    task = replace(TASK, responses=tuple(map(str, range(7))), k=4)
-    verdict = await GenerativeRewardModel(ScriptedEngine(), meta_rm=Narrow()).judge(task, PROFILE)
+    task = replace(TASK, responses=tuple(map(str, range(7)))).with_options(k=4)
+    verdict = await GenerativeRewardModel(ScriptedEngine(), meta_rm=Narrow()).judge(plan(task, PROFILE))
     assert max(len(sample.order) for sample in verdict.samples) == 3
 
 
@@ -184,7 +187,7 @@ def gate():
 )
 def test_half_of_the_samples_are_voted_where_a_meta_rm_runs_and_nothing_else_is_said(gate, asked, resolved):
     found, _ = gate()
-    assert found.task(replace(TASK, **{"k": None, "k_meta": None} | asked))[0].k_meta == resolved
+    assert found.task(TASK.with_options(**{"k": None, "k_meta": None} | asked))[0].options.k_meta == resolved
 
 
 def test_k_meta_without_a_meta_rm_is_refused_and_its_absence_is_not(gate):
@@ -192,7 +195,7 @@ def test_k_meta_without_a_meta_rm_is_refused_and_its_absence_is_not(gate):
     with pytest.raises(MetaRMNotServed, match="GRM_META_RM_URL"):
         found.task(TASK)
     for k_meta in (0, None):
-        asked = replace(TASK, k_meta=k_meta)
+        asked = TASK.with_options(k_meta=k_meta)
         assert found.task(asked)[0] == asked
 
 
@@ -200,7 +203,7 @@ def test_another_profile_s_judgements_are_not_graded_by_this_meta_rm(gate):
     found, profile = gate()
     for meta_rm in (None, "other"):
         other = replace(profile, name="x", meta_rm=meta_rm)
-        assert found.guided(replace(TASK, k_meta=None), other).k_meta is None
+        assert found.guided(TASK.with_options(k_meta=None), other).options.k_meta is None
         with pytest.raises(MetaRMNotServed):
             found.guided(TASK, other)
 
@@ -208,8 +211,8 @@ def test_another_profile_s_judgements_are_not_graded_by_this_meta_rm(gate):
 def test_what_does_not_go_with_k_meta_is_refused(gate):
     found, _ = gate()
     with pytest.raises(BadTask, match=r"k_meta is 5, but of 4 samples"):
-        found.task(replace(TASK, k_meta=5))
+        found.task(TASK.with_options(k_meta=5))
     for k_meta in (2, None):
-        with pytest.raises(BadTask, match=r"stop 'exact' does not hold where the meta RM chooses"):
-            found.task(replace(TASK, stop="exact", k_meta=k_meta))
-    assert found.task(replace(TASK, stop="exact", k_meta=0))[0].stop == "exact"
+        with pytest.raises(BadTask, match=r"stop 'exact' cannot be combined with a meta RM"):
+            found.task(TASK.with_options(stop="exact", k_meta=k_meta))
+    assert found.task(TASK.with_options(stop="exact", k_meta=0))[0].options.stop == "exact"

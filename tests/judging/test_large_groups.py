@@ -14,7 +14,7 @@ from grm_service.errors import BadTask, PromptTooLong, ResponseUnread
 from grm_service.judging.block_design import order_of
 from grm_service.judging.judge import GenerativeRewardModel
 from grm_service.judging.plan import Plan, plan
-from grm_service.types import Message, Task
+from grm_service.types import JudgeOptions, Message, Task
 from tests.judging.profiles import PROFILE
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +23,7 @@ _SHOWN = re.compile(r"^quality (\S+)$", re.MULTILINE)
 
 def task(worth, **fields):
     responses = tuple(f"quality {value}" for value in worth)
-    return Task((Message("user", "q"),), responses, **fields)
+    return Task((Message("user", "q"),), responses, options=JudgeOptions(**fields))
 
 
 def seen(prompt):
@@ -45,7 +45,7 @@ def comparing(prompt, params):
 
 
 async def judged(script, asked, profile=PROFILE):
-    return await GenerativeRewardModel(ScriptedEngine(script)).judge(asked, profile)
+    return await GenerativeRewardModel(ScriptedEngine(script)).judge(plan(asked, profile))
 
 
 def error(rewards, worth):
@@ -107,7 +107,7 @@ async def test_what_fits_no_context_at_once_is_split():
     told = []
     worth = worths(7)
     verdict = await GenerativeRewardModel(ScriptedEngine(narrow)).judge(
-        task(worth, k=4), PROFILE, on_event=told.append
+        plan(task(worth, k=4), PROFILE), on_event=told.append
     )
     assert verdict.vote.rewards == pytest.approx(worth)
     assert [max(map(len, event.orders)) for event in told if isinstance(event, Plan)] == [7, 3]
@@ -134,7 +134,9 @@ async def test_a_response_that_nobody_could_read_gets_no_reward():
     worth = [*worths(11), 3.5]
     engine = ScriptedEngine(blind)
     with pytest.raises(ResponseUnread, match="responses 11 "):
-        await GenerativeRewardModel(engine).judge(task(worth, k=5), replace(PROFILE, closing=PROFILE.closing))
+        await GenerativeRewardModel(engine).judge(
+            plan(task(worth, k=5), replace(PROFILE, closing=PROFILE.closing))
+        )
 
 
 async def test_agreement_is_of_the_samples_that_saw_the_best():

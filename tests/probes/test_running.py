@@ -5,14 +5,14 @@ import json
 import logging
 
 import pytest
-from grm_runner.report.cases import probes, tasks
-from grm_runner.report.runner import ProbeRunner, Schedule
 from typer.testing import CliRunner
 
 from grm_service.cli import app
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import EngineUnreachable
-from grm_service.types import Message, Task
+from grm_service.probes.cases import probes, tasks
+from grm_service.probes.runner import ProbeRunner, Schedule
+from grm_service.types import JudgeOptions, Message, Task
 from tests.probes import judges
 from tests.waiting import settle, until
 
@@ -39,9 +39,10 @@ class Gated(ScriptedEngine):
 
 async def test_every_run_judges_anew(serving):
     async with serving(judges.script(judges.sound)) as service:
-        await ProbeRunner(service).run(probes(k=1))
+        runner = ProbeRunner(service)
+        await runner.run(probes(k=1))
         once = len(service.engine.prompts)
-        await ProbeRunner(service).run(probes(k=1))
+        await runner.run(probes(k=1))
     assert once == len(tasks(probes(k=1)))
     assert len(service.engine.prompts) == 2 * once
 
@@ -51,7 +52,9 @@ async def test_training_goes_before_probes_that_wait(serving):
     async with serving(engine, samples=1) as service:
         probing = asyncio.create_task(ProbeRunner(service).run(probes(k=1)))
         await until(lambda: service.queue.waiting == 7)
-        asked = service.judge(Task((Message("user", "Is it raining?"),), ("Yes.", "No."), k=1))
+        asked = service.judge(
+            Task((Message("user", "Is it raining?"),), ("Yes.", "No."), options=JudgeOptions(k=1))
+        )
         training = asyncio.create_task(asked)
         await until(lambda: service.queue.waiting == 8)
         engine.gate.set()
@@ -79,7 +82,7 @@ async def test_a_run_that_fails_keeps_the_last_report_and_the_next_one_comes(ser
         with caplog.at_level(logging.WARNING):
             await until(lambda: "engine_failed" in caplog.text)
         last = runner.report
-        assert "the probes did not run (engine_failed), the next time is in 0.01 s" in caplog.text
+        assert "the probes did not run (engine_failed), next run in 0.01 s" in caplog.text
         engine.failing = False
         await until(lambda: runner.report is not last)
         probing.cancel()

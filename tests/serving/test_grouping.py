@@ -6,8 +6,7 @@ import pytest
 
 from grm_service.errors import AllUnreadable
 from grm_service.serving.grouping import MOST, Grouping, ResponseGrouper
-from grm_service.serving.service import Requester
-from grm_service.types import Message, Task
+from grm_service.types import JudgeOptions, Message, Requester, Task
 from tests.audit.records import record
 from tests.waiting import settle, until
 
@@ -40,7 +39,7 @@ def gathered(judge, replay_s=60.0):
 
 
 def task(response, query="q", timeout_s=None):
-    return Task((Message("user", query),), (response,), timeout_s=timeout_s)
+    return Task((Message("user", query),), (response,), options=JudgeOptions(timeout_s=timeout_s))
 
 
 async def sent(rendezvous, *responses, gathering=EIGHT, **fields):
@@ -107,7 +106,7 @@ async def test_waiting_and_judging_share_the_time():
     judge = Judge()
     rendezvous, _ = gathered(judge)
     await sent(rendezvous, "a", timeout_s=0.2)
-    assert judge.asked[0].timeout_s == pytest.approx(0.1, abs=0.08)
+    assert judge.asked[0].options.timeout_s == pytest.approx(0.1, abs=0.08)
 
 
 async def test_two_samples_that_came_out_alike_count_as_two_and_are_judged_once():

@@ -32,7 +32,7 @@ class Work:
 
 
 def asks(flights, work, n, key="key", body="body"):
-    return [asyncio.create_task(flights.ask(key, body, work)) for _ in range(n)]
+    return [asyncio.create_task(flights.run(key, body, work)) for _ in range(n)]
 
 
 async def test_those_who_ask_at_once_share_one_piece_of_work():
@@ -47,19 +47,19 @@ async def test_those_who_ask_at_once_share_one_piece_of_work():
 async def test_a_repeat_gets_the_same_result_until_it_is_too_old(monkeypatch):
     flights, work = SingleFlight(60, 10), Work()
     work.go.set()
-    assert await flights.ask("key", "body", work) == ("result 1", "miss")
-    assert await flights.ask("key", "body", work) == ("result 1", "hit")
+    assert await flights.run("key", "body", work) == ("result 1", "miss")
+    assert await flights.run("key", "body", work) == ("result 1", "hit")
     later = module.time.monotonic() + 61
     monkeypatch.setattr(module.time, "monotonic", lambda: later)
-    assert await flights.ask("key", "body", work) == ("result 2", "miss")
+    assert await flights.run("key", "body", work) == ("result 2", "miss")
 
 
 async def test_only_so_many_results_are_kept_and_the_oldest_go_first():
     flights, work = SingleFlight(60, 2), Work()
     work.go.set()
     for key in "abcd":
-        await flights.ask(key, "body", work)
-    hows = [(await flights.ask(key, "body", work))[1] for key in "da"]
+        await flights.run(key, "body", work)
+    hows = [(await flights.run(key, "body", work))[1] for key in "da"]
     assert hows == ["hit", "miss"]
 
 
@@ -68,11 +68,11 @@ async def test_a_key_with_another_body_is_refused():
     first = asks(flights, work, 1)
     await settle()
     with pytest.raises(KeyReused):
-        await flights.ask("key", "another", work)
+        await flights.run("key", "another", work)
     work.go.set()
     await asyncio.gather(*first)
     with pytest.raises(KeyReused):
-        await flights.ask("key", "another", work)
+        await flights.run("key", "another", work)
 
 
 async def test_work_goes_on_while_anybody_waits_for_it():
@@ -108,4 +108,4 @@ async def test_a_failure_is_told_to_all_and_not_kept():
     for failed in await asyncio.gather(*asked, return_exceptions=True):
         assert isinstance(failed, EngineError)
     work.error = None
-    assert await flights.ask("key", "body", work) == ("result 2", "miss")
+    assert await flights.run("key", "body", work) == ("result 2", "miss")

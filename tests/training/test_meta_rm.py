@@ -17,7 +17,7 @@ from grm_service.profiles.catalog import load_profile
 from grm_service.settings import Settings
 from grm_service.training.meta_rm import MetaRMConfig, judgements, split
 from grm_service.training.trajectories import ItemTrajectories, Trajectory
-from grm_service.types import Completion, Message, Task, Usage
+from grm_service.types import Completion, JudgeOptions, Message, Task, Usage
 from tests.training.conftest import SHORT, item, needs_trl
 
 pytestmark = [
@@ -167,7 +167,7 @@ async def test_the_profile_of_a_run_serves_it_and_the_better_half_is_voted(train
     service.engine.start, service.engine.complete = start, complete
     service.engine._up.set()
     await service.start()
-    record = await service.judge(Task(ITEMS[0].messages, ITEMS[0].responses, k=4))
+    record = await service.judge(Task(ITEMS[0].messages, ITEMS[0].responses, options=JudgeOptions(k=4)))
     right = [sample.index for sample in record.verdict.samples if "checked" in sample.text]
     assert [sample.index for sample in record.verdict.samples if sample.counted] == right == [0, 2]
     assert all(0 < sample.grade < 1 for sample in record.verdict.samples)
@@ -180,10 +180,11 @@ async def test_what_is_graded_when_it_serves_is_what_was_trained(tiny):
     from grm_service.engines import meta_rm
     from grm_service.engines.transformers.engine import control_tokens
     from grm_service.judging.judge import GenerativeRewardModel
+    from grm_service.judging.plan import plan
     from grm_service.training.meta_rm import encoded
     from grm_service.training.rejection_sampling import Example
+    from tests.judging.test_guided_voting import writing
     from tests.meta_rm import ScriptedMetaRM
-    from tests.test_guided_voting import writing
 
     tokenizer = AutoTokenizer.from_pretrained(tiny)
     of, served = ITEMS[0], ScriptedMetaRM()
@@ -191,7 +192,7 @@ async def test_what_is_graded_when_it_serves_is_what_was_trained(tiny):
     served.control_tokens = control_tokens(tokenizer)
     text = TRIED[0].trajectories[0].text
     await GenerativeRewardModel(writing(text), meta_rm=served).judge(
-        Task(of.messages, of.responses, k=1, k_meta=1), SHORT
+        plan(Task(of.messages, of.responses, options=JudgeOptions(k=1, k_meta=1)), SHORT)
     )
     order = orders(2, 1, 0)[0]
     rows, _ = encoded(tokenizer, SHORT, [Example(of, Trajectory(order, text, None, True))], 2048)

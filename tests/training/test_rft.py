@@ -19,7 +19,7 @@ from grm_service.settings import Settings
 from grm_service.training import trainer_log
 from grm_service.training.rejection_sampling import Example
 from grm_service.training.trajectories import Trajectory
-from grm_service.types import Message, Params, Prompt, Task
+from grm_service.types import JudgeOptions, Message, Params, Prompt, Task
 from tests.training.conftest import ITEMS, SHORT, needs_trl
 
 pytestmark = [
@@ -89,7 +89,7 @@ async def test_the_engine_is_fed_the_tokens_that_were_trained(tiny):
 
     engine._writer.write = watched
     item = ITEMS[0]
-    planned = plan(Task(item.messages, item.responses, k=2, seed=3), OPENED)
+    planned = plan(Task(item.messages, item.responses, options=JudgeOptions(k=2, seed=3)), OPENED)
     encoder = Encoder(engine._tokenizer, OPENED, engine._ends)
     trained = encoder.example(Example(item, Trajectory(planned.orders[1], TEXT, (8.0, 3.0), True)))
     await Sampler(engine).sample(planned, 1)
@@ -187,7 +187,7 @@ async def test_the_profile_of_a_run_serves_it_on_both_engines(rank, train, sourc
     for engine in engines:
         await engine.start()
         item = ITEMS[0]
-        planned = plan(Task(item.messages, item.responses, k=1, max_tokens=96), profile)
+        planned = plan(Task(item.messages, item.responses, options=JudgeOptions(k=1, max_tokens=96)), profile)
         texts.append((await Sampler(engine).sample(planned, 0)).text)
         await engine.close()
     trained, merged, base = texts

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from fastapi import Request
 
@@ -15,6 +14,7 @@ from grm_service.api.access import caller
 from grm_service.api.dialects.query_options import QueryOptions
 from grm_service.api.disconnect import while_present
 from grm_service.api.shaping import Transform
+from grm_service.audit.records import Record
 from grm_service.errors import (
     AuditUnavailable,
     DeadlineExceeded,
@@ -25,8 +25,8 @@ from grm_service.errors import (
     Overloaded,
 )
 from grm_service.serving.grouping import Grouping, ResponseGrouper
-from grm_service.serving.service import Requester, Service
-from grm_service.types import Message, Principle, PrincipleSpec, Record, Task, Usage
+from grm_service.serving.service import Service
+from grm_service.types import Message, Principle, PrincipleSpec, Requester, Task, Usage
 
 _PAUSE_S = 1.0
 _MOST_READINGS = 3
@@ -63,16 +63,6 @@ def tokens(rewards: Iterable[Reward]) -> dict[str, int]:
         "completion_tokens": spent.completion_tokens,
         "total_tokens": spent.prompt_tokens + spent.completion_tokens,
     }
-
-
-async def each(rewards: Iterable[Coroutine[Any, Any, Reward]]) -> list[Reward]:
-    """All of them, in their order; where one fails, the rest is given up."""
-    running = [asyncio.create_task(one) for one in rewards]
-    try:
-        return await asyncio.gather(*running)
-    finally:
-        for one in running:
-            one.cancel()
 
 
 class DialectAdapter:
@@ -132,7 +122,9 @@ class DialectAdapter:
         wish = wish.over(self._usual)
         task = wish.task(messages, responses, None, self._hold_s)
         if principle is not None:
-            task = replace(task, principles=PrincipleSpec("fixed", wish.principles, (Principle(principle),)))
+            task = task.with_options(
+                principles=PrincipleSpec("fixed", wish.principles, (Principle(principle),))
+            )
         try:
             judged = self._judge(task, self._requester(request, wish))
             record = await while_present(request, judged)
@@ -160,11 +152,11 @@ class DialectAdapter:
 
     async def _judge(self, task: Task, requester: Requester) -> Record:
         clock = asyncio.get_running_loop().time
-        ends, readings = clock() + (task.timeout_s or math.inf), 0
+        ends, readings = clock() + (task.options.timeout_s or math.inf), 0
         while True:
-            left_s = None if task.timeout_s is None else max(0.001, ends - clock())
+            left_s = None if task.options.timeout_s is None else max(0.001, ends - clock())
             # What nobody could read may be read with other samples.
-            again = replace(task, timeout_s=left_s, seed=task.seed + readings)
+            again = task.with_options(timeout_s=left_s, seed=task.options.seed + readings)
             try:
                 return await self._service.judge(again, requester=requester)
             except GRMError as failed:

@@ -14,11 +14,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from grm_service import chat_templates
-from grm_service.api.dialects.adapter import Reward, adapter, each, tokens
+from grm_service.api.dialects.adapter import Reward, adapter, tokens
 from grm_service.api.dialects.query_options import QueryOptions, Wished
 from grm_service.api.dialects.turns import Turn, messages
 from grm_service.api.problems import JUDGING, problem
 from grm_service.api.schemas import Text
+from grm_service.concurrency import gather
 from grm_service.errors import BadTask, Overloaded
 from grm_service.types import Message
 
@@ -67,7 +68,7 @@ async def _rewards(
     dialect = adapter(request, route)
     exchanges = _exchanges(body)
     try:
-        return await each(dialect.single(request, wish, *exchange) for exchange in exchanges)
+        return await gather(dialect.single(request, wish, *exchange) for exchange in exchanges)
     except Overloaded as full:
         return problem(503, full.code, str(full), full.retryable, full.retry_after_s)
 

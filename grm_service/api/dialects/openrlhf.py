@@ -12,11 +12,12 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from grm_service import chat_templates
-from grm_service.api.dialects.adapter import adapter, each
+from grm_service.api.dialects.adapter import adapter
 from grm_service.api.dialects.query_options import Wished
 from grm_service.api.dialects.turns import reference
 from grm_service.api.problems import JUDGING
 from grm_service.api.schemas import Text
+from grm_service.concurrency import gather
 from grm_service.errors import BadTask
 
 HOLD_S = 170.0
@@ -54,7 +55,7 @@ async def get_reward(request: Request, wish: Wished, body: GetReward) -> Rewards
     except ValueError as wrong:
         raise BadTask(str(wrong)) from None
     dialect = adapter(request, "openrlhf")
-    rewards = await each(
+    rewards = await gather(
         dialect.single(request, wish, chat_templates.conversation(prompt), response, reference(label))
         for prompt, response, label in zip(body.prompts, responses, labels, strict=True)
     )

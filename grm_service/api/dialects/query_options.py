@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 from urllib.parse import parse_qsl
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from grm_service.api.judge_options import JudgeOptionFields
 from grm_service.api.shaping import LengthPenalty, Shaped, Shaping, Transform, shape
+from grm_service.audit.records import Record
 from grm_service.errors import SiblingsMissing
 from grm_service.profiles.profile import Scale
-from grm_service.types import Message, PrincipleMode, PrincipleSpec, Priority, Record, Task
+from grm_service.types import Message, PrincipleMode, PrincipleSpec, Priority, Task
 
 
-class QueryOptions(BaseModel):
+class QueryOptions(JudgeOptionFields):
     """Query parameters of every dialect; what is not named here is refused."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
@@ -25,12 +28,6 @@ class QueryOptions(BaseModel):
     mode: PrincipleMode = Field(
         "self", description="Where principles come from; with a set: what stands above."
     )
-    k: int | None = Field(None, ge=1, le=64)
-    k_meta: int | None = Field(None, ge=0, le=64, description="As in POST /v1/rewards.")
-    seed: int = Field(0, ge=0, lt=2**63)
-    temperature: float | None = Field(None, ge=0, le=2)
-    max_tokens: int | None = Field(None, ge=1, le=32768)
-    timeout_s: float | None = Field(None, gt=0, le=3600, description="Waiting for siblings included.")
     priority: Priority = "train"
     group: int | None = Field(None, ge=1, le=64, description="Responses sampled for each prompt.")
     window_s: float | None = Field(
@@ -63,18 +60,13 @@ class QueryOptions(BaseModel):
     ) -> Task:
         """The task; `timeout_s` is the dialect's own, which the wish can shorten."""
         limits = [limit for limit in (self.timeout_s, timeout_s) if limit is not None]
+        options = self.to_options(PrincipleSpec(self.mode, self.principles))
         return Task(
             messages=messages,
             responses=responses,
             profile=self.profile,
-            principles=PrincipleSpec(self.mode, self.principles),
             reference=reference,
-            k=self.k,
-            k_meta=self.k_meta,
-            seed=self.seed,
-            temperature=self.temperature,
-            max_tokens=self.max_tokens,
-            timeout_s=min(limits, default=None),
+            options=replace(options, timeout_s=min(limits, default=None)),
         )
 
     def shaped(

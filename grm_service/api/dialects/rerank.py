@@ -9,10 +9,11 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from grm_service import chat_templates
-from grm_service.api.dialects.adapter import Reward, adapter, each, tokens
+from grm_service.api.dialects.adapter import Reward, adapter, tokens
 from grm_service.api.dialects.query_options import QueryOptions, Wished
 from grm_service.api.problems import JUDGING, ProblemReply, problem_of
 from grm_service.api.schemas import Text
+from grm_service.concurrency import gather
 from grm_service.errors import BadTask, GRMError, Overloaded
 from grm_service.types import Message
 
@@ -104,7 +105,7 @@ async def score(request: Request, wish: Wished, body: Score) -> dict[str, Any]:
     if len(ones) == 1:
         rewards = await _judged(request, wish, ones[0], tuple(others))
     elif len(ones) == len(others):
-        rewards = await each(_pair(request, wish, pair) for pair in zip(ones, others, strict=True))
+        rewards = await gather(_pair(request, wish, pair) for pair in zip(ones, others, strict=True))
     else:
         raise BadTask("there must be one text, or as many as there are texts to score")
     data = [{"index": i, "object": "score", "score": reward.value} for i, reward in enumerate(rewards)]
@@ -123,7 +124,7 @@ async def predict(request: Request, wish: Wished, body: Predict) -> Any:
     given = body.inputs
     one = isinstance(given, str) or (len(given) == 2 and all(isinstance(text, str) for text in given))
     try:
-        rewards = await each(_pair(request, wish, item) for item in ([given] if one else given))
+        rewards = await gather(_pair(request, wish, item) for item in ([given] if one else given))
     except GRMError as failed:
         return _as_tei(failed)
     labels = [{"score": reward.value, "label": "reward"} for reward in rewards]

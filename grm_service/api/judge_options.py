@@ -1,0 +1,52 @@
+"""The judge options as pydantic fields, built from `types.JudgeOptions` for every request model."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+
+from annotated_types import BaseMetadata
+from pydantic import BaseModel, Field, create_model
+from typing_extensions import Doc
+
+from grm_service.types import JudgeOptions, PrincipleSpec
+
+_HINTS = get_type_hints(JudgeOptions, include_extras=True)
+NAMES = tuple(field.name for field in fields(JudgeOptions) if field.name != "principles")
+"""The options that are numbers or choices. Principles are spelled differently in JSON and in a URL."""
+
+
+class _Options(BaseModel):
+    if TYPE_CHECKING:
+        timeout_s: float | None
+
+    def to_options(self, principles: PrincipleSpec) -> JudgeOptions:
+        """Return the options of a request."""
+        return JudgeOptions(**{name: getattr(self, name) for name in NAMES}, principles=principles)
+
+
+def _definition(name: str, default: object) -> tuple[Any, Any]:
+    """Return a field's type and default: bounds stay on the number, not on the null beside it."""
+    hint, *metadata = get_args(_HINTS[name])
+    bounds = [each for each in metadata if isinstance(each, BaseMetadata)]
+    description = next(each.documentation for each in metadata if isinstance(each, Doc))
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+    number = kinds[0] if type(None) in get_args(hint) else hint
+    if number is float:
+        bounds.append(Field(allow_inf_nan=False))
+    bounded: Any = Annotated[number, *bounds] if bounds else number
+    return (bounded | None if number is not hint else bounded), Field(default, description=description)
+
+
+if TYPE_CHECKING:
+    JudgeOptionFields = _Options
+else:
+    JudgeOptionFields = create_model(
+        "JudgeOptionFields",
+        __base__=_Options,
+        **{
+            field.name: _definition(field.name, field.default)
+            for field in fields(JudgeOptions)
+            if field.name in NAMES
+        },
+    )

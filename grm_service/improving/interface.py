@@ -1,0 +1,43 @@
+"""What improving needs of the service that judges its drafts."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from grm_service.audit.records import Record
+from grm_service.engines.base import Engine
+from grm_service.profiles.profile import Profile
+from grm_service.types import Requester, Task, Usage
+
+
+class JudgeService(Protocol):
+    """Judges drafts, and lends its engine to a policy that has none of its own."""
+
+    @property
+    def engine(self) -> Engine: ...
+
+    def find_profile(self, name: str | None) -> Profile:
+        """Return the profile of that name, the default for None. Raises UnknownName, ProfileNotServed."""
+        ...
+
+    def check(self, task: Task) -> None:
+        """Raise what `judge` would raise before any work: BadTask and its kinds, EngineNotReady."""
+        ...
+
+    async def judge(self, task: Task, *, requester: Requester) -> Record:
+        """Return the recorded verdict on a task."""
+        ...
+
+    def reserve(
+        self, samples: int, requester: Requester, deadline: float | None = None
+    ) -> AbstractAsyncContextManager[None]:
+        """Wait in the queue and hold room for `samples` on the engine; `deadline` is on the loop's clock.
+
+        Raises Overloaded, and Shed where the deadline cannot be met.
+        """
+        ...
+
+    def count_tokens(self, usage: Usage) -> None:
+        """Count what was generated on the engine outside of judgements."""
+        ...

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from grm_service.errors import BadTask
 from grm_service.evaluation.run_folder import ItemResult, SampleResult
 from grm_service.evaluation.votes import GUIDED, SERVED, VOTES, VoteKind
-from grm_service.judging.vote import keep, vote
+from grm_service.judging.vote import select_by_grade, vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def _chosen(samples: Sequence[SampleResult]) -> list[SampleResult]:
         raise BadTask(
             "these samples were not graded: judge them with a meta RM (GRM_META_RM, GRM_META_RM_URL)"
         )
-    kept = keep(graded, [sample.order for sample in samples], max(1, len(samples) // 2))
+    kept = select_by_grade(graded, [sample.order for sample in samples], max(1, len(samples) // 2))
     return [sample for at, sample in enumerate(samples) if at in kept]
 
 

@@ -24,7 +24,7 @@ from grm_service.evaluation.cost import tokens
 from grm_service.evaluation.outcomes import WRONG, Credit
 from grm_service.evaluation.run_folder import ItemResult, SampleResult
 from grm_service.evaluation.stats import Interval, bootstrap
-from grm_service.judging.block_design import blocks
+from grm_service.judging.block_design import balanced_blocks
 
 Estimate = Literal["all", "counted", "listed", "drawn"]
 """All samples as they are; every subset, by counting sums; every subset, one by one; so many drawn."""
@@ -188,7 +188,11 @@ def _several(judged: ItemResult, j: int, k: int) -> tuple[Credit, Estimate]:
 def _units(judged: ItemResult, k: int) -> list[tuple[SampleResult, ...]]:
     """The samples in what cannot be taken apart: rotations, or the rounds of a large group."""
     n, taken = len(judged.lengths), len(judged.samples)
-    ends = [len(blocks(n, r, 0)) for r in range(k + 1)] if judged.in_blocks else [*range(0, taken, n), taken]
+    ends = (
+        [len(balanced_blocks(n, r, 0)) for r in range(k + 1)]
+        if judged.in_blocks
+        else [*range(0, taken, n), taken]
+    )
     return [judged.samples[start:end] for start, end in pairwise(ends)]
 
 

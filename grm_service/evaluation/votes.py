@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, median
 from typing import Literal
 
-from grm_service.judging.block_design import settle
+from grm_service.judging.block_design import remove_block_effects
 from grm_service.judging.vote import top, vote
 from grm_service.types import Scores
 
@@ -29,7 +29,7 @@ def mean(rows: Sequence[Scores]) -> tuple[float, ...]:
 def medians(rows: Sequence[Scores]) -> tuple[float, ...]:
     """Of each response's scores, on one scale as for the mean (core/blocks.py)."""
     if any(score is None for row in rows for score in row):
-        rows = settle(rows)
+        rows = remove_block_effects(rows)
     return tuple(median(score for score in column if score is not None) for column in zip(*rows, strict=True))
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from grm_service.judging.judge import WRITINGS
-from grm_service.judging.plan import LEAST_SPLIT, plan
+from grm_service.judging.plan import MIN_SPLIT, plan
+from grm_service.judging.principle_writer import MAX_ATTEMPTS
 from grm_service.judging.sampler import closing_tokens
 from grm_service.profiles.profile import Profile
 from grm_service.types import Task, Usage
@@ -33,10 +33,10 @@ class Price:
     def of(cls, task: Task, profile: Profile) -> Price:
         """Also where the responses turn out not to fit one prompt, and are judged in blocks (judge.py)."""
         plans = [plan(task, profile)]
-        if len(task.responses) >= LEAST_SPLIT and not plans[0].in_blocks:
+        if len(task.responses) >= MIN_SPLIT and not plans[0].in_blocks:
             plans.append(plan(task, profile, split=True))
         closing = max(sum(closing_tokens(len(order)) for order in each.orders) for each in plans)
-        written = WRITINGS * profile.sampling.max_tokens if task.options.principles.mode == "query" else 0
+        written = MAX_ATTEMPTS * profile.sampling.max_tokens if task.options.principles.mode == "query" else 0
         samples = max(len(each.orders) for each in plans)
         return cls(samples, closing + written, plans[0].max_tokens)
 

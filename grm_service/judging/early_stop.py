@@ -1,8 +1,7 @@
-"""When enough samples are known: the rules behind `stop: exact | confident` (DESIGN 5.7).
+"""Early stopping: the rules behind `stop: exact | confident`.
 
-Samples are taken in waves of whole rotations (see core/order.py), so that a preference for a position has
-cancelled whenever a rule looks. A wave is the fewest rotations after which the rule could be satisfied at
-all, so no wave is larger than it has to be and none is too small to matter.
+Samples run in waves of whole rotations (orders.py), so that position bias has cancelled whenever a rule is
+evaluated. A wave is the smallest number of rotations after which the rule could be satisfied at all.
 """
 
 from __future__ import annotations
@@ -19,18 +18,17 @@ ScoreRow = Sequence[float] | None
 
 
 def next_wave(rule: StopRule, rows: Sequence[ScoreRow], k: int, n: int, scale: Scale) -> int:
-    """How many samples to take next of the k planned ones over n responses; 0 when the rule stops or all
-    are taken.
+    """Return how many of the k planned samples to run next; 0 if the rule stops or all have run.
 
-    `rows` are the samples taken so far in the plan's order: scores in the caller's response order, or None
-    for one that could not be read. A single response has no winner to be decided: all k are taken.
+    `rows` are the samples so far, in the plan's order: scores of the n responses in the caller's order, or
+    None for a sample that could not be read. A single response has no winner to decide: all k samples run.
     """
     left = k - len(rows)
     if rule == "none" or n == 1:
         return left
     best = [float(scale.max)] + [float(scale.min)] * (n - 1)
     for more in range(0, left, n):
-        # The quickest way to a decision: from now on the leader of today gets everything.
+        # The fastest possible decision: all further samples give the current leader the best scores.
         if _decided(rule, [*rows, *([_led(rows, best)] * more)], k, n, scale):
             return more
     return left
@@ -53,7 +51,7 @@ def _decided(rule: StopRule, rows: Sequence[ScoreRow], k: int, n: int, scale: Sc
 
 
 def _differences(rows: Sequence[ScoreRow], i: int, j: int) -> list[float]:
-    # What could not be read moves no vote.
+    # An unreadable sample does not move the vote.
     return [0.0 if row is None else row[i] - row[j] for row in rows]
 
 
@@ -62,14 +60,14 @@ def _total(rows: Sequence[ScoreRow], i: int, j: int) -> float:
 
 
 def _wealth(differences: list[float], k: int, n: int, span: float) -> float:
-    """Evidence that i beats j once all k are counted: what a fair game against it would have paid.
+    """Return the evidence that i beats j once all k samples are counted: the wealth of a bet on it.
 
-    Under "i does not beat j" the samples still to come average at most `fair`, so staking everything on the
-    mean of each next rotation gains nothing by expectation, and by Ville's inequality the wealth ever
-    reaches 1/a with a probability of at most a, however often one looks (the Kaplan martingale of election
-    audits, without replacement: Waudby-Smith, Stark and Ramdas, "RiLACS", 2021). It needs nothing of the
-    scores but their scale. Where nothing to come can turn the vote the wealth is infinite: this rule is
-    never slower than `exact`.
+    Under the hypothesis "i does not beat j" the remaining samples average at most `fair`, so that betting
+    everything on the mean of each next rotation has no expected gain, and by Ville's inequality the wealth
+    ever reaches 1/a with probability at most a, however often it is checked (the Kaplan martingale of
+    election audits, without replacement: Waudby-Smith, Stark and Ramdas, "RiLACS", 2021). It assumes nothing
+    of the scores but their scale. If no remaining sample can turn the vote the wealth is infinite, so this
+    rule never stops later than `exact`.
     """
     wealth, total = 1.0, 0.0
     for start in range(0, len(differences), n):

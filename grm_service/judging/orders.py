@@ -1,4 +1,4 @@
-"""Balanced orders and per-sample seeds, both drawn from the request's seed."""
+"""Balanced orders and one seed per sample, both derived from the request's seed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from grm_service.types import Scores
 
 
 def sample_seed(seed: int, index: int) -> int:
-    """H(seed, index): the seed of sample `index`, 0..2**31-1 (every server accepts that range)."""
+    """Return H(seed, index), the seed of sample `index`: 0..2**31-1, a range that every server accepts."""
     digest = hashlib.sha256(f"{seed}:{index}".encode()).digest()
     return int.from_bytes(digest[:4]) >> 1
 
 
-def orders(n: int, k: int, seed: int) -> tuple[tuple[int, ...], ...]:
-    """The k permutations shown to the model; `order[p]` is the index of the response at position p.
+def balanced_orders(n: int, k: int, seed: int) -> tuple[tuple[int, ...], ...]:
+    """Return k permutations of n responses; `order[p]` is the index of the response at position p.
 
-    Each block of n samples uses the n rotations of one base permutation, so over any such block every
-    response stands once in every position: a preference for a position cancels exactly when n divides k.
-    Random shuffles (the paper, section 2.3) only cancel it on average.
+    Each n consecutive samples use the n rotations of one base permutation, so that every response is once in
+    every position: position bias cancels exactly if n divides k. Random shuffles (SPCT, section 2.3) cancel
+    it only on average.
     """
     planned: list[tuple[int, ...]] = []
     while len(planned) < k:
@@ -30,7 +30,7 @@ def orders(n: int, k: int, seed: int) -> tuple[tuple[int, ...], ...]:
     return tuple(planned[:k])
 
 
-def undo(order: tuple[int, ...], shown: Sequence[float | None], n: int) -> Scores:
-    """Maps one value a position back to the n responses, in the caller's order; None for one not shown."""
-    by_response = dict(zip(order, shown, strict=True))
+def undo(order: tuple[int, ...], values: Sequence[float | None], n: int) -> Scores:
+    """Return one value per response, in the caller's order, from one per position; None if it has no position."""
+    by_response = dict(zip(order, values, strict=True))
     return tuple(by_response.get(i) for i in range(n))

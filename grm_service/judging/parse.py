@@ -1,8 +1,8 @@
-r"""Reading what a model wrote: principles, analysis and scores, or the reason why there are none.
+r"""Parse a completion: principles, analysis and scores, or the reason why it has no scores.
 
-Strict by intent. The function that circulates takes the last `\boxed{}` OR any `[...]` and drops what is
-not a number, so that `\boxed{8, 9} (see list[0])` becomes [0]. Here the last `\boxed{...}` must stand where
-an answer stands and hold exactly n finite numbers within the scale; anything else is unreadable, with a
+Strict on purpose. The commonly copied function takes the last `\boxed{}` OR any `[...]` and drops what is
+not a number, so that `\boxed{8, 9} (see list[0])` becomes [0]. Here the last `\boxed{...}` must be in the
+position of an answer and hold exactly n finite numbers within the scale; anything else is unreadable, with a
 reason, and never a score.
 """
 
@@ -25,7 +25,7 @@ _WEIGHT = re.compile(r"[(\[]?\s*weights?\s*[:=]?\s*(\d{1,3}(?:\.\d{1,4})?)\s*(%?
 
 
 class Unreadable(ValueError):
-    """Why a completion gives no scores: `no_scores`, `wrong_count`, `not_a_number` or `out_of_scale`."""
+    """A completion without scores: `no_scores`, `wrong_count`, `not_a_number` or `out_of_scale`."""
 
     @property
     def reason(self) -> str:
@@ -33,31 +33,31 @@ class Unreadable(ValueError):
 
 
 def parse(text: str, n: int, profile: Profile) -> Critique:
-    """The critique of one completion about n responses; scores are in the order that the model saw.
+    """Return the critique in a completion about n responses; scores are in the order of the prompt.
 
-    Raises Unreadable. Principles and analysis are read leniently: they explain, they do not count.
+    Principles and analysis are parsed leniently, since they do not count in the vote. Raises Unreadable.
     """
-    found = box(text)
-    scores = _scores(found, n, profile.scale)
-    criteria, analysis = _sections(text[: found.start()], profile)
-    return Critique(principles(criteria), analysis, scores)
+    box = find_box(text)
+    scores = _scores(box, n, profile.scale)
+    criteria, analysis = _sections(text[: box.start()], profile)
+    return Critique(parse_principles(criteria), analysis, scores)
 
 
-def box(text: str) -> re.Match[str]:
-    r"""The last `\boxed{...}` of a completion; group 1 is its inside. Raises Unreadable."""
+def find_box(text: str) -> re.Match[str]:
+    r"""Return the last `\boxed{...}` of a completion; group 1 is its content. Raises Unreadable."""
     boxes = list(_BOXED.finditer(text))
-    # One that comes last and is cut or malformed takes back what stood before it.
+    # A later box that is cut off or malformed revises the earlier ones, so none of them counts.
     if not boxes or text.rfind(_BOX) > boxes[-1].start():
         raise Unreadable("no_scores")
     line = text[: boxes[-1].start()].rpartition("\n")[2]
-    # A box inside a sentence is a quotation ("its answer \boxed{4} is right"), not a verdict.
+    # A box inside a sentence is a quotation ("its answer \boxed{4} is right"), not the answer.
     if re.search(r"\w", line) and not _LABEL.search(line):
         raise Unreadable("no_scores")
     return boxes[-1]
 
 
-def _scores(found: re.Match[str], n: int, scale: Scale) -> tuple[float, ...]:
-    parts = [part.strip() for part in found[1].split(",")]
+def _scores(box: re.Match[str], n: int, scale: Scale) -> tuple[float, ...]:
+    parts = [part.strip() for part in box[1].split(",")]
     if not all(_NUMBER.fullmatch(part) for part in parts):
         raise Unreadable("not_a_number")
     if len(parts) != n:
@@ -69,7 +69,7 @@ def _scores(found: re.Match[str], n: int, scale: Scale) -> tuple[float, ...]:
 
 
 def _sections(text: str, profile: Profile) -> tuple[str, str]:
-    """Splits what stands before the scores into criteria and analysis; text without labels is analysis."""
+    """Split the text before the scores into criteria and analysis; text without labels is analysis."""
     body = _TRAILING_LABEL.sub("", text).strip()
     head, label, analysis = _cut(body, profile.sections.analysis)
     before, criteria_label, criteria = _cut(head, profile.sections.criteria)
@@ -83,18 +83,18 @@ def _sections(text: str, profile: Profile) -> tuple[str, str]:
 
 
 def _cut(text: str, label: str) -> tuple[str, bool, str]:
-    """Like str.partition at the first line that begins with the label, in any dress of Markdown."""
+    """Partition the text at the first line that begins with the label, whatever its Markdown."""
     pattern = rf"^[\s#*]*{re.escape(label)}[\s*]*(?::[\s*]*|$)"
-    found = re.search(pattern, text, re.IGNORECASE | re.MULTILINE)
-    if found is None:
+    heading = re.search(pattern, text, re.IGNORECASE | re.MULTILINE)
+    if heading is None:
         return text, False, ""
-    return text[: found.start()].strip(), True, text[found.end() :].strip()
+    return text[: heading.start()].strip(), True, text[heading.end() :].strip()
 
 
-def principles(text: str, most: int = 12) -> tuple[Principle, ...]:
-    """Principles out of a list, one an item; `(Weight: 40%)`, `weight: 0.4` and the like become weights.
+def parse_principles(text: str, limit: int = 12) -> tuple[Principle, ...]:
+    """Return the principles of a list, one per item; `(Weight: 40%)`, `weight: 0.4` and the like are weights.
 
-    Repetitions are dropped and the first `most` are kept: small models loop.
+    Duplicates are dropped, and items after the first `limit`: small models repeat themselves.
     """
     items: list[str] = []
     listed = takewhile(lambda line: not line.lstrip().startswith("##"), text.splitlines())
@@ -103,8 +103,8 @@ def principles(text: str, most: int = 12) -> tuple[Principle, ...]:
             items.append(_ITEM.sub("", line).strip())
         else:
             items[-1] += " " + line.strip()
-    found = {read.text: read for item in items if (read := _principle(item)) is not None}
-    return tuple(found.values())[:most]
+    unique = {each.text: each for item in items if (each := _principle(item)) is not None}
+    return tuple(unique.values())[:limit]
 
 
 def _principle(item: str) -> Principle | None:
@@ -117,11 +117,11 @@ def _principle(item: str) -> Principle | None:
 
 
 def closing_regex(n: int, scale: Scale) -> str:
-    r"""What may follow the profile's closing: n whole numbers of the scale and the closing brace."""
+    r"""Return the regex of what may follow the profile's closing: n whole numbers of the scale, then `}`."""
     number = "(" + "|".join(str(x) for x in range(scale.max, scale.min - 1, -1)) + ")"
     return ", ".join([number] * n) + r"\}"
 
 
 def before_closing(text: str) -> str:
-    """The completion up to where its scores should have come: a half-written score line is taken back."""
+    """Return the completion up to where its scores belong, without a half-written score line."""
     return _TRAILING_LABEL.sub("", _HALF_BOX.sub("", text)).rstrip()

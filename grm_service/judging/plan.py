@@ -1,4 +1,4 @@
-"""What is decided before the first sample."""
+"""The plan of a task: everything that is decided before the first sample."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import math
 from dataclasses import dataclass
 
 from grm_service.errors import BadTask
-from grm_service.judging.block_design import blocks, order_of
-from grm_service.judging.orders import orders, sample_seed
+from grm_service.judging.block_design import balanced_blocks, plane_order
+from grm_service.judging.orders import balanced_orders, sample_seed
 from grm_service.profiles.profile import Profile
 from grm_service.types import Params, Principle, Task
 
-LEAST_SPLIT = 3
-"""Fewer responses are never split over several prompts."""
+MIN_SPLIT = 3
+"""Groups of fewer responses are never split over several prompts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A task with all that is decided before the first sample; the same task always plans the same.
+    """A task with its orders, seeds and sampling parameters; the same task always has the same plan.
 
-    `orders` has one a sample. With `in_blocks` each holds some of the responses (core/blocks.py). The meta RM
-    keeps `k_meta` of the samples in the vote; 0 is without one.
+    `orders` has one order per sample; if `in_blocks`, each covers only some responses (block_design.py).
+    `k_meta` is how many samples the meta RM leaves in the vote; 0 means that there is no meta RM.
     """
 
     task: Task
@@ -33,6 +33,7 @@ class Plan:
     k_meta: int = 0
 
     def params(self, index: int) -> Params:
+        """Return the sampling parameters of sample `index`."""
         return Params(
             max_tokens=self.max_tokens,
             temperature=self.temperature,
@@ -44,27 +45,28 @@ class Plan:
 def plan(
     task: Task, profile: Profile, principles: tuple[Principle, ...] = (), split: bool | None = None
 ) -> Plan:
-    """Fills what the task leaves open from the profile; one sample is greedy (paper, section 4.1).
+    """Return the plan of a task, with the profile's defaults; a single sample is greedy (SPCT, section 4.1).
 
-    Responses are split over several prompts where they are more than the profile takes, or on request; then k
-    are rounds of samples. Raises BadTask where they are too many even so.
+    Responses are split over several prompts if there are more than the profile allows in one, or if `split`
+    says so; k then counts rounds of samples. Raises BadTask if there are too many even then.
     """
     n, k = len(task.responses), task.options.k or profile.sampling.k
     in_blocks = n > profile.most_responses if split is None else split
-    if in_blocks and order_of(n) > profile.most_responses:
+    if in_blocks and plane_order(n) > profile.most_responses:
         raise BadTask(
             f"profile {profile.name!r} takes {profile.most_responses} responses in one prompt, too few to "
-            f"compare {n}: at least {order_of(n)} are needed (most_responses)"
+            f"compare {n}: at least {plane_order(n)} are needed (most_responses)"
         )
-    drawn = blocks(n, k, task.options.seed) if in_blocks else orders(n, k, task.options.seed)
+    draw = balanced_blocks if in_blocks else balanced_orders
+    orders = draw(n, k, task.options.seed)
     temperature = 0.0 if k == 1 else profile.sampling.temperature
     return Plan(
         task=task,
         profile=profile,
         principles=principles,
-        orders=drawn,
+        orders=orders,
         temperature=temperature if task.options.temperature is None else task.options.temperature,
         max_tokens=task.options.max_tokens or profile.sampling.max_tokens,
         in_blocks=in_blocks,
-        k_meta=math.ceil(len(drawn) * (task.options.k_meta or 0) / k),
+        k_meta=math.ceil(len(orders) * (task.options.k_meta or 0) / k),
     )

@@ -1,9 +1,9 @@
-r"""Rendering: a task, an order and a profile become the messages that the model sees.
+r"""Render prompts: a task, an order and a profile become the messages that the model reads.
 
-Queries, responses, references and callers' principles are data. Before they go into the prompt,
-`neutralise` breaks what could act as control in them by one inserted space: control tokens of chat
-templates (`<|im_end|>` -> `< |im_end|>`), the prompt's own markers, and `\boxed{`, so that a critique
-which quotes a response cannot carry that response's scores (`\boxed {4}` still reads the same in LaTeX).
+Queries, responses, references and callers' principles are data. Before they enter the prompt, a neutraliser
+inserts one space into whatever could act as control: control tokens of chat templates (`<|im_end|>` ->
+`< |im_end|>`), the prompt's own section markers, and `\boxed{`, so that a critique that quotes a response
+cannot pass on scores from inside it (`\boxed {4}` still means the same in LaTeX).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import lru_cache
 from grm_service.profiles.profile import PLACEHOLDER, Profile, fill
 from grm_service.types import Message, Principle, PrincipleMode, Prompt
 
-# What the chat templates of the usual families read as control, for engines that cannot tell their own.
+# Control tokens of common chat templates, for engines that cannot list those of their own model.
 _CONTROL = (
     r"<[|｜][^<>\s]{1,64}[|｜]>",
     r"</?s>|<[be]os>|</?think>",
@@ -32,7 +32,7 @@ _GRADING = """Please score the responses.
 
 #### Responses to be Scored ####
 {{responses}}"""
-"""What a meta RM reads before a judgement (as the paper's does); turns and responses are the profile's."""
+"""The input of a meta RM before the judgement, as in SPCT; turns and responses use the profile's templates."""
 
 _LEADING_BLOCKS = re.compile(rf"^(?:{PLACEHOLDER.pattern})+")
 
@@ -42,48 +42,48 @@ Clean = Callable[[str], str]
 def render(
     profile: Profile,
     messages: Sequence[Message],
-    shown: Sequence[str],
+    responses: Sequence[str],
     mode: PrincipleMode = "self",
     principles: Sequence[Principle] = (),
     reference: str | None = None,
     control_tokens: tuple[str, ...] = (),
 ) -> Prompt:
-    """The judging prompt; `shown` are the responses in the order that the model is to see.
+    """Return the judging prompt for the responses in this order.
 
-    `principles` are the standard itself (modes "fixed" and "query", where they were written before) or
-    stand above the self-written ones (mode "self").
+    `principles` are the criteria themselves (modes "fixed" and "query", which writes them beforehand) or the
+    constitution above self-written ones (mode "self"). `control_tokens` are those of the engine's model.
     """
     template, clean = profile.prompt, neutraliser(profile, control_tokens)
     block = template.constitution if mode == "self" else template.fixed
     values = {
         "conversation": _conversation(profile, messages, clean),
-        "responses": _responses(profile, shown, clean),
+        "responses": _responses(profile, responses, clean),
         "principles": fill(block, {"items": _listed(principles, clean)}) if principles else "",
         "reference": fill(template.reference, {"content": clean(reference)}) if reference is not None else "",
-        "n": str(len(shown)),
-        "boxed": boxed(len(shown)),
+        "n": str(len(responses)),
+        "boxed": boxed(len(responses)),
     }
     return _prompt(profile, messages, fill(template.judge, values))
 
 
-def judgement(
+def render_judgement(
     profile: Profile,
     messages: Sequence[Message],
-    shown: Sequence[str],
-    written: str,
+    responses: Sequence[str],
+    completion: str,
     control_tokens: tuple[str, ...] = (),
 ) -> tuple[Message, Message]:
-    """What a meta RM grades: the responses in the order that the judge saw, and all that it wrote of them.
+    """Return what a meta RM grades: the responses in the order of the judging prompt, and the completion.
 
-    What the judge wrote stays as it is, but for what a chat template would read as control.
+    In the completion only control tokens of chat templates are neutralised.
     """
     clean = _grading_neutraliser(profile, control_tokens)
     values = {
         "conversation": _conversation(profile, messages, clean),
-        "responses": _responses(profile, shown, clean),
+        "responses": _responses(profile, responses, clean),
     }
-    said = chat_neutraliser((*control_tokens, *profile.control_tokens))(written)
-    return Message("user", fill(_GRADING, values)), Message("assistant", said)
+    judgement = chat_neutraliser((*control_tokens, *profile.control_tokens))(completion)
+    return Message("user", fill(_GRADING, values)), Message("assistant", judgement)
 
 
 def render_query(
@@ -92,7 +92,7 @@ def render_query(
     constitution: Sequence[Principle] = (),
     control_tokens: tuple[str, ...] = (),
 ) -> Prompt:
-    """The prompt that asks for principles from the query alone (IP-GRM, arXiv 2602.10019)."""
+    """Return the prompt that asks for principles from the query alone (IP-GRM, arXiv 2602.10019)."""
     clean = neutraliser(profile, control_tokens)
     block = fill(profile.prompt.constitution, {"items": _listed(constitution, clean)}) if constitution else ""
     values = {"conversation": _conversation(profile, messages, clean), "constitution": block}
@@ -100,13 +100,13 @@ def render_query(
 
 
 def boxed(n: int) -> str:
-    """What stands in the box of the format line: one x a response."""
+    """Return the content of the box in the format line: one x per response."""
     return ", ".join(["x"] * n)
 
 
-def _prompt(profile: Profile, asked: Sequence[Message], user: str) -> Prompt:
+def _prompt(profile: Profile, query: Sequence[Message], user: str) -> Prompt:
     system = (Message("system", profile.prompt.system),) if profile.prompt.system else ()
-    group = hashlib.sha256(repr(tuple(asked)).encode()).hexdigest()
+    group = hashlib.sha256(repr(tuple(query)).encode()).hexdigest()
     return Prompt((*system, Message("user", user.strip())), group=group)
 
 
@@ -115,10 +115,10 @@ def _conversation(profile: Profile, messages: Sequence[Message], clean: Clean) -
     return "\n".join(turns)
 
 
-def _responses(profile: Profile, shown: Sequence[str], clean: Clean) -> str:
+def _responses(profile: Profile, responses: Sequence[str], clean: Clean) -> str:
     numbered = (
         fill(profile.prompt.response, {"i": str(i), "content": clean(text)})
-        for i, text in enumerate(shown, 1)
+        for i, text in enumerate(responses, 1)
     )
     return "\n".join(numbered)
 
@@ -132,24 +132,24 @@ def _listed(principles: Sequence[Principle], clean: Clean) -> str:
 
 @lru_cache(maxsize=64)
 def neutraliser(profile: Profile, control_tokens: tuple[str, ...] = ()) -> Clean:
-    """A function that breaks, by one space, whatever in a text could act on the model or the parser."""
-    return _breaker(_acting(profile, control_tokens))
+    """Return a function that neutralises what could act on the model or the parser, by one inserted space."""
+    return _breaker(_control_patterns(profile, control_tokens))
 
 
 @lru_cache(maxsize=64)
 def _grading_neutraliser(profile: Profile, control_tokens: tuple[str, ...]) -> Clean:
-    """The same for what a meta RM reads, which has headings of its own."""
+    """Return the same for a meta RM's input, which has headings of its own."""
     headings = [_marker(line) for line in _GRADING.splitlines() if line.startswith("#")]
-    return _breaker((*_acting(profile, control_tokens), *headings))
+    return _breaker((*_control_patterns(profile, control_tokens), *headings))
 
 
 @lru_cache(maxsize=64)
 def chat_neutraliser(control_tokens: tuple[str, ...] = ()) -> Clean:
-    """The same for plain chat, where only a template's control tokens act."""
+    """Return the same for plain chat, in which only control tokens of the template can act."""
     return _breaker((*_exact(control_tokens), *_CONTROL))
 
 
-def _acting(profile: Profile, control_tokens: tuple[str, ...]) -> tuple[str, ...]:
+def _control_patterns(profile: Profile, control_tokens: tuple[str, ...]) -> tuple[str, ...]:
     return (_BOX, *_exact((*control_tokens, *profile.control_tokens)), *_CONTROL, *_markers(profile))
 
 
@@ -159,29 +159,29 @@ def _exact(control_tokens: tuple[str, ...]) -> list[str]:
 
 
 def _breaker(patterns: tuple[str, ...]) -> Clean:
-    acting = re.compile("|".join(patterns), re.IGNORECASE)
+    control = re.compile("|".join(patterns), re.IGNORECASE)
 
     def clean(text: str) -> str:
-        # Breaking one match can uncover another that overlaps it, so repeat until none is left.
-        while (broken := acting.sub(_break, text)) != text:
+        # Breaking one match can expose another that overlaps it, so repeat until none is left.
+        while (broken := control.sub(_break, text)) != text:
             text = broken
         return text
 
     return clean
 
 
-def _break(found: re.Match[str]) -> str:
-    text = found[0]
+def _break(match: re.Match[str]) -> str:
+    text = match[0]
     at = text.index("{") if text.startswith("\\") else 1
     return f"{text[:at]} {text[at:]}"
 
 
 def _markers(profile: Profile) -> list[str]:
-    """Patterns of the lines with which the profile's own templates open and close their sections."""
+    """Return patterns of the lines that open and close the sections of the profile's own templates."""
     template = profile.prompt
     texts = (template.judge, template.turn, template.response, template.reference, template.fixed)
     lines = {line for text in (*texts, template.constitution, template.query) for line in text.splitlines()}
-    # A block that may be empty stands before its neighbour's heading on the same line.
+    # A block that may be empty precedes its neighbour's heading on the same line.
     starts = {_LEADING_BLOCKS.sub("", line).strip() for line in lines}
     return [_marker(line) for line in sorted(starts) if line.startswith(("##", "["))]
 

@@ -1,4 +1,7 @@
-"""One sample: order -> render -> complete -> parse. The same for serving, evaluation and training."""
+"""One sample: order -> render -> complete -> parse, then closing and soft scores.
+
+Serving, evaluation and training all take their samples here.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +26,19 @@ logger = logging.getLogger(__name__)
 
 
 class SampleObserver(Protocol):
-    """Is told what generating costs."""
+    """Receives the cost of generation."""
 
     def sampled(self, sample: Sample, seconds: float) -> None:
-        """A sample that was begun has ended; one that was cut off has the reason as its error."""
+        """Receive a sample that has ended; one that was cut off has the reason as its error."""
 
     def spent(self, usage: Usage) -> None:
-        """Tokens beside those of samples."""
+        """Receive tokens that belong to no sample."""
 
 
 async def complete(engine: Engine, prompt: Prompt, params: Params) -> Completion:
-    """A completion whose text can be sent and stored: a server may answer with what is no text."""
+    """Return a completion whose text is valid Unicode without NUL, whatever the server sent."""
     completion = await engine.complete(prompt, params)
-    # A pair of surrogates is a character, one alone is none.
+    # A surrogate pair is a character, a lone surrogate is not: it can be neither sent nor stored.
     text = (
         completion.text.replace("\x00", "\ufffd")
         .encode("utf-16", "surrogatepass")
@@ -45,43 +48,46 @@ async def complete(engine: Engine, prompt: Prompt, params: Params) -> Completion
 
 
 def closing_tokens(n: int) -> int:
-    """The most that finishing a sample of n responses takes beside its `max_tokens`."""
+    """Return the most tokens that closing a sample of n responses adds to its `max_tokens`."""
     return 8 * n + 8
 
 
 class Sampler:
-    """Takes the samples of a plan with one engine."""
+    """Runs the samples of a plan on one engine."""
 
-    def __init__(self, engine: Engine, watch: SampleObserver | None = None) -> None:
+    def __init__(self, engine: Engine, observer: SampleObserver | None = None) -> None:
         self.engine = engine
-        self._watch = watch
+        self._observer = observer
 
     async def sample(self, planned: Plan, index: int) -> Sample:
-        """Sample `index` of a plan. An engine's failure becomes the sample's error; a bad task raises."""
+        """Return sample `index` of a plan.
+
+        If the engine fails, the failure is the sample's error. Raises BadTask, such as PromptTooLong.
+        """
         params, began = planned.params(index), time.perf_counter()
-        taken = Sample(index, params.seed, planned.orders[index])
-        asked = tracing.asked(self.engine.name, self.engine.model, params) | {"grm.sample": index}
-        with tracing.span("sample", asked, "CLIENT") as span:
+        sample = Sample(index, params.seed, planned.orders[index])
+        attributes = tracing.asked(self.engine.name, self.engine.model, params) | {"grm.sample": index}
+        with tracing.span("sample", attributes, "CLIENT") as span:
             try:
-                taken = await self._take(planned, taken, params)
-                return taken
+                sample = await self._run(planned, sample, params)
+                return sample
             except BaseException as failed:
-                taken = replace(taken, error=code_of(failed))
+                sample = replace(sample, error=code_of(failed))
                 raise
             finally:
-                span.note(tracing.taken(taken))
-                if taken.error is not None:
-                    span.fail(taken.error)
-                if self._watch is not None:
-                    self._watch.sampled(taken, time.perf_counter() - began)
+                span.note(tracing.taken(sample))
+                if sample.error is not None:
+                    span.fail(sample.error)
+                if self._observer is not None:
+                    self._observer.sampled(sample, time.perf_counter() - began)
 
-    async def _take(self, planned: Plan, read: Sample, params: Params) -> Sample:
-        task = planned.task
+    async def _run(self, planned: Plan, sample: Sample, params: Params) -> Sample:
+        task, mode = planned.task, planned.task.options.principles.mode
         prompt = render(
             planned.profile,
             task.messages,
-            [task.responses[i] for i in read.order],
-            "fixed" if task.options.principles.mode == "query" else task.options.principles.mode,
+            [task.responses[i] for i in sample.order],
+            "fixed" if mode == "query" else mode,
             planned.principles,
             task.reference,
             self.engine.control_tokens,
@@ -89,20 +95,20 @@ class Sampler:
         opening = planned.profile.opening if self.engine.abilities.continues else ""
         try:
             completion = await complete(self.engine, replace(prompt, continuation=opening), params)
-            read = _read(planned, replace(read, text=opening + completion.text), completion)
-            if read.error is not None:
-                read = await self._close(planned, read, prompt, params)
-            if task.options.score == "soft" and read.error is None:
-                read = await self._soften(planned, read, prompt)
-            return read
+            sample = _parsed(planned, replace(sample, text=opening + completion.text), completion)
+            if sample.error is not None:
+                sample = await self._close(planned, sample, prompt, params)
+            if task.options.score == "soft" and sample.error is None:
+                sample = await self._add_soft_scores(planned, sample, prompt)
+            return sample
         except EngineError as failed:
-            logger.warning("sample %d of a task failed: %s", read.index, failed)
-            return replace(read, critique=None, counted=False, error=failed.code)
+            logger.warning("sample %d of a task failed: %s", sample.index, failed)
+            return replace(sample, critique=None, counted=False, error=failed.code)
 
-    async def _close(self, planned: Plan, cut: Sample, prompt: Prompt, params: Params) -> Sample:
-        """Finishes a sample that ended without scores: by the profile's closing, or by asking for them."""
-        n, closing = len(cut.order), planned.profile.closing
-        written = parse.before_closing(cut.text)
+    async def _close(self, planned: Plan, sample: Sample, prompt: Prompt, params: Params) -> Sample:
+        """Return the sample finished by the profile's closing; unchanged if it still has no scores."""
+        n, closing = len(sample.order), planned.profile.closing
+        written = parse.before_closing(sample.text)
         params = replace(params, max_tokens=closing_tokens(n))
         if self.engine.abilities.continues:
             start = written + closing.text
@@ -110,56 +116,58 @@ class Sampler:
             prompt = replace(prompt, continuation=start)
         else:
             start = written + "\n\n"
-            asked = Message("user", fill(closing.ask, {"boxed": boxed(n)}))
-            answered = Message("assistant", written or "(no answer)")
-            prompt = replace(prompt, messages=(*prompt.messages, answered, asked))
+            request = Message("user", fill(closing.ask, {"boxed": boxed(n)}))
+            answer = Message("assistant", written or "(no answer)")
+            prompt = replace(prompt, messages=(*prompt.messages, answer, request))
         try:
             completion = await complete(self.engine, prompt, params)
-        except BadTask as full:  # behind what was written the context has no room left
-            logger.warning("sample %d of a task was not closed: %s", cut.index, full)
-            return cut
-        closed = _read(planned, replace(cut, text=start + completion.text, closed=True), completion)
-        return closed if closed.error is None else replace(cut, usage=closed.usage)
+        except BadTask as full:  # the context has no room left after the completion
+            logger.warning("sample %d of a task was not closed: %s", sample.index, full)
+            return sample
+        closed = _parsed(planned, replace(sample, text=start + completion.text, closed=True), completion)
+        return closed if closed.error is None else replace(sample, usage=closed.usage)
 
-    async def _soften(self, planned: Plan, read: Sample, prompt: Prompt) -> Sample:
-        """Adds the expected score at each place where the sample wrote one."""
-        box = parse.box(read.text)
-        starts = [box.start(1) + place for place in soft_scores.places(box[1])]
+    async def _add_soft_scores(self, planned: Plan, sample: Sample, prompt: Prompt) -> Sample:
+        """Return the sample with the expected score at each position where it wrote a score."""
+        box = parse.find_box(sample.text)
+        starts = [box.start(1) + offset for offset in soft_scores.score_offsets(box[1])]
         try:
-            asked = await asyncio.gather(
+            results = await asyncio.gather(
                 *(
-                    self._expected(planned, replace(prompt, continuation=read.text[:at]), read.seed)
+                    self._expected(planned, replace(prompt, continuation=sample.text[:at]), sample.seed)
                     for at in starts
                 )
             )
         except BadTask as full:
-            logger.warning("sample %d of a task got no soft scores: %s", read.index, full)
-            return replace(read, critique=None, counted=False, error=full.code)
-        means = [mean for mean, _ in asked]
-        read = replace(read, usage=sum((usage for _, usage in asked), read.usage))
-        shown = tuple(mean for mean in means if mean is not None)
-        if len(shown) < len(means):
-            return replace(read, critique=None, counted=False, error="no_score_tokens")
-        return replace(read, expected=undo(read.order, shown, len(planned.task.responses)))
+            logger.warning("sample %d of a task has no soft scores: %s", sample.index, full)
+            return replace(sample, critique=None, counted=False, error=full.code)
+        sample = replace(sample, usage=sum((usage for _, usage in results), sample.usage))
+        means = tuple(mean for mean, _ in results if mean is not None)
+        if len(means) < len(results):
+            return replace(sample, critique=None, counted=False, error="no_score_tokens")
+        return replace(sample, expected=undo(sample.order, means, len(planned.task.responses)))
 
     async def _expected(self, planned: Plan, prompt: Prompt, seed: int) -> tuple[float | None, Usage]:
-        # Some chat templates strip what ends the answer: leave the space between scores to the model.
-        written, spent = prompt.continuation, Usage()
+        """Return the expected score at the end of the prompt's continuation, and the tokens used."""
+        # Some chat templates strip trailing space: leave the space between scores to the model.
+        written, usage = prompt.continuation, Usage()
         start = written.rstrip()
 
-        async def following(spelled: str) -> Sequence[Alternative]:
-            nonlocal spent
-            before = written if spelled else start
+        async def next_tokens(digits: str) -> Sequence[Alternative]:
+            nonlocal usage
+            before = written if digits else start
             params = Params(1 if before == written else 2, seed=seed, alternatives=soft_scores.ALTERNATIVES)
-            completion = await complete(self.engine, replace(prompt, continuation=before + spelled), params)
-            spent += completion.usage
+            completion = await complete(self.engine, replace(prompt, continuation=before + digits), params)
+            usage += completion.usage
             rows = [row for row in completion.alternatives if row and row[0].text.strip()]
             return rows[0] if rows else ()
 
-        return soft_scores.expected(await soft_scores.chances(following, planned.profile.scale)), spent
+        probabilities = await soft_scores.score_probabilities(next_tokens, planned.profile.scale)
+        return soft_scores.expected_score(probabilities), usage
 
 
-def _read(planned: Plan, sample: Sample, completion: Completion) -> Sample:
+def _parsed(planned: Plan, sample: Sample, completion: Completion) -> Sample:
+    """Return the sample with its critique, or with the reason why it has none."""
     sample = replace(
         sample,
         usage=sample.usage + completion.usage,

@@ -1,7 +1,7 @@
-"""Soft scores: the expected score over the scale, from the model's own token probabilities (DESIGN 5.4).
+"""Soft scores: the expected score over the scale, from the model's own token probabilities.
 
-G-Eval (arXiv 2303.16634, section 2.3) weighs every score by its probability; so do we, at each place where
-a score stands, given all that the model wrote before it.
+As in G-Eval (arXiv 2303.16634, section 2.3), every score is weighted by its probability at the position of
+the score, given everything that the model wrote before it.
 """
 
 from __future__ import annotations
@@ -14,46 +14,48 @@ from grm_service.profiles.profile import Scale
 from grm_service.types import Alternative
 
 ALTERNATIVES = 20
-"""As many as vLLM tells by default."""
+"""vLLM's default limit of logprobs per position."""
 
-Following = Callable[[str], Awaitable[Sequence[Alternative]]]
-"""Gives the likeliest tokens behind a text."""
+NextTokens = Callable[[str], Awaitable[Sequence[Alternative]]]
+"""Returns the likeliest tokens after the digits written so far."""
 
 _NEGLIGIBLE = 1e-4
 
 
-async def chances(
-    following: Following, scale: Scale, spelled: str = "", chance: float = 1.0
+async def score_probabilities(
+    next_tokens: NextTokens, scale: Scale, digits: str = "", probability: float = 1.0
 ) -> dict[str, float]:
-    """The probability of each number of the scale to be written behind `spelled`, its first digits.
+    """Return the probability of each number of the scale, given its first `digits`.
 
-    A number may be one token or several: "10" as "1" and "0" takes its share from what follows the "1",
-    which is asked for where it matters. The sum is below 1 where other text could follow.
+    A number may be one token or several: "10" as "1" and "0" takes its share from the tokens after "1",
+    which are requested unless negligible. The sum is below 1 if other text could follow.
     """
     numbers = [str(x) for x in range(scale.min, scale.max + 1)]
-    found = dict.fromkeys(numbers, 0.0)
-    for token in await following(spelled):
-        text = spelled + (token.text if spelled else token.text.lstrip())
-        share = chance * math.exp(token.logprob)
+    probabilities = dict.fromkeys(numbers, 0.0)
+    for token in await next_tokens(digits):
+        text = digits + (token.text if digits else token.text.lstrip())
+        share = probability * math.exp(token.logprob)
         longer = any(number.startswith(text) and number != text for number in numbers)
-        if text == spelled or not (text in numbers or longer):
+        if text == digits or not (text in numbers or longer):
             continue
-        more: dict[str, float] = {}
+        continued: dict[str, float] = {}
         if longer and share > _NEGLIGIBLE:
-            more = await chances(following, scale, text, share)
+            continued = await score_probabilities(next_tokens, scale, text, share)
         if text in numbers:
-            found[text] += share - sum(more.values())
-        for number, part in more.items():
-            found[number] += part
-    return found
+            probabilities[text] += share - sum(continued.values())
+        for number, part in continued.items():
+            probabilities[number] += part
+    return probabilities
 
 
-def expected(found: dict[str, float]) -> float | None:
-    """The mean over the scale, weighed by what each number got; None where none got anything."""
-    total = math.fsum(found.values())
-    return math.fsum(int(number) * share for number, share in found.items()) / total if total > 0 else None
+def expected_score(probabilities: dict[str, float]) -> float | None:
+    """Return the mean over the scale, weighted by probability; None if no number has any."""
+    total = math.fsum(probabilities.values())
+    if total <= 0:
+        return None
+    return math.fsum(int(number) * share for number, share in probabilities.items()) / total
 
 
-def places(inside: str) -> list[int]:
-    r"""Where the scores begin in the inside of a `\boxed{...}`."""
-    return [number.start() for number in re.finditer(r"[+-]?\d+(\.\d+)?", inside)]
+def score_offsets(content: str) -> list[int]:
+    r"""Return the offsets of the scores in the content of a `\boxed{...}`."""
+    return [number.start() for number in re.finditer(r"[+-]?\d+(\.\d+)?", content)]

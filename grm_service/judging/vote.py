@@ -1,23 +1,23 @@
-"""Voting: from the scores of the counted samples to rewards (paper, Eq. 14, divided by k)."""
+"""Vote: from the scores of the counted samples to rewards (SPCT, Eq. 14, divided by k)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean, pstdev
 
-from grm_service.judging.block_design import settle
+from grm_service.judging.block_design import remove_block_effects
 from grm_service.types import Scores, Vote
 
 
 def vote(scores: Sequence[Scores]) -> Vote:
-    """Hard vote over one row of scores a sample (at least one row), all of the same n >= 1 responses.
+    """Return the vote over one row of scores per sample (at least one row), all of the same n >= 1 responses.
 
-    Rewards are means, so verdicts of different k compare; the paper's sums are k times these. Ties stay
-    ties: no response wins one by standing first. Rows that show some responses only (core/blocks.py) are
-    brought onto one scale before. Raises ValueError where a response stands in no row.
+    Rewards are means, so that verdicts with different k are comparable; the paper's sums are k times these.
+    Equal rewards stay tied: being first does not break a tie. Rows that cover only some responses
+    (block_design.py) are adjusted to one scale first. Raises ValueError if a response is in no row.
     """
     if any(score is None for row in scores for score in row):
-        scores = settle(scores)
+        scores = remove_block_effects(scores)
     columns = [[score for score in column if score is not None] for column in zip(*scores, strict=True)]
     if not all(columns):
         raise ValueError("a response has no score")
@@ -34,25 +34,27 @@ def vote(scores: Sequence[Scores]) -> Vote:
     )
 
 
-def keep(graded: Mapping[int, float], orders: Sequence[Sequence[int]], most: int) -> frozenset[int]:
-    """The samples that grades leave in the vote, by index: the `most` best, of equals the earlier.
+def select_by_grade(
+    grades: Mapping[int, float], orders: Sequence[Sequence[int]], limit: int
+) -> frozenset[int]:
+    """Return the indices of the `limit` samples with the highest grades; of equal ones the earlier.
 
-    `orders` has for every index the responses that the sample shows. Of a large group (core/blocks.py)
-    further samples stay, the best first, where they show a response that none of the others does.
+    `orders` has the responses that each sample covers. In a large group (block_design.py) more samples are
+    selected, best first, until every response that any graded sample covers is covered.
     """
-    best = sorted(graded, key=lambda index: (-graded[index], index))
-    kept, seen = best[:most], {i for index in best[:most] for i in orders[index]}
-    for index in best[most:]:
-        if not seen.issuperset(orders[index]):
-            kept.append(index)
-            seen.update(orders[index])
-    return frozenset(kept)
+    ranked = sorted(grades, key=lambda index: (-grades[index], index))
+    selected, covered = ranked[:limit], {i for index in ranked[:limit] for i in orders[index]}
+    for index in ranked[limit:]:
+        if not covered.issuperset(orders[index]):
+            selected.append(index)
+            covered.update(orders[index])
+    return frozenset(selected)
 
 
 def top(scores: Scores) -> tuple[int, ...]:
-    """Whatever has the highest score."""
-    most = max(score for score in scores if score is not None)
-    return tuple(i for i, score in enumerate(scores) if score == most)
+    """Return the indices of the highest score; several if it is tied."""
+    highest = max(score for score in scores if score is not None)
+    return tuple(i for i, score in enumerate(scores) if score == highest)
 
 
 def _ties(ranking: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
@@ -61,9 +63,9 @@ def _ties(ranking: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
 
 
 def _agreement(scores: Sequence[Scores], best: tuple[int, ...]) -> float:
-    """Support of the best, by the samples that saw it.
+    """Return the share of samples that put the best response on top, of those that cover it.
 
-    For tied ones that of the most supported, so a 50/50 split is 0.5, not 1.
+    If several are tied, that of the one with the most support: a 50/50 split is 0.5, not 1.
     """
     tops = [(row, top(row)) for row in scores]
     return max(fmean((i in first) / len(first) for row, first in tops if row[i] is not None) for i in best)

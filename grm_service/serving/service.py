@@ -283,7 +283,7 @@ class Service:
         profile, standard = self.validator.query(messages, profile_name, replace(constitution, mode="query"))
         self.require_ready()
         async with self.reserve(1, requester):
-            written, usage = await self._judge.principles(profile, messages, standard)
+            written, usage = await self._judge.principles.write(profile, messages, standard)
         return profile, written, usage
 
     def spent(self, caller: Caller) -> CallerUsage:

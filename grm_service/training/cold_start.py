@@ -14,7 +14,7 @@ from itertools import takewhile
 from grm_service.errors import BadTask
 from grm_service.evaluation.dataset import Item
 from grm_service.judging import parse
-from grm_service.judging.orders import orders, undo
+from grm_service.judging.orders import balanced_orders, undo
 from grm_service.judging.prompt import neutraliser
 from grm_service.principles.query_kind import QueryKind, kind_of
 from grm_service.profiles.profile import Profile
@@ -43,7 +43,7 @@ def fill(items: Sequence[Item], profile: Profile, samples: int, seed: int) -> It
         if len(item.responses) > profile.most_responses:
             yield ItemTrajectories.of(item, error=TOO_MANY)
             continue
-        drawn = orders(len(item.responses), samples, item.seed(seed))
+        drawn = balanced_orders(len(item.responses), samples, item.seed(seed))
         yield ItemTrajectories.of(item, tuple(_filled(item, order, profile) for order in drawn))
 
 

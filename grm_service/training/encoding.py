@@ -62,7 +62,7 @@ class Encoder:
         text, opening = example.trajectory.text, self.profile.opening
         if not text.startswith(opening):
             return None
-        box = parse.box(text)
+        box = parse.find_box(text)
         written, scores = text[len(opening) : box.end()], box.start(1) - len(opening)
         asked = self.prompt(example.item, example.trajectory.order)
         return self._tokens(asked, written, scores if self.only_scores else 0)

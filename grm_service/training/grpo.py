@@ -11,7 +11,7 @@ from grm_service.engines.transformers.engine import encode, templated
 from grm_service.errors import BadTask
 from grm_service.evaluation.dataset import Item
 from grm_service.judging import parse
-from grm_service.judging.orders import orders, undo
+from grm_service.judging.orders import balanced_orders, undo
 from grm_service.profiles.profile import Profile
 from grm_service.training.encoding import Encoder
 from grm_service.training.models import Learner, processes, trainer_arguments
@@ -62,7 +62,7 @@ def shown(items: Sequence[Item], seed: int) -> list[Shown]:
     return [
         Shown(item, order)
         for item in items
-        for order in orders(len(item.responses), len(item.responses), item.seed(seed))
+        for order in balanced_orders(len(item.responses), len(item.responses), item.seed(seed))
     ]
 
 

@@ -13,7 +13,7 @@ from grm_service.engines.transformers.engine import control_tokens
 from grm_service.errors import BadTask
 from grm_service.evaluation.dataset import Item, some
 from grm_service.evaluation.grading import Graded, grading
-from grm_service.judging.prompt import judgement
+from grm_service.judging.prompt import render_judgement
 from grm_service.profiles.profile import Profile
 from grm_service.training.models import Learner, processes, save, trainer_arguments
 from grm_service.training.rejection_sampling import Example, known
@@ -131,7 +131,7 @@ def encoded(
     for example in examples:
         item, trajectory = example.item, example.trajectory
         shown = [item.responses[i] for i in trajectory.order]
-        tokens = encode(tokenizer, judgement(profile, item.messages, shown, trajectory.text, control))
+        tokens = encode(tokenizer, render_judgement(profile, item.messages, shown, trajectory.text, control))
         if len(tokens) > longest:
             too_long += 1
         else:

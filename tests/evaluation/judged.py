@@ -1,8 +1,8 @@
 """Finished items as tests want them."""
 
 from grm_service.evaluation.run_folder import EvalSetup, ItemResult, SampleResult
-from grm_service.judging.block_design import blocks
-from grm_service.judging.orders import orders
+from grm_service.judging.block_design import balanced_blocks
+from grm_service.judging.orders import balanced_orders
 
 SETUP = EvalSetup(profile="p", engine="e", k=8)
 
@@ -10,7 +10,7 @@ SETUP = EvalSetup(profile="p", engine="e", k=8)
 def item(scores, correct=(0,), order=None, name="item", **facts):
     """An item with one row of scores a sample; None is a sample that could not be read."""
     n = max(len(row) for row in scores if row is not None)
-    shown = order or orders(n, len(scores), 0)
+    shown = order or balanced_orders(n, len(scores), 0)
     samples = tuple(
         SampleResult(order, row, None if row else "no_scores", False, 10)
         for order, row in zip(shown, scores, strict=True)
@@ -21,7 +21,7 @@ def item(scores, correct=(0,), order=None, name="item", **facts):
 def large(rounds, n, scored, name="item"):
     """A large group judged in blocks; `scored(order)` gives the scores of one prompt's responses."""
     samples = []
-    for order in blocks(n, rounds, 0):
+    for order in balanced_blocks(n, rounds, 0):
         given = dict(zip(order, scored(order), strict=True))
         samples.append(SampleResult(order, tuple(given.get(i) for i in range(n)), None, False, 10))
     return _judged(name, tuple(samples), n, (0,), {})

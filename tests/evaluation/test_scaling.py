@@ -12,7 +12,7 @@ from grm_service.evaluation.run_folder import SampleResult
 from grm_service.evaluation.scaling import expect
 from grm_service.factory import open_catalog
 from grm_service.judging.judge import GenerativeRewardModel
-from grm_service.judging.orders import orders
+from grm_service.judging.orders import balanced_orders
 from grm_service.settings import Settings
 from grm_service.types import JudgeOptions, Message, Task
 from tests.evaluation.judged import item, large
@@ -159,4 +159,4 @@ async def test_smaller_runs_earn_what_subsets_of_a_large_one_say(script, texts, 
 
 
 def test_orders_of_the_tests_are_those_of_the_judge():
-    assert [s.order for s in item([(1.0, 2.0)] * 4).samples] == list(orders(2, 4, 0))
+    assert [s.order for s in item([(1.0, 2.0)] * 4).samples] == list(balanced_orders(2, 4, 0))

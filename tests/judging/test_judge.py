@@ -270,7 +270,7 @@ async def test_query_principles_are_written_once_and_judge_every_request():
 async def test_query_principles_that_cannot_be_read_are_tried_again_and_then_an_error():
     engine = ScriptedEngine(lambda prompt, params: " 1 1 1")
     with pytest.raises(PrinciplesUnreadable, match="3 attempts"):
-        await GenerativeRewardModel(engine).principles(PROFILE, TASK.messages)
+        await GenerativeRewardModel(engine).principles.write(PROFILE, TASK.messages)
     assert len(engine.prompts) == 3
     assert len({p.continuation for p in engine.prompts}) == 1
 
@@ -279,8 +279,8 @@ async def test_failed_query_principles_are_not_kept():
     answers = iter(["1"] * 3 + [" Be right."])
     judge = GenerativeRewardModel(ScriptedEngine(lambda prompt, params: next(answers)))
     with pytest.raises(PrinciplesUnreadable):
-        await judge.principles(PROFILE, TASK.messages)
-    written, _ = await judge.principles(PROFILE, TASK.messages)
+        await judge.principles.write(PROFILE, TASK.messages)
+    written, _ = await judge.principles.write(PROFILE, TASK.messages)
     assert written == (Principle("Be right."),)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import BadTask, PromptTooLong, ResponseUnread
-from grm_service.judging.block_design import order_of
+from grm_service.judging.block_design import plane_order
 from grm_service.judging.judge import GenerativeRewardModel
 from grm_service.judging.plan import Plan, plan
 from grm_service.types import JudgeOptions, Message, Task
@@ -73,7 +73,7 @@ async def test_a_large_group_gets_the_rewards_of_judging_all_at_once(n):
 async def test_a_critic_that_only_compares_is_brought_onto_one_scale(n):
     chance = random.Random(n)
     worth = [chance.uniform(3.5, 7.5) for _ in range(n)]
-    rounds = order_of(n) + 1
+    rounds = plane_order(n) + 1
     split = await judged(comparing, task(worth, k=rounds))
     at_once = await judged(comparing, task(worth, k=1), replace(PROFILE, most_responses=64))
     raw = [

@@ -64,12 +64,12 @@ def test_criteria_without_analysis_keep_what_follows_the_list():
     ],
 )
 def test_weights_in_many_dresses(line, weight):
-    assert parse.principles(line) == (Principle("A", weight),)
+    assert parse.parse_principles(line) == (Principle("A", weight),)
 
 
 def test_repetitions_numbers_and_headings_are_no_principles():
     text = "1. Right\n2. Right\n3. 1.1.1\n4. Clear\n#### Output ####\n5. Later"
-    assert [p.text for p in parse.principles(text)] == ["Right", "Clear"]
+    assert [p.text for p in parse.parse_principles(text)] == ["Right", "Clear"]
 
 
 @pytest.mark.parametrize(

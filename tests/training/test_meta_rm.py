@@ -12,7 +12,7 @@ from grm_service.engines.choice import Source
 from grm_service.errors import BadTask
 from grm_service.evaluation.dataset import Item
 from grm_service.factory import open_service
-from grm_service.judging.orders import orders
+from grm_service.judging.orders import balanced_orders
 from grm_service.profiles.catalog import load_profile
 from grm_service.settings import Settings
 from grm_service.training.meta_rm import MetaRMConfig, judgements, split
@@ -31,7 +31,7 @@ ITEMS = [item(i, (i % 2,)) for i in range(20)]
 def tried(of):
     """One right and one wrong judgement, which say so in so many words."""
     made = []
-    for right, order in zip((True, False), orders(2, 2, of.seed(0)), strict=True):
+    for right, order in zip((True, False), balanced_orders(2, 2, of.seed(0)), strict=True):
         best = of.correct[0] if right else 1 - of.correct[0]
         shown = ", ".join("8" if i == best else "3" for i in order)
         words = "I have checked each step." if right else "One looks longer, so it wins."
@@ -194,7 +194,7 @@ async def test_what_is_graded_when_it_serves_is_what_was_trained(tiny):
     await GenerativeRewardModel(writing(text), meta_rm=served).judge(
         plan(Task(of.messages, of.responses, options=JudgeOptions(k=1, k_meta=1)), SHORT)
     )
-    order = orders(2, 1, 0)[0]
+    order = balanced_orders(2, 1, 0)[0]
     rows, _ = encoded(tokenizer, SHORT, [Example(of, Trajectory(order, text, None, True))], 2048)
     assert [row.tokens for row in rows] == [meta_rm.encode(tokenizer, served.graded[0])]
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from grm_service.errors import BadTask
-from grm_service.judging.orders import orders
+from grm_service.judging.orders import balanced_orders
 from grm_service.training.rejection_sampling import choose, too_easy
 from grm_service.training.sampling import right
 from grm_service.training.trajectories import ItemTrajectories, Trajectory
@@ -78,7 +78,7 @@ def test_the_best_response_stands_in_every_place_equally_often_in_every_source()
     found = [
         tried(Trajectory(order, "", (0.0,) * 3, True), of=each)
         for each in items
-        for order in orders(3, 1 + each.correct[0], each.seed(0))
+        for order in balanced_orders(3, 1 + each.correct[0], each.seed(0))
     ]
     examples = choose(items, found, keep_easy=True).examples
     places = {}
@@ -91,7 +91,7 @@ def test_the_best_response_stands_in_every_place_equally_often_in_every_source()
 
 def test_the_same_trajectories_are_chosen_every_time():
     items = [item(i, (0,)) for i in range(30)]
-    found = [tried(shown(orders(2, 1, each.seed(0))[0]), of=each) for each in items]
+    found = [tried(shown(balanced_orders(2, 1, each.seed(0))[0]), of=each) for each in items]
     first, again, other = (choose(items, found, seed=seed) for seed in (0, 0, 1))
     assert first == again
     assert 0 < len(first.examples) < 30

@@ -11,7 +11,7 @@ from grm_service.engines import choice
 from grm_service.engines.choice import Source
 from grm_service.errors import BadTask
 from grm_service.factory import open_service
-from grm_service.judging.orders import orders
+from grm_service.judging.orders import balanced_orders
 from grm_service.judging.plan import plan
 from grm_service.judging.sampler import Sampler
 from grm_service.profiles.catalog import load_profile
@@ -30,7 +30,8 @@ pytestmark = [
 OPENED = replace(SHORT, opening="Specific Criteria:\n1. A good response")
 TEXT = OPENED.opening + " says what is so.\nAnalysis: Both do.\nScores: \\boxed{8, 3}"
 EXAMPLES = [
-    Example(item, Trajectory(orders(2, 1, item.seed(0))[0], TEXT, (8.0, 3.0), True)) for item in ITEMS[:6]
+    Example(item, Trajectory(balanced_orders(2, 1, item.seed(0))[0], TEXT, (8.0, 3.0), True))
+    for item in ITEMS[:6]
 ]
 
 

@@ -1,0 +1,67 @@
+"""Principles from the query alone, written once per query and reused (mode "query")."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from grm_service import tracing
+from grm_service.concurrency import SharedTask
+from grm_service.engines.base import Engine
+from grm_service.errors import PrinciplesUnreadable
+from grm_service.judging.orders import sample_seed
+from grm_service.judging.parse import parse_principles
+from grm_service.judging.prompt import render_query
+from grm_service.judging.sampler import SampleObserver, complete
+from grm_service.profiles.profile import Profile
+from grm_service.types import Completion, Message, Params, Principle, Usage
+
+Written = tuple[tuple[Principle, ...], Usage]
+"""The principles, and the tokens of all attempts."""
+MAX_ATTEMPTS = 3
+_MAX_CACHED = 1024
+
+
+class PrincipleWriter:
+    """Writes principles with one engine and caches them by profile, query and constitution."""
+
+    def __init__(self, engine: Engine, observer: SampleObserver | None = None) -> None:
+        self._engine, self._observer = engine, observer
+        self._cache: dict[object, SharedTask[Written]] = {}
+
+    async def write(
+        self, profile: Profile, messages: tuple[Message, ...], constitution: tuple[Principle, ...] = ()
+    ) -> Written:
+        """Return the principles for a query, cached or new. Raises PrinciplesUnreadable, EngineError."""
+        key = (profile, messages, constitution)
+        writing = self._cache.get(key)
+        if writing is None or writing.failed or writing.abandoned:
+            while len(self._cache) >= _MAX_CACHED:
+                self._cache.pop(next(iter(self._cache)))
+            writing = self._cache[key] = SharedTask(self._write(profile, messages, constitution))
+        return await writing.wait()
+
+    async def _write(
+        self, profile: Profile, messages: tuple[Message, ...], constitution: tuple[Principle, ...]
+    ) -> Written:
+        """Return the first principles that can be read; the first attempt is greedy, the others sample."""
+        engine, sampling, usage = self._engine, profile.sampling, Usage()
+        start = "1." if engine.abilities.continues else ""
+        prompt = render_query(profile, messages, constitution, engine.control_tokens)
+        for attempt in range(MAX_ATTEMPTS):
+            temperature = sampling.temperature if attempt else 0.0
+            params = Params(sampling.max_tokens, temperature, sampling.top_p, sample_seed(0, attempt))
+            attributes = tracing.asked(engine.name, engine.model, params)
+            with tracing.span("principles", attributes, "CLIENT") as span:
+                completion = await complete(engine, replace(prompt, continuation=start), params)
+                span.note(tracing.spent(completion.usage))
+            usage += completion.usage
+            if self._observer is not None:
+                self._observer.spent(completion.usage)
+            if principles := parse_principles(_whole_lines(start + completion.text, completion)):
+                return principles, usage
+        raise PrinciplesUnreadable(f"no principle could be read in {MAX_ATTEMPTS} attempts for this query")
+
+
+def _whole_lines(text: str, completion: Completion) -> str:
+    """Return the text without its last line if the completion was cut inside it."""
+    return text.rpartition("\n")[0] or text if completion.finish_reason == "length" else text

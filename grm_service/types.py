@@ -1,7 +1,7 @@
-"""The values that travel between the layers: frozen, without behaviour that needs I/O.
+"""The values passed between the packages: frozen dataclasses without I/O.
 
-The words are those of docs/structure.md: a *response* is judged, a *completion* is what an engine
-writes, a *sample* is one of the k, a *score* stands in a critique, a *reward* is what voting returns.
+A *response* is judged, a *completion* comes from an engine, a *sample* is one of the k, a *score* is part of
+a critique, a *reward* is the result of the vote (glossary in docs/structure.md).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ScoreKind = Literal["hard", "soft"]
 StopRule = Literal["none", "exact", "confident"]
 Priority = Literal["train", "eval"]
 Scores = tuple[float | None, ...]
-"""One a response, in the caller's order; None for a response that the sample was not shown."""
+"""One per response, in the caller's order; None for a response that is not in the sample's prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Principle:
-    """One standard to judge by; `weight` is relative (0..1), None where none was stated."""
+    """A criterion to judge by; `weight` is relative (0..1), None if not stated."""
 
     text: str
     weight: float | None = None
@@ -40,11 +40,11 @@ class Principle:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What an engine completes: chat messages, then the start of the assistant's own answer.
+    """Chat messages to complete, and the start of the assistant's answer.
 
-    `continuation` is text that the assistant has already written; the completion goes on from it and
-    does not repeat it. Engines that lack the ability `continues` refuse a prompt with a continuation.
-    Prompts about one query share a `group`, so that an engine of several servers can keep them together.
+    `continuation` is text that the assistant has already written; the completion continues it without
+    repeating it. Engines without the ability `continues` reject a continuation. Prompts about one query have
+    the same `group`, so that a pool of servers can send them to the same one.
     """
 
     messages: tuple[Message, ...]
@@ -54,10 +54,10 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """How to sample one completion. `temperature` 0 is greedy; `regex` must match the whole completion.
+    """Sampling parameters of one completion.
 
-    `alternatives` asks for the likeliest tokens at every position (1..20; 0 for none), as the model gives
-    them: before temperature, top-p and regex.
+    `temperature` 0 is greedy; `regex` must match the whole completion. `alternatives` is the number of top
+    logprobs to return per position (0..20), before temperature, top-p and regex apply.
     """
 
     max_tokens: int
@@ -70,7 +70,7 @@ class Params:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens spent; `cached_tokens` is the part of `prompt_tokens` that needed no prefill."""
+    """Tokens used; `cached_tokens` is the part of `prompt_tokens` that needed no prefill."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -86,7 +86,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """A token that could have stood at a position, with its natural log-probability."""
+    """A token that was possible at a position, with its logprob (natural)."""
 
     text: str
     logprob: float
@@ -94,9 +94,9 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What an engine wrote, without the prompt and without special tokens.
+    """The output of an engine, without the prompt and special tokens.
 
-    `alternatives` has one row a generated token, likeliest first, where the params asked for them.
+    `alternatives` has one row per generated token, likeliest first, if the params request them.
     """
 
     text: str
@@ -107,7 +107,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Critique:
-    """What one readable sample says."""
+    """The content of a readable sample."""
 
     principles: tuple[Principle, ...]
     analysis: str
@@ -116,13 +116,13 @@ class Critique:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One of the k: what the model saw (`order`), what it wrote, and its critique or why there is none.
+    """One of the k samples: its order, its text, and its critique or the reason why it has none.
 
-    `order[p]` is the caller's index of the response shown at position p, so "Response 1" in `text` is
-    the caller's response `order[0]`. Of a large group it holds some responses only. `error` names why the
-    sample could not be read and is None exactly when `critique` is not. `closed` tells that the profile's
-    closing finished it. `expected` are the soft scores, where the task asked for them. `grade` (0..1) is the
-    meta RM's, of a sample that could be read; `counted` tells whether it is in the vote.
+    `order[p]` is the caller's index of the response at position p, so "Response 1" in `text` is the caller's
+    response `order[0]`; in a large group it covers only some responses. `error` is the reason why the sample
+    could not be read, None exactly if `critique` is not. `closed`: the profile's closing finished it.
+    `expected` are the soft scores, if requested. `grade` (0..1) is the meta RM's, of a readable sample.
+    `counted`: it is in the vote.
     """
 
     index: int
@@ -140,7 +140,7 @@ class Sample:
 
     @property
     def scores(self) -> Scores | None:
-        """What the sample puts into the vote: soft scores where there are any, else those it wrote."""
+        """The scores that are voted: the soft ones if there are any, else those in the text."""
         if self.expected is not None:
             return self.expected
         return None if self.critique is None else self.critique.scores
@@ -211,12 +211,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """What the counted samples say together; every tuple is in the caller's response order.
+    """The vote of the counted samples; every tuple is in the caller's response order.
 
-    `rewards` are mean scores, `std` their population standard deviation, `ranking` 1 for the best
-    (equal rewards share a rank), `ties` the groups of equal rewards, `best` the one top response or None
-    where the top is tied. `agreement` is the share of samples that put the best on top (a sample whose
-    own top is shared by m counts 1/m), None for a single response.
+    `rewards` are mean scores, `std` their population standard deviation, `ranking` 1 for the best (equal
+    rewards share a rank), `ties` the groups of equal rewards, `best` the top response, None if tied.
+    `agreement` is the share of samples that put the best on top (a sample with m tied on top counts 1/m),
+    None for a single response.
     """
 
     rewards: tuple[float, ...]
@@ -229,12 +229,12 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The whole result of one task: the vote, every sample behind it, and what it cost.
+    """The result of one task: the vote, every sample behind it, and its cost.
 
-    `status` is "partial" when any planned sample could not be counted (unreadable, failed, or cut
-    by the deadline). `principles` are those that stood in the prompt (fixed, or written once per query).
-    `k` were planned; `stopped` names the rule by which fewer `samples` were enough. Where the model `meta_rm`
-    chose among the samples, `unfiltered` is the vote of all that could be read.
+    `status` is "partial" if a planned sample could not be counted (unreadable, failed, or cut off by the
+    deadline). `principles` are those of the prompt (fixed, or written once per query). `k` samples were
+    planned; `stopped` is the rule that ended sampling early. If `meta_rm` selected among the samples,
+    `unfiltered` is the vote of all readable ones. `judge_s`: seconds.
     """
 
     status: Literal["ok", "partial"]

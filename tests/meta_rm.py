@@ -33,5 +33,5 @@ class ScriptedMetaRM:
 
 def guide(service, meta_rm):
     """Has a service of a profile without a meta RM choose with this one."""
-    service.meta_rm = service._judge._meta_rm = meta_rm
+    service.meta_rm = service._grm._meta_rm = meta_rm
     service.validator._grades = True

@@ -99,7 +99,7 @@ async def principle_sets(request: Request) -> list[PrincipleSetOut]:
 async def usage(request: Request) -> SpentOut:
     """What you have had since the server's start."""
     asking = caller(request)
-    return SpentOut.of(asking.name, service(request).spent(asking))
+    return SpentOut.of(asking.name, service(request).usage_of(asking))
 
 
 @router.get("/livez", tags=["operation"])

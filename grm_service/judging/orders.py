@@ -31,6 +31,6 @@ def balanced_orders(n: int, k: int, seed: int) -> tuple[tuple[int, ...], ...]:
 
 
 def undo(order: tuple[int, ...], values: Sequence[float | None], n: int) -> Scores:
-    """Return one value per response, in the caller's order, from one per position; None if it has no position."""
+    """Return one value per response, in the caller's order, from one per position; None if it has none."""
     by_response = dict(zip(order, values, strict=True))
     return tuple(by_response.get(i) for i in range(n))

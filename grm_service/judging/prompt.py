@@ -32,7 +32,7 @@ _GRADING = """Please score the responses.
 
 #### Responses to be Scored ####
 {{responses}}"""
-"""The input of a meta RM before the judgement, as in SPCT; turns and responses use the profile's templates."""
+"""The input of a meta RM before the judgement, as in SPCT; the profile's templates fill it."""
 
 _LEADING_BLOCKS = re.compile(rf"^(?:{PLACEHOLDER.pattern})+")
 

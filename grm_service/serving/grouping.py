@@ -1,8 +1,8 @@
-"""Responses to one prompt that come one by one, judged together.
+"""Gather responses to one prompt that arrive one by one, and judge them as a group.
 
-Most frameworks sample in groups and send every response by itself. A response waits here for its siblings
-until the group is complete or the window closes, whichever is first. Then whoever is there is judged as one
-group, so that their rewards stand on one scale and every critique has seen what it compares with.
+Most frameworks sample in groups but send every response in a request of its own. A response waits here for
+the others of its prompt until the group is complete or the window closes. The group is then judged together,
+so that its rewards are on one scale and every critique compares the same responses.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from grm_service.audit.records import Record
 from grm_service.concurrency import SharedTask
 from grm_service.types import Requester, Task
 
-MOST = 64
+MAX_RESPONSES = 64
 """Different responses in one group."""
-_KEPT = 65_536
-_SHARE_OF_TIME = 0.5
-"""Of the time that a task has, at most for waiting."""
+_MAX_CACHED = 65_536
+_MAX_WAIT_SHARE = 0.5
+"""The share of a task's timeout that may be spent waiting for the group."""
 GroupOutcome = Literal["complete", "window", "alone"]
-"""How a group closed: all were there; some, when the window closed; or one, alone."""
+"""How a group closed: complete, at the end of the window, or with one response only."""
 JudgeGroup = Callable[[Task, Requester], Awaitable[Record]]
 OnGroupClosed = Callable[[GroupOutcome, float], None]
 GroupKey = tuple[Task, Requester, str | None]
@@ -33,9 +33,9 @@ GroupKey = tuple[Task, Requester, str | None]
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """How long to wait for whom: `size` responses where it is known, the `window_s` in any case.
+    """How long a response waits for its group: for `size` responses if known, at most `window_s` seconds.
 
-    `id` tells groups of one prompt apart, where the caller sends one.
+    `id` separates groups of the same prompt, if the caller sends one.
     """
 
     window_s: float
@@ -44,8 +44,9 @@ class Grouping:
 
 
 class GroupMember(NamedTuple):
-    """Where a response ended up: the group's verdict, its place there, and for how many samples that came out
-    alike each place stands.
+    """A response in its group: the verdict, its index there, and how many samples each index stands for.
+
+    Identical texts are judged once; `copies` counts them.
     """
 
     record: Record
@@ -55,8 +56,8 @@ class GroupMember(NamedTuple):
 
 @dataclass(slots=True)
 class _OpenGroup:
-    gathering: Grouping
-    began: float = field(default_factory=time.monotonic)
+    grouping: Grouping
+    opened: float = field(default_factory=time.monotonic)
     places: dict[str, int] = field(default_factory=dict)
     waiting: Counter[str] = field(default_factory=Counter)
     full: asyncio.Event = field(default_factory=asyncio.Event)
@@ -67,34 +68,35 @@ class _OpenGroup:
     def add(self, response: str) -> None:
         self.places.setdefault(response, len(self.places))
         self.waiting[response] += 1
-        # The same text twice is two samples that came out alike; both are waited for, and judged once.
-        if self.waiting.total() >= (self.gathering.size or MOST) or len(self.places) == MOST:
+        # Two identical texts are two samples of the policy: the size counts both, the judge sees one.
+        size = self.grouping.size or MAX_RESPONSES
+        if self.waiting.total() >= size or len(self.places) == MAX_RESPONSES:
             self.full.set()
 
 
 class ResponseGrouper:
-    """Gathers responses by prompt, caller and route; `told` hears how each group closed and after how long.
+    """Gathers responses by prompt, caller and route; `on_closed` gets each group's outcome and wait (s).
 
-    A response that was judged within `replay_s` seconds gets that verdict again: most clients send a request
-    again when they have lost its answer.
+    A response that was judged within the last `replay_s` seconds gets the same verdict: most clients resend a
+    request if its reply was lost.
     """
 
-    def __init__(self, judge: JudgeGroup, told: OnGroupClosed, replay_s: float) -> None:
-        self._judge, self._told, self._replay_s = judge, told, replay_s
+    def __init__(self, judge: JudgeGroup, on_closed: OnGroupClosed, replay_s: float) -> None:
+        self._judge, self._on_closed, self._replay_s = judge, on_closed, replay_s
         self._open: dict[GroupKey, _OpenGroup] = {}
         self._closed: OrderedDict[tuple[GroupKey, str], _OpenGroup] = OrderedDict()
 
-    async def judge(self, task: Task, gathering: Grouping, requester: Requester) -> GroupMember:
-        """The verdict on the group in which the task's one response ended up.
+    async def judge(self, task: Task, grouping: Grouping, requester: Requester) -> GroupMember:
+        """Return the verdict on the group of the task's one response.
 
-        The time that the task has is shared by waiting and judging. Raises what the judge raises.
+        The task's timeout covers waiting and judging. Raises what judging the group raises.
         """
         (response,) = task.responses
-        key = replace(task, responses=()), requester, gathering.id
-        self._forget()
+        key = replace(task, responses=()), requester, grouping.id
+        self._evict()
         group = self._closed.get((key, response)) or self._open.get(key)
         if group is None:
-            group = self._open[key] = _OpenGroup(gathering)
+            group = self._open[key] = _OpenGroup(grouping)
             group.verdict = SharedTask(self._verdict(key, group))
         assert group.verdict is not None
         group.add(response)
@@ -110,25 +112,24 @@ class ResponseGrouper:
 
     async def _verdict(self, key: GroupKey, group: _OpenGroup) -> Record:
         task, requester, _ = key
-        window_s = group.gathering.window_s
-        if task.options.timeout_s is not None:
-            window_s = min(window_s, task.options.timeout_s * _SHARE_OF_TIME)
+        window_s, timeout_s = group.grouping.window_s, task.options.timeout_s
+        if timeout_s is not None:
+            window_s = min(window_s, timeout_s * _MAX_WAIT_SHARE)
         try:
             async with asyncio.timeout(window_s):
                 await group.full.wait()
         except TimeoutError:
             pass
         self._close(key, group)
-        waited = time.monotonic() - group.began
-        left_s = None if task.options.timeout_s is None else task.options.timeout_s - waited
+        waited = time.monotonic() - group.opened
+        left_s = None if timeout_s is None else timeout_s - waited
         responses = tuple(group.places)
         group.copies = tuple(max(1, group.waiting[response]) for response in responses)
         alone = len(group.places) == 1 and group.waiting.total() == 1
-        self._told("complete" if group.full.is_set() else "alone" if alone else "window", waited)
+        self._on_closed("complete" if group.full.is_set() else "alone" if alone else "window", waited)
         try:
-            return await self._judge(
-                replace(task, responses=responses).with_options(timeout_s=left_s), requester
-            )
+            grouped = replace(task, responses=responses).with_options(timeout_s=left_s)
+            return await self._judge(grouped, requester)
         except BaseException:
             self._drop(key, group)
             raise
@@ -136,22 +137,23 @@ class ResponseGrouper:
             group.judged = time.monotonic()
 
     def _close(self, key: GroupKey, group: _OpenGroup) -> None:
-        """Whoever comes from now on begins another group, unless it sends again what is in this one."""
+        """Close a group: later responses open another one, except resent ones of this group."""
         if self._open.get(key) is group:
             del self._open[key]
             self._closed.update({(key, response): group for response in group.places})
 
     def _drop(self, key: GroupKey, group: _OpenGroup) -> None:
-        """There will be no verdict of it."""
+        """Forget a group that will have no verdict."""
         if self._open.get(key) is group:
             del self._open[key]
         for response in group.places:
             self._closed.pop((key, response), None)
 
-    def _forget(self) -> None:
-        late = time.monotonic() - self._replay_s
+    def _evict(self) -> None:
+        """Forget verdicts that are too old, and the oldest of too many."""
+        oldest_valid = time.monotonic() - self._replay_s
         while self._closed:
             group = next(iter(self._closed.values()))
-            if group.judged > late and len(self._closed) <= _KEPT:
+            if group.judged > oldest_valid and len(self._closed) <= _MAX_CACHED:
                 return
             self._closed.popitem(last=False)

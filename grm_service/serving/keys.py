@@ -1,4 +1,4 @@
-"""API keys: who may ask, and how much. The file holds their hashes only."""
+"""API keys: who may send requests, and how many. The file holds only hashes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ _PREFIX = "grm_"
 
 @dataclass(frozen=True, slots=True)
 class APIKey:
-    """`weight`: its caller's share of the engine where several wait; `max_requests` may be asked at once.
+    """An entry of the keys file.
 
-    An `auditor` reads and reviews everybody's verdicts, others their own.
+    `weight`: the share of the engine while several callers wait. `max_requests`: at once (None: no limit). An
+    `auditor` reads and reviews everybody's verdicts, others only their own.
     """
 
     __pydantic_config__: ClassVar = _STRICT
@@ -44,36 +45,36 @@ class Keys:
     keys: tuple[APIKey, ...] = ()
 
     def caller(self, presented: str) -> Caller | None:
-        """Whose key it is; takes as long for a wrong one as for a right one."""
-        digest, found = _digest(presented), None
+        """Return the owner of a key, None if it is unknown; in constant time."""
+        digest, owner = _digest(presented), None
         for key in self.keys:
             if hmac.compare_digest(key.sha256, digest):
-                found = Caller(key.name, key.weight, key.max_requests, key.auditor)
-        return found
+                owner = Caller(key.name, key.weight, key.max_requests, key.auditor)
+        return owner
 
 
 def load(path: Path) -> Keys:
-    """Raises CatalogError."""
+    """Return the keys of a file. Raises CatalogError."""
     keys, _ = yaml.load(Keys, path)
     if len({key.name for key in keys.keys}) < len(keys.keys):
-        raise CatalogError(f"{path}: two keys have one name")
+        raise CatalogError(f"{path}: two keys have the same name")
     return keys
 
 
 def add(
     path: Path, name: str, weight: float = 1.0, max_requests: int | None = None, auditor: bool = False
 ) -> str:
-    """Makes a key, keeps its hash in the file, which need not be there yet, and returns the key itself."""
+    """Create a key, store its hash in the file (new if missing), and return the key. Raises CatalogError."""
     known = load(path).keys if path.exists() else ()
     if name in {key.name for key in known}:
-        raise CatalogError(f"{path} has a key named {name!r}: remove it first, or take another name")
-    made = _PREFIX + secrets.token_urlsafe(32)
-    _save(path, [*known, APIKey(name, _digest(made), weight, max_requests, auditor)])
-    return made
+        raise CatalogError(f"{path} has a key named {name!r}: remove it first, or use another name")
+    key = _PREFIX + secrets.token_urlsafe(32)
+    _save(path, [*known, APIKey(name, _digest(key), weight, max_requests, auditor)])
+    return key
 
 
 def remove(path: Path, name: str) -> None:
-    """Raises CatalogError where there is none of that name."""
+    """Remove a key by name. Raises CatalogError if there is none of that name."""
     known = load(path).keys
     left = [key for key in known if key.name != name]
     if len(left) == len(known):
@@ -82,7 +83,7 @@ def remove(path: Path, name: str) -> None:
 
 
 def _digest(presented: str) -> str:
-    # A key has 256 bits of chance: nobody guesses it out of a plain hash.
+    # A key has 256 random bits, so a plain hash cannot be reversed by guessing.
     return hashlib.sha256(presented.encode("utf-8", "backslashreplace")).hexdigest()
 
 

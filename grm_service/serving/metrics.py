@@ -1,4 +1,4 @@
-"""What a service counts, for Prometheus. Labels have few values: no texts, no ids, no callers' names."""
+"""Prometheus metrics of a service. Labels have few values: no texts, no ids, no names of callers."""
 
 from __future__ import annotations
 
@@ -19,81 +19,87 @@ _SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 
 class Metrics:
-    """One registry a service, so that several can live in one process."""
+    """The metrics of one service, in a registry of its own."""
 
-    def __init__(self, line: RequestQueue) -> None:
+    def __init__(self, queue: RequestQueue) -> None:
         registry = self.registry = CollectorRegistry()
 
-        def counter(name: str, what: str, *labels: str) -> Counter:
-            return Counter(f"grm_{name}", what, labels, registry=registry)
+        def counter(name: str, help_: str, *labels: str) -> Counter:
+            return Counter(f"grm_{name}", help_, labels, registry=registry)
 
-        def histogram(name: str, what: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(f"grm_{name}", what, labels, buckets=buckets, registry=registry)
+        def histogram(name: str, help_: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"grm_{name}", help_, labels, buckets=buckets, registry=registry)
 
         self.requests = counter("requests", "HTTP requests answered.", "route", "status")
-        self.request_seconds = histogram("request_seconds", "Whole HTTP requests.", _SECONDS, "route")
-        self.rejected = counter("rejected", "HTTP requests that were not taken, by reason.", "reason")
-        self.failures = counter("failures", "Judgements that gave no verdict, by error code.", "code")
-        self.replays = counter("replays", "Judgements made (miss), shared (join), given again (hit).", "how")
-        self.queue_seconds = histogram("queue_seconds", "Waiting before the judging.", _SECONDS)
-        self.judge_seconds = histogram("judge_seconds", "Judging.", _SECONDS, "profile")
+        self.request_seconds = histogram("request_seconds", "Duration of HTTP requests.", _SECONDS, "route")
+        self.rejected = counter(
+            "rejected", "HTTP requests rejected before they were handled, by reason.", "reason"
+        )
+        self.failures = counter("failures", "Judgements without a verdict, by error code.", "code")
+        self.replays = counter(
+            "replays", "Verdicts that were new (miss), shared (join) or replayed (hit).", "how"
+        )
+        self.queue_seconds = histogram("queue_seconds", "Time in the queue.", _SECONDS)
+        self.judge_seconds = histogram("judge_seconds", "Time to judge.", _SECONDS, "profile")
         self.rendezvous = counter(
             "rendezvous",
-            "Groups that came one by one: complete, by window, or one alone.",
+            "Groups gathered from single responses: complete, by window, or one alone.",
             "route",
             "outcome",
         )
         self.rendezvous_wait = histogram(
-            "rendezvous_wait_seconds", "From a group's first response to its closing.", _SECONDS, "route"
+            "rendezvous_wait_seconds", "From the first response of a group to its closing.", _SECONDS, "route"
         )
         self.fallbacks = counter(
-            "fallbacks", "Wished fallbacks answered in place of a reward, by code.", "route", "code"
+            "fallbacks", "Fallback rewards returned instead of an error, by error code.", "route", "code"
         )
         self.deadlines = counter(
             "deadlines_exceeded",
-            "Judgements whose time ran out: waiting (shed), without a sample (failed), with some (partial).",
+            "Judgements out of time: while queued (shed), without a sample (failed), with some (partial).",
             "outcome",
         )
-        self.samples = counter("samples", "Samples that were begun, by what became of them.", "outcome")
-        self.sample_seconds = histogram("sample_seconds", "Samples that could be read.", _SECONDS)
-        self.tokens = counter("tokens", "Tokens, also of what failed.", "kind")
-        self.responses = histogram("responses", "Responses of a verdict.", _SIZES, "profile")
-        self.valid = histogram("valid", "Share of samples that could be read.", _SHARES, "profile")
+        self.samples = counter("samples", "Samples started, by outcome.", "outcome")
+        self.sample_seconds = histogram("sample_seconds", "Duration of readable samples.", _SECONDS)
+        self.tokens = counter("tokens", "Tokens, including those of failures.", "kind")
+        self.responses = histogram("responses", "Responses per verdict.", _SIZES, "profile")
+        self.valid = histogram("valid", "Share of readable samples per verdict.", _SHARES, "profile")
         self.std = histogram("std", "Standard deviation of one response's scores.", _SPREADS, "profile")
         self.top_shown = counter(
             "top_shown",
-            "Samples whose best was shown in this place; m equal ones count 1/m.",
+            "Samples whose best response was at this position; m tied ones count 1/m.",
             "profile",
             "place",
         )
         self.top_shown_expected = counter(
-            "top_shown_expected", "What a judge blind to place would give each place.", "profile"
+            "top_shown_expected", "The count of top_shown expected without position bias.", "profile"
         )
-        self.agreement = histogram("agreement", "Share of samples for the best.", _SHARES, "profile")
-        self.rewards = histogram("rewards", "Rewards given.", _REWARDS, "profile")
+        self.agreement = histogram(
+            "agreement", "Share of samples that put the best response on top.", _SHARES, "profile"
+        )
+        self.rewards = histogram("rewards", "Rewards.", _REWARDS, "profile")
         self.zero_spread = counter("zero_spread", "Verdicts in which all rewards were equal.", "profile")
         self.requests_in_flight = Gauge(
-            "grm_requests_in_flight", "HTTP requests being answered, probes left out.", registry=registry
+            "grm_requests_in_flight", "HTTP requests in flight, without health checks.", registry=registry
         )
-        waiting = Gauge("grm_waiting_requests", "Requests in the line.", registry=registry)
-        waiting.set_function(lambda: line.waiting)
-        in_flight = Gauge("grm_samples_in_flight", "Samples that are being generated.", registry=registry)
-        in_flight.set_function(lambda: line.in_flight)
+        waiting = Gauge("grm_waiting_requests", "Requests in the queue.", registry=registry)
+        waiting.set_function(lambda: queue.waiting)
+        in_flight = Gauge("grm_samples_in_flight", "Samples being generated.", registry=registry)
+        in_flight.set_function(lambda: queue.in_flight)
 
     def sampled(self, sample: Sample, seconds: float) -> None:
-        """Counts a sample that has ended, whatever becomes of its judgement."""
+        """Count a sample that has ended."""
         self.samples.labels(sample.error or ("closed" if sample.closed else "ok")).inc()
         if sample.critique is not None:
             self.sample_seconds.observe(seconds)
         self.spent(sample.usage)
 
     def spent(self, usage: Usage) -> None:
-        """Counts tokens."""
+        """Count tokens."""
         for kind in ("prompt", "cached", "completion"):
             self.tokens.labels(kind).inc(getattr(usage, f"{kind}_tokens"))
 
     def failed(self, error: GRMError) -> None:
-        """Counts a judgement that gave no verdict."""
+        """Count a judgement without a verdict."""
         self.failures.labels(error.code).inc()
         if isinstance(error, DeadlineExceeded):
             self.deadlines.labels(error.reason or "failed").inc()
@@ -118,27 +124,27 @@ class Metrics:
         self.responses.labels(verdict.profile).observe(len(vote.rewards))
         valid = sum(sample.critique is not None for sample in verdict.samples)
         self.valid.labels(verdict.profile).observe(valid / len(verdict.samples))
-        self._places(verdict)
+        self._count_positions(verdict)
 
-    def gathered(self, route: str, outcome: str, waited_s: float) -> None:
-        """Counts a group of responses that came one by one."""
+    def group_closed(self, route: str, outcome: str, waited_s: float) -> None:
+        """Count a group gathered from single responses."""
         self.rendezvous.labels(route, outcome).inc()
         self.rendezvous_wait.labels(route).observe(waited_s)
 
-    def asked(self, how: Reuse) -> None:
-        """Counts one that got its verdict."""
-        self.replays.labels(how).inc()
+    def answered(self, reuse: Reuse) -> None:
+        """Count a verdict returned to a caller."""
+        self.replays.labels(reuse).inc()
 
-    def _places(self, verdict: Verdict) -> None:
-        """Whether the judge likes a place: over whole rotations a blind one favours none."""
+    def _count_positions(self, verdict: Verdict) -> None:
+        """Track position bias: over full rotations an unbiased judge favours no position."""
         for sample in verdict.samples:
             if sample.scores is None or len(sample.order) < 2:
                 continue
             best = top(sample.scores)
-            for place, shown in (("first", sample.order[0]), ("last", sample.order[-1])):
-                self.top_shown.labels(verdict.profile, place).inc((shown in best) / len(best))
+            for place, response in (("first", sample.order[0]), ("last", sample.order[-1])):
+                self.top_shown.labels(verdict.profile, place).inc((response in best) / len(best))
             self.top_shown_expected.labels(verdict.profile).inc(1 / len(sample.order))
 
     def text(self) -> bytes:
-        """As Prometheus reads it."""
+        """Return the metrics in the Prometheus text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""What stands behind every door: admit -> wait -> judge -> record."""
+"""The service behind every route: validate -> deduplicate -> queue -> judge -> record."""
 
 from __future__ import annotations
 
@@ -36,14 +36,16 @@ from grm_service.serving.validation import Validator
 from grm_service.types import Caller, Message, Principle, PrincipleSpec, Requester, Task, Usage, Verdict
 
 logger = logging.getLogger(__name__)
-_KEPT_VERDICTS = 4096
-_AGAIN_S = 1.0
+_CACHED_VERDICTS = 4096
+_RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`text_chars` bounds every single text of a request; `samples` are generated at once, `waiting` requests
-    wait for that; for `replay_s` seconds a repeated request gets the verdict that it got before.
+    """Limits of a service.
+
+    `text_chars`: most characters of a single text in a request. `samples`: generated at once. `waiting`:
+    requests in the queue for them. `replay_s`: seconds for which a repeated request gets the same verdict.
     """
 
     text_chars: int = 200_000
@@ -53,9 +55,11 @@ class Limits:
 
 
 class Service:
-    """One engine, the catalog, the profile that a request gets when it names none, and the audit trail.
+    """A judge with its queue, its cache of verdicts and its audit trail.
 
-    `chosen` tells why this engine runs; `meta_rm` is the one that the profile names, where it runs here.
+    `profile` is the default for requests that name none. `chosen` is the reason why this engine runs.
+    `meta_rm` is the default profile's meta RM, if it runs here. `alarms` are reasons to review every verdict
+    for as long as they hold.
     """
 
     def __init__(
@@ -79,39 +83,39 @@ class Service:
         self.metrics = Metrics(self.queue)
         self.alarms: tuple[Reason, ...] = ()
         self._limits = limits
-        self._judge = GenerativeRewardModel(engine, self.metrics, meta_rm)
-        self._single_flight: SingleFlight[Record] = SingleFlight(limits.replay_s, _KEPT_VERDICTS)
+        self._grm = GenerativeRewardModel(engine, self.metrics, meta_rm)
+        self._single_flight: SingleFlight[Record] = SingleFlight(limits.replay_s, _CACHED_VERDICTS)
         self._started = asyncio.Event()
-        self._lacking = "the model is still being loaded; ask /readyz"
+        self._lacking = "the model is still loading; see /readyz"
         self.draining = False
-        self._spent: dict[str, CallerUsage] = {}
+        self._usage: dict[str, CallerUsage] = {}
 
     @property
     def replay_s(self) -> float:
-        """For how long a repeated request gets the verdict that it got before."""
+        """The seconds for which a repeated request gets the same verdict."""
         return self._limits.replay_s
 
     @property
     def ready(self) -> bool:
-        """Whether the model has produced a token and a request would be served now."""
+        """True if the model has produced a token and a request would be served now."""
         models = self.engine.ready and (self.meta_rm is None or self.meta_rm.ready)
         return self._started.is_set() and models and self.trail.writable and not self.draining
 
     def require_ready(self) -> None:
-        """Raises EngineNotReady with the reason where a request would not be served now."""
+        """Raise EngineNotReady, with the reason, if a request would not be served now."""
         if self.draining:
-            raise Draining("this server is shutting down: ask another")
+            raise Draining("this server is shutting down: send the request to another one")
         if not self._started.is_set():
             raise EngineNotReady(self._lacking)
         if not self.engine.ready:
-            raise EngineNotReady(f"the {self.engine.name} engine does not answer; it is being brought back")
+            raise EngineNotReady(f"the {self.engine.name} engine does not answer; it is being restarted")
         if self.meta_rm is not None and not self.meta_rm.ready:
-            raise EngineNotReady("the meta RM does not answer; it is being brought back")
+            raise EngineNotReady("the meta RM does not answer; it is being restarted")
         if not self.trail.writable:
-            raise AuditUnavailable("the audit trail cannot be written (the log says why); it is tried again")
+            raise AuditUnavailable("the audit trail cannot be written (see the log); it is retried")
 
     async def start(self, patient: bool = False) -> None:
-        """Opens the trail, loads engine and meta RM; `patient` waits for a server that cannot be reached yet.
+        """Open the trail, load engine and meta RM; if `patient`, wait for servers that are not reachable yet.
 
         Raises AuditUnavailable, ModelNotLoaded, EngineUnreachable.
         """
@@ -128,17 +132,16 @@ class Service:
             except EngineUnreachable as away:
                 if not patient:
                     raise
-                logger.warning("%s; it is waited for", away)
-                self._lacking = (
-                    f"the {what}'s server cannot be reached yet (the log says why); it is waited for"
-                )
-            await asyncio.sleep(_AGAIN_S)
+                logger.warning("%s; retrying until it answers", away)
+                self._lacking = f"the server of the {what} is not reachable yet (see the log); it is retried"
+            await asyncio.sleep(_RETRY_S)
 
     def drain(self) -> None:
-        """From now on nothing new is taken; what is under way goes on."""
+        """Accept no new requests; those under way finish."""
         self.draining = True
 
     async def close(self) -> None:
+        """Stop engine and meta RM and close the trail."""
         self._started.clear()
         await self.engine.close()
         if self.meta_rm is not None:
@@ -148,39 +151,40 @@ class Service:
     async def judge(
         self, task: Task, on_event: OnEvent | None = None, requester: Requester = Requester()
     ) -> Record:
-        """The verdict on a task, named and dated; the same one for all who ask the same (see SingleFlight).
+        """Return the recorded verdict on a task; identical requests share one (single_flight.py).
 
-        The time that a task has runs from here on, waiting included. Raises the errors of errors.py.
+        The task's `timeout_s` starts here and includes waiting. Raises the errors of errors.py.
         """
         with tracing.span(
             "judgement", {"grm.route": requester.route, "grm.responses": len(task.responses)}
         ) as span:
             try:
-                record, how = await self._asked(task, on_event, requester)
+                record, reuse = await self._judge_once(task, on_event, requester)
             except GRMError as failed:
                 self.metrics.failed(failed)
                 raise
-            span.note(_span_attributes(record, how))
-        self.metrics.asked(how)
-        self._spent[requester.caller.name] = self.spent(requester.caller).add(record, judged=how == "miss")
-        return replace(record, replayed=how == "hit")
+            span.note(_span_attributes(record, reuse))
+        self.metrics.answered(reuse)
+        usage = self.usage_of(requester.caller).add(record, judged=reuse == "miss")
+        self._usage[requester.caller.name] = usage
+        return replace(record, replayed=reuse == "hit")
 
-    async def _asked(
+    async def _judge_once(
         self, task: Task, on_event: OnEvent | None, requester: Requester
     ) -> tuple[Record, Reuse]:
         arrived = asyncio.get_running_loop().time()
         task, profile, standard = self.validator.task(task)
         self.require_ready()
 
-        async def judged() -> Record:
-            return await self._judged(task, profile, standard, requester, arrived, on_event)
+        async def work() -> Record:
+            return await self._judge_and_record(task, profile, standard, requester, arrived, on_event)
 
         judge = _digest(profile, standard, self.engine.model, requester.caller.name, requester.route)
         body = _digest(task)
         key = _digest(judge, body) if requester.key is None else _digest(judge, "key", requester.key)
-        return await self._single_flight.run(key, body, judged)
+        return await self._single_flight.run(key, body, work)
 
-    async def _judged(
+    async def _judge_and_record(
         self,
         task: Task,
         profile: Profile,
@@ -196,9 +200,9 @@ class Service:
             begun = asyncio.get_running_loop().time()
             left_s = None if deadline is None else deadline - begun
             planned = replace(planned, task=task.with_options(timeout_s=left_s))
-            verdict = await self._judge.judge(planned, on_event)
+            verdict = await self._grm.judge(planned, on_event)
         record = self._record(task, profile, standard, requester, verdict, begun - arrived)
-        # Not in the trail, not given out: nobody acts on a verdict that nobody can look up.
+        # Recorded before it is returned: nobody may act on a verdict that cannot be looked up.
         await self.trail.keep(record)
         self.metrics.judged(record, requester.synthetic)
         return record
@@ -247,30 +251,30 @@ class Service:
 
         Raises Overloaded, and Shed where the deadline cannot be met.
         """
-        return self.queue.place(samples, requester.caller, requester.priority, deadline)
+        return self.queue.reserve(samples, requester.caller, requester.priority, deadline)
 
     def count_tokens(self, usage: Usage) -> None:
         """Count what was generated on the engine outside of judgements."""
         self.metrics.spent(usage)
 
     def scale(self, record: Record) -> Scale:
-        """Between which numbers the rewards of a verdict lie."""
+        """Return the scale of a verdict's rewards."""
         return self.validator.profile(record.verdict.profile).scale
 
     async def replay(self, record: Record) -> Verdict:
-        """Judges again what was judged, by the principles that stood in its prompt; nothing is recorded.
+        """Return a new verdict on a recorded task, with the principles of its prompt; record nothing.
 
-        Raises UnknownName, ProfileNotServed and MetaRMNotServed where profile or meta RM is not here, and
+        Raises UnknownName, ProfileNotServed or MetaRMNotServed if profile or meta RM is not served here, and
         what the judge raises.
         """
-        profile, task, first = self.validator.profile(record.verdict.profile), record.task, record.verdict
-        # Principles that were written for the query are in the record: they are not written again.
+        profile, task = self.validator.profile(record.verdict.profile), record.task
+        # Principles written for the query are in the record, so they are not written again.
         mode = "fixed" if task.options.principles.mode == "query" else task.options.principles.mode
         task = task.with_options(
             principles=PrincipleSpec(mode), timeout_s=None, k_meta=task.options.k_meta or 0
         )
-        task = self.validator.guided(task, profile)
-        return await self._judge.judge(plan(task, profile, first.principles))
+        task = self.validator.with_k_meta(task, profile)
+        return await self._grm.judge(plan(task, profile, record.verdict.principles))
 
     async def principles(
         self,
@@ -279,24 +283,24 @@ class Service:
         constitution: PrincipleSpec,
         requester: Requester = Requester(),
     ) -> tuple[Profile, tuple[Principle, ...], Usage]:
-        """Principles for a query without judging anything."""
+        """Return the profile, the principles that it writes for a query, and their cost; judge nothing."""
         profile, standard = self.validator.query(messages, profile_name, replace(constitution, mode="query"))
         self.require_ready()
         async with self.reserve(1, requester):
-            written, usage = await self._judge.principles.write(profile, messages, standard)
-        return profile, written, usage
+            principles, usage = await self._grm.principles.write(profile, messages, standard)
+        return profile, principles, usage
 
-    def spent(self, caller: Caller) -> CallerUsage:
-        """What a caller has had since the start."""
-        return self._spent.get(caller.name, CallerUsage())
+    def usage_of(self, caller: Caller) -> CallerUsage:
+        """Return what a caller has used since the start."""
+        return self._usage.get(caller.name, CallerUsage())
 
 
 def _digest(*parts: object) -> str:
-    """Of frozen values, whose repr is canonical."""
+    """Return the hash of frozen values, whose repr is canonical."""
     return hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()
 
 
-def _span_attributes(record: Record, how: Reuse) -> tracing.Attributes:
+def _span_attributes(record: Record, reuse: Reuse) -> tracing.Attributes:
     """Return what a trace shows of a judgement; never texts."""
     verdict = record.verdict
     return {
@@ -309,6 +313,6 @@ def _span_attributes(record: Record, how: Reuse) -> tracing.Attributes:
         "grm.stopped": verdict.stopped,
         "grm.agreement": verdict.vote.agreement,
         "grm.queue_s": record.queue_s,
-        "grm.replay": how,
-        **(tracing.spent(verdict.usage) if how == "miss" else {}),
+        "grm.replay": reuse,
+        **(tracing.spent(verdict.usage) if reuse == "miss" else {}),
     }

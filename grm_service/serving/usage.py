@@ -1,4 +1,4 @@
-"""What each caller has used since the server started."""
+"""Usage of each caller since the server started."""
 
 from __future__ import annotations
 

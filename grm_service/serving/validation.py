@@ -1,4 +1,4 @@
-"""All that can be refused of a request before any work."""
+"""Validation of requests: everything that is rejected before any work."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from grm_service.profiles.profile import Profile
 from grm_service.types import Message, Principle, PrincipleSpec, Task
 
 Admitted = tuple[Profile, tuple[Principle, ...]]
-"""The profile to judge with, and the principles that people gave."""
+"""The profile to judge with, and the principles from the request and its named set."""
 
 
 class Validator:
-    """Lets in what can be judged; `default` is the profile of a request that names none, and its meta RM the
-    one that runs here, if it `grades`.
+    """Validates requests against what this server can judge.
+
+    `default` is the profile for requests that name none. `grades`: its meta RM runs here.
     """
 
     def __init__(
@@ -26,24 +27,24 @@ class Validator:
         self._text_chars, self._grades = text_chars, grades
 
     def task(self, task: Task) -> tuple[Task, *Admitted]:
-        """The task as it is judged (see `guided`). Raises BadTask and its kinds."""
+        """Return the task as judged, its profile and the caller's principles. Raises BadTask, its kinds."""
         self._bound("responses", task.responses)
         self._bound("reference", (task.reference or "",))
         admitted = self.query(task.messages, task.profile, task.options.principles)
         lacking = self._engine.abilities.lacking()
         if task.options.score == "soft" and not {"continues", "alternatives"}.isdisjoint(lacking):
             raise SoftNotServed(
-                "score 'soft' needs token probabilities behind a partial answer, which this server's engine "
-                "does not give: ask for 'hard' (/readyz lists what the engine lacks)"
+                "score 'soft' needs token logprobs after a partial answer, which this server's engine does "
+                "not return: use 'hard' (/readyz lists what the engine lacks)"
             )
         if not (task.reference or "").strip():
-            task = replace(task, reference=None)  # a label that is not there, as some trainers have it
-        return self.guided(task, admitted[0]), *admitted
+            task = replace(task, reference=None)  # some trainers send an empty label for none
+        return self.with_k_meta(task, admitted[0]), *admitted
 
-    def guided(self, task: Task, profile: Profile) -> Task:
-        """With `k_meta` as it will be: half of k where nothing is said and a meta RM runs for the profile.
+    def with_k_meta(self, task: Task, profile: Profile) -> Task:
+        """Return the task with its `k_meta`: by default half of k if a meta RM runs for the profile.
 
-        Raises MetaRMNotServed, and BadTask where it does not go with the rest.
+        Raises MetaRMNotServed, and BadTask if it contradicts the other options.
         """
         served = self._grades and profile.meta_rm == self._default.meta_rm
         if task.options.k_meta is None and not served:
@@ -52,11 +53,11 @@ class Validator:
         k_meta = max(1, k // 2) if task.options.k_meta is None else task.options.k_meta
         if k_meta and not served:
             raise MetaRMNotServed(
-                f"k_meta needs a meta RM, and this server runs none for the profile {profile.name!r}: leave "
-                "it out, or set GRM_META_RM or GRM_META_RM_URL (/readyz tells which meta RM runs)"
+                f"k_meta needs a meta RM, and this server runs none for the profile {profile.name!r}: omit "
+                "it, or set GRM_META_RM or GRM_META_RM_URL (/readyz names the meta RM that runs)"
             )
         if k_meta > k:
-            raise BadTask(f"k_meta is {k_meta}, but of {k} samples (k) the meta RM can keep {k} at most")
+            raise BadTask(f"k_meta is {k_meta}, but there are only {k} samples (k)")
         if k_meta and task.options.stop != "none":
             raise BadTask(
                 f"stop {task.options.stop!r} cannot be combined with a meta RM, which ranks all samples: "
@@ -65,7 +66,7 @@ class Validator:
         return task.with_options(k_meta=k_meta)
 
     def query(self, messages: tuple[Message, ...], name: str | None, spec: PrincipleSpec) -> Admitted:
-        """As `task`, where nothing is to be judged."""
+        """Return the profile and the caller's principles for a query, as `task` does."""
         self._bound("messages", tuple(message.content for message in messages))
         profile, standard = self.profile(name), spec.items
         if spec.set_name is not None:
@@ -75,7 +76,7 @@ class Validator:
         return profile, standard
 
     def profile(self, name: str | None) -> Profile:
-        """Raises UnknownName, and ProfileNotServed where the profile is for another model."""
+        """Return a profile by name, or the default. Raises UnknownName, ProfileNotServed (another model)."""
         if name is None or name == self._default.name:
             return self._default
         profile = self._catalog.profile(name)
@@ -87,11 +88,11 @@ class Validator:
         return profile
 
     def serves(self, profile: Profile) -> bool:
-        """Whether the running model is the one that the profile is for (None: any)."""
+        """Return whether the profile is for the running model, or for any model."""
         return profile.model is None or profile.model == self._default.model
 
     def profiles(self) -> list[Profile]:
-        """The catalog's profiles and the default one, which may come from a file elsewhere."""
+        """Return the profiles of the catalog and the default one, which may come from another file."""
         return list({**self._catalog.profiles, self._default.name: self._default}.values())
 
     def _bound(self, field: str, texts: tuple[str, ...]) -> None:

@@ -205,14 +205,14 @@ def test_another_profile_s_judgements_are_not_graded_by_this_meta_rm(gate):
     found, profile = gate()
     for meta_rm in (None, "other"):
         other = replace(profile, name="x", meta_rm=meta_rm)
-        assert found.guided(TASK.with_options(k_meta=None), other).options.k_meta is None
+        assert found.with_k_meta(TASK.with_options(k_meta=None), other).options.k_meta is None
         with pytest.raises(MetaRMNotServed):
-            found.guided(TASK, other)
+            found.with_k_meta(TASK, other)
 
 
 def test_what_does_not_go_with_k_meta_is_refused(gate):
     found, _ = gate()
-    with pytest.raises(BadTask, match=r"k_meta is 5, but of 4 samples"):
+    with pytest.raises(BadTask, match=r"k_meta is 5, but there are only 4 samples"):
         found.task(TASK.with_options(k_meta=5))
     for k_meta in (2, None):
         with pytest.raises(BadTask, match=r"stop 'exact' cannot be combined with a meta RM"):

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from grm_service.errors import AllUnreadable
-from grm_service.serving.grouping import MOST, Grouping, ResponseGrouper
+from grm_service.serving.grouping import MAX_RESPONSES, Grouping, ResponseGrouper
 from grm_service.types import JudgeOptions, Message, Requester, Task
 from tests.audit.records import record
 from tests.waiting import settle, until
@@ -198,6 +198,6 @@ async def test_when_all_have_left_nothing_is_judged(judging):
 async def test_a_group_has_an_end_where_nobody_says_its_size():
     judge = Judge()
     rendezvous, told = gathered(judge)
-    await sent(rendezvous, *(str(i) for i in range(MOST + 1)), gathering=Grouping(0.05))
-    assert [len(asked.responses) for asked in judge.asked] == [MOST, 1]
+    await sent(rendezvous, *(str(i) for i in range(MAX_RESPONSES + 1)), gathering=Grouping(0.05))
+    assert [len(asked.responses) for asked in judge.asked] == [MAX_RESPONSES, 1]
     assert [outcome for outcome, _ in told] == ["complete", "alone"]

@@ -25,7 +25,7 @@ class Work:
         await settle()
 
     async def _hold(self, name, *how):
-        async with self.line.place(*how):
+        async with self.line.reserve(*how):
             self.begun.append(name)
             await self.ends[name].wait()
 
@@ -81,7 +81,7 @@ async def test_a_full_line_refuses_at_once_and_says_when_to_come_back(on):
     await work.ask("runs")
     await work.ask("waits")
     with pytest.raises(Overloaded, match="1 requests wait already") as refused:
-        async with work.line.place(1, NOBODY, "train", None):
+        async with work.line.reserve(1, NOBODY, "train", None):
             pytest.fail("no place was free")
     assert 1 <= refused.value.retry_after_s <= 60
     await work.end("runs")
@@ -125,7 +125,7 @@ async def test_who_cannot_be_served_in_time_is_shed_and_never_run(on):
     await work.ask("runs")
     now = asyncio.get_running_loop().time()
     await work.ask("hurried", deadline=now + 0.05)
-    with pytest.raises(DeadlineExceeded, match="waiting line"):
+    with pytest.raises(DeadlineExceeded, match="in the queue"):
         await work.tasks["hurried"]
     assert work.line.waiting == 0
     await work.end("runs")
@@ -195,6 +195,6 @@ async def test_who_leaves_the_head_of_the_line_lets_in_whoever_fits(leaves, on):
 async def test_what_fails_gives_its_place_back():
     line = RequestQueue(1, 1)
     with pytest.raises(ValueError, match="judged badly"):
-        async with line.place(1, NOBODY, "train", None):
+        async with line.reserve(1, NOBODY, "train", None):
             raise ValueError("judged badly")
     assert line.in_flight == 0

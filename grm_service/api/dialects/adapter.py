@@ -82,7 +82,7 @@ class DialectAdapter:
     ) -> None:
         self._service, self._route, self._window_s, self._hold_s = service, route, window_s, hold_s
         self._alone, self._usual = alone, usual
-        told = partial(service.metrics.gathered, route)
+        told = partial(service.metrics.group_closed, route)
         self._rendezvous = ResponseGrouper(self._judge, told, service.replay_s)
 
     async def single(

@@ -172,7 +172,7 @@ async def test_a_wish_that_means_nothing_is_refused(serve, name):
 
 def fill(service, times):
     """The line is full for so many requests."""
-    place, left = service.queue.place, [times]
+    place, left = service.queue.reserve, [times]
 
     def full(*args):
         if left[0]:
@@ -180,7 +180,7 @@ def fill(service, times):
             raise Overloaded(2048, 1)
         return place(*args)
 
-    service.queue.place = full
+    service.queue.reserve = full
 
 
 @pytest.mark.parametrize("name", ["openrlhf", "slime", "nemo_gym"])
@@ -435,14 +435,14 @@ async def test_tei_takes_single_texts_in_lists_and_is_told_in_its_own_words(serv
 
 async def test_pairs_are_judged_at_once(serve):
     async with serve() as client:
-        most, place = 0, client.service.queue.place
+        most, place = 0, client.service.queue.reserve
 
         def watched(*args):
             nonlocal most
             most = max(most, client.service.queue.in_flight)
             return place(*args)
 
-        client.service.queue.place = watched
+        client.service.queue.reserve = watched
         await client.post("/score?k=2", json={"text_1": ["a", "b", "c"], "text_2": ["d", "e", "f"]})
     assert most >= 4
 

@@ -1,4 +1,4 @@
-"""From settings to a service: the catalog, the default profile and the engine."""
+"""Build a service from settings: catalog, default profile, engine, meta RM, audit trail, policy."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 
 
 def open_catalog(settings: Settings) -> Catalog:
-    """What ships and what the operator added. Raises CatalogError."""
+    """Return the shipped profiles and principle sets and the operator's own. Raises CatalogError."""
     return load_catalog(settings.models_dir, settings.principles_dir)
 
 
 def open_service(settings: Settings) -> Service:
-    """A service, not started yet. Raises CatalogError, UnknownName, ModelNotLoaded, AuditUnavailable."""
+    """Return a service that is not started. Raises CatalogError, UnknownName, ModelNotLoaded."""
     catalog = open_catalog(settings)
     profile = default_profile(settings, catalog)
     engine, why = _engine(settings, profile)
@@ -36,10 +36,10 @@ def open_service(settings: Settings) -> Service:
 
 
 def open_policy(settings: Settings, service: Service) -> Policy:
-    """Who writes drafts, not asked yet. Raises BadSetting."""
+    """Return the policy that writes drafts, not started. Raises BadSetting."""
     if settings.policy_url is None:
         if settings.policy_model or settings.policy_api_key:
-            raise BadSetting("GRM_POLICY_MODEL and GRM_POLICY_API_KEY belong to a server: set GRM_POLICY_URL")
+            raise BadSetting("GRM_POLICY_MODEL and GRM_POLICY_API_KEY need GRM_POLICY_URL")
         return Policy(service)
     from grm_service.engines.remote.openai import OpenAIEngine
 
@@ -47,13 +47,13 @@ def open_policy(settings: Settings, service: Service) -> Policy:
 
 
 def open_trail(settings: Settings) -> Trail:
-    """The audit trail, not opened yet. Raises AuditUnavailable."""
+    """Return the audit trail, not opened. Raises AuditUnavailable."""
     store = Store(settings.audit_url, settings.audit_key_file)
     return Trail(store, settings.audit_text, settings.audit_keep_days)
 
 
 def default_profile(settings: Settings, catalog: Catalog) -> Profile:
-    """By name, or from a file of any place (a trained judge brings its own)."""
+    """Return the default profile, by name or from a YAML file such as that of a training run."""
     name = settings.profile
     profile = load_profile(Path(name)) if name.endswith((".yaml", ".yml")) else catalog.profile(name)
     if settings.model:
@@ -63,7 +63,7 @@ def default_profile(settings: Settings, catalog: Catalog) -> Profile:
 
 
 def default_source(settings: Settings) -> tuple[Profile, Source]:
-    """The default profile and its model, to be trained. Raises CatalogError, UnknownName, ModelNotLoaded."""
+    """Return the default profile and its model, for training. Raises CatalogError, ModelNotLoaded."""
     profile = default_profile(settings, open_catalog(settings))
     return profile, Source.of(profile, settings.cache_dir)
 
@@ -72,24 +72,24 @@ def _engine(settings: Settings, profile: Profile) -> tuple[Engine, str]:
     if settings.engine == "scripted":
         from grm_service.engines.scripted import ScriptedEngine
 
-        return ScriptedEngine(settings.script), "asked for"
+        return ScriptedEngine(settings.script), "configured"
     if settings.engine == "openai":
         if profile.adapter:
             logger.warning(
-                "the profile %s has the prompt of a model of its own, which %s may not serve: name the "
-                "profile of what it does serve, such as --profile generic-judge",
+                "the profile %s is for a model of its own, which %s may not serve: choose the profile of the "
+                "model that it serves, such as --profile generic-judge",
                 profile.name,
                 settings.openai_base_url,
             )
-        return _remote(settings), "asked for"
+        return _remote(settings), "configured"
     source = Source.of(profile, settings.cache_dir)
-    if (wrong := mismatch(profile, source.path)) is not None:
-        logger.warning(wrong)
+    if (warning := mismatch(profile, source.path)) is not None:
+        logger.warning(warning)
     return embedded(settings.engine, source, settings.kv_cache_gb, settings.precision)
 
 
 def _meta_rm(settings: Settings, profile: Profile) -> MetaRM | None:
-    """The profile's: on a server where one is named, else embedded, beside such an engine or on request."""
+    """Return the profile's meta RM: on its server if one is set, else embedded if the engine is or if set."""
     if settings.meta_rm_url:
         from grm_service.engines.meta_rm import ClassifyMetaRM
 
@@ -98,14 +98,14 @@ def _meta_rm(settings: Settings, profile: Profile) -> MetaRM | None:
         return None
     if settings.meta_rm is None and settings.engine in ("openai", "scripted"):
         logger.warning(
-            "the meta RM %s of the profile %s does not run here (GRM_META_RM_URL names its server, "
-            "GRM_META_RM loads it into this machine's memory): all samples are voted, and k_meta is refused",
+            "the meta RM %s of the profile %s does not run here (set GRM_META_RM_URL for its server, or "
+            "GRM_META_RM to load it on this machine): all samples are voted, and k_meta is rejected",
             profile.meta_rm,
             profile.name,
         )
         return None
-    if (wrong := mismatch(profile, Path(profile.meta_rm).expanduser())) is not None:
-        logger.warning(wrong)
+    if (warning := mismatch(profile, Path(profile.meta_rm).expanduser())) is not None:
+        logger.warning(warning)
     return embedded_meta_rm(profile.meta_rm)
 
 

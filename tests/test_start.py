@@ -31,7 +31,7 @@ class Late(ScriptedEngine):
 
 @pytest.fixture
 def late(monkeypatch, tmp_path):
-    monkeypatch.setattr(service, "_AGAIN_S", 0.01)
+    monkeypatch.setattr(service, "_RETRY_S", 0.01)
     made = open_service(Settings(engine="scripted", audit_url=f"sqlite:///{tmp_path}/audit.db"))
     made.engine = Late()
     return made
@@ -40,7 +40,7 @@ def late(monkeypatch, tmp_path):
 async def test_a_server_that_comes_up_later_is_waited_for(late, caplog):
     starting = asyncio.create_task(late.start(patient=True))
     await until(lambda: late.engine.asked >= 3)
-    with pytest.raises(EngineNotReady, match="cannot be reached yet"):
+    with pytest.raises(EngineNotReady, match="is not reachable yet"):
         late.require_ready()
     assert "http://vllm:8000/v1 cannot be reached; it is waited for" in caplog.messages
     late.engine.up = True

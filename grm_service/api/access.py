@@ -1,4 +1,4 @@
-"""Who asks: a key in a header, or in the path for clients that can set no header."""
+"""Authentication: an API key in a header, or in the path for clients that cannot set headers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from grm_service.serving.keys import Keys
 from grm_service.types import NOBODY, Caller
 
 _IN_PATH = re.compile(r"/t/([^/]+)(/.*)")
-# What a probe or a load balancer asks, and a browser for pages that hold nothing: explorer, documentation.
+# Health checks, and pages without data: the explorer and the documentation.
 _OPEN = re.compile(r"/|/(livez|readyz|web|docs|redoc|openapi\.json|static-offline-docs)(/.*)?")
 
 
 class Access:
-    """Lets in whoever has one of the keys, and everybody where there are none (`keys` None).
+    """Middleware that admits requests with one of the keys, or all requests if there are none (`keys` None).
 
-    With `local` a request must name this machine as its host: a name of theirs that leads here is how pages
-    elsewhere would read a server without keys through a browser (DNS rebinding). A key in the path is taken
-    out of it, so that nothing behind ever sees or logs it.
+    With `local`, the Host header must name this machine: otherwise a web page could read a server without
+    keys through the browser, by a name that resolves to 127.0.0.1 (DNS rebinding). A key in the path is
+    removed from it, so that nothing downstream sees or logs it.
     """
 
     def __init__(self, app: ASGIApp, keys: Keys | None, local: bool = False) -> None:
@@ -35,14 +35,14 @@ class Access:
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
         if self._local and not _names_this_machine(headers.get("host", "")):
-            return await _elsewhere()(scope, receive, send)
+            return await _foreign_host()(scope, receive, send)
         presented = _in_headers(headers)
-        if found := _IN_PATH.fullmatch(scope["path"]):
-            presented = found[1]
-            scope["path"], scope["raw_path"] = found[2], found[2].encode()
+        if match := _IN_PATH.fullmatch(scope["path"]):
+            presented = match[1]
+            scope["path"], scope["raw_path"] = match[2], match[2].encode()
         caller = self._caller(scope["path"], presented)
         if caller is None:
-            return await _refusal(presented)(scope, receive, send)
+            return await _unauthorized(presented)(scope, receive, send)
         scope.setdefault("state", {})["caller"] = caller
         return await self._app(scope, receive, send)
 
@@ -53,13 +53,13 @@ class Access:
 
 
 def caller(request: Request) -> Caller:
-    """Who asks."""
-    found: Caller = request.state.caller
-    return found
+    """Return the caller of a request."""
+    owner: Caller = request.state.caller
+    return owner
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
+    """Return whether only this machine can reach the address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -78,20 +78,20 @@ def _in_headers(headers: Headers) -> str | None:
     return key.strip() if kind.lower() == "bearer" else headers.get("x-api-key")
 
 
-def _elsewhere() -> ASGIApp:
+def _foreign_host() -> ASGIApp:
     return problem(
         401,
         "unauthorized",
-        "without keys this server is for this machine, to be asked as localhost or 127.0.0.1: set "
-        "GRM_KEYS_FILE, or GRM_ALLOW_ANYONE=true where a proxy decides who comes in",
+        "without API keys this server only answers requests to localhost or 127.0.0.1: set GRM_KEYS_FILE, or "
+        "GRM_ALLOW_ANYONE=true if a proxy authenticates the callers",
     )
 
 
-def _refusal(presented: str | None) -> ASGIApp:
+def _unauthorized(presented: str | None) -> ASGIApp:
     detail = (
-        "this server wants an API key: Authorization: Bearer KEY, X-API-Key: KEY, or /t/KEY before the path"
+        "this server needs an API key: Authorization: Bearer KEY, X-API-Key: KEY, or /t/KEY before the path"
         if presented is None
-        else "this API key is not known here"
+        else "this API key is unknown"
     )
     refused = problem(401, "unauthorized", detail)
     refused.headers["WWW-Authenticate"] = "Bearer"

@@ -1,4 +1,4 @@
-"""The application: settings in, FastAPI out."""
+"""The FastAPI application of a service."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DESCRIPTION = """
 The reward service that explains itself. A generative reward model writes principles for your query,
 critiques the responses against them and scores each 1 to 10; k samples are voted.
 
-A reward that nobody could read is an error with a reason, never a silent zero.
+Failures return an error with a reason, never a score.
 """
 
 
@@ -43,10 +43,10 @@ def create_app(
     doors: DialectRegistry = OPEN,
     policy: Policy | None = None,
 ) -> FastAPI:
-    """The HTTP surface of a service; `policy` None: the judge's own engine writes drafts.
+    """Return the application of a service; with `policy` None, the judge's own engine writes drafts.
 
-    The model is loaded, or its server waited for, while /livez already answers; `on_started` is told None
-    when it is ready, or the error that stopped it. From then on the probes run by their schedule.
+    The model loads while /livez already answers; `on_started` is called with None once it is ready, or with
+    the error that stopped it. From then on the probes run on their schedule.
     """
 
     policy, runner = policy or Policy(service), ProbeRunner(service, schedule)
@@ -77,14 +77,14 @@ def create_app(
         version=grm_service.__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
-        # FastAPI's own would tell whole paths, keys in them too, and what exceptions quote: see tracing.py.
+        # FastAPI's own telemetry exports whole paths, with keys, and exception texts: see tracing.py.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         openapi_tags=[
-            {"name": "judge", "description": "Rewards and principles, and what is improved by them."},
-            {"name": "dialects", "description": "As RL frameworks and inference servers ask."},
-            {"name": "oversight", "description": "Why it judged so, and what people say to it."},
-            {"name": "catalog", "description": "What this server judges with."},
-            {"name": "operation", "description": "For operators and probes."},
+            {"name": "judge", "description": "Rewards, principles and improved answers."},
+            {"name": "dialects", "description": "The wire formats of RL frameworks and inference servers."},
+            {"name": "oversight", "description": "Recorded verdicts, reviews and probes."},
+            {"name": "catalog", "description": "Profiles and principle sets of this server."},
+            {"name": "operation", "description": "Health, metrics and usage."},
         ],
     )
     app.state.service = service
@@ -97,7 +97,7 @@ def create_app(
     app.include_router(probes.router)
     app.include_router(explorer.router)
     doors.open(app, service)
-    app.add_middleware(Body, most=max_body_bytes, by_path={batch.PATH: max_batch_bytes})
+    app.add_middleware(Body, limit=max_body_bytes, by_path={batch.PATH: max_batch_bytes})
     app.add_middleware(Access, keys=keys, local=local)
     app.add_middleware(Telemetry, service=service)
     problems.install(app)

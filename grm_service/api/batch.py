@@ -1,4 +1,4 @@
-"""Many requests in one body: read from disk, judged a window at a time, answered in their order."""
+"""Batches: many requests in one body, spooled to disk, judged a window at a time, answered in order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from grm_service.types import Requester
 
 PATH = "/v1/rewards/batch"
 _LINES = "application/x-ndjson"
-_MOST_ITEMS = 10_000
+_MAX_ITEMS = 10_000
 _WINDOW = 64
 _IN_MEMORY = 2**20
 _ID = TypeAdapter(Text)
@@ -38,13 +38,13 @@ router = APIRouter()
 
 
 class BatchItem(RewardRequest):
-    """A request of a batch, with the caller's own id if there is one."""
+    """A request of a batch, with an optional id of yours."""
 
     id: Annotated[Text, Field(max_length=256)] | None = None
 
 
 class BatchResult(BaseModel):
-    """What became of one item: `rewards` and `verdict`, or null and an `error`. In the order of the items."""
+    """The result of one item: `rewards` and `verdict`, or null and an `error`."""
 
     index: int
     id: str | None = None
@@ -55,13 +55,13 @@ class BatchResult(BaseModel):
 
 
 def _item_schema() -> dict[str, Any]:
-    """Its parts are those of a single request, which the document has."""
+    """Return the schema of an item, with references to the components of a single request."""
     schema = BatchItem.model_json_schema(ref_template="#/components/schemas/{model}")
     del schema["$defs"]
     return schema
 
 
-_ITEMS = {"type": "array", "items": _item_schema(), "maxItems": _MOST_ITEMS}
+_ITEMS = {"type": "array", "items": _item_schema(), "maxItems": _MAX_ITEMS}
 _BODY = {
     "required": True,
     "content": {"application/json": {"schema": _ITEMS}, _LINES: {"schema": _item_schema()}},
@@ -83,14 +83,14 @@ async def rewards_batch(
 ) -> StreamingResponse:
     """Judge up to 10,000 requests: a JSON array, or JSON Lines (`application/x-ndjson`).
 
-    Results come in the order of the items, each with its own status, as soon as all before it are there:
-    as a JSON array, or as JSON Lines where those are accepted. One bad item spoils nothing else.
+    Results are streamed in the order of the items, each with its own status: as a JSON array, or as JSON
+    Lines with `Accept: application/x-ndjson`. A bad item does not affect the others.
     """
     judge = service(request)
     judge.require_ready()
     lines = _is_lines(request.headers.get("content-type", ""))
-    # On disk: the answer begins before the last item is judged, and few are held in memory at once.
-    body = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  closed with the answer
+    # Spooled: the reply begins before the last item is judged, and few items are in memory at once.
+    body = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  closed with the reply
     try:
         async for chunk in request.stream():
             body.write(chunk)
@@ -105,7 +105,10 @@ async def rewards_batch(
 
 
 def _is_lines(content_type: str) -> bool:
-    """Raises HTTPException for what a page elsewhere could send from a browser without asking."""
+    """Return whether the body is JSON Lines.
+
+    Raises HTTPException for content types that a web page could send cross-origin without a preflight.
+    """
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in (_LINES, "application/json"):
         raise HTTPException(422, f"send Content-Type: application/json for a JSON array, or {_LINES}")
@@ -113,7 +116,7 @@ def _is_lines(content_type: str) -> bool:
 
 
 def _check(body: IO[bytes], lines: bool) -> None:
-    """Counts the items; nothing is judged of a body that cannot be read to its end."""
+    """Count the items, so that nothing is judged of a body that cannot be parsed to its end."""
     body.seek(0)
     if not lines and not body.read(_IN_MEMORY).lstrip().startswith(b"["):
         raise HTTPException(422, "the body must be a JSON array, or JSON Lines with Content-Type: " + _LINES)
@@ -123,8 +126,8 @@ def _check(body: IO[bytes], lines: bool) -> None:
         raise RequestValidationError(
             [{"type": "json_invalid", "loc": ("body",), "msg": "", "ctx": {"error": str(wrong)[:200]}}]
         ) from None
-    if count > _MOST_ITEMS:
-        raise HTTPException(422, f"the batch has {count} items, at most {_MOST_ITEMS} are allowed: split it")
+    if count > _MAX_ITEMS:
+        raise HTTPException(422, f"the batch has {count} items, at most {_MAX_ITEMS} are allowed: split it")
 
 
 def _items(body: IO[bytes], lines: bool) -> Iterator[Any]:
@@ -179,7 +182,7 @@ async def _judged(service: Service, body: BatchItem, requester: Requester) -> Re
         try:
             return await service.judge(body.to_task(), requester=requester)
         except Overloaded as full:
-            # The batch was let in: its items wait here for the line to move on.
+            # The batch was accepted, so its items wait here for room in the queue.
             await asyncio.sleep(full.retry_after_s)
 
 
@@ -189,9 +192,9 @@ def _id_of(item: Any, lines: bool) -> str | None:
             item = json.loads(item)
         except (ValueError, RecursionError):
             return None
-    found = item.get("id") if isinstance(item, dict) else None
+    id_ = item.get("id") if isinstance(item, dict) else None
     try:
-        return _ID.validate_python(found, strict=True)[:256]
+        return _ID.validate_python(id_, strict=True)[:256]
     except ValidationError:
         return None
 
@@ -202,17 +205,17 @@ async def _as_lines(results: AsyncIterator[BatchResult]) -> AsyncIterator[str]:
 
 
 async def _as_array(results: AsyncIterator[BatchResult]) -> AsyncIterator[str]:
-    before = "["
+    separator = "["
     async for result in results:
-        yield before + _dumped(result)
-        before = ","
-    yield "[]" if before == "[" else "]"
+        yield separator + _dumped(result)
+        separator = ","
+    yield "[]" if separator == "[" else "]"
 
 
 def _dumped(result: BatchResult) -> str:
-    left_out = dict[str, set[str]]()
+    exclude = dict[str, set[str]]()
     if result.verdict and result.verdict.samples is None:
-        left_out["verdict"] = {"samples"}
+        exclude["verdict"] = {"samples"}
     if result.error:
-        left_out["error"] = {name for name, value in result.error if value is None}
-    return result.model_dump_json(exclude=left_out)
+        exclude["error"] = {name for name, value in result.error if value is None}
+    return result.model_dump_json(exclude=exclude)

@@ -1,4 +1,4 @@
-"""A request's body on its way in: bounded, and unpacked where it came packed."""
+"""Request bodies: limits on size and time, and gzip."""
 
 from __future__ import annotations
 
@@ -14,105 +14,109 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from grm_service.api.problems import problem
 
 _PATIENCE_S = 30.0
-_LEAST_BYTES_S = 4096.0
+_MIN_BYTES_S = 4096.0
 _TOO_SLOW = (
-    f"the body came too slowly: nothing for {_PATIENCE_S:g} s, or after {_PATIENCE_S:g} s fewer than "
-    f"{_LEAST_BYTES_S:g} bytes a second on the whole"
+    f"the body arrived too slowly: nothing for {_PATIENCE_S:g} s, or less than {_MIN_BYTES_S:g} bytes per "
+    f"second after {_PATIENCE_S:g} s"
 )
-_GZIP = 31  # zlib's number for gzip's own header and checksum
+_GZIP = 31  # wbits of zlib for a gzip header and checksum
 
 
 class Body:
-    """Refuses a body of more than `most` bytes, packed or unpacked: by its stated length, or as soon as it
-    grows past it. `by_path` holds other bounds. Refuses one that comes too slowly. Unpacks gzip.
+    """Middleware that limits request bodies and decompresses gzip.
+
+    Rejects a body of more than `limit` bytes, compressed or not, by its Content-Length or as soon as it grows
+    past it; `by_path` has other limits. Rejects a body that arrives too slowly.
     """
 
-    def __init__(self, app: ASGIApp, most: int, by_path: Mapping[str, int]) -> None:
-        self._app, self._most, self._by_path = app, most, by_path
+    def __init__(self, app: ASGIApp, limit: int, by_path: Mapping[str, int]) -> None:
+        self._app, self._limit, self._by_path = app, limit, by_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        most = self._by_path.get(scope["path"], self._most)
+        limit = self._by_path.get(scope["path"], self._limit)
         receive, headers = _in_time(receive), Headers(scope=scope)
         stated, encoding = headers.get("content-length", ""), headers.get("content-encoding", "identity")
-        if stated.isdigit() and int(stated) > most:
+        if stated.isdigit() and int(stated) > limit:
             await _drain(receive)
-            return await problem(413, "too_large", _too_large(most))(scope, receive, send)
+            return await problem(413, "too_large", _too_large(limit))(scope, receive, send)
         if encoding not in ("identity", "gzip"):
             await _drain(receive)
-            detail = f"the body is encoded as {encoding!r:.40}: send it plain, or as gzip"
+            detail = (
+                f"Content-Encoding {encoding!r:.40} is not supported: send the body uncompressed or as gzip"
+            )
             return await problem(415, "unsupported_encoding", detail)(scope, receive, send)
-        receive = _bounded(receive, most)
+        receive = _bounded(receive, limit)
         if encoding == "gzip":
             for name in ("content-encoding", "content-length"):
                 del MutableHeaders(scope=scope)[name]
-            receive = _bounded(_unpacked(receive, most), most)
+            receive = _bounded(_decompressed(receive, limit), limit)
         return await self._app(scope, receive, send)
 
 
-def _too_large(most: int) -> str:
-    return f"the body is larger than {most} bytes (GRM_MAX_BODY_BYTES, GRM_MAX_BATCH_BYTES)"
+def _too_large(limit: int) -> str:
+    return f"the body is larger than {limit} bytes (GRM_MAX_BODY_BYTES, GRM_MAX_BATCH_BYTES)"
 
 
 def _in_time(receive: Receive) -> Receive:
-    """Gives up a body that stops for long, or that comes too slowly on the whole, however large it is."""
+    """Return a receive function that raises a 408 if the body stalls or is too slow on average."""
     until, more = asyncio.get_running_loop().time() + _PATIENCE_S, True
 
     async def in_time() -> Message:
         nonlocal until, more
         at_once = asyncio.get_running_loop().time() + _PATIENCE_S
         try:
-            # Once the body is there, what is waited for is the client's leaving.
+            # After the body, the next message is the client's disconnect, which may take any time.
             async with asyncio.timeout_at(min(until, at_once) if more else None):
                 message = await receive()
         except TimeoutError:
             raise HTTPException(408, _TOO_SLOW) from None
-        until, more = until + len(message.get("body", b"")) / _LEAST_BYTES_S, message.get("more_body", False)
+        until, more = until + len(message.get("body", b"")) / _MIN_BYTES_S, message.get("more_body", False)
         return message
 
     return in_time
 
 
-def _bounded(receive: Receive, most: int) -> Receive:
-    left = most
+def _bounded(receive: Receive, limit: int) -> Receive:
+    left = limit
 
     async def bounded() -> Message:
         nonlocal left
         message = await receive()
         left -= len(message.get("body", b""))
         if left < 0:
-            raise HTTPException(413, _too_large(most))
+            raise HTTPException(413, _too_large(limit))
         return message
 
     return bounded
 
 
-def _unpacked(receive: Receive, most: int) -> Receive:
-    unpacking = zlib.decompressobj(_GZIP)
+def _decompressed(receive: Receive, limit: int) -> Receive:
+    decompressor = zlib.decompressobj(_GZIP)
 
-    async def unpacked() -> Message:
+    async def decompressed() -> Message:
         message = await receive()
         if message["type"] != "http.request":
             return message
         try:
-            # One byte more than is allowed: the bound behind refuses it, and a bomb stays packed.
-            plain = unpacking.decompress(message.get("body", b""), most + 1)
+            # At most one byte over the limit, which then rejects it: a gzip bomb is never inflated.
+            plain = decompressor.decompress(message.get("body", b""), limit + 1)
         except zlib.error:
             raise HTTPException(400, "the body is not gzip") from None
-        whole = unpacking.eof and not unpacking.unused_data  # a second member would be left out
-        if not message.get("more_body") and not whole and len(plain) <= most:
+        whole = decompressor.eof and not decompressor.unused_data  # a second member would be lost
+        if not message.get("more_body") and not whole and len(plain) <= limit:
             raise HTTPException(400, "the body is not one whole gzip member")
         return {**message, "body": plain}
 
-    return unpacked
+    return decompressed
 
 
-async def _drain(receive: Receive, most: int = 2**28) -> None:
-    """Reads a refused body away: a client that is still sending sees a reset connection, not the answer."""
-    with suppress(HTTPException):  # too slow: it has its answer all the same
-        while most > 0:
+async def _drain(receive: Receive, limit: int = 2**28) -> None:
+    """Read and discard a rejected body: a client still sending would see a reset instead of the reply."""
+    with suppress(HTTPException):  # too slow: the reply is sent all the same
+        while limit > 0:
             message = await receive()
-            most -= len(message.get("body", b""))
+            limit -= len(message.get("body", b""))
             if not message.get("more_body"):
                 return

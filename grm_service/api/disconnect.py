@@ -1,4 +1,4 @@
-"""Work for a client for as long as it is there."""
+"""Cancel work whose client has disconnected."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any, TypeVar
 
 from fastapi import HTTPException, Request
 
-Result = TypeVar("Result")
-_GONE = 499  # nginx's number for it; nobody reads the answer
+T = TypeVar("T")
+_CLIENT_CLOSED = 499  # nginx's status for it; nobody reads the reply
 
 
-async def while_present(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """The work's result; cancels it when the client closes its connection. The body must have been read."""
+async def while_present(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of `work`; cancel it if the client disconnects. The body must have been read."""
     working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_left(request))
+    leaving = asyncio.create_task(_disconnected(request))
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise HTTPException(_GONE, "the client went away")
+            raise HTTPException(_CLIENT_CLOSED, "the client disconnected")
         return working.result()
     finally:
         working.cancel()
@@ -27,6 +27,6 @@ async def while_present(request: Request, work: Coroutine[Any, Any, Result]) -> 
         await asyncio.gather(working, leaving, return_exceptions=True)
 
 
-async def _left(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

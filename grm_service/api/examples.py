@@ -1,4 +1,4 @@
-"""Worked examples, run as they stand from /docs; the first is the curl line that `grm serve` prints."""
+"""Examples of requests, runnable from /docs; the first is the curl line that `grm serve` prints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REWARDS: dict[str, Any] = {
         "value": {"query": QUERY, "responses": RESPONSES, "k": 4},
     },
     "constitution": {
-        "summary": "A conversation, a named principle set above the judge's own, ids, only the rewards",
+        "summary": "A conversation with a principle set as constitution, response ids, rewards only",
         "value": {
             "messages": [
                 {"role": "user", "content": "I feel dizzy after standing up."},
@@ -47,7 +47,7 @@ REWARDS: dict[str, Any] = {
         },
     },
     "query": {
-        "summary": "Principles written once from the query, then reused",
+        "summary": "Principles written once per query and reused",
         "value": {"query": QUERY, "responses": RESPONSES, "principles": {"mode": "query"}, "k": 2},
     },
 }
@@ -58,7 +58,7 @@ IMPROVE: dict[str, Any] = {
         "value": {"query": QUERY, "n": 3, "rounds": 1, "k": 4, "max_tokens": 128},
     },
     "draft": {
-        "summary": "Your own draft, under a constitution, within a budget",
+        "summary": "Your own draft, with a constitution and a budget",
         "value": {
             "query": QUERY,
             "draft": "Sydney.",
@@ -76,7 +76,7 @@ IMPROVE: dict[str, Any] = {
 PRINCIPLES: dict[str, Any] = {
     "query": {"summary": "From the query alone", "value": {"query": "Write a haiku about autumn."}},
     "constitution": {
-        "summary": "Below a named set",
+        "summary": "With a principle set as constitution",
         "value": {"query": "Write a haiku about autumn.", "constitution": "helpfulness"},
     },
 }

@@ -1,7 +1,7 @@
-"""The explorer: a page at `/` for people, of plain files that are served as they are.
+"""The explorer: a web page at `/`, served from static files.
 
-All of it that a browser could be made to run comes from here: the policy lets in no other script, style or
-address, and no text can become HTML (trusted types without a policy).
+The content security policy allows scripts, styles and requests from this origin only, and no text can become
+HTML (trusted types without a policy).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 
 _WEB = Path(__file__).parent.parent / "web"
-# Named here, not by the machine's own table of types, which with `nosniff` could stop the scripts.
+# Fixed here: the machine's own table of MIME types could stop the scripts, because of `nosniff`.
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _HEADERS = {
     "Content-Security-Policy": (
@@ -23,7 +23,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
-    # Asked for each time and answered with 304, so that no page runs with another version's scripts.
+    # Revalidated each time (304), so that a page never runs with the scripts of another version.
     "Cache-Control": "no-cache",
 }
 
@@ -33,13 +33,13 @@ _files = StaticFiles(directory=_WEB)
 
 @router.api_route("/", methods=["GET", "HEAD"])
 async def index(request: Request) -> Response:
-    """The page."""
+    """Return the page."""
     return await asset(request, "index.html")
 
 
 @router.api_route("/web/{path:path}", methods=["GET", "HEAD"])
 async def asset(request: Request, path: str) -> Response:
-    """One of the page's files."""
+    """Return one of the files of the page."""
     response = await _files.get_response(path, request.scope)
     response.headers.update(_HEADERS)
     if response.status_code == 200:

@@ -1,4 +1,4 @@
-"""Connections that send their request's head in time, and end it soon once it is answered, or are closed."""
+"""An HTTP protocol for uvicorn with timeouts for request heads and for bodies already answered."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 _PATIENCE_S = 20.0
 
 
-class PromptProtocol(H11Protocol):
-    """uvicorn waits for ever for the rest of a head, and of a body that has its answer already (such as 408):
-    a byte a minute would hold a connection.
+class TimeoutProtocol(H11Protocol):
+    """Closes connections that are slow to send a request head, or the rest of a body after its reply.
+
+    uvicorn itself waits for both forever, so that a byte a minute would hold a connection.
     """
 
     _closing: asyncio.TimerHandle | None = None
@@ -33,7 +34,7 @@ class PromptProtocol(H11Protocol):
         early = self.conn.their_state is h11.SEND_BODY
         super().on_response_complete()
         if early and self._closing is None:
-            self._wait()  # not at once: one that still sends would see a reset instead of the answer
+            self._wait()  # not at once: a client still sending would see a reset instead of the reply
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._done()

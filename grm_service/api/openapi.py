@@ -1,4 +1,4 @@
-"""`python -m grm_service.api.openapi` prints the OpenAPI document of the service."""
+"""Print the OpenAPI document: `python -m grm_service.api.openapi`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from grm_service.serving.service import Service
 
 
 def document() -> str:
-    """The document as docs/openapi.json keeps it; it does not depend on the engine or on settings."""
+    """Return the document as in docs/openapi.json; it depends on neither engine nor settings."""
     catalog = load_catalog()
-    trail = Trail(Store("sqlite:///never-opened", Path("never-made")))
-    service = Service(catalog, next(iter(catalog.profiles.values())), ScriptedEngine(), "for it", trail)
+    trail = Trail(Store("sqlite:///unused", Path("unused")))
+    service = Service(catalog, next(iter(catalog.profiles.values())), ScriptedEngine(), "scripted", trail)
     return json.dumps(create_app(service, max_body_bytes=1, max_batch_bytes=1).openapi(), indent=2) + "\n"
 
 

@@ -66,31 +66,31 @@ _TITLES |= {
     504: "Out of time",
 }
 _MEANINGS = {
-    400: "The body is not JSON in UTF-8, or not the gzip that it claims to be.",
-    401: "The server has keys, and none of them came; or it has none, and was asked by a foreign name.",
-    404: "No such name; the detail tells the known ones.",
-    408: "The body came too slowly.",
-    409: "The profile is for another model than the one that runs here.",
+    400: "The body is not JSON in UTF-8, or not valid gzip.",
+    401: "The API key is missing or unknown; or the server has no keys and the Host header is not local.",
+    404: "Unknown name; the detail lists the known ones.",
+    408: "The body arrived too slowly.",
+    409: "The profile is for a different model than this server runs.",
     413: "The body is too large.",
-    415: "The body is encoded otherwise than as gzip.",
-    422: "The request cannot be judged as it stands; nothing was generated.",
-    429: "Too many requests wait already; Retry-After says when to come back.",
+    415: "The Content-Encoding is not supported (only gzip is).",
+    422: "The request is invalid; nothing was generated.",
+    429: "The queue is full; retry after Retry-After seconds.",
     502: "No sample could be read (rewards are null), or the engine failed.",
-    503: "Not ready: the model is loaded, the engine brought back, or the server drained.",
+    503: "Not ready: the model is loading, the engine is restarting, or the server is shutting down.",
     504: "Time ran out before the first sample.",
 }
 BODY = (400, 408, 413, 415, 422)
-"""What may be wrong with a body."""
+"""The statuses of a bad body."""
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What the OpenAPI document says of a route's answers with these statuses: problems, all of them."""
+    """Return the OpenAPI description of problem replies with these statuses."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
 
 
 class ProblemReply(JSONResponse):
-    """A problem. Whoever hands the request through learns which: `code`, and `reason` where that is finer."""
+    """A problem+json reply; middleware reads its `code`, and a finer `reason` if there is one."""
 
     media_type = "application/problem+json"
     code: str
@@ -102,7 +102,7 @@ class ProblemReply(JSONResponse):
 
 
 JUDGING = documented(401, 404, 409, *BODY, 429, 502, 503, 504)
-"""All that a route which judges may answer with."""
+"""The problems of a route that judges."""
 
 
 def problem(
@@ -114,7 +114,7 @@ def problem(
     reason: str | None = None,
     **more: Any,
 ) -> ProblemReply:
-    """One problem+json answer; `retry_after_s` goes with 429 and 503, `more` are more members of Problem."""
+    """Return a problem+json reply; `retry_after_s` is for 429 and 503, `more` are other fields of Problem."""
     body = Problem(
         title=_TITLES.get(status, "Error"),
         status=status,
@@ -131,7 +131,7 @@ def problem(
 
 
 def install(app: FastAPI) -> None:
-    """Makes every error of the app a problem."""
+    """Reply to every error of the app with a problem."""
     app.add_exception_handler(GRMError, _grm_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(StarletteHTTPException, _http_error)
@@ -143,7 +143,7 @@ def _grm_error(request: Request, error: Exception) -> ProblemReply:
 
 
 def problem_of(error: GRMError, /, **members: Any) -> ProblemReply:
-    """The answer to one of our own errors; `members` are more of Problem's."""
+    """Return the problem of an error of errors.py; `members` are other fields of Problem."""
     more: dict[str, Any] = {}
     if isinstance(error, AllUnreadable):
         samples = [SampleOut.of(s) for s in error.samples]
@@ -160,12 +160,12 @@ def _invalid(request: Request, error: Exception) -> ProblemReply:
     return invalid(error.errors())
 
 
-def invalid(found: Sequence[Any], root: tuple[str, ...] = ("body",)) -> ProblemReply:
-    """The answer to what pydantic found wrong; `root` is what its places begin with.
+def invalid(details: Sequence[Any], root: tuple[str, ...] = ("body",)) -> ProblemReply:
+    """Return the problem of pydantic's error details; `root` is the prefix of their locations.
 
     The input itself is left out: it may be huge, secret, or not even encodable.
     """
-    errors = [{"field": _field(e, len(root)), "message": _message(e, len(root))} for e in found[:20]]
+    errors = [{"field": _field(e, len(root)), "message": _message(e, len(root))} for e in details[:20]]
     detail = "; ".join(f"{e['field']}: {e['message']}" if e["field"] else e["message"] for e in errors[:5])
     return problem(422, "invalid_request", detail, errors=errors)
 
@@ -193,7 +193,7 @@ def _message(error: dict[str, Any], root: int) -> str:
 def _http_error(request: Request, error: Exception) -> ProblemReply:
     assert isinstance(error, StarletteHTTPException)
     detail = str(error.detail)
-    if detail == "There was an error parsing the body":  # FastAPI's own words
+    if detail == "There was an error parsing the body":  # FastAPI's message
         detail = "the body cannot be read: it must be JSON in UTF-8"
     if error.status_code == 404:
         detail = f"nothing at {request.url.path}; see /docs"
@@ -204,6 +204,6 @@ def _http_error(request: Request, error: Exception) -> ProblemReply:
 
 
 def unexpected_problem(where: str, error: Exception) -> ProblemReply:
-    """The answer to a bug of ours, which goes to the log."""
+    """Log an unexpected exception and return its problem."""
     logger.error("unexpected error on %s", where, exc_info=error)
-    return problem(500, "internal", "an unexpected error; the server's log has it", retryable=True)
+    return problem(500, "internal", "unexpected error, see the server log", retryable=True)

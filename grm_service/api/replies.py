@@ -1,4 +1,4 @@
-"""What goes out: replies made from records, and problems."""
+"""Reply models: verdicts, principles and problems."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from grm_service.types import Principle, Sample, StopRule, Usage, Verdict, Vote
 
 
 class PrincipleOut(BaseModel):
-    """One principle as the model or the caller stated it."""
+    """A principle, as stated by the model or the caller."""
 
     text: str
     weight: float | None = None
@@ -27,7 +27,7 @@ class PrincipleOut(BaseModel):
 
 
 class UsageOut(BaseModel):
-    """Tokens behind the verdict; `cached_tokens` of the prompt needed no prefill (0 where unknown)."""
+    """Tokens used; `cached_tokens` of the prompt needed no prefill (0 if unknown)."""
 
     prompt_tokens: int
     cached_tokens: int
@@ -43,13 +43,12 @@ class UsageOut(BaseModel):
 
 
 class SampleOut(BaseModel):
-    """One of the k; `order[p]` is your index of what the model saw at position p, `scores` are in your order.
+    """A sample. `order[p]` is your index of the response at position p, `scores` are in your order.
 
-    Of a large group a sample sees some responses only: `order` names those, `scores` has null for the others.
-
-    `scores` is null and `error` says why when the sample could not be read. `expected` are the soft scores
-    where they were asked for. `closed`: the service finished an answer that ended without scores. `grade`
-    (0..1) is the meta RM's, and `counted` false where others were better.
+    In a large group a sample covers some responses only: `order` lists those, `scores` is null for the
+    others. If the sample could not be read, `scores` is null as a whole and `error` is the reason. `expected`
+    are the soft scores, if requested. `closed`: the service completed an answer that ended without scores.
+    `grade` (0..1) is the meta RM's; `counted` is false if others were graded higher.
     """
 
     index: int
@@ -89,7 +88,7 @@ class SampleOut(BaseModel):
 
 
 class PlanOut(BaseModel):
-    """What was decided before the first sample: the orders that the k show your responses in, their seeds."""
+    """The plan of a verdict: the order of your responses and the seed of each sample."""
 
     profile: str
     k: int
@@ -109,8 +108,8 @@ class PlanOut(BaseModel):
         )
 
     @classmethod
-    def again(cls, verdict: Verdict) -> PlanOut:
-        """Of a verdict that was given before: what was taken of its plan."""
+    def of_verdict(cls, verdict: Verdict) -> PlanOut:
+        """Return the plan of a replayed verdict, as far as it was carried out."""
         return cls(
             profile=verdict.profile,
             k=verdict.k,
@@ -121,14 +120,14 @@ class PlanOut(BaseModel):
 
 
 class TimingOut(BaseModel):
-    """Seconds waited and judged."""
+    """Seconds in the queue and seconds of judging."""
 
     queue_s: float
     judge_s: float
 
 
 class ShapedOut(BaseModel):
-    """`rewards` are `transformed` + `length_penalty` (0 or less); the raw ones stand beside it."""
+    """Shaped rewards: `transformed` + `length_penalty` (0 or less)."""
 
     transformed: list[float]
     length_penalty: list[float]
@@ -140,7 +139,7 @@ class ShapedOut(BaseModel):
 
 
 class VoteOut(BaseModel):
-    """A vote of samples, by the names that a verdict has."""
+    """A vote over samples; the fields are those of a verdict."""
 
     rewards: list[float]
     best: int | None
@@ -164,11 +163,11 @@ class VoteOut(BaseModel):
 class RewardReply(BaseModel):
     """A verdict. Rewards, std and scores are in your response order; a reward is the mean score.
 
-    `best` is null where the top is tied. `agreement` is the share of samples that put the best on top, null
-    for a single response. `status` is 'partial' when not every sample taken could be read; `k` were
-    planned (of a large group several a round), and `stopped` names the rule by which fewer were enough.
-    `constitution` is the fingerprint of the principles that people gave. Where the model `meta_rm` chose
-    among the `valid` samples, `counted` are voted, and `unfiltered` is the vote of all.
+    `best` is null if the top is tied. `agreement` is the share of samples that put the best on top, null for
+    a single response. `status` is 'partial' if a sample could not be read. `k` samples were planned (several
+    per round in a large group); `stopped` is the rule that ended sampling early. `constitution` is the
+    fingerprint of the principles in the request. If the model `meta_rm` selected among the `valid` samples,
+    `counted` were voted and `unfiltered` is the vote of all.
     """
 
     id: str
@@ -199,7 +198,7 @@ class RewardReply(BaseModel):
 
     @classmethod
     def answer(cls, record: Record, request: RewardRequest, scale: Scale) -> RewardReply:
-        """The reply as the request wants it."""
+        """Return the reply with the detail, ids and shaping of the request."""
         reply = cls.of(record, request.detail, request.response_ids())
         if request.shaping is not None:
             texts, shaping = record.task.responses, request.shaping.to_shaping()
@@ -236,7 +235,7 @@ class RewardReply(BaseModel):
 
 
 class PrinciplesReply(BaseModel):
-    """Principles for a query, to be read, edited and sent back as `principles.items` with mode 'fixed'."""
+    """Principles for a query; edit them and send them as `principles.items` with mode 'fixed'."""
 
     profile: str
     principles: list[PrincipleOut]
@@ -244,9 +243,9 @@ class PrinciplesReply(BaseModel):
 
 
 class Problem(BaseModel):
-    """RFC 9457 problem details: `code` is stable; `retryable`: the same request may yet succeed.
+    """RFC 9457 problem details. `code` is stable; `retryable`: the same request may succeed later.
 
-    `error` and `error_type` are there for the clients of TEI.
+    `error` and `error_type` are for clients of TEI.
     """
 
     type: str = "about:blank"

@@ -1,4 +1,4 @@
-"""The native routes, v1."""
+"""The native API, v1."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ async def rewards(
 ) -> Response:
     """Judge the responses to one query together: k critiques, each with its principles, and their vote.
 
-    The same request again, at once or within minutes, gets the same verdict (`Idempotent-Replayed: true`);
-    ask with another seed for a second opinion. A client that goes away has its samples cancelled. With
-    `stream`, or where `text/event-stream` is accepted, it comes as events: `plan`, each `sample`, `verdict`
-    or `error`.
+    An identical request within some minutes gets the same verdict (`Idempotent-Replayed: true`); use another
+    seed for a second opinion. If the client disconnects, its samples are cancelled. With `stream`, or with
+    `Accept: text/event-stream`, the reply is a stream of events: `plan`, each `sample`, then `verdict` or
+    `error`.
     """
     requester = Requester(caller(request), priority=body.priority, key=idempotency_key)
     if wanted(request, body):
@@ -53,7 +53,7 @@ async def rewards(
 async def principles(
     request: Request, body: Annotated[PrinciplesRequest, Body(openapi_examples=examples.PRINCIPLES)]
 ) -> PrinciplesReply:
-    """Write principles for a query without judging: read them, edit them, send them back as fixed ones."""
+    """Write principles for a query without judging; edit them and send them back as fixed ones."""
     spec = PrincipleSpec("query", body.constitution)
     writing = service(request).principles(body.to_messages(), body.profile, spec, Requester(caller(request)))
     profile, written, usage = await while_present(request, writing)
@@ -64,7 +64,7 @@ async def principles(
 
 @router.get("/v1/profiles", tags=["catalog"], responses=documented(401))
 async def profiles(request: Request) -> list[ProfileOut]:
-    """The judges that are known, and which of them this server's model can be."""
+    """List the profiles, and which of them this server's model can run."""
     serving = service(request)
     return [
         ProfileOut(
@@ -84,7 +84,7 @@ async def profiles(request: Request) -> list[ProfileOut]:
 
 @router.get("/v1/principle-sets", tags=["catalog"], responses=documented(401))
 async def principle_sets(request: Request) -> list[PrincipleSetOut]:
-    """The named sets of principles, as people wrote them."""
+    """List the named principle sets."""
     return [
         PrincipleSetOut(
             name=named.name,
@@ -97,20 +97,20 @@ async def principle_sets(request: Request) -> list[PrincipleSetOut]:
 
 @router.get("/v1/usage", tags=["operation"], responses=documented(401))
 async def usage(request: Request) -> SpentOut:
-    """What you have had since the server's start."""
-    asking = caller(request)
-    return SpentOut.of(asking.name, service(request).usage_of(asking))
+    """Return your usage since the server started."""
+    owner = caller(request)
+    return SpentOut.of(owner.name, service(request).usage_of(owner))
 
 
 @router.get("/livez", tags=["operation"])
 async def livez() -> dict[str, str]:
-    """The process answers."""
+    """Return 200 while the process runs."""
     return {"status": "alive"}
 
 
 @router.get("/readyz", tags=["operation"], responses=documented(503))
 async def readyz(request: Request) -> Ready:
-    """The model has produced a token, and the engine answers."""
+    """Return 200 once the model has produced a token and while the engine answers."""
     serving = service(request)
     serving.require_ready()
     engine, probed = serving.engine, probe_runner(request).report
@@ -127,5 +127,5 @@ async def readyz(request: Request) -> Ready:
 
 @router.get("/metrics", tags=["operation"], response_class=PlainTextResponse, responses=documented(401))
 async def metrics(request: Request) -> Response:
-    """Counters and histograms, as Prometheus reads them."""
+    """Return the metrics in the Prometheus text format."""
     return Response(service(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""What comes in: requests are checked here and become tasks."""
+"""Request models: validated here, then turned into tasks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from grm_service.api.judge_options import JudgeOptionFields
-from grm_service.api.shaping import OF_A_GROUP, LengthPenalty, Shaping, Transform
+from grm_service.api.shaping import GROUP_TRANSFORMS, LengthPenalty, Shaping, Transform
 from grm_service.improving.lineage import ImproveTask, Standard
 from grm_service.types import (
     JudgeOptions,
@@ -23,7 +23,7 @@ from grm_service.types import (
 
 
 def encodable(text: str) -> str:
-    """The text, where it can be sent and stored. Raises ValueError."""
+    """Return the text if it can be encoded and stored. Raises ValueError."""
     if "\x00" in text:
         raise ValueError("contains a NUL character (\\u0000): remove it")
     try:
@@ -39,7 +39,7 @@ Detail = Literal["samples", "rewards"]
 
 
 class Strict(BaseModel):
-    """Nothing is converted, nothing unknown is passed over."""
+    """Strict validation: no type conversion, no unknown fields."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -52,7 +52,7 @@ class MessageIn(Strict):
 
 
 class ResponseIn(Strict):
-    """A response, with the caller's own id if there is one. May be empty: then that is what is judged."""
+    """A response with an optional id of yours. An empty text is judged as such."""
 
     content: Text
     id: Annotated[Text, Field(max_length=256)] | None = None
@@ -68,17 +68,18 @@ AnyResponse = Annotated[ResponseIn, BeforeValidator(_plain, json_schema_input_ty
 
 
 class PrincipleIn(Strict):
-    """One standard to judge by."""
+    """A criterion to judge by."""
 
     text: Annotated[Text, Field(min_length=1, max_length=4000)]
     weight: Annotated[Finite, Field(gt=0, le=1, description="Relative weight.")] | None = None
 
 
 class PrinciplesIn(Strict):
-    """Where the principles come from.
+    """The source of the principles.
 
-    `self`: written with the critique. `query`: written from the query alone, once, and reused. `fixed`:
-    exactly `set` and `items`. With `self` and `query` these stand above what the model writes.
+    `self`: written by the judge with each critique. `query`: written once from the query alone and reused.
+    `fixed`: exactly `set` and `items`. With `self` and `query`, `set` and `items` are a constitution above
+    the principles that the judge writes.
     """
 
     mode: PrincipleMode = "self"
@@ -90,9 +91,9 @@ class PrinciplesIn(Strict):
 
 
 class Query(Strict):
-    """A conversation, in one of two ways, and who judges what comes of it."""
+    """A conversation, as `query` or `messages`, and the profile that judges."""
 
-    query: Annotated[Text, Field(description="Short for one user message.")] | None = None
+    query: Annotated[Text, Field(description="Shorthand for one user message.")] | None = None
     messages: Annotated[list[MessageIn], Field(min_length=1, max_length=1000)] | None = None
     profile: Annotated[Text, Field(description="Default: the server's, see GET /v1/profiles.")] | None = None
 
@@ -109,7 +110,7 @@ class Query(Strict):
 
 
 class LengthPenaltyIn(Strict):
-    """Takes `per_1000` of the reward away for each 1,000 characters beyond `free`, at most `most`."""
+    """Subtract `per_1000` for each 1,000 characters beyond `free`, at most `most`."""
 
     free: Annotated[int, Field(ge=0)] = 0
     per_1000: Annotated[Finite, Field(gt=0, le=100)]
@@ -117,7 +118,7 @@ class LengthPenaltyIn(Strict):
 
 
 class ShapingIn(Strict):
-    """What is done to the rewards for a trainer, beside the raw ones.
+    """Shaped rewards for a trainer, returned beside the raw ones.
 
     `minmax` maps the scale to 0..1; `zscore`, `rank` (1 best, 0 last) and `centered` are over the group.
     """
@@ -126,14 +127,14 @@ class ShapingIn(Strict):
     length_penalty: LengthPenaltyIn | None = None
 
     def to_shaping(self) -> Shaping:
-        wished = self.length_penalty
-        if wished is None:
+        penalty = self.length_penalty
+        if penalty is None:
             return Shaping(self.transform)
-        return Shaping(self.transform, LengthPenalty(wished.free, wished.per_1000, wished.most))
+        return Shaping(self.transform, LengthPenalty(penalty.free, penalty.per_1000, penalty.most))
 
 
 class RewardRequest(Query, JudgeOptionFields):
-    """One query and its responses, to be judged together."""
+    """One query with its responses, judged together."""
 
     responses: Annotated[list[AnyResponse], Field(min_length=1, max_length=64)]
     principles: PrinciplesIn = PrinciplesIn()
@@ -142,12 +143,16 @@ class RewardRequest(Query, JudgeOptionFields):
     stream: Annotated[
         bool, Field(description="Server-sent events; `Accept: text/event-stream` does the same.")
     ] = False
-    shaping: Annotated[ShapingIn, Field(description="Shaped rewards beside the raw ones.")] | None = None
-    detail: Annotated[Detail, Field(description="'rewards' leaves the samples out of the reply.")] = "samples"
+    shaping: Annotated[ShapingIn, Field(description="Shaped rewards, beside the raw ones.")] | None = None
+    detail: Annotated[Detail, Field(description="'rewards' omits the samples from the reply.")] = "samples"
 
     @model_validator(mode="after")
     def _comparable(self) -> RewardRequest:
-        if self.shaping is not None and self.shaping.transform in OF_A_GROUP and len(self.responses) == 1:
+        if (
+            self.shaping is not None
+            and self.shaping.transform in GROUP_TRANSFORMS
+            and len(self.responses) == 1
+        ):
             raise ValueError(f"transform {self.shaping.transform!r} compares responses: give more than one")
         return self
 
@@ -161,26 +166,26 @@ class RewardRequest(Query, JudgeOptionFields):
         )
 
     def response_ids(self) -> list[str] | None:
-        """The caller's ids where every response has one."""
+        """Return the caller's ids if every response has one."""
         ids = [r.id for r in self.responses if r.id is not None]
         return ids if len(ids) == len(self.responses) else None
 
 
 class PrinciplesRequest(Query):
-    """Asks for principles from the query alone."""
+    """A request for principles from the query alone."""
 
-    constitution: Annotated[Text, Field(description="A named set that stands above them.")] | None = None
+    constitution: Annotated[Text, Field(description="A named set to follow.")] | None = None
 
 
 class BudgetIn(Strict):
-    """What may be generated in all, by policy, judge and second opinion together, and in which time."""
+    """Limits on what policy, judge and second opinion generate together, and on the time."""
 
-    tokens: Annotated[int, Field(ge=1, le=2**20, description="Generated ones: no prompts.")] = 32_768
+    tokens: Annotated[int, Field(ge=1, le=2**20, description="Generated tokens, without prompts.")] = 32_768
     seconds: Annotated[Finite, Field(gt=0, le=3600)] = 300.0
 
 
 class SecondOpinionIn(Strict):
-    """By what first and last draft are judged beside: another profile, or fixed principles."""
+    """A second judge of the first and the last draft: another profile or other principles."""
 
     profile: Text | None = None
     principles: PrinciplesIn = PrinciplesIn(mode="fixed", set="helpfulness")
@@ -190,15 +195,15 @@ class SecondOpinionIn(Strict):
 
 
 class ImproveRequest(Query, JudgeOptionFields):
-    """A conversation whose next turn is to be written well; the policy is the server's."""
+    """A conversation whose next turn the server's policy writes and improves."""
 
-    draft: Annotated[Text, Field(description="An answer to begin with: the original.")] | None = None
-    n: Annotated[int, Field(ge=0, le=16, description="Drafts that are sampled first.")] = 4
-    revisions: Annotated[int, Field(ge=1, le=8, description="Of the best, in each round.")] = 2
-    rounds: Annotated[int, Field(ge=0, le=8, description="Of revisions, at most; 0: best of n.")] = 2
+    draft: Annotated[Text, Field(description="An answer to start from.")] | None = None
+    n: Annotated[int, Field(ge=0, le=16, description="Drafts to sample first.")] = 4
+    revisions: Annotated[int, Field(ge=1, le=8, description="Revisions of the best draft per round.")] = 2
+    rounds: Annotated[int, Field(ge=0, le=8, description="Most rounds of revisions; 0: best of n.")] = 2
     principles: PrinciplesIn = PrinciplesIn()
     second_opinion: SecondOpinionIn = SecondOpinionIn()
-    temperature: Annotated[Finite, Field(ge=0, le=2, description="Of the policy.")] = 0.8
+    temperature: Annotated[Finite, Field(ge=0, le=2, description="Sampling temperature of the policy.")] = 0.8
     max_tokens: Annotated[int, Field(ge=1, le=32768, description="Most tokens of a draft.")] = 512
     critique_tokens: (
         Annotated[int, Field(ge=1, le=32768, description="Most tokens of one critique.")] | None
@@ -210,14 +215,14 @@ class ImproveRequest(Query, JudgeOptionFields):
     stream: Annotated[
         bool, Field(description="Server-sent events; `Accept: text/event-stream` does the same.")
     ] = False
-    detail: Annotated[Detail, Field(description="'rewards' leaves the samples out of the reply.")] = "samples"
+    detail: Annotated[Detail, Field(description="'rewards' omits the samples from the reply.")] = "samples"
 
     @model_validator(mode="after")
     def _answerable(self) -> ImproveRequest:
         if self.n == 0 and self.draft is None:
-            raise ValueError("give a 'draft', or let 'n' of them be written")
+            raise ValueError("give a 'draft', or an 'n' above 0")
         if self.to_messages()[-1].role != "user":
-            raise ValueError("the last turn must be the user's: it is what is answered")
+            raise ValueError("the last turn must be the user's")
         return self
 
     def to_options(self, principles: PrincipleSpec) -> JudgeOptions:

@@ -1,4 +1,4 @@
-"""Runs the application under uvicorn."""
+"""Run the application under uvicorn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from grm_service import tracing
 from grm_service.api.access import is_loopback
 from grm_service.api.app import create_app
 from grm_service.api.dialects.registry import DialectRegistry
-from grm_service.api.http_protocol import PromptProtocol
+from grm_service.api.http_protocol import TimeoutProtocol
 from grm_service.errors import GRMError, ModelNotLoaded, UnsafeAddress
 from grm_service.improving.policy import Policy
 from grm_service.probes.runner import Schedule
@@ -25,13 +25,13 @@ from grm_service.settings import Settings
 
 # RL clients keep idle connections for 15 s and more; uvicorn's default of 5 s would cut them.
 _KEEP_ALIVE_S = 75
-# A burst of requests is many objects that all live: Python's defaults (700, 10, 10) look through them for
-# cycles so often that it took a quarter of the time.
+# A burst of requests allocates many objects that stay alive: with Python's defaults (700, 10, 10) the garbage
+# collector took a quarter of the time.
 _COLLECT_AFTER = (50_000, 20, 50)
 
 
 class _Server(uvicorn.Server):
-    """Knows when its socket is bound (a fast model is ready before that), and drains when told to stop."""
+    """A uvicorn server that knows when its socket is bound, and drains the service when it is stopped."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -49,7 +49,7 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Without raising the signal again: a server that was told to stop, and did, exits with 0."""
+        """Handle signals without raising them again: a server that stops on request exits with 0."""
         with super().capture_signals():
             yield
             self._captured_signals.clear()
@@ -62,16 +62,15 @@ class _Server(uvicorn.Server):
 def serve(
     settings: Settings, service: Service, announce: Callable[[str], None], policy: Policy | None = None
 ) -> None:
-    """Serves until stopped; `announce` gets the address once the model answers.
+    """Serve until stopped; `announce` is called with the address once the model answers.
 
-    Raises UnsafeAddress, BadSetting, ModelNotLoaded, MissingExtra, CatalogError where the keys cannot be
-    read.
+    Raises UnsafeAddress, BadSetting, ModelNotLoaded, MissingExtra, and CatalogError if the keys file is bad.
     """
     keys = None if settings.keys_file is None else load(settings.keys_file)
     if keys is None and not is_loopback(settings.host) and not settings.allow_anyone:
         raise UnsafeAddress(
-            f"others can reach {settings.host}, and everybody could ask: make a key with `grm keys add NAME` "
-            "and set GRM_KEYS_FILE, or set GRM_ALLOW_ANYONE=true"
+            f"{settings.host} is reachable from other machines, without authentication: create a key with "
+            "`grm keys add NAME` and set GRM_KEYS_FILE, or set GRM_ALLOW_ANYONE=true"
         )
 
     async def started(failed: Exception | None) -> None:
@@ -81,7 +80,7 @@ def serve(
             server.should_exit = True
         else:
             gc.collect()
-            gc.freeze()  # what is loaded by now stays
+            gc.freeze()  # everything loaded by now stays alive
             announce(server.address())
 
     schedule = Schedule(settings.probe_every_s, settings.probe_alarm)
@@ -100,7 +99,7 @@ def serve(
         app,
         host=settings.host,
         port=settings.port,
-        http=PromptProtocol,
+        http=TimeoutProtocol,
         timeout_keep_alive=_KEEP_ALIVE_S,
         backlog=4096,
         timeout_graceful_shutdown=settings.drain_s,

@@ -1,4 +1,4 @@
-"""What a server says of itself: profiles, principle sets, a caller's usage, readiness."""
+"""Reply models about the server: profiles, principle sets, usage, readiness."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from grm_service.serving.usage import CallerUsage
 
 
 class ProfileOut(BaseModel):
-    """A profile and whether this server can judge with it."""
+    """A profile, and whether this server can judge with it."""
 
     name: str
     description: str
@@ -26,7 +26,7 @@ class ProfileOut(BaseModel):
 
 
 class SpentOut(BaseModel):
-    """What a caller has had since the server's start; a verdict shared or given again costs nothing."""
+    """A caller's usage since the server started; shared and replayed verdicts cost nothing."""
 
     caller: str
     verdicts: int
@@ -35,13 +35,13 @@ class SpentOut(BaseModel):
     usage: UsageOut
 
     @classmethod
-    def of(cls, caller: str, spent: CallerUsage) -> SpentOut:
+    def of(cls, caller: str, used: CallerUsage) -> SpentOut:
         return cls(
             caller=caller,
-            verdicts=spent.verdicts,
-            judged=spent.judged,
-            samples=spent.samples,
-            usage=UsageOut.of(spent.usage),
+            verdicts=used.verdicts,
+            judged=used.judged,
+            samples=used.samples,
+            usage=UsageOut.of(used.usage),
         )
 
 
@@ -54,16 +54,16 @@ class PrincipleSetOut(BaseModel):
 
 
 class ProbesSeen(BaseModel):
-    """When the probes last ran, if they did, and which were below the alarm; GET /v1/probes has the rest."""
+    """The time of the last probe run, and the probes below the alarm; see GET /v1/probes."""
 
     ran: datetime | None
     failed: list[str]
 
 
 class Ready(BaseModel):
-    """What runs here, why it was chosen, and what it lacks of what a request could want.
+    """The running profile, engine and models, and the abilities that the engine lacks.
 
-    Probes that failed do not make a server unready: what to do about them is for people to say.
+    `chosen` is the reason for the engine. Failed probes do not make a server unready.
     """
 
     status: Literal["ready"] = "ready"

@@ -1,4 +1,4 @@
-"""Reward shaping: what a trainer wants beside the raw rewards, as components of their own."""
+"""Reward shaping: transforms and length penalties, returned beside the raw rewards."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Literal
 from grm_service.profiles.profile import Scale
 
 Transform = Literal["none", "minmax", "zscore", "rank", "centered"]
-OF_A_GROUP = ("zscore", "rank", "centered")
-"""Transforms that say how a response stands among others, and nothing of one that is alone."""
+GROUP_TRANSFORMS = ("zscore", "rank", "centered")
+"""Transforms that compare a response with its group, undefined for a single response."""
 
 
 @dataclass(frozen=True, slots=True)
 class LengthPenalty:
-    """Takes `per_1000` of the reward away for every 1,000 characters beyond `free`, at most `most`."""
+    """Subtract `per_1000` for every 1,000 characters beyond `free`, at most `most`."""
 
     free: int
     per_1000: float
@@ -25,7 +25,7 @@ class LengthPenalty:
 
 @dataclass(frozen=True, slots=True)
 class Shaping:
-    """What is done to rewards, in this order."""
+    """The steps of shaping, in this order."""
 
     transform: Transform = "none"
     length_penalty: LengthPenalty | None = None
@@ -33,7 +33,7 @@ class Shaping:
 
 @dataclass(frozen=True, slots=True)
 class Shaped:
-    """`rewards` are `transformed` + `length_penalty` (0 or less), one of each a response."""
+    """`rewards` are `transformed` + `length_penalty` (0 or less), one of each per response."""
 
     transformed: tuple[float, ...]
     length_penalty: tuple[float, ...]
@@ -41,13 +41,13 @@ class Shaped:
 
 
 def shape(rewards: Sequence[float], responses: Sequence[str], scale: Scale, shaping: Shaping) -> Shaped:
-    """Rewards as the shaping wants them.
+    """Return the shaped rewards.
 
-    `minmax` maps the scale to 0..1, `zscore` is over the group (0 for all where all are equal), `rank` runs
-    from 1 for the best to 0 for the last (tied ones share their mean), `centered` takes the group's mean
-    away. Raises ValueError where a transform of a group gets a single response.
+    `minmax` maps the scale to 0..1; `zscore` is over the group (0 for all if all are equal); `rank` runs from
+    1 for the best to 0 for the last (ties share their mean); `centered` subtracts the group's mean. Raises
+    ValueError if a group transform gets a single response.
     """
-    if len(rewards) == 1 and shaping.transform in OF_A_GROUP:
+    if len(rewards) == 1 and shaping.transform in GROUP_TRANSFORMS:
         raise ValueError(f"transform {shaping.transform!r} compares responses, and there is only one")
     transformed = tuple(_transformed(rewards, scale, shaping.transform))
     penalty = tuple(_penalty(len(text), shaping.length_penalty) for text in responses)

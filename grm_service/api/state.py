@@ -1,4 +1,4 @@
-"""What a request finds in its application."""
+"""Accessors for the objects that a request needs from its application."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from grm_service.serving.service import Service
 
 
 def policy(request: Request) -> Policy:
-    """Who writes drafts."""
-    found: Policy = request.app.state.policy
-    return found
+    """Return the policy that writes drafts."""
+    policy: Policy = request.app.state.policy
+    return policy
 
 
 def service(request: Request) -> Service:
-    """The service behind the application."""
-    found: Service = request.app.state.service
-    return found
+    """Return the service behind the application."""
+    service: Service = request.app.state.service
+    return service
 
 
 def probe_runner(request: Request) -> ProbeRunner:
     """Return the runner that probes the service."""
-    found: ProbeRunner = request.app.state.probe_runner
-    return found
+    runner: ProbeRunner = request.app.state.probe_runner
+    return runner

@@ -63,7 +63,7 @@ async def _events(
                     yield as_event("sample", SampleOut.of(event).model_dump_json())
         record = await judging
         if first is None:
-            yield as_event("plan", PlanOut.again(record.verdict).model_dump_json())
+            yield as_event("plan", PlanOut.of_verdict(record.verdict).model_dump_json())
         for sample in record.verdict.samples:
             if sample.index not in sent:
                 yield as_event("sample", SampleOut.of(sample).model_dump_json())

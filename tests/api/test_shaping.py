@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm_service.api.shaping import OF_A_GROUP, LengthPenalty, Shaping, shape
+from grm_service.api.shaping import GROUP_TRANSFORMS, LengthPenalty, Shaping, shape
 from grm_service.profiles.profile import Scale
 
 REWARDS = (10.0, 4.0, 4.0, 1.0)
@@ -46,13 +46,13 @@ def test_length_costs_what_was_said_and_no_more():
     assert found.transformed == REWARDS
 
 
-@pytest.mark.parametrize("transform", OF_A_GROUP)
+@pytest.mark.parametrize("transform", GROUP_TRANSFORMS)
 def test_a_single_response_has_no_place_in_a_group(transform):
     with pytest.raises(ValueError, match="only one"):
         shaped((5.0,), ("a",), transform=transform)
 
 
-@given(st.lists(st.floats(1, 10), min_size=2, max_size=64), st.sampled_from(["minmax", *OF_A_GROUP]))
+@given(st.lists(st.floats(1, 10), min_size=2, max_size=64), st.sampled_from(["minmax", *GROUP_TRANSFORMS]))
 def test_no_transform_changes_the_order(rewards, transform):
     found = shaped(rewards, [""] * len(rewards), transform=transform).rewards
     for i, one in enumerate(rewards):

@@ -9,7 +9,7 @@ import uvicorn
 
 from grm_service.api import body, http_protocol
 from grm_service.api.app import create_app
-from grm_service.api.http_protocol import PromptProtocol
+from grm_service.api.http_protocol import TimeoutProtocol
 from grm_service.factory import open_service
 from grm_service.settings import Settings
 from tests.waiting import until
@@ -22,7 +22,7 @@ JSON = {"Content-Type": "application/json"}
 @pytest.fixture
 def impatient(monkeypatch):
     monkeypatch.setattr(body, "_PATIENCE_S", 0.2)
-    monkeypatch.setattr(body, "_LEAST_BYTES_S", 10_000.0)
+    monkeypatch.setattr(body, "_MIN_BYTES_S", 10_000.0)
 
 
 async def dripping():
@@ -65,7 +65,7 @@ async def test_over_a_real_connection_it_is_told_so_and_hung_up_on(impatient, mo
     settings = Settings(engine="scripted")
     service = open_service(settings)
     app = create_app(service, settings.max_body_bytes, settings.max_batch_bytes)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, http=PromptProtocol, log_config=None))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http=TimeoutProtocol, log_config=None))
     serving = asyncio.create_task(server.serve())
     await until(lambda: service.ready and server.started)
     port = server.servers[0].sockets[0].getsockname()[1]

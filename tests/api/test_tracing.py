@@ -168,7 +168,7 @@ async def test_one_who_joins_or_asks_again_has_a_judgement_without_samples_or_co
     with traced():
         async with serve() as client:
             asked = [asyncio.create_task(client.post("/v1/rewards", json=PAIR)) for _ in range(2)]
-            await until(lambda: gated.asked == 4 and client.service._flights._open)
+            await until(lambda: gated.asked == 4 and client.service._single_flight._running)
             gated.gate.set()
             await asyncio.gather(*asked)
             await client.post("/v1/rewards", json=PAIR)

@@ -16,7 +16,7 @@ async def test_probes(serve):
         ready = (await client.get("/readyz")).json()
     assert ready["status"] == "ready"
     assert ready["engine"] == "scripted"
-    assert ready["chosen"] == "asked for"
+    assert ready["chosen"] == "configured"
 
 
 async def test_catalog_routes_tell_what_there_is(serve):

@@ -42,7 +42,7 @@ async def test_a_server_that_comes_up_later_is_waited_for(late, caplog):
     await until(lambda: late.engine.asked >= 3)
     with pytest.raises(EngineNotReady, match="is not reachable yet"):
         late.require_ready()
-    assert "http://vllm:8000/v1 cannot be reached; it is waited for" in caplog.messages
+    assert "http://vllm:8000/v1 cannot be reached; retrying until it answers" in caplog.messages
     late.engine.up = True
     await starting
     assert late.ready

@@ -38,7 +38,7 @@ demo: install  ## One judgement in the terminal
 
 test: install  ## The tests (minutes)
 	@echo "==> pytest"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: install  ## The tests with real parts that take longer
 	@$(BIN)/python -m pytest -m slow

@@ -148,10 +148,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class PrincipleSpec:
-    """Which principles a task is judged by (DESIGN: self, query, fixed).
+    """The source of a task's principles.
 
-    `items` are the caller's own, `set_name` names a set of principles/. With mode "fixed" they are the
-    standard; with "self" and "query" they stand above what the model writes, as its constitution.
+    `items` are the caller's own, `set_name` names a set of principles/. With mode "fixed" these are the
+    criteria; with "self" and "query" they are a constitution above the principles that the judge writes.
     """
 
     mode: PrincipleMode = "self"
@@ -173,7 +173,7 @@ _TIMEOUT = "Seconds, waiting included; then the samples at hand are voted."
 
 @dataclass(frozen=True, slots=True)
 class JudgeOptions:
-    """How to judge. None means the profile's default.
+    """Options of a judgement. None means the profile's default.
 
     The HTTP fields, the URL options of the dialects and the CLI flags are built from this class, with its
     bounds and descriptions: a new option is a new line here.

@@ -33,7 +33,7 @@ GroupKey = tuple[Task, Requester, str | None]
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """How long a response waits for its group: for `size` responses if known, at most `window_s` seconds.
+    """The wait of a response for its group: for `size` responses if known, at most `window_s` seconds.
 
     `id` separates groups of the same prompt, if the caller sends one.
     """

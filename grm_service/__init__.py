@@ -11,11 +11,12 @@ Importing the package is light: `grm_service.client` runs inside other people's 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from grm_service.version import __version__
+
 if TYPE_CHECKING:
     from grm_service.in_process import AsyncJudge, Judge
     from grm_service.types import JudgeOptions
 
-__version__ = "0.1.0"
 __all__ = ["AsyncJudge", "Judge", "JudgeOptions", "__version__"]
 _MODULES = {
     "AsyncJudge": "grm_service.in_process",

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
-import grm_service
 from grm_service.errors import MissingExtra, code_of
 from grm_service.types import Params, Sample, Usage
+from grm_service.version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span as Recorded
@@ -139,11 +139,11 @@ def exporting() -> Iterator[None]:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
         raise MissingExtra("otel", "OTEL_EXPORTER_OTLP_ENDPOINT is set, and tracing") from None
-    own = {"service.name": "grm-service", "service.version": grm_service.__version__}
+    own = {"service.name": "grm-service", "service.version": __version__}
     resource = Resource.create(own | dict(OTELResourceDetector().detect().attributes))
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    _tracer = provider.get_tracer("grm_service", grm_service.__version__)
+    _tracer = provider.get_tracer("grm_service", __version__)
     try:
         yield
     finally:

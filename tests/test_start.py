@@ -7,7 +7,7 @@ import pytest
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import EngineNotReady, EngineUnreachable
 from grm_service.factory import open_service
-from grm_service.serving import service
+from grm_service.serving import lifecycle
 from grm_service.settings import Settings
 from tests.waiting import until
 
@@ -31,7 +31,7 @@ class Late(ScriptedEngine):
 
 @pytest.fixture
 def late(monkeypatch, tmp_path):
-    monkeypatch.setattr(service, "_RETRY_S", 0.01)
+    monkeypatch.setattr(lifecycle, "_RETRY_S", 0.01)
     made = open_service(Settings(engine="scripted", audit_url=f"sqlite:///{tmp_path}/audit.db"))
     made.engine = Late()
     return made

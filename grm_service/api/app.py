@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-import grm_service
 from grm_service.api import batch, explorer, improve, probes, problems, reviews
 from grm_service.api.access import Access
 from grm_service.api.body import Body
@@ -21,6 +20,7 @@ from grm_service.improving.policy import Policy
 from grm_service.probes.runner import NEVER, ProbeRunner, Schedule
 from grm_service.serving.keys import Keys
 from grm_service.serving.service import Service
+from grm_service.version import __version__
 
 logger = logging.getLogger(__name__)
 OnStarted = Callable[[Exception | None], Awaitable[None]]
@@ -74,7 +74,7 @@ def create_app(
 
     app: FastAPI = FastAPIOffline(
         title="grm-service",
-        version=grm_service.__version__,
+        version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
         # FastAPI's own telemetry exports whole paths, with keys, and exception texts: see tracing.py.

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-import grm_service
 from grm_service.concurrency import for_each
 from grm_service.errors import (
     AllUnreadable,
@@ -25,6 +24,7 @@ from grm_service.improving.revising import drafting
 from grm_service.improving.run_folder import PairsFolder, PairsSetup, PromptResult
 from grm_service.judging.orders import sample_seed
 from grm_service.types import JudgeOptions, Params, PrincipleSpec, Requester, Task
+from grm_service.version import __version__
 
 ROUTE = "pairs"
 """The route of its verdicts, in records."""
@@ -102,7 +102,7 @@ def row(asked: PromptItem, compared: PromptResult, pair: Pair) -> dict[str, Any]
             "rewards": [compared.rewards[pair.chosen], compared.rewards[pair.rejected]],
             "margin": pair.margin,
             "agreement": pair.agreement,
-            "version": grm_service.__version__,
+            "version": __version__,
         },
     }
 

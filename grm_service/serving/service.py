@@ -4,40 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import uuid
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-import grm_service
 from grm_service import tracing
 from grm_service.audit.records import Reason, Record
 from grm_service.audit.trail import Trail
 from grm_service.engines.base import Engine, MetaRM
-from grm_service.errors import (
-    AuditUnavailable,
-    Draining,
-    EngineNotReady,
-    EngineUnreachable,
-    GRMError,
-)
+from grm_service.errors import GRMError
 from grm_service.judging.judge import GenerativeRewardModel, OnEvent
 from grm_service.judging.plan import plan
 from grm_service.profiles.catalog import Catalog, fingerprint
 from grm_service.profiles.profile import Profile, Scale
 from grm_service.review.reasons import reasons as review_reasons
 from grm_service.review.reasons import worth
+from grm_service.serving.lifecycle import Lifecycle
 from grm_service.serving.metrics import Metrics
 from grm_service.serving.queue import RequestQueue
 from grm_service.serving.single_flight import Reuse, SingleFlight
 from grm_service.serving.usage import CallerUsage
 from grm_service.serving.validation import Validator
 from grm_service.types import Caller, Message, Principle, PrincipleSpec, Requester, Task, Usage, Verdict
+from grm_service.version import __version__
 
-logger = logging.getLogger(__name__)
 _CACHED_VERDICTS = 4096
-_RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +46,7 @@ class Limits:
     replay_s: float = 300.0
 
 
-class Service:
+class Service(Lifecycle):
     """A judge with its queue, its cache of verdicts and its audit trail.
 
     `profile` is the default for requests that name none. `chosen` is the reason why this engine runs.
@@ -72,12 +64,10 @@ class Service:
         limits: Limits = Limits(),
         meta_rm: MetaRM | None = None,
     ) -> None:
+        super().__init__(engine, meta_rm, trail)
         self.catalog = catalog
         self.profile = profile
-        self.engine = engine
         self.chosen = chosen
-        self.meta_rm = meta_rm
-        self.trail = trail
         self.validator = Validator(catalog, profile, engine, limits.text_chars, grades=meta_rm is not None)
         self.queue = RequestQueue(limits.samples, limits.waiting)
         self.metrics = Metrics(self.queue)
@@ -85,68 +75,12 @@ class Service:
         self._limits = limits
         self._grm = GenerativeRewardModel(engine, self.metrics, meta_rm)
         self._single_flight: SingleFlight[Record] = SingleFlight(limits.replay_s, _CACHED_VERDICTS)
-        self._started = asyncio.Event()
-        self._lacking = "the model is still loading; see /readyz"
-        self.draining = False
         self._usage: dict[str, CallerUsage] = {}
 
     @property
     def replay_s(self) -> float:
         """The seconds for which a repeated request gets the same verdict."""
         return self._limits.replay_s
-
-    @property
-    def ready(self) -> bool:
-        """True if the model has produced a token and a request would be served now."""
-        models = self.engine.ready and (self.meta_rm is None or self.meta_rm.ready)
-        return self._started.is_set() and models and self.trail.writable and not self.draining
-
-    def require_ready(self) -> None:
-        """Raise EngineNotReady, with the reason, if a request would not be served now."""
-        if self.draining:
-            raise Draining("this server is shutting down: send the request to another one")
-        if not self._started.is_set():
-            raise EngineNotReady(self._lacking)
-        if not self.engine.ready:
-            raise EngineNotReady(f"the {self.engine.name} engine does not answer; it is being restarted")
-        if self.meta_rm is not None and not self.meta_rm.ready:
-            raise EngineNotReady("the meta RM does not answer; it is being restarted")
-        if not self.trail.writable:
-            raise AuditUnavailable("the audit trail cannot be written (see the log); it is retried")
-
-    async def start(self, patient: bool = False) -> None:
-        """Open the trail, load engine and meta RM; if `patient`, wait for servers that are not reachable yet.
-
-        Raises AuditUnavailable, ModelNotLoaded, EngineUnreachable.
-        """
-        await asyncio.to_thread(self.trail.open)
-        await self._reach(self.engine, "engine", patient)
-        if self.meta_rm is not None:
-            await self._reach(self.meta_rm, "meta RM", patient)
-        self._started.set()
-
-    async def _reach(self, model: Engine | MetaRM, what: str, patient: bool) -> None:
-        while True:
-            try:
-                return await model.start()
-            except EngineUnreachable as away:
-                if not patient:
-                    raise
-                logger.warning("%s; retrying until it answers", away)
-                self._lacking = f"the server of the {what} is not reachable yet (see the log); it is retried"
-            await asyncio.sleep(_RETRY_S)
-
-    def drain(self) -> None:
-        """Accept no new requests; those under way finish."""
-        self.draining = True
-
-    async def close(self) -> None:
-        """Stop engine and meta RM and close the trail."""
-        self._started.clear()
-        await self.engine.close()
-        if self.meta_rm is not None:
-            await self.meta_rm.close()
-        await asyncio.to_thread(self.trail.close)
 
     async def judge(
         self, task: Task, on_event: OnEvent | None = None, requester: Requester = Requester()
@@ -230,7 +164,7 @@ class Service:
             caller=requester.caller.name,
             route=requester.route,
             engine=self.engine.name,
-            version=grm_service.__version__,
+            version=__version__,
             reasons=reasons,
             worth=worth(reasons),
         )

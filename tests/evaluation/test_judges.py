@@ -92,7 +92,7 @@ async def test_every_option_reaches_the_service():
     ]
 
 
-async def test_deadline_fails_the_item_only_if_set():
+async def test_deadline_fails_item_only_if_set():
     judge = remote_judge(Refusing(DeadlineExceeded.code))
     assert (await judge(ITEM, FULL)).error == "deadline_exceeded"
     with pytest.raises(NoVerdict):

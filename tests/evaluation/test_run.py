@@ -57,7 +57,7 @@ def test_evaluate_resumes_with_the_same_arguments(tmp_path):
     assert read_report(tmp_path / "out" / "report.json") == second
 
 
-def test_ks_above_the_samples_are_left_out(tmp_path):
+def test_ks_above_samples_are_left_out(tmp_path):
     report = evaluate("data.jsonl", tmp_path / "out", options=JudgeOptions(k=3))
     assert (report.setup.k, [step.k for step in report.scaling]) == (3, [1, 2, 3])
 

@@ -47,10 +47,7 @@ def read_report(file: Path) -> EvalReport:
 
 
 def read_runs(paths: Sequence[str]) -> list[ComparedRun]:
-    """Read runs, each FOLDER or FOLDER@VOTE.
-
-    Raises UnknownName for an unknown vote, and BadTask if a folder holds no run or a run has no such vote.
-    """
+    """Read runs, each FOLDER or FOLDER@VOTE. Raises UnknownName for an unknown vote, else BadTask."""
     # Folder names are enough for tables, unless two are the same.
     short = [Path(path).name for path in paths]
     names = short if len({*short}) == len(short) else paths

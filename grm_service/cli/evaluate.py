@@ -1,9 +1,8 @@
-"""grm eval: run (which need not be said), compare and check."""
+"""grm eval: run (the default command), compare and check."""
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import replace
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,32 +11,17 @@ from rich.console import Console
 from rich.markdown import Markdown
 from typer.core import TyperGroup
 
-from grm_service.cli.console import (
-    Engine,
-    ProfileName,
-    err,
-    failing,
-    principles_asked,
-    say,
-    say_loading,
-    settings,
-)
+from grm_service.cli.console import Engine, ProfileName, err, failing, say, say_loading, settings
+from grm_service.cli.judge_options import Given, judge_options, to_options
 from grm_service.errors import BadTask
-from grm_service.evaluation.run_folder import EvalSetup, JudgeKind
-from grm_service.factory import open_catalog, open_service
-from grm_service.profiles.catalog import fingerprint
-from grm_service.types import ScoreKind
+from grm_service.evaluation.run_folder import JudgeKind
 
 if TYPE_CHECKING:
-    from grm_service.evaluation.dataset import Item
-    from grm_service.evaluation.judges import JudgeItem
-    from grm_service.evaluation.run_folder import ItemResult, RunFolder
-    from grm_service.profiles.profile import Scale
-    from grm_service.settings import Settings
+    from grm_service.evaluation.run_folder import ItemResult
 
 
-class _Measuring(TyperGroup):
-    """What is no command of the group is data: `grm eval DATA` is `grm eval run DATA`."""
+class _EvalGroup(TyperGroup):
+    """A group that takes an unknown command as data: `grm eval DATA` is `grm eval run DATA`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] != "--help":
@@ -46,73 +30,61 @@ class _Measuring(TyperGroup):
 
 
 app = typer.Typer(
-    cls=_Measuring,
-    help="Measure a judge on preference data: grm eval DATA --out FOLDER; grm eval compare A B.",
+    cls=_EvalGroup,
+    help="Evaluate a judge on preference data: grm eval DATA --out FOLDER; grm eval compare A B.",
     no_args_is_help=True,
 )
 
 
 @app.command()
+@judge_options(leave_out=("k",))
 def run(
-    data: Annotated[str, typer.Argument(help="A file, a folder of files, or OWNER/NAME[:SPLIT] of a hub.")],
+    data: Annotated[str, typer.Argument(help="A file, a folder of files, or OWNER/NAME[:SPLIT] of the Hub.")],
     out: Annotated[Path, typer.Option(help="Folder for the report; an interrupted run resumes in it.")],
     profile: ProfileName = None,
     k: Annotated[
         str, typer.Option(help="Values of k to report; the largest is sampled, smaller ones are subsampled.")
     ] = "1,2,4,8",
     engine: Engine = None,
-    url: Annotated[str | None, typer.Option(help="Measure a running service instead.")] = None,
-    key: Annotated[str | None, typer.Option(help="API key for it.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Items, of every source its share.")] = None,
+    url: Annotated[str | None, typer.Option(help="Evaluate a running service instead.")] = None,
+    key: Annotated[str | None, typer.Option(help="API key of that service.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Items to judge, stratified by source.")] = None,
     format_: Annotated[
-        str | None, typer.Option("--format", help="Of the data (told by its columns).")
+        str | None, typer.Option("--format", help="Format of the data. Default: detected by its columns.")
     ] = None,
     judge: Annotated[JudgeKind, typer.Option(help="grm, or a baseline on the same model.")] = "grm",
-    principles: Annotated[str, typer.Option(help="self, query or fixed; MODE:SET names a set.")] = "self",
-    score: Annotated[ScoreKind, typer.Option(help="What a sample puts into the vote.")] = "hard",
-    temperature: Annotated[float | None, typer.Option(min=0, max=2, help="Of sampling (profile).")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="A critique may take (profile).")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of orders and sampling.")] = 0,
     concurrency: Annotated[int, typer.Option(min=1, help="Items judged at once.")] = 8,
+    *,
+    given: Given,
 ) -> None:
     """Judge DATA once at the largest k, and report accuracy, scaling, calibration, biases and cost."""
-    from grm_service.evaluation.dataset import some
-    from grm_service.evaluation.files import write_report
-    from grm_service.evaluation.reading import read
-    from grm_service.evaluation.report import measure
+    from grm_service.evaluation import evaluate
+    from grm_service.evaluation.baselines import MAX_LOGPROB_K
 
-    found = settings(engine=engine, profile=profile)
-    with failing():
-        ks, (mode, set_name) = _numbers(k), principles_asked(principles)
-        if judge != "grm" and (url or principles != "self" or score != "hard"):
-            raise BadTask(
-                f"--judge {judge} runs in this process only, and knows no --url, --principles, --score"
-            )
-        if judge == "logprob" and max(ks) > 2:
-            say("logprob draws nothing: k = 2, two orders, is all there is")
-            ks = [1, 2]
-        rows = read(data, format_)
-        items = rows.items if limit is None else some(rows.items, limit)
-        setup = EvalSetup(
-            profile=profile or "",
-            engine="service",
-            k=max(ks),
-            score=score,
-            principles=mode,
-            principle_set=set_name,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            seed=seed,
+    settings(engine=engine, profile=profile)
+    with failing(), _Progress() as progress:
+        ks = _parse_ks(k)
+        if judge == "logprob" and max(ks) > MAX_LOGPROB_K:
+            say(f"logprob is deterministic: k is {MAX_LOGPROB_K}, one sample for each order")
+        evaluate(
+            data,
+            out,
+            profile=profile,
+            engine=engine,
+            url=url,
+            key=key,
+            options=to_options(given),
+            ks=ks,
             judge=judge,
+            limit=limit,
+            format=format_,
+            concurrency=concurrency,
+            on_load=say_loading,
+            on_start=progress.start,
+            on_judged=progress.advance,
         )
-        if url:
-            judging = _there(items, out, setup, url, key, concurrency)
-        else:
-            judging = _here(items, out, setup, found, concurrency)
-        setup, judged, scale = asyncio.run(judging)
-        report = measure(judged, setup, ks, scale, Path(data).name, rows.left_out)
-        _show(write_report(report, out))
-        say(f"{out}/report.md, report.json")
+    _show((out / "report.md").read_text(encoding="utf-8"))
+    say(f"{out}/report.md, report.json")
 
 
 @app.command()
@@ -120,20 +92,22 @@ def compare(
     runs: Annotated[
         list[str],
         typer.Argument(
-            help="Folders of runs over the same data; FOLDER@median, @majority, @meta: voted that way."
+            help="Folders of runs over the same data; FOLDER@median, @majority or @meta for another vote."
         ),
     ],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for compare.json, compare.md and a picture.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for compare.json, compare.md and a plot.")] = None,
 ) -> None:
-    """What the others get right more often than the first: paired differences, accuracy against tokens."""
-    from grm_service.evaluation.files import write_comparison
+    """Compare runs with the first one: paired differences, and accuracy against tokens."""
+    from grm_service import evaluation
+    from grm_service.evaluation.markdown import render_comparisons
 
     with failing():
-        if len(runs) < 2:
-            raise BadTask("give two runs or more, such as: grm eval compare runs/a runs/b")
-        _show(write_comparison(runs, out))
+        comparisons = evaluation.compare(runs, out)
+    _show(
+        render_comparisons(comparisons, [])
+        if out is None
+        else (out / "compare.md").read_text(encoding="utf-8")
+    )
 
 
 @app.command()
@@ -141,82 +115,48 @@ def check(
     report: Annotated[Path, typer.Argument(help="A report.json.")],
     committed: Annotated[Path, typer.Argument(help="The report.json that it should reproduce.")],
 ) -> None:
-    """Whether a run reproduces another one's figures within their intervals; exit 1 where it does not."""
-    from grm_service.evaluation.files import read_report
-    from grm_service.evaluation.markdown import checks
-    from grm_service.evaluation.reproduce import check as checked
+    """Check a report's figures against the intervals of a committed one; exit 1 if one is outside."""
+    from grm_service.evaluation import reproduce
+    from grm_service.evaluation.markdown import render_checks
 
     with failing():
-        found = checked(read_report(report), read_report(committed))
-    _show(checks(found))
-    if not all(each.held for each in found):
+        checks = reproduce(report, committed)
+    _show(render_checks(checks))
+    if not all(each.reproduced for each in checks):
         raise typer.Exit(1)
 
 
-Result = tuple[EvalSetup, "list[ItemResult]", "Scale | None"]
+class _Progress:
+    """A progress bar over the items of a run. A context manager."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def start(self, done: int, total: int) -> None:
+        from grm_service.cli.terminal import bar
+
+        if done:
+            say(f"{done} of {total} items were judged before")
+        self._advance = self._stack.enter_context(bar(err, "judging", total - done))
+
+    def advance(self, result: ItemResult) -> None:
+        self._advance()
 
 
-async def _here(items: list[Item], out: Path, setup: EvalSetup, found: Settings, at_once: int) -> Result:
-    from grm_service.evaluation.baselines import baseline, fingerprint_of, require, scale_of
-    from grm_service.evaluation.judges import in_process
-    from grm_service.evaluation.run_folder import RunFolder
-
-    service = open_service(found)
-    profile, engine = service.profile, service.engine
-    asked_by = fingerprint_of(profile, setup.judge)
-    setup = replace(setup, profile=profile.name, engine=engine.name, fingerprint=asked_by)
-    if setup.principle_set:
-        named = service.catalog.principle_set(setup.principle_set)
-        setup = replace(setup, principle_set_fingerprint=fingerprint(named.items()))
-    with RunFolder(out, setup) as folder:
-        try:
-            if folder.left(items):
-                say_loading(service)
-                await service.start()
-                require(engine, setup.judge)
-            ask = in_process(service) if setup.judge == "grm" else baseline(engine, profile)
-            judged = await _judge(items, folder, ask, at_once)
-        finally:
-            await service.close()
-    return setup, judged, scale_of(profile, setup.judge)
-
-
-async def _there(
-    items: list[Item], out: Path, setup: EvalSetup, url: str, key: str | None, at_once: int
-) -> Result:
-    from grm_service.client import AsyncClient
-    from grm_service.evaluation.judges import reach, remote
-    from grm_service.evaluation.run_folder import RunFolder
-
-    await reach(url)
-    async with AsyncClient(url, key, concurrency=at_once) as client:
-        with RunFolder(out, setup) as folder:
-            judged = await _judge(items, folder, remote(client), at_once)
-    # A reply does not tell its scale; where the profile is one of ours it is known.
-    ours = {fingerprint(profile): profile.scale for profile in open_catalog(settings()).profiles.values()}
-    told = next((item.fingerprint for item in judged if item.fingerprint), "")
-    return setup, judged, ours.get(told)
-
-
-async def _judge(items: list[Item], folder: RunFolder, ask: JudgeItem, at_once: int) -> list[ItemResult]:
-    from grm_service.cli.terminal import bar
-    from grm_service.evaluation.running import judge_all
-
-    left = len(folder.left(items))
-    if left < len(items):
-        say(f"{len(items) - left} of {len(items)} items were judged before")
-    with bar(err, "judging", left) as advance:
-        return await judge_all(items, folder, ask, at_once, advance)
-
-
-def _numbers(k: str) -> list[int]:
+def _parse_ks(k: str) -> list[int]:
     try:
-        found = [int(number) for number in k.split(",")]
+        ks = [int(number) for number in k.split(",")]
     except ValueError:
-        found = [0]
-    if min(found) < 1 or max(found) > 64:
+        ks = [0]
+    if min(ks) < 1 or max(ks) > 64:
         raise BadTask(f"--k {k!r}: give numbers from 1 to 64, such as 1,2,4,8")
-    return found
+    return ks
 
 
 def _show(text: str) -> None:

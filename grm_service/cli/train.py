@@ -177,7 +177,7 @@ def grpo(
 ) -> None:
     """Rule-based online RL: +1 for a right judgement, -1 for any other. Items that the trajectories show as
     right every time are left out."""
-    from grm_service.evaluation.dataset import some
+    from grm_service.evaluation.dataset import subset
     from grm_service.training.grpo import CURVES, GRPOConfig, reinforce
     from grm_service.training.models import load, require
     from grm_service.training.rejection_sampling import read_all, too_easy
@@ -190,7 +190,7 @@ def grpo(
         served, source = default_source(found)
         items = [item for item in items_of(data, limit) if len(item.responses) <= served.most_responses]
         easy = {tried.item for tried in read_all(trajectories or []) if too_easy(tried)}
-        measured = some(items, round(len(items) * held))
+        measured = subset(items, round(len(items) * held))
         apart = {item.id for item in measured}
         left = [item for item in items if item.id not in apart | easy]
         say(f"{len(left)} items; {len(measured)} only measure, {len(easy)} are too easy")

@@ -41,16 +41,16 @@ Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Less memor
 
 def items_of(data: str, limit: int | None) -> list[Item]:
     """Those that one response is the best of: of a tie nothing can be learnt."""
-    from grm_service.evaluation.dataset import some
-    from grm_service.evaluation.reading import read
+    from grm_service.evaluation.dataset import subset
+    from grm_service.evaluation.loading import load
 
-    rows = read(data)
+    rows = load(data)
     items = [item for item in rows.items if len(item.correct) == 1]
     left_out = rows.left_out | {"no single best response": len(rows.items) - len(items)}
     for why, count in left_out.items():
         if count:
             say(f"{count} rows left out: {why}")
-    return items if limit is None else some(items, limit)
+    return items if limit is None else subset(items, limit)
 
 
 async def sample_into(

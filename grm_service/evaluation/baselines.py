@@ -1,10 +1,10 @@
-r"""What else the same model can do for a verdict, without principles: the method is compared, not the model.
+r"""Baselines: the same model judges without principles, to compare the method and not the model.
 
-`pairwise` explains and picks the best of the responses, all in one prompt, in one order that is drawn once
-an item. `swapped` does so in balanced orders, so that of a pair both stand first equally often. `absolute`
-scores every response alone. `logprob` writes nothing: it reads the probabilities of the letters, once an
-order. Answers stand in `\boxed{}`, which no response can forge (core/prompt.py), and one that was not given
-is asked for under a constraint, as the service does.
+`pairwise` explains and picks the best response, all in one prompt, in one order drawn once per item.
+`swapped` does the same in balanced orders, so that both responses of a pair come first equally often.
+`absolute` scores every response alone. `logprob` generates nothing: it reads the probabilities of the
+letters, once per order. Answers are in `\boxed{}`, which responses cannot forge (judging/prompt.py); a
+missing answer is requested again under a constraint, as in the service.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import string
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from grm_service.concurrency import gather
 from grm_service.engines.base import Engine
 from grm_service.errors import AllUnreadable, BadTask, GRMError
 from grm_service.evaluation.dataset import Item
-from grm_service.evaluation.judges import JudgeItem, finding, finished, options
+from grm_service.evaluation.judges import JudgeItem, failed_result, item_result
 from grm_service.evaluation.run_folder import EvalSetup, ItemResult, JudgeKind, SampleResult
 from grm_service.judging import parse
 from grm_service.judging.plan import Plan, plan
@@ -65,87 +64,101 @@ TEMPLATES: Mapping[JudgeKind, str] = {
     "absolute": _ALONE,
     "logprob": _PICK + r"Write only which one is the best: \boxed{Response x}",
 }
-"""Turns and responses look as the profile has them."""
-# Behind the word that stands before them in the prompt, letters are what a model expects.
+"""The prompts; turns and responses are formatted by the profile."""
+# The prompt labels responses "Response A", so the model expects a letter after this word.
 _NAME = "Response"
 _BEST, _SCORE = f"\\boxed{{{_NAME}", "\\boxed{"
 _CLOSING_TOKENS = 8
-Value = TypeVar("Value")
+_GRM_ONLY = ("principles", "score", "k_meta", "stop", "timeout_s")
+"""Judge options that baselines do not support."""
+MAX_LOGPROB_K = 2
+"""`logprob` is deterministic, so it has one sample per order."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """One of the choices, or None where none could be read."""
+    """One of the choices, or None if the answer could not be read; `closed` under a constraint."""
 
     choice: str | None
     closed: bool
     usage: Usage
 
 
-def baseline(engine: Engine, profile: Profile) -> JudgeItem:
-    """Asks a started engine as the setup's `judge` says. An engine's failure ends the run."""
+def baseline_judge(engine: Engine, profile: Profile) -> JudgeItem:
+    """Return the baseline named by the setup's `judge`, on a started engine. Engine failures end the run."""
 
-    async def ask(item: Item, setup: EvalSetup) -> ItemResult:
+    async def judge(item: Item, setup: EvalSetup) -> ItemResult:
         if setup.judge != "absolute" and len(item.responses) > len(LETTERS):
-            return finished(item, TOO_MANY)
-        task = Task(item.messages, item.responses, options=JudgeOptions(**options(item, setup)))
-        taking, began = _Taking(engine, item, setup, plan(task, profile, split=False)), time.monotonic()
+            return item_result(item, TOO_MANY)
+        task = Task(item.messages, item.responses, options=setup.item_options(item))
+        # Never split over several prompts: a pick needs all responses side by side.
+        sampler = _BaselineSampler(engine, item, setup, plan(task, profile, split=False))
+        started = time.monotonic()
         try:
-            taken = await gather(taking.take(i) for i in range(setup.k))
-        except GRMError as wrong:
-            return finding(item, wrong)
-        return finished(
+            results = await gather(sampler.sample(i) for i in range(setup.k))
+        except GRMError as error:
+            return failed_result(item, setup, error)
+        return item_result(
             item,
-            None if any(sample.scores for sample, _ in taken) else AllUnreadable.code,
-            tuple(sample for sample, _ in taken),
-            sum((usage for _, usage in taken), Usage()),
+            None if any(sample.scores for sample, _ in results) else AllUnreadable.code,
+            tuple(sample for sample, _ in results),
+            sum((usage for _, usage in results), Usage()),
             fingerprint=setup.fingerprint,
             model=engine.model,
-            seconds=time.monotonic() - began,
+            seconds=time.monotonic() - started,
         )
 
-    return ask
+    return judge
 
 
-def require(engine: Engine, judge: JudgeKind) -> None:
-    """Raises BadTask where a started engine cannot do what the baseline needs."""
+def check_options(judge: JudgeKind, options: JudgeOptions, url: str | None) -> None:
+    """Raise BadTask if a baseline gets options that only the service's judge supports."""
+    unsupported = any(getattr(options, name) != getattr(JudgeOptions(), name) for name in _GRM_ONLY)
+    if judge != "grm" and (url or unsupported):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in _GRM_ONLY)
+        raise BadTask(f"--judge {judge} runs in this process only, and does not support --url, {flags}")
+
+
+def check_engine(engine: Engine, judge: JudgeKind) -> None:
+    """Raise BadTask if a started engine lacks an ability that the baseline needs."""
     lacking = {"continues", "alternatives"} & set(engine.abilities.lacking())
     if judge == "logprob" and lacking:
         raise BadTask(f"logprob needs what the engine {engine.name} lacks: {', '.join(sorted(lacking))}")
 
 
-def fingerprint_of(profile: Profile, judge: JudgeKind) -> str:
-    """Of all that the model is asked by: the profile, and a baseline's own prompt."""
+def prompt_fingerprint(profile: Profile, judge: JudgeKind) -> str:
+    """Return the hash of the profile and, for a baseline, of its own prompt."""
     if judge == "grm":
         return fingerprint(profile)
     return "sha256:" + hashlib.sha256((fingerprint(profile) + TEMPLATES[judge]).encode()).hexdigest()
 
 
-def scale_of(profile: Profile, judge: JudgeKind) -> Scale:
-    """Between which numbers a sample scores: a pick is 1, what was not picked 0."""
+def score_scale(profile: Profile, judge: JudgeKind) -> Scale:
+    """Return the range of a sample's scores; a picked response has 1, the others 0."""
     return profile.scale if judge in ("grm", "absolute") else Scale(0, 1)
 
 
-class _Taking:
-    """Takes the samples of one item."""
+class _BaselineSampler:
+    """Generates the samples of one item."""
 
     def __init__(self, engine: Engine, item: Item, setup: EvalSetup, planned: Plan) -> None:
         self._engine, self._item, self._judge, self._planned = engine, item, setup.judge, planned
 
-    async def take(self, index: int) -> tuple[SampleResult, Usage]:
+    async def sample(self, index: int) -> tuple[SampleResult, Usage]:
         n, params = len(self._item.responses), self._planned.params(index)
         if self._judge == "absolute":
-            return await self._alone(params)
+            return await self._score_alone(params)
+        # The usual LLM-as-judge prompt has one order; `swapped` measures what balancing adds.
         order = self._planned.orders[0 if self._judge == "pairwise" else index]
         prompt = self._prompt({LETTERS[at]: self._item.responses[i] for at, i in enumerate(order)})
         if self._judge == "logprob":
-            return await self._chances(prompt, order, params)
+            return await self._letter_probabilities(prompt, order, params)
         answer = await self._answer(prompt, params, LETTERS[:n], _BEST)
         best = None if answer.choice is None else order[LETTERS.index(answer.choice)]
         scores = None if best is None else tuple(float(i == best) for i in range(n))
-        return _taken(order, scores, "no_choice", answer.usage, answer.closed)
+        return _result(order, scores, "no_choice", answer.usage, answer.closed)
 
-    async def _alone(self, params: Params) -> tuple[SampleResult, Usage]:
+    async def _score_alone(self, params: Params) -> tuple[SampleResult, Usage]:
         scale, responses = self._planned.profile.scale, self._item.responses
         choices = [str(x) for x in range(scale.max, scale.min - 1, -1)]
         answers = await gather(
@@ -154,23 +167,25 @@ class _Taking:
         read = [float(answer.choice) for answer in answers if answer.choice is not None]
         scores = tuple(read) if len(read) == len(responses) else None
         usage = sum((answer.usage for answer in answers), Usage())
-        # Nothing is shown beside it, so that no order means anything.
+        # The prompt holds a single response, so this order is a placeholder.
         order = tuple(range(len(responses)))
-        return _taken(order, scores, "no_score", usage, any(answer.closed for answer in answers))
+        return _result(order, scores, "no_score", usage, any(answer.closed for answer in answers))
 
-    async def _chances(
+    async def _letter_probabilities(
         self, prompt: Prompt, order: tuple[int, ...], params: Params
     ) -> tuple[SampleResult, Usage]:
+        # One greedy token: only its alternatives are read.
         params = Params(1, seed=params.seed, alternatives=ALTERNATIVES)
         completion = await complete(self._engine, replace(prompt, continuation=_BEST), params)
-        found = dict.fromkeys(order, 0.0)
+        probability = dict.fromkeys(order, 0.0)
         for token in completion.alternatives[0] if completion.alternatives else ():
             letter = token.text.strip().removesuffix("}")
             if letter in LETTERS[: len(order)]:
-                found[order[LETTERS.index(letter)]] += math.exp(token.logprob)
-        total = math.fsum(found.values())
-        scores = tuple(found[i] / total for i in range(len(order))) if total else None
-        return _taken(order, scores, "no_letter_tokens", completion.usage, False)
+                probability[order[LETTERS.index(letter)]] += math.exp(token.logprob)
+        total = math.fsum(probability.values())
+        # Normalised over the letters, so that samples have equal weight in the vote.
+        scores = tuple(probability[i] / total for i in range(len(order))) if total else None
+        return _result(order, scores, "no_letter_tokens", completion.usage, False)
 
     async def _answer(self, prompt: Prompt, params: Params, choices: Sequence[str], closing: str) -> _Answer:
         completion = await complete(self._engine, prompt, params)
@@ -186,28 +201,32 @@ class _Taking:
         written, usage = closed.text.partition("}")[0].strip(), completion.usage + closed.usage
         return _Answer(written, True, usage) if written in choices else _Answer(None, False, usage)
 
-    def _prompt(self, shown: Mapping[str, str]) -> Prompt:
-        """About responses under their labels."""
+    def _prompt(self, responses: Mapping[str, str]) -> Prompt:
+        """Return the prompt that shows these responses under their labels."""
         profile = self._planned.profile
         template, clean = profile.prompt, neutraliser(profile, self._engine.control_tokens)
-        said = self._item.messages
-        turns = (fill(template.turn, {"role": m.role, "content": clean(m.content)}) for m in said)
-        responses = (fill(template.response, {"i": i, "content": clean(text)}) for i, text in shown.items())
+        turns = (
+            fill(template.turn, {"role": message.role, "content": clean(message.content)})
+            for message in self._item.messages
+        )
+        formatted = (
+            fill(template.response, {"i": label, "content": clean(text)}) for label, text in responses.items()
+        )
         values = {
-            "n": str(len(shown)),
+            "n": str(len(responses)),
             "conversation": "\n".join(turns),
-            "responses": "\n".join(responses),
+            "responses": "\n".join(formatted),
             "min": str(profile.scale.min),
             "max": str(profile.scale.max),
         }
         system = (Message("system", template.system),) if template.system else ()
-        asked = Message("user", fill(TEMPLATES[self._judge], values))
-        return Prompt((*system, asked), group=self._item.digest)
+        user = Message("user", fill(TEMPLATES[self._judge], values))
+        return Prompt((*system, user), group=self._item.digest)
 
 
-def _taken(
+def _result(
     order: tuple[int, ...], scores: tuple[float, ...] | None, error: str, usage: Usage, closed: bool
 ) -> tuple[SampleResult, Usage]:
-    """The sample; `error` is why it has no scores, where it has none."""
-    taken = SampleResult(order, scores, None if scores else error, closed, usage.completion_tokens)
-    return taken, usage
+    """Return a sample and its usage; `error` is its error if it has no scores."""
+    sample = SampleResult(order, scores, None if scores else error, closed, usage.completion_tokens)
+    return sample, usage

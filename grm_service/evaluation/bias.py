@@ -1,4 +1,4 @@
-"""What else than the better content moves the judge: place, length, whose text it is."""
+"""Biases of the judge: response position, response length and the model that wrote a response."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from grm_service.evaluation import outcomes
 from grm_service.evaluation.run_folder import ItemResult, SampleResult
 from grm_service.evaluation.stats import Interval, bootstrap, wilson
 
-_NEAR = 1e-9
+_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share (0..1) of `n`, with its 95 % interval; None of nothing."""
+    """A share (0..1) of `n` with its 95 % interval, both None if n is 0."""
 
     n: int
     value: float | None
@@ -24,13 +24,14 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
-    """Of pairs. `first_wins`: of the samples that prefer one, those that prefer the one shown first (0.5:
-    no bias). `right_when_first`, `right_when_last`: samples that put the right one on top, by its place.
+class PositionBias:
+    """Position bias over pairs.
 
-    `order_consistency`: the items whose vote has the same winner in both orders, each order voted apart.
-    `halves_consistency`: the same for two halves of the samples that have both orders alike: what chance
-    alone leaves of it.
+    `first_wins`: of the samples with a preference, those that prefer the response in first position (0.5: no
+    bias). `right_when_first`, `right_when_last`: samples that score the right response higher, by its
+    position. `order_consistency`: items with the same winner in both orders, if each order votes separately.
+    `halves_consistency`: the same for two halves of the samples that both have the orders in equal numbers;
+    it shows how much consistency sampling noise alone costs.
     """
 
     first_wins: Share
@@ -41,10 +42,11 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class Length:
-    """By characters. `longest_right`, `other_right`: strict accuracy where the right response is the longest
-    one, and where it is not. `longest_wins`: how often the longest earns the most; `longest_is_right`: how
-    often it should. Items in which two are the longest are left out.
+class LengthBias:
+    """Length bias, by characters, over items with a single longest response.
+
+    `longest_right`, `other_right`: strict accuracy if the right response is the longest one, and if it is
+    not. `longest_wins`: how often the longest response wins; `longest_is_right`: how often it should.
     """
 
     longest_right: Share
@@ -54,9 +56,11 @@ class Length:
 
 
 @dataclass(frozen=True, slots=True)
-class Author:
-    """Items with a response of this model against others' only: how often it earns the most, how often it is
-    right, and the difference of both: above 0 the judge favours it. `self`: it is the judge's own model.
+class AuthorBias:
+    """Preference for one model's responses, over items that also have responses of other models.
+
+    `wins` is how often its responses win, `right` how often they are right, `favour` the difference: above 0
+    the judge favours the model. `self` marks the judge's own model.
     """
 
     author: str
@@ -68,87 +72,94 @@ class Author:
     self: bool
 
 
-def position(items: Sequence[ItemResult]) -> Position:
-    """Of pairs with a right one."""
+def position_bias(items: Sequence[ItemResult]) -> PositionBias:
+    """Return the position bias over the pairs with one right response."""
     pairs = [item for item in items if len(item.lengths) == 2 and len(item.correct) == 1]
-    first, ahead, behind = _Groups(), _Groups(), _Groups()
+    first_wins, right_first, right_last = _ClusteredShare(), _ClusteredShare(), _ClusteredShare()
     for item in pairs:
+        right = item.correct[0]
         for sample in item.samples:
             if sample.scores is None:
                 continue
-            shown = [sample.scores[i] or 0.0 for i in sample.order]
-            if shown[0] != shown[1]:
-                first.add(shown[0] > shown[1], item.group)
-            right = item.correct[0]
-            won = (sample.scores[right] or 0.0) > (sample.scores[1 - right] or 0.0)
-            (ahead if sample.order[0] == right else behind).add(won, item.group)
-    return Position(
-        first_wins=first.share(),
-        right_when_first=ahead.share(),
-        right_when_last=behind.share(),
+            first, last = (sample.scores[i] or 0.0 for i in sample.order)
+            # Ties show no preference, so they would only dilute the share.
+            if first != last:
+                first_wins.add(first > last, item.group)
+            is_right = (sample.scores[right] or 0.0) > (sample.scores[1 - right] or 0.0)
+            (right_first if sample.order[0] == right else right_last).add(is_right, item.group)
+    return PositionBias(
+        first_wins=first_wins.share(),
+        right_when_first=right_first.share(),
+        right_when_last=right_last.share(),
         order_consistency=_consistency(pairs, lambda a, b: (a, b)),
         halves_consistency=_consistency(pairs, _halves),
     )
 
 
-def length(items: Sequence[ItemResult]) -> Length:
-    """Of items with one right response."""
-    longest, other, wins, should = list[bool](), list[bool](), list[bool](), list[bool]()
+def length_bias(items: Sequence[ItemResult]) -> LengthBias:
+    """Return the length bias over the items with one right response."""
+    longest_right, other_right, wins, should_win = list[bool](), list[bool](), list[bool](), list[bool]()
     for item in items:
-        most = max(item.lengths)
-        if len(item.correct) != 1 or item.lengths.count(most) > 1:
+        if len(item.correct) != 1 or item.lengths.count(max(item.lengths)) > 1:
             continue
-        at = item.lengths.index(most)
-        is_right = item.correct[0] == at
-        (longest if is_right else other).append(outcomes.of(item).strict == 1)
-        should.append(is_right)
+        longest = item.lengths.index(max(item.lengths))
+        is_right = item.correct[0] == longest
+        (longest_right if is_right else other_right).append(outcomes.item_credit(item).strict == 1)
+        should_win.append(is_right)
         if item.error is None:
-            wins.append(outcomes.earned(item.samples, (at,)).strict == 1)
-    return Length(_share(longest), _share(other), _share(wins), fmean(should) if should else None)
+            # Credit with the longest response as the "right" one: does it win outright?
+            wins.append(outcomes.sample_credit(item.samples, (longest,)).strict == 1)
+    return LengthBias(
+        longest_right=_share(longest_right),
+        other_right=_share(other_right),
+        longest_wins=_share(wins),
+        longest_is_right=fmean(should_win) if should_win else None,
+    )
 
 
-def authors(items: Sequence[ItemResult], model: str | None) -> tuple[Author, ...]:
-    """Of every model with responses among those of others, the most frequent first; () where none is."""
-    seen = defaultdict[str, list[ItemResult]](list)
+def author_bias(items: Sequence[ItemResult], model: str | None) -> tuple[AuthorBias, ...]:
+    """Return the bias for each author, the most frequent first; `model` is the judge's own."""
+    by_author = defaultdict[str, list[ItemResult]](list)
     for item in items:
         if item.error is None and item.correct and len(set(item.authors)) > 1:
             for author in set(item.authors):
-                seen[author].append(item)
-    found = [_author(author, some, model) for author, some in seen.items()]
-    return tuple(sorted(found, key=lambda each: (-each.n, each.author)))
+                by_author[author].append(item)
+    biases = [_one_author(author, its_items, model) for author, its_items in by_author.items()]
+    return tuple(sorted(biases, key=lambda each: (-each.n, each.author)))
 
 
-def _author(author: str, items: Sequence[ItemResult], model: str | None) -> Author:
+def _one_author(author: str, items: Sequence[ItemResult], model: str | None) -> AuthorBias:
     own = [tuple(i for i, each in enumerate(item.authors) if each == author) for item in items]
-    # Ties at the top are shared, on both sides alike.
-    wins = [_part(item, its) for item, its in zip(items, own, strict=True)]
+    # Ties are shared among the tied responses, in wins as in labels.
+    wins = [_win_share(item, indices) for item, indices in zip(items, own, strict=True)]
     right = [
-        len(set(item.correct) & set(its)) / len(item.correct) for item, its in zip(items, own, strict=True)
+        len(set(item.correct) & set(indices)) / len(item.correct)
+        for item, indices in zip(items, own, strict=True)
     ]
     favour = [a - b for a, b in zip(wins, right, strict=True)]
-    return Author(
+    return AuthorBias(
         author=author,
         n=len(items),
         wins=fmean(wins),
         right=fmean(right),
         favour=fmean(favour),
         interval=bootstrap(favour, [item.group for item in items]),
-        self=model is not None and _short(author) == _short(model),
+        self=model is not None and _base_name(author) == _base_name(model),
     )
 
 
-def _part(item: ItemResult, its: Sequence[int]) -> float:
-    rewards = outcomes.rewards(item.samples) or ()
+def _win_share(item: ItemResult, indices: Sequence[int]) -> float:
+    rewards = outcomes.vote_rewards(item.samples) or ()
     top = [i for i, reward in enumerate(rewards) if reward == max(rewards)]
-    return len(set(top) & set(its)) / len(top)
+    return len(set(top) & set(indices)) / len(top)
 
 
-def _short(model: str) -> str:
+def _base_name(model: str) -> str:
     return model.rpartition("/")[2].lower()
 
 
-class _Groups:
-    """Yes or no of samples, of which those of one group are no independent evidence."""
+class _ClusteredShare:
+    """A share of samples; those of one group are not independent."""
 
     def __init__(self) -> None:
         self._values: list[float] = []
@@ -170,21 +181,23 @@ def _share(values: Sequence[bool]) -> Share:
     return Share(len(values), fmean(values), wilson(sum(values), len(values)))
 
 
-_Two = tuple[list[SampleResult], list[SampleResult]]
+_Split = tuple[list[SampleResult], list[SampleResult]]
 
 
-def _halves(one: list[SampleResult], other: list[SampleResult]) -> _Two:
+def _halves(one: list[SampleResult], other: list[SampleResult]) -> _Split:
+    """Split the samples of both orders into halves that have the orders in equal numbers."""
     a, b = len(one) // 2, len(other) // 2
     return one[:a] + other[:b], one[a : 2 * a] + other[b : 2 * b]
 
 
 def _consistency(
-    pairs: Sequence[ItemResult], split: Callable[[list[SampleResult], list[SampleResult]], _Two]
+    pairs: Sequence[ItemResult], split: Callable[[list[SampleResult], list[SampleResult]], _Split]
 ) -> Share:
+    """Return the share of items for which both parts of the split vote for the same winner."""
     same = list[bool]()
     for item in pairs:
-        orders = [[s for s in item.samples if s.order[0] == i] for i in (0, 1)]
-        votes = [outcomes.rewards(some) for some in split(orders[0], orders[1])]
+        by_order = [[s for s in item.samples if s.order[0] == i] for i in (0, 1)]
+        votes = [outcomes.vote_rewards(part) for part in split(by_order[0], by_order[1])]
         if votes[0] is None or votes[1] is None:
             continue
         leads = [vote[0] - vote[1] for vote in votes if vote is not None]
@@ -193,4 +206,4 @@ def _consistency(
 
 
 def _sign(value: float) -> int:
-    return (value > _NEAR) - (value < -_NEAR)
+    return (value > _TOLERANCE) - (value < -_TOLERANCE)

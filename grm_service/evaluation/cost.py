@@ -1,9 +1,9 @@
-"""What judging cost, and what stopping early would have saved."""
+"""The cost of judging, and the savings that early stopping would have brought."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import cast
@@ -20,8 +20,10 @@ RULES: tuple[StopRule, ...] = ("exact", "confident")
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """A rule applied to the kept samples: shares (0..1) of samples and of completion tokens it would have
-    saved, of items whose winner stays, and strict accuracy less that of all samples.
+    """The effect of a stop rule on the stored samples.
+
+    `samples_saved` and `tokens_saved` are shares (0..1) of samples and completion tokens, `same_winner` is
+    the share of items with the same winner, `accuracy_change` is strict accuracy minus that of all samples.
     """
 
     rule: StopRule
@@ -34,8 +36,9 @@ class Stopping:
 
 @dataclass(frozen=True, slots=True)
 class CostReport:
-    """Means an item. `cached_tokens` is the part of the prompts that needed no prefill. Seconds are those of
-    one verdict while others ran beside it, None where nobody told.
+    """Means per item. `cached_tokens` is the part of the prompt tokens that needed no prefill.
+
+    Seconds are those of one verdict while others ran concurrently, None if they were not reported.
     """
 
     prompt_tokens: float
@@ -46,69 +49,72 @@ class CostReport:
     stopping: tuple[Stopping, ...]
 
 
-def cost_of(items: Sequence[ItemResult], scale: Scale | None, k: int) -> CostReport:
-    """Of at least one item; without a scale nothing is known of stopping."""
+def measure_cost(items: Sequence[ItemResult], scale: Scale | None, k: int) -> CostReport:
+    """Return the cost of at least one item; without a scale, stop rules cannot be applied."""
     seconds = sorted(item.seconds for item in items if item.seconds)
     return CostReport(
         prompt_tokens=fmean(item.prompt_tokens for item in items),
         cached_tokens=fmean(item.cached_tokens for item in items),
         completion_tokens=fmean(item.completion_tokens for item in items),
-        seconds_median=_at(seconds, 0.5),
-        seconds_p95=_at(seconds, 0.95),
-        stopping=() if scale is None else tuple(_stopping(rule, items, scale, k) for rule in RULES),
+        seconds_median=_percentile(seconds, 0.5),
+        seconds_p95=_percentile(seconds, 0.95),
+        stopping=() if scale is None else tuple(_apply_rule(rule, items, scale, k) for rule in RULES),
     )
 
 
-def tokens(item: ItemResult, j: int, k: int) -> float:
-    """Completion tokens that j of k samples take in the mean, with those of principles written before."""
-    sampled = sum(sample.tokens for sample in item.samples)
+def completion_tokens(item: ItemResult, j: int, k: int) -> float:
+    """Return the mean completion tokens of j of k samples, with those of principles written beforehand."""
+    sampled = _token_count(item.samples)
     return item.completion_tokens - sampled + sampled * j / k
 
 
-def _stopping(rule: StopRule, items: Sequence[ItemResult], scale: Scale, k: int) -> Stopping:
-    taken = [_taken(rule, item, scale, k) for item in items]
-    whole = [item.samples for item in items]
+def _apply_rule(rule: StopRule, items: Sequence[ItemResult], scale: Scale, k: int) -> Stopping:
+    stopped = [_until_stop(rule, item, scale, k) for item in items]
+    full = [item.samples for item in items]
     changes = [
-        outcomes.earned(some, item.correct).strict - outcomes.of(item).strict
-        for some, item in zip(taken, items, strict=True)
+        outcomes.sample_credit(samples, item.correct).strict - outcomes.item_credit(item).strict
+        for samples, item in zip(stopped, items, strict=True)
         if item.correct
     ]
     groups = [item.group for item in items if item.correct]
     return Stopping(
         rule=rule,
-        samples_saved=1 - _ratio([len(some) for some in taken], [len(some) for some in whole]),
-        tokens_saved=1 - _ratio([_written(some) for some in taken], [_written(some) for some in whole]),
-        same_winner=fmean(_winner(a) == _winner(b) for a, b in zip(taken, whole, strict=True)),
+        samples_saved=1 - _ratio(map(len, stopped), map(len, full)),
+        tokens_saved=1 - _ratio(map(_token_count, stopped), map(_token_count, full)),
+        same_winner=fmean(_winner(a) == _winner(b) for a, b in zip(stopped, full, strict=True)),
         accuracy_change=fmean(changes) if changes else 0.0,
         interval=bootstrap(changes, groups) if changes else Interval(0.0, 0.0),
     )
 
 
-def _taken(rule: StopRule, item: ItemResult, scale: Scale, k: int) -> tuple[SampleResult, ...]:
+def _until_stop(rule: StopRule, item: ItemResult, scale: Scale, k: int) -> tuple[SampleResult, ...]:
+    """Return the samples that the judge would have generated under a stop rule."""
     if item.in_blocks or len(item.samples) < k:
-        return item.samples  # as the judge does: a lead in one prompt says nothing of the others
-    taken = 0
+        return item.samples  # the judge does not stop large groups early either
+    # Replays the judge's waves (judging/judge.py) on the stored scores.
+    count = 0
     while wave := next_wave(
-        rule, [cast("ScoreRow", s.scores) for s in item.samples[:taken]], k, len(item.lengths), scale
+        rule, [cast("ScoreRow", s.scores) for s in item.samples[:count]], k, len(item.lengths), scale
     ):
-        taken += wave
-    return item.samples[:taken]
+        count += wave
+    return item.samples[:count]
 
 
 def _winner(samples: Sequence[SampleResult]) -> int | None:
-    rewards = outcomes.rewards(samples)
+    rewards = outcomes.vote_rewards(samples)
     if rewards is None or rewards.count(max(rewards)) > 1:
         return None
     return rewards.index(max(rewards))
 
 
-def _written(samples: Sequence[SampleResult]) -> int:
+def _token_count(samples: Sequence[SampleResult]) -> int:
     return sum(sample.tokens for sample in samples)
 
 
-def _ratio(parts: Sequence[int], wholes: Sequence[int]) -> float:
-    return sum(parts) / sum(wholes) if sum(wholes) else 1.0
+def _ratio(parts: Iterable[int], wholes: Iterable[int]) -> float:
+    part, whole = sum(parts), sum(wholes)
+    return part / whole if whole else 1.0
 
 
-def _at(ordered: Sequence[float], share: float) -> float | None:
+def _percentile(ordered: Sequence[float], share: float) -> float | None:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None

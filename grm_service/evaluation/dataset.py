@@ -1,4 +1,4 @@
-"""What a judge is measured on: questions whose best response is known."""
+"""The items of a preference data set: prompts with responses of which the best is known."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from grm_service.types import Message
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A question, its responses (at least two), and which of them are right.
+    """A conversation, at least two responses, and the indices of the right ones.
 
-    `correct` has the indices of the right responses, usually one, and is empty where people call it a tie.
-    `authors` has the model behind each response, or is empty. Items that share a `group` are no independent
-    evidence. `probe` names the weakness that an item was made to show, "" for most. Raises ValueError.
+    `correct` usually has one index; it is empty if human annotators call the item a tie. `authors` names the
+    model behind each response, or is empty. Items of one `group` (several pairs from one prompt, say) are not
+    independent and are resampled together. `probe` names the bias that an item tests, "" for most items.
+    Raises ValueError.
     """
 
     id: str
@@ -36,31 +37,32 @@ class Item:
 
     @property
     def digest(self) -> str:
-        """Of all that the judge is shown and of what is right."""
+        """The hash of the texts and the label, 16 hex digits."""
         return hashlib.sha256(repr((self.messages, self.responses, self.correct)).encode()).hexdigest()[:16]
 
     def seed(self, run: int) -> int:
-        """Of its own, 0..2**31-1: else every item of a run would be shown in the same orders."""
+        """Return the item's own seed, 0..2**31-1, for a run's seed."""
+        # With the run's seed alone, all items would have their responses in the same orders.
         return int.from_bytes(hashlib.sha256(f"{run}:{self.id}".encode()).digest()[:4]) >> 1
 
 
-def unique(items: Iterable[Item]) -> list[Item]:
-    """With ids that occur again numbered, and a group for each."""
-    seen, found = Counter[str](), list[Item]()
+def with_unique_ids(items: Iterable[Item]) -> list[Item]:
+    """Return the items with repeated ids numbered, and with the id as the group of those that have none."""
+    seen, result = Counter[str](), list[Item]()
     for item in items:
         seen[item.id] += 1
         name = item.id if seen[item.id] == 1 else f"{item.id}#{seen[item.id]}"
-        found.append(replace(item, id=name, group=item.group or name))
-    return found
+        result.append(replace(item, id=name, group=item.group or name))
+    return result
 
 
-def some(items: Sequence[Item], limit: int) -> list[Item]:
-    """So many of them: of every source its share, the same ones each time, in their order."""
+def subset(items: Sequence[Item], limit: int) -> list[Item]:
+    """Return up to `limit` items, stratified by source: always the same ones, in their order."""
     by_source = defaultdict[str, list[int]](list)
-    for place, item in enumerate(items):
-        by_source[item.source].append(place)
-    # Each source is spread evenly over 0..1, so that any beginning has it in proportion.
+    for index, item in enumerate(items):
+        by_source[item.source].append(index)
+    # Every source is spread evenly over 0..1, so any prefix holds the sources in proportion.
     spread = sorted(
-        (i / len(places), place) for places in by_source.values() for i, place in enumerate(places)
+        (i / len(indices), index) for indices in by_source.values() for i, index in enumerate(indices)
     )
-    return [items[place] for place in sorted(place for _, place in spread[:limit])]
+    return [items[index] for index in sorted(index for _, index in spread[:limit])]

@@ -1,8 +1,9 @@
-"""Who is asked for verdicts: the judge in this process, or a running service."""
+"""Judge an item with a service in this process, or with a running one over HTTP."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import asdict
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from grm_service.errors import (
     FAILURES,
     AllUnreadable,
     BadTask,
+    DeadlineExceeded,
     EngineError,
     GRMError,
     PrinciplesUnreadable,
@@ -23,41 +25,38 @@ from grm_service.errors import (
 from grm_service.evaluation.dataset import Item
 from grm_service.evaluation.run_folder import EvalSetup, ItemResult, SampleResult
 from grm_service.serving.service import Service
-from grm_service.types import JudgeOptions, PrincipleSpec, Requester, Sample, Task, Usage
+from grm_service.types import Requester, Sample, Task, Usage
 
 ROUTE = "eval"
-"""The route of what is judged to measure the judge, in records."""
+"""The route of evaluation verdicts in the audit trail."""
 JudgeItem = Callable[[Item, EvalSetup], Awaitable[ItemResult]]
-_FINDINGS = {
-    failed.code
-    for failed in (AllUnreadable, ResponseUnread, PrinciplesUnreadable, PromptTooLong, TextTooLong)
+_ITEM_ERRORS = {
+    error.code for error in (AllUnreadable, ResponseUnread, PrinciplesUnreadable, PromptTooLong, TextTooLong)
 }
-"""What an item can do to a judge. Anything else is no finding about the judge: it ends the run."""
-_LONGEST_S = 3600.0
-_NOTHING = Usage()
+"""Failures of the judge on an item, which count as wrong. Any other failure ends the run."""
+_MAX_TIMEOUT_S = 3600.0
 
 
-def in_process(service: Service) -> JudgeItem:
-    """Asks a started service of this process, so that the audit trail has every verdict."""
+def local_judge(service: Service) -> JudgeItem:
+    """Return a judge that uses a started service of this process; its verdicts go to the audit trail."""
     requester = Requester(route=ROUTE, priority="eval")
 
-    async def ask(item: Item, setup: EvalSetup) -> ItemResult:
-        spec = PrincipleSpec(setup.principles, setup.principle_set)
-        judged = JudgeOptions(principles=spec, **options(item, setup))
-        task = Task(item.messages, item.responses, options=judged)
+    async def judge(item: Item, setup: EvalSetup) -> ItemResult:
+        task = Task(item.messages, item.responses, options=setup.item_options(item))
         try:
             record = await service.judge(task, requester=requester)
-        except AllUnreadable as unreadable:
-            samples = unreadable.samples
-            usage = sum((sample.usage for sample in samples), Usage())
-            return finished(item, unreadable.code, _whole(item, _taken(samples)), usage)
-        except GRMError as failed:
-            return finding(item, failed)
+        except AllUnreadable as error:
+            # Recorded with its samples, so that the report can say why they were unreadable.
+            samples = tuple(map(_sample_result, error.samples))
+            usage = sum((sample.usage for sample in error.samples), Usage())
+            return item_result(item, error.code, _checked(item, samples), usage)
+        except GRMError as error:
+            return failed_result(item, setup, error)
         verdict = record.verdict
-        return finished(
+        return item_result(
             item,
             None,
-            _whole(item, _taken(verdict.samples)),
+            _checked(item, map(_sample_result, verdict.samples)),
             verdict.usage,
             verdict=record.id,
             fingerprint=verdict.fingerprint,
@@ -65,26 +64,28 @@ def in_process(service: Service) -> JudgeItem:
             seconds=verdict.judge_s,
         )
 
-    return ask
+    return judge
 
 
-def remote(client: AsyncClient) -> JudgeItem:
-    """Asks a running service."""
+def remote_judge(client: AsyncClient) -> JudgeItem:
+    """Return a judge that sends the items to a running service."""
 
-    async def ask(item: Item, setup: EvalSetup) -> ItemResult:
-        principles = {"mode": setup.principles, "set": setup.principle_set}
-        turns = [{"role": turn.role, "content": turn.content} for turn in item.messages]
-        asked = {**options(item, setup), "profile": setup.profile or None, "principles": principles}
+    async def judge(item: Item, setup: EvalSetup) -> ItemResult:
+        messages = [{"role": message.role, "content": message.content} for message in item.messages]
+        options = asdict(setup.item_options(item))
+        options["principles"] = {"mode": setup.principles, "set": setup.principle_set}
+        # Without a limit of the run's own, a busy service may take its time.
+        options["timeout_s"] = setup.timeout_s or _MAX_TIMEOUT_S
         try:
             verdict = await client.rewards(
-                turns, item.responses, priority="eval", timeout_s=_LONGEST_S, **asked
+                messages, item.responses, priority="eval", profile=setup.profile or None, **options
             )
-        except GRMError as failed:
-            return finding(item, failed)
-        return finished(
+        except GRMError as error:
+            return failed_result(item, setup, error)
+        return item_result(
             item,
             None,
-            _whole(item, tuple(_told(sample) for sample in verdict.samples or ())),
+            _checked(item, map(_remote_sample_result, verdict.samples or ())),
             verdict.usage,
             verdict=verdict.id,
             fingerprint=verdict.fingerprint,
@@ -92,46 +93,37 @@ def remote(client: AsyncClient) -> JudgeItem:
             seconds=verdict.judge_s,
         )
 
-    return ask
+    return judge
 
 
-async def reach(url: str) -> None:
-    """Raises BadTask where nothing answers, so that a wrong address is told before many tries."""
+async def check_reachable(url: str) -> None:
+    """Raise BadTask if nothing answers at `url`, rather than retry every item."""
     try:
         async with httpx.AsyncClient(timeout=10.0) as http:
             await http.get(f"{url.rstrip('/')}/livez")
-    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as wrong:
-        raise BadTask(f"--url {url!r} is no address: {wrong}") from None
-    except httpx.TransportError as failed:
-        raise BadTask(f"no service answers at --url {url}: {failed}") from None
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        raise BadTask(f"--url {url!r} is no address: {error}") from None
+    except httpx.TransportError as error:
+        raise BadTask(f"no service answers at --url {url}: {error}") from None
 
 
-def options(item: Item, setup: EvalSetup) -> dict[str, Any]:
-    """How an item is judged, by the names that a task and a request have for it."""
-    return {
-        "k": setup.k,
-        "seed": item.seed(setup.seed),
-        "temperature": setup.temperature,
-        "max_tokens": setup.max_tokens,
-        "score": setup.score,
-    }
+def failed_result(item: Item, setup: EvalSetup, error: GRMError) -> ItemResult:
+    """Return the result of an item that the judge failed on; raise any other failure."""
+    # Running out of time is the judge's failure only if the run has a limit of its own.
+    timed_out = setup.timeout_s is not None and error.code == DeadlineExceeded.code
+    if error.code not in _ITEM_ERRORS and not timed_out:
+        raise error
+    return item_result(item, error.code)
 
 
-def finding(item: Item, failed: GRMError) -> ItemResult:
-    """The item as it failed; raises what says nothing about the judge."""
-    if failed.code not in _FINDINGS:
-        raise failed
-    return finished(item, failed.code)
-
-
-def finished(
+def item_result(
     item: Item,
     error: str | None,
     samples: tuple[SampleResult, ...] = (),
-    usage: Usage = _NOTHING,
-    **rest: Any,
+    usage: Usage = Usage(),
+    **fields: Any,
 ) -> ItemResult:
-    """What becomes of an item, by the names of ItemResult."""
+    """Return the result of an item; `fields` are further fields of ItemResult."""
     return ItemResult(
         id=item.id,
         digest=item.digest,
@@ -146,27 +138,23 @@ def finished(
         prompt_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,
         completion_tokens=usage.completion_tokens,
-        **rest,
+        **fields,
     )
 
 
-def _whole(item: Item, samples: tuple[SampleResult, ...]) -> tuple[SampleResult, ...]:
-    """The samples; raises EngineError where one is missing for no fault of the judge's."""
-    for sample in samples:
+def _checked(item: Item, samples: Iterable[SampleResult]) -> tuple[SampleResult, ...]:
+    """Return the samples, or raise EngineError if the engine failed to generate one of them."""
+    result = tuple(samples)
+    for sample in result:
         if sample.error in FAILURES:
             raise EngineError(f"the engine failed at {item.id} ({sample.error}); its log says why")
-    return samples
+    return result
 
 
-def _taken(samples: Iterable[Sample]) -> tuple[SampleResult, ...]:
-    return tuple(
-        SampleResult(s.order, s.scores, s.error, s.closed, s.usage.completion_tokens, s.grade)
-        for s in samples
-    )
+def _sample_result(s: Sample) -> SampleResult:
+    return SampleResult(s.order, s.scores, s.error, s.closed, s.usage.completion_tokens, s.grade)
 
 
-def _told(sample: RemoteSample) -> SampleResult:
-    scores = sample.expected if sample.expected is not None else sample.scores
-    return SampleResult(
-        sample.order, scores, sample.error, sample.closed, sample.completion_tokens, sample.grade
-    )
+def _remote_sample_result(s: RemoteSample) -> SampleResult:
+    scores = s.scores if s.expected is None else s.expected
+    return SampleResult(s.order, scores, s.error, s.closed, s.completion_tokens, s.grade)

@@ -1,62 +1,70 @@
-"""Reports and comparisons in Markdown."""
+"""Render reports, comparisons and checks as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from grm_service.evaluation.bias import Share
-from grm_service.evaluation.compare import Comparison, Comparisons, Curve, Difference
-from grm_service.evaluation.grading import Grading
-from grm_service.evaluation.report import Accuracy, EvalReport
-from grm_service.evaluation.reproduce import Check
+from grm_service.evaluation.comparison import Check, Comparison, Comparisons, Curve, Difference
+from grm_service.evaluation.outcomes import Grading
+from grm_service.evaluation.report import Accuracy, EvalReport, VoteAccuracy
+from grm_service.evaluation.scaling import Step, subsampling_obstacle
 from grm_service.evaluation.stats import Area, Interval
 
-_MANY = 5
-"""Items of an author; those with fewer are in report.json only."""
+_MIN_AUTHOR_ITEMS = 5
+"""Authors with fewer items are in report.json only."""
 
 
-def report(found: EvalReport, pictures: Sequence[str]) -> str:
-    """The report for people; `pictures` are files beside it."""
-    setup = found.setup
-    asked = f"{setup.score} scores, principles {setup.principles}" + (
-        f" ({setup.principle_set})" if setup.principle_set else ""
-    )
-    if setup.judge != "grm":
-        asked = f"the baseline `{setup.judge}`"
+def render_report(report: EvalReport, plots: Sequence[str]) -> str:
+    """Render a report; `plots` are the names of image files in its folder."""
     parts = [
-        f"# {setup.profile or found.model or 'A service'} on {found.data or 'items'}",
-        f"{found.items} items, k = {setup.k}, {asked}, model {found.model or 'unknown'}, "
-        f"engine {setup.engine}, profile {(found.fingerprint or 'unknown')[:19]}. "
-        "Brackets are 95 % intervals.",
-        _left_out(found),
-        _accuracy(found),
-        *(f"![{name}]({name})" for name in pictures),
-        "" if pictures else "No pictures: they need the extra `eval`, `pip install 'grm-service[eval]'`.",
-        _scaling(found),
-        _votes(found),
-        _calibration(found),
-        _bias(found),
-        _cost(found),
+        f"# {report.setup.profile or report.model or 'A service'} on {report.data or 'items'}",
+        _summary(report),
+        _failures(report),
+        _accuracy(report),
+        *(f"![{name}]({name})" for name in plots),
+        "" if plots else "No plots: they need the extra `eval`, `pip install 'grm-service[eval]'`.",
+        _scaling(report),
+        _votes(report),
+        _calibration(report),
+        _biases(report),
+        _cost(report),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def comparisons(found: Comparisons, pictures: Sequence[str]) -> str:
-    """Runs against the first one; `pictures` are files beside it."""
-    first, *others = (curve.run for curve in found.curves)
+def _summary(report: EvalReport) -> str:
+    setup = report.setup
+    method = f"{setup.score} scores, principles {setup.principles}" + (
+        f" ({setup.principle_set})" if setup.principle_set else ""
+    )
+    if setup.judge != "grm":
+        method = f"the baseline `{setup.judge}`"
+    if setup.stop != "none":
+        method += f", stop `{setup.stop}`"
+    return (
+        f"{report.items} items, k = {setup.k}, {method}, model {report.model or 'unknown'}, "
+        f"engine {setup.engine}, profile {(report.fingerprint or 'unknown')[:19]}. "
+        "Brackets are 95 % intervals."
+    )
+
+
+def render_comparisons(comparisons: Comparisons, plots: Sequence[str]) -> str:
+    """Render a comparison of runs with the first one; `plots` are as for `render_report`."""
+    first, *others = (curve.run for curve in comparisons.curves)
     parts = [
         f"# {', '.join(others)} against {first}",
         "## Accuracy against tokens",
-        f"{found.curves[0].n} items that all runs have. Brackets are 95 % intervals; differences are in "
-        f"points, by paired bootstrap. The last column is {first} with all its samples less this.",
-        _curves(found.curves),
-        *(f"![{name}]({name})" for name in pictures),
-        *(_comparison(each, flips=len(others) == 1) for each in found.against_first),
+        f"{comparisons.curves[0].n} items that all runs have. Brackets are 95 % intervals; differences are "
+        f"in points, by paired bootstrap. The last column is {first} with all its samples minus this row.",
+        _curves(comparisons.curves),
+        *(f"![{name}]({name})" for name in plots),
+        *(_comparison(each, flips=len(others) == 1) for each in comparisons.against_first),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _curves(found: Sequence[Curve]) -> str:
+def _curves(curves: Sequence[Curve]) -> str:
     rows = [
         [
             curve.run,
@@ -66,225 +74,219 @@ def _curves(found: Sequence[Curve]) -> str:
             percent(point.half, point.half_interval),
             _points(point.difference, point.difference_interval),
         ]
-        for curve in found
+        for curve in curves
         for point in curve.points
     ]
     header = ["run", "k", "completion tokens", "prompt tokens (cached)", "ties shared"]
-    return _table([*header, f"{found[0].run} less this"], rows)
+    return _table([*header, f"{curves[0].run} minus this"], rows)
 
 
-def _comparison(found: Comparison, flips: bool) -> str:
-    rows = [_difference("**all**", found.overall), *(_difference(n, d) for n, d in found.by_source.items())]
-    settings = [[name, str(a), str(b)] for name, (a, b) in found.settings.items()]
-    flipped = [[f.id, f.right.upper(), f.a_verdict or "-", f.b_verdict or "-"] for f in found.flipped]
+def _comparison(comparison: Comparison, flips: bool) -> str:
+    n, by_source = comparison.overall.n, comparison.by_source.items()
+    rows = [
+        _difference("**all**", comparison.overall),
+        *(_difference(name, each) for name, each in by_source),
+    ]
+    settings = [[name, str(a), str(b)] for name, (a, b) in comparison.settings.items()]
+    header = ["source", "n", "A", "B", "difference", "ties shared", "B only right", "A only right"]
     parts = [
-        f"## B = {found.b} against A = {found.a}",
-        f"{found.overall.n} items in common ({found.only_a} in A only, {found.only_b} in B only). Completion "
-        f"tokens an item: {found.tokens[0]:.0f} and {found.tokens[1]:.0f}. Differences are B less A.",
+        f"## B = {comparison.b} against A = {comparison.a}",
+        f"{n} items in common ({comparison.only_a} in A only, {comparison.only_b} in B only). Completion "
+        f"tokens per item: {comparison.tokens[0]:.0f} and {comparison.tokens[1]:.0f}. "
+        "Differences are B minus A.",
         _table(["setting", "A", "B"], settings) if settings else "The settings are the same.",
-        _table(
-            ["source", "n", "A", "B", "difference", "ties shared", "B only right", "A only right"],
-            rows,
-        ),
+        _table(header, rows),
     ]
     if flips:
-        header = ["item", "right", "A's verdict", "B's verdict"]
-        parts += ["### Items that flipped", _table(header, flipped) if flipped else "None."]
+        parts += ["### Items that flipped", _flips(comparison)]
     return "\n\n".join(parts)
 
 
-def checks(found: Sequence[Check]) -> str:
-    """What was reproduced, and what was not."""
+def _flips(comparison: Comparison) -> str:
+    rows = [[f.id, f.right.upper(), f.a_verdict or "-", f.b_verdict or "-"] for f in comparison.flipped]
+    return _table(["item", "right", "A's verdict", "B's verdict"], rows) if rows else "None."
+
+
+def render_checks(checks: Sequence[Check]) -> str:
+    """Render a check of a report against a committed one."""
     rows = [
-        [each.what, percent(each.now), percent(each.before, each.interval), "yes" if each.held else "**no**"]
-        for each in found
+        [c.figure, percent(c.value), percent(c.committed, c.interval), "yes" if c.reproduced else "**no**"]
+        for c in checks
     ]
-    lost = sum(not each.held for each in found)
-    says = f"{lost} of {len(found)} figures lie outside" if lost else f"All {len(found)} figures lie within"
-    return f"{_table(['', 'now', 'before', 'within'], rows)}\n\n{says} the intervals."
+    n, outside = len(checks), sum(not c.reproduced for c in checks)
+    summary = f"{outside} of {n} figures lie outside" if outside else f"All {n} figures lie within"
+    return f"{_table(['', 'now', 'committed', 'within'], rows)}\n\n{summary} the intervals."
 
 
 def percent(value: float | None, interval: Interval | None = None) -> str:
-    """A share as a person reads it."""
+    """Format a share as a percentage, with its interval if there is one."""
     if value is None:
         return "-"
     return f"{value:.1%}" + (f" [{interval.low:.1%}, {interval.high:.1%}]" if interval else "")
 
 
 def _points(value: float, interval: Interval) -> str:
-    """A difference of shares, in percentage points."""
+    """Format a difference of shares in percentage points."""
     # Adding 0 turns the -0.0 of rounding into 0.0.
     middle, low, high = (round(100 * x, 1) + 0.0 for x in (value, interval.low, interval.high))
     return f"{middle:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
-def _left_out(found: EvalReport) -> str:
-    said = [f"{n} rows left out: {why}." for why, n in found.left_out.items()]
-    said += [f"{n} items have no vote ({code}) and count as wrong." for code, n in found.failed.items()]
-    return " ".join(said)
+def _failures(report: EvalReport) -> str:
+    sentences = [f"{n} rows left out: {reason}." for reason, n in report.left_out.items()]
+    sentences += [f"{n} items have no vote ({code}) and count as wrong." for code, n in report.failed.items()]
+    return " ".join(sentences)
 
 
-def _accuracy(found: EvalReport) -> str:
-    if found.overall is None:
+def _accuracy(report: EvalReport) -> str:
+    if report.overall is None:
         return ""
-    rows = [_accurate("**all**", found.overall)]
-    rows += [_accurate(name, each) for name, each in found.by_source.items()]
-    rows += [_accurate(f"probe: {name}", each) for name, each in found.by_probe.items()]
+    rows = [_accuracy_row("**all**", report.overall)]
+    rows += [_accuracy_row(name, each) for name, each in report.by_source.items()]
+    rows += [_accuracy_row(f"probe: {name}", each) for name, each in report.by_probe.items()]
     text = _table(["source", "n", "strictly right", "ties shared", "ties", "no vote"], rows)
-    if found.ties is not None:
+    if report.ties is not None:
         text += (
-            f"\n\n{found.ties.n} items that people call a tie: {percent(found.ties.judged_ties)} judged so, "
-            f"mean gap of the top two {found.ties.gap:.2f}."
+            f"\n\n{report.ties.n} items that annotators call a tie: the judge also ties "
+            f"{percent(report.ties.judged_ties)}, mean gap of the top two {report.ties.gap:.2f}."
         )
     return "## Accuracy\n\n" + text
 
 
-def _accurate(name: str, each: Accuracy) -> list[str]:
-    strict, half = percent(each.strict, each.strict_interval), percent(each.half, each.half_interval)
-    return [name, str(each.n), strict, half, str(each.ties), str(each.failed)]
+def _accuracy_row(name: str, each: Accuracy) -> list[str]:
+    return [name, str(each.n), *_accuracies(each), str(each.ties), str(each.failed)]
 
 
-def _scaling(found: EvalReport) -> str:
+def _accuracies(each: Accuracy | Step | VoteAccuracy) -> list[str]:
+    return [percent(each.strict, each.strict_interval), percent(each.half, each.half_interval)]
+
+
+def _scaling(report: EvalReport) -> str:
+    if not report.scaling:
+        return ""
     rows = [
         [
             str(step.k),
-            percent(step.strict, step.strict_interval),
-            percent(step.half, step.half_interval),
+            *_accuracies(step),
             _points(step.gain, step.gain_interval),
             f"{step.tokens:.0f}",
-            ", ".join(f"{how} {n}" for how, n in step.subsets.items()),
+            ", ".join(f"{estimate} {n}" for estimate, n in step.subsets.items()),
         ]
-        for step in found.scaling
+        for step in report.scaling
     ]
+    obstacle = subsampling_obstacle(report.setup.stop, {*report.failed, *report.reading.errors})
     note = (
-        "Smaller k are means over the smaller runs with balanced orders that the samples hold, at this run's "
-        "temperature; a request with k = 1 is greedy and may do better."
+        "Smaller k are means over the smaller runs with balanced orders that the samples contain, at this "
+        "run's temperature; a request with k = 1 is greedy and may do better."
+        if obstacle is None
+        else f"Smaller k are left out: {obstacle}."
     )
-    fewest = min((step.k for step in found.scaling), default=0)
-    header = ["k", "strictly right", "ties shared", f"more than k = {fewest}", "tokens an item", "subsets"]
-    return f"## Scaling with k\n\n{_table(header, rows)}\n\n{note}" if rows else ""
+    baseline = f"more than k = {report.scaling[0].k}"
+    header = ["k", "strictly right", "ties shared", baseline, "tokens per item", "subsets"]
+    return f"## Scaling with k\n\n{_table(header, rows)}\n\n{note}"
 
 
-def _votes(found: EvalReport) -> str:
+def _votes(report: EvalReport) -> str:
+    if not report.votes:
+        return ""
     rows = [
-        [
-            each.vote,
-            percent(each.strict, each.strict_interval),
-            percent(each.half, each.half_interval),
-            _points(each.difference, each.difference_interval),
-        ]
-        for each in found.votes
+        [each.vote, *_accuracies(each), _points(each.difference, each.difference_interval)]
+        for each in report.votes
     ]
     note = (
-        "The same samples, voted in other ways; the service serves the mean. A majority counts the samples "
-        "that have a response on top. Soft scores are a run of their own (`--score soft`)."
+        "Other votes over the same samples; the service returns the mean. A majority counts the samples that "
+        "rank a response first. Soft scores need a run of their own (`--score soft`)."
     )
-    if found.grading is not None:
-        note += f" {_grading(found.grading)}"
+    if report.grading is not None:
+        note += f" {_grading(report.grading, report.setup.k_meta)}"
     table = _table(["vote", "strictly right", "ties shared", "more than the mean"], rows)
-    return f"## Votes\n\n{table}\n\n{note}" if rows else ""
+    return f"## Votes\n\n{table}\n\n{note}"
 
 
-def _grading(found: Grading) -> str:
-    whole, within = _area(found.auc), _area(found.within)
+def _grading(grading: Grading, k_meta: int | None) -> str:
+    overall, within = _area(grading.auc), _area(grading.within)
+    best = "half of the samples" if k_meta is None else f"{k_meta} samples"
     return (
-        "`meta` is the mean of the half that the meta RM grades best, as a service with one serves it. Of "
-        f"{found.n} graded samples {percent(found.right)} are right; grades tell them from the others with "
-        f"an area under the ROC curve of {whole}, and among samples of one item of {within} (0.5: chance)."
+        f"`meta` is the mean over the {best} that the meta RM grades highest, as returned by a service with "
+        f"a meta RM. Of {grading.n} graded samples {percent(grading.right)} are right; the grades separate "
+        f"them from the others with an area under the ROC curve of {overall}, and of {within} within an item "
+        "(0.5: chance)."
     )
 
 
 def _area(area: Area | None) -> str:
     if area is None:
-        return "unknown size"
+        return "unknown"
     bounds = area.interval
     return f"{area.value:.3f}" + (f" [{bounds.low:.3f}, {bounds.high:.3f}]" if bounds else "")
 
 
-def _calibration(found: EvalReport) -> str:
-    known = found.calibration
-    if known is None:
+def _calibration(report: EvalReport) -> str:
+    calibration = report.calibration
+    if calibration is None:
         return ""
     rows = [
         [f"{b.low:.1f} to {b.high:.1f}", str(b.n), percent(b.predicted), percent(b.right, b.interval)]
-        for b in known.bins
+        for b in calibration.bins
     ]
     return (
         "## Agreement as a prediction of being right\n\n"
         f"{_table(['agreement', 'n', 'mean', 'right'], rows)}\n\n"
-        f"Expected calibration error {known.error:.3f}. Area under risk and coverage {known.area:.3f}; "
-        f"agreement that says nothing would have {known.area_of_chance:.3f}."
+        f"Expected calibration error {calibration.error:.3f}. Area under the risk-coverage curve "
+        f"{calibration.area:.3f}; uninformative agreement would have {calibration.area_of_chance:.3f}."
     )
 
 
-def _bias(found: EvalReport) -> str:
-    place, size = found.position, found.length
+def _biases(report: EvalReport) -> str:
+    position, length = report.position, report.length
     rows = list[list[str]]()
-    if place is not None:
+    if position is not None:
         rows += [
-            ["samples that prefer the one shown first (0.5: no bias)", *_share(place.first_wins)],
-            ["samples right where the right one stood first", *_share(place.right_when_first)],
-            ["samples right where it stood last", *_share(place.right_when_last)],
-            ["same winner in both orders", *_share(place.order_consistency)],
-            ["same winner in two halves of alike orders (chance)", *_share(place.halves_consistency)],
+            ["samples that prefer the first response (0.5: no bias)", *_share(position.first_wins)],
+            ["samples right if the right response is first", *_share(position.right_when_first)],
+            ["samples right if it is last", *_share(position.right_when_last)],
+            ["same winner in both orders", *_share(position.order_consistency)],
+            ["same winner in two halves with equal orders (chance)", *_share(position.halves_consistency)],
         ]
     rows += [
-        ["right where the right one is the longest", *_share(size.longest_right)],
-        ["right where it is not", *_share(size.other_right)],
-        [f"the longest wins (right: {percent(size.longest_is_right)})", *_share(size.longest_wins)],
+        ["right if the right response is the longest", *_share(length.longest_right)],
+        ["right if it is not", *_share(length.other_right)],
+        [f"the longest wins (right: {percent(length.longest_is_right)})", *_share(length.longest_wins)],
     ]
-    rows += [
-        [
-            f"favours {author.author}{' (itself)' if author.self else ''}: wins less right",
-            str(author.n),
-            _points(author.favour, author.interval),
-        ]
-        for author in found.authors
-        if author.n >= _MANY
-    ]
+    for author in report.authors:
+        if author.n >= _MIN_AUTHOR_ITEMS:
+            label = f"favours {author.author}{' (itself)' if author.self else ''}: wins minus right"
+            rows.append([label, str(author.n), _points(author.favour, author.interval)])
     return "## Biases\n\n" + _table(["", "n", "share"], rows)
 
 
-def _cost(found: EvalReport) -> str:
-    spent, read = found.cost, found.reading
-    errors = ", ".join(f"{code} {n}" for code, n in read.errors.items())
-    seconds = (
-        ""
-        if spent.seconds_median is None
-        else f" {spent.seconds_median:.1f} s a verdict in the median, {spent.seconds_p95:.1f} s at the 95th "
-        "percentile, with others beside it."
-    )
+def _cost(report: EvalReport) -> str:
+    cost, samples = report.cost, report.reading
+    errors = ", ".join(f"{code} {n}" for code, n in samples.errors.items())
     text = (
-        f"{read.taken} samples: {percent(read.readable)} readable, {percent(read.closed)} finished by the "
-        f"closing{f' ({errors})' if errors else ''}. An item takes {spent.prompt_tokens:.0f} prompt tokens "
-        f"({spent.cached_tokens:.0f} of them cached) and {spent.completion_tokens:.0f} completion tokens."
-        f"{seconds}"
+        f"{samples.taken} samples: {percent(samples.readable)} readable, {percent(samples.closed)} finished "
+        f"by the closing{f' ({errors})' if errors else ''}. An item takes {cost.prompt_tokens:.0f} prompt "
+        f"tokens ({cost.cached_tokens:.0f} cached) and {cost.completion_tokens:.0f} completion tokens."
     )
+    if cost.seconds_median is not None:
+        seconds = f"{cost.seconds_median:.1f} s (median; 95th percentile {cost.seconds_p95:.1f} s)"
+        text += f" A verdict takes {seconds} while others run concurrently."
     rows = [
         [
             f"`{each.rule}`",
-            percent(each.samples_saved),
-            percent(each.tokens_saved),
-            percent(each.same_winner),
+            *map(percent, (each.samples_saved, each.tokens_saved, each.same_winner)),
             _points(each.accuracy_change, each.interval),
         ]
-        for each in spent.stopping
+        for each in cost.stopping
     ]
     header = ["stop", "samples saved", "tokens saved", "same winner", "change in accuracy"]
-    return "## Reading and cost\n\n" + text + (f"\n\n{_table(header, rows)}" if rows else "")
+    return "## Readability and cost\n\n" + text + (f"\n\n{_table(header, rows)}" if rows else "")
 
 
 def _difference(name: str, each: Difference) -> list[str]:
-    return [
-        name,
-        str(each.n),
-        percent(each.a),
-        percent(each.b),
-        _points(each.strict, each.strict_interval),
-        _points(each.half, each.half_interval),
-        str(each.better),
-        str(each.worse),
-    ]
+    strict, half = _points(each.strict, each.strict_interval), _points(each.half, each.half_interval)
+    counts = [str(each.better), str(each.worse)]
+    return [name, str(each.n), percent(each.a), percent(each.b), strict, half, *counts]
 
 
 def _share(share: Share) -> list[str]:

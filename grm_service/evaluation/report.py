@@ -1,4 +1,4 @@
-"""Everything that is known of a run: the values behind report.json, which docs/evaluation.md explains."""
+"""The figures of one run: the values of report.json, which docs/evaluation.md explains."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from grm_service.evaluation import bias, outcomes, scaling, stats
-from grm_service.evaluation.cost import CostReport, cost_of
-from grm_service.evaluation.grading import Grading, graded, grading
+from grm_service.evaluation import outcomes, stats
+from grm_service.evaluation.bias import (
+    AuthorBias,
+    LengthBias,
+    PositionBias,
+    author_bias,
+    length_bias,
+    position_bias,
+)
+from grm_service.evaluation.cost import CostReport, measure_cost
+from grm_service.evaluation.outcomes import META_VOTE, VOTES, Grading, VoteKind
 from grm_service.evaluation.run_folder import EvalSetup, ItemResult
-from grm_service.evaluation.scaling import Step
+from grm_service.evaluation.scaling import Step, error_codes, scaling_curve, subsampling_obstacle
 from grm_service.evaluation.stats import Bin, Interval
-from grm_service.evaluation.votes import GUIDED, VOTES, VoteKind
 from grm_service.profiles.profile import Scale
 
 FORMAT = 1
@@ -21,10 +28,10 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Of `n` items, of which `ties` had a right response in a tie at the top and `failed` had no vote at all.
+    """Accuracy over `n` items, of which `failed` have no vote and `ties` a right response tied at the top.
 
-    `strict` counts ties as wrong, with its Wilson interval; `half` by their share (see outcomes.Credit), with
-    a bootstrapped one. What failed is wrong in both.
+    `strict` counts ties as wrong and has a Wilson interval; `half` counts a tie among m responses as 1/m (see
+    outcomes.Credit) and has a bootstrap interval. Failed items are wrong in both.
     """
 
     n: int
@@ -37,11 +44,8 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True)
-class Voted:
-    """What all samples earn under another vote than the mean, which is what the service serves.
-
-    `difference` is `half` less that of the mean, with a paired interval.
-    """
+class VoteAccuracy:
+    """Accuracy of a vote over the same samples; `difference` is `half` minus that of the mean, paired."""
 
     vote: VoteKind
     strict: float
@@ -54,10 +58,10 @@ class Voted:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The vote's agreement as a prediction of being right (strictly), over `n` items with a vote.
+    """The vote's agreement as a prediction of being strictly right, over `n` items with a vote.
 
-    `error` is the expected calibration error; `risk_coverage` has (coverage, accuracy) pairs; `area` is that
-    under the risk, and `area_of_chance` what it would be if agreement said nothing.
+    `error` is the expected calibration error; `risk_coverage` holds (coverage, accuracy) pairs; `area` is the
+    area under the risk-coverage curve, and `area_of_chance` its value if agreement were uninformative.
     """
 
     n: int
@@ -69,8 +73,8 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """Samples taken; the shares (0..1) that could be read, and that the closing finished; why others not."""
+class Readability:
+    """The number of samples; the shares (0..1) that were readable and that the closing finished; errors."""
 
     taken: int
     readable: float
@@ -80,7 +84,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Ties:
-    """Items that people call a tie: the share that the judge does, the mean gap of the top two rewards."""
+    """Items that annotators call a tie: the share that the judge also ties, the mean gap of the top two."""
 
     n: int
     judged_ties: float
@@ -89,9 +93,12 @@ class Ties:
 
 @dataclass(frozen=True, slots=True)
 class EvalReport:
-    """One run. `left_out` counts rows of the data of which nothing can be right or wrong, `failed` the items
-    without a vote, by code; `by_probe` is the accuracy on items made to show a weakness. Parts are None where
-    the data has nothing for them.
+    """The report of one run.
+
+    `left_out` counts the rows of the data without a preference, `failed` the items without a vote, by code.
+    `by_probe` is the accuracy on items that test a bias. `scaling` has only the run's k, and `votes` and
+    `cost.stopping` are empty, if stopping early makes them meaningless (see docs/evaluation.md). Other parts
+    are None if the data has nothing for them.
     """
 
     format: int
@@ -106,13 +113,13 @@ class EvalReport:
     by_source: Mapping[str, Accuracy]
     by_probe: Mapping[str, Accuracy]
     scaling: tuple[Step, ...]
-    votes: tuple[Voted, ...]
+    votes: tuple[VoteAccuracy, ...]
     calibration: Calibration | None
     ties: Ties | None
-    reading: Reading
-    position: bias.Position | None
-    length: bias.Length
-    authors: tuple[bias.Author, ...]
+    reading: Readability
+    position: PositionBias | None
+    length: LengthBias
+    authors: tuple[AuthorBias, ...]
     cost: CostReport
     grading: Grading | None = None
 
@@ -125,43 +132,45 @@ def measure(
     data: str = "",
     left_out: Mapping[str, int] | None = None,
 ) -> EvalReport:
-    """All figures of at least one item; the same items give the same report."""
-    decided = [item for item in items if item.correct]
-    told = next((item for item in items if item.fingerprint is not None), items[0])
+    """Return the report of at least one item; the same items give the same report."""
+    labelled = [item for item in items if item.correct]
+    # Failed items have no fingerprint; RunFolder ensures that the others agree.
+    judged = next((item for item in items if item.fingerprint is not None), items[0])
+    full = setup.stop == "none"
     return EvalReport(
         format=FORMAT,
         data=data,
         setup=setup,
-        fingerprint=told.fingerprint,
-        model=told.model,
+        fingerprint=judged.fingerprint,
+        model=judged.model,
         items=len(items),
         failed=dict(Counter(item.error for item in items if item.error is not None)),
         left_out=dict(left_out or {}),
-        overall=accuracy(decided) if decided else None,
-        by_source=_by([item.source for item in decided], decided),
-        by_probe=_by([item.probe for item in decided], decided),
-        scaling=scaling.steps(decided, sorted({*ks, setup.k}), setup.k) if decided else (),
-        votes=_votes(decided) if decided else (),
-        calibration=_calibration(decided),
+        overall=measure_accuracy(labelled) if labelled else None,
+        by_source=_accuracy_by([item.source for item in labelled], labelled),
+        by_probe=_accuracy_by([item.probe for item in labelled], labelled),
+        scaling=_scaling(labelled, ks, setup) if labelled else (),
+        votes=_votes(labelled, setup) if labelled and full else (),
+        calibration=_calibration(labelled),
         ties=_ties([item for item in items if not item.correct and item.error is None]),
-        reading=_reading(items),
-        position=bias.position(decided) if setup.judge != "absolute" else None,
-        length=bias.length(decided),
-        authors=bias.authors(decided, told.model),
-        cost=cost_of(items, scale, setup.k),
-        grading=grading(graded(decided)),
+        reading=_readability(items),
+        position=position_bias(labelled) if setup.judge != "absolute" else None,
+        length=length_bias(labelled),
+        authors=author_bias(labelled, judged.model),
+        cost=measure_cost(items, scale if full else None, setup.k),
+        grading=outcomes.measure_grading(outcomes.graded_samples(labelled)),
     )
 
 
-def accuracy(items: Sequence[ItemResult]) -> Accuracy:
-    """Of at least one item, each with a right response."""
-    credits_ = [outcomes.of(item) for item in items]
-    strict = sum(each.strict == 1 for each in credits_)
-    half = [each.half for each in credits_]
+def measure_accuracy(items: Sequence[ItemResult]) -> Accuracy:
+    """Return the accuracy on at least one item, each with a right response."""
+    credits_ = [outcomes.item_credit(item) for item in items]
+    strict = sum(credit.strict == 1 for credit in credits_)
+    half = [credit.half for credit in credits_]
     return Accuracy(
         n=len(items),
         failed=sum(item.error is not None for item in items),
-        ties=sum(each.half > each.strict for each in credits_),
+        ties=sum(credit.half > credit.strict for credit in credits_),
         strict=strict / len(items),
         strict_interval=stats.wilson(strict, len(items)),
         half=fmean(half),
@@ -169,24 +178,32 @@ def accuracy(items: Sequence[ItemResult]) -> Accuracy:
     )
 
 
-def _by(names: Sequence[str], items: Sequence[ItemResult]) -> dict[str, Accuracy]:
-    named = list(zip(names, items, strict=True))
+def _accuracy_by(names: Sequence[str], items: Sequence[ItemResult]) -> dict[str, Accuracy]:
+    pairs = list(zip(names, items, strict=True))
     return {
-        name: accuracy([item for its, item in named if its == name]) for name in sorted(set(names)) if name
+        name: measure_accuracy([item for its_name, item in pairs if its_name == name])
+        for name in sorted(set(names))
+        if name
     }
 
 
-def _votes(items: Sequence[ItemResult]) -> tuple[Voted, ...]:
+def _scaling(items: Sequence[ItemResult], ks: Sequence[int], setup: EvalSetup) -> tuple[Step, ...]:
+    if subsampling_obstacle(setup.stop, error_codes(items)) is not None:
+        ks = ()
+    return scaling_curve(items, sorted({*ks, setup.k}), setup.k)
+
+
+def _votes(items: Sequence[ItemResult], setup: EvalSetup) -> tuple[VoteAccuracy, ...]:
     groups = [item.group for item in items]
-    served = [outcomes.of(item).half for item in items]
-    found = list[Voted]()
-    by_grade = bool(graded(items))
-    for kind in (kind for kind in VOTES if kind != GUIDED or by_grade):
-        credits_ = [outcomes.of(item, kind) for item in items]
-        half = [each.half for each in credits_]
+    served = [outcomes.item_credit(item).half for item in items]
+    is_graded = bool(outcomes.graded_samples(items))
+    votes = list[VoteAccuracy]()
+    for kind in (kind for kind in VOTES if kind != META_VOTE or is_graded):
+        credits_ = [outcomes.item_credit(item, kind, setup.meta_share) for item in items]
+        half = [credit.half for credit in credits_]
         difference = [a - b for a, b in zip(half, served, strict=True)]
-        strict = sum(each.strict == 1 for each in credits_)
-        voted = Voted(
+        strict = sum(credit.strict == 1 for credit in credits_)
+        vote = VoteAccuracy(
             vote=kind,
             strict=strict / len(items),
             strict_interval=stats.wilson(strict, len(items)),
@@ -195,19 +212,19 @@ def _votes(items: Sequence[ItemResult]) -> tuple[Voted, ...]:
             difference=fmean(difference),
             difference_interval=stats.bootstrap(difference, groups),
         )
-        found.append(voted)
-    return tuple(found)
+        votes.append(vote)
+    return tuple(votes)
 
 
 def _calibration(items: Sequence[ItemResult]) -> Calibration | None:
-    sure = [(found, item) for item in items if (found := outcomes.agreement(item)) is not None]
-    if not sure:
+    voted = [(item, agreement) for item in items if (agreement := outcomes.agreement(item)) is not None]
+    if not voted:
         return None
-    predicted = [agreement for agreement, _ in sure]
-    right = [outcomes.of(item).strict for _, item in sure]
+    predicted = [agreement for _, agreement in voted]
+    right = [outcomes.item_credit(item).strict for item, _ in voted]
     bins = stats.reliability(predicted, right)
     return Calibration(
-        n=len(sure),
+        n=len(voted),
         bins=bins,
         error=stats.calibration_error(bins),
         risk_coverage=stats.risk_coverage(predicted, right),
@@ -219,17 +236,17 @@ def _calibration(items: Sequence[ItemResult]) -> Calibration | None:
 def _ties(items: Sequence[ItemResult]) -> Ties | None:
     gaps = []
     for item in items:
-        first, second, *_ = sorted(outcomes.rewards(item.samples) or (0.0, 0.0), reverse=True)
+        first, second, *_ = sorted(outcomes.vote_rewards(item.samples) or (0.0, 0.0), reverse=True)
         gaps.append(first - second)
     return Ties(len(gaps), fmean(gap == 0 for gap in gaps), fmean(gaps)) if gaps else None
 
 
-def _reading(items: Sequence[ItemResult]) -> Reading:
+def _readability(items: Sequence[ItemResult]) -> Readability:
     samples = [sample for item in items for sample in item.samples]
-    taken = len(samples)
-    return Reading(
-        taken=taken,
-        readable=sum(sample.scores is not None for sample in samples) / taken if taken else 0.0,
-        closed=sum(sample.closed for sample in samples) / taken if taken else 0.0,
+    n = len(samples)
+    return Readability(
+        taken=n,
+        readable=sum(sample.scores is not None for sample in samples) / n if n else 0.0,
+        closed=sum(sample.closed for sample in samples) / n if n else 0.0,
         errors=dict(Counter(sample.error for sample in samples if sample.error is not None)),
     )

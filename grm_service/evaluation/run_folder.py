@@ -1,4 +1,4 @@
-"""What a run keeps on disk, so that it can go on after a kill and be compared with others."""
+"""The folder of one evaluation run: its setup and its finished items, from which a run resumes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from grm_service import run_journal
 from grm_service.errors import BadTask
 from grm_service.evaluation.dataset import Item
 from grm_service.run_journal import Journal, same_setup, unfinished, whole_lines
-from grm_service.types import PrincipleMode, ScoreKind
+from grm_service.types import JudgeOptions, PrincipleMode, PrincipleSpec, ScoreKind, StopRule
 
 ITEMS, SETUP = "items.jsonl", "setup.json"
 JudgeKind = Literal["grm", "pairwise", "swapped", "absolute", "logprob"]
@@ -22,10 +22,11 @@ JudgeKind = Literal["grm", "pairwise", "swapped", "absolute", "logprob"]
 
 @dataclass(frozen=True, slots=True)
 class EvalSetup:
-    """How the items of a folder are judged; `k` is the most samples, None means as the profile says.
+    """The options of a run; `k` is the number of samples per item, None means the profile's default.
 
-    `fingerprint` is that of profile and prompts, `principle_set_fingerprint` that of the set; None where only
-    a running service knows it.
+    `fingerprint` is the hash of profile and prompts, `principle_set_fingerprint` that of the principle set;
+    both are None if only a running service knows them. Fields are added at the end, with a default, so that
+    older folders and reports can still be read.
     """
 
     profile: str
@@ -40,12 +41,36 @@ class EvalSetup:
     judge: JudgeKind = "grm"
     fingerprint: str | None = None
     principle_set_fingerprint: str | None = None
+    k_meta: int | None = None
+    stop: StopRule = "none"
+    timeout_s: float | None = None
+
+    @property
+    def meta_share(self) -> float | None:
+        """The share of the samples that the meta RM retains, None for the service's default."""
+        return None if self.k_meta is None else self.k_meta / self.k
+
+    def item_options(self, item: Item) -> JudgeOptions:
+        """Return the options to judge one item with; its seed is its own."""
+        return JudgeOptions(
+            k=self.k,
+            k_meta=self.k_meta,
+            seed=item.seed(self.seed),
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            score=self.score,
+            stop=self.stop,
+            timeout_s=self.timeout_s,
+            principles=PrincipleSpec(self.principles, self.principle_set),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class SampleResult:
-    """One sample without its texts, which are in the audit trail: see types.Sample. `scores` are what it put
-    into the vote (soft ones where they were asked for), `tokens` what it wrote, `grade` the meta RM's.
+    """One sample without its text, which is in the audit trail; see types.Sample.
+
+    `scores` go into the vote (soft scores if the run uses them). `tokens` are completion tokens. `grade` is
+    the meta RM's, 0..1.
     """
 
     order: tuple[int, ...]
@@ -58,10 +83,10 @@ class SampleResult:
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """What became of an item, without texts; `lengths` are the responses' characters.
+    """The result of one item, without texts; `lengths` are those of the responses, in characters.
 
-    `error` is the code of why there is no vote, None where there is one. `verdict` is its name in the audit
-    trail. Tokens and `seconds` are the whole verdict's, 0 where a running service did not tell.
+    `error` is the code of the failure if the item has no vote. `verdict` is the verdict's id in the audit
+    trail. Tokens and `seconds` are those of the whole verdict, 0 if a running service did not report them.
     """
 
     id: str
@@ -84,54 +109,54 @@ class ItemResult:
 
     @property
     def in_blocks(self) -> bool:
-        """Whether samples showed some of the responses only."""
+        """True if samples show only some of the responses (judging/block_design.py)."""
         return any(len(sample.order) < len(self.lengths) for sample in self.samples)
 
 
-_JUDGED, _WRITER = TypeAdapter(ItemResult), "grm eval"
+_ITEM_RESULT, _WRITER = TypeAdapter(ItemResult), "grm eval"
 
 
 class RunFolder(Journal):
-    """The finished items of one run. A context manager: one process at a time writes into it."""
+    """The finished items of one run. A context manager: only one process at a time writes to a folder."""
 
     def __init__(self, path: Path, setup: EvalSetup) -> None:
         super().__init__(path / ITEMS, path / ".lock", f"another {_WRITER}")
         self.path, self.setup = path, setup
         self.done: dict[str, ItemResult] = {}
 
-    def left(self, items: Sequence[Item]) -> list[Item]:
-        """Those not judged yet. Raises BadTask where a judged one had other texts."""
+    def remaining(self, items: Sequence[Item]) -> list[Item]:
+        """Return the items that are not judged yet. Raises BadTask if a judged one had other texts."""
         return unfinished(items, self.done, self.path)
 
-    def add(self, judged: ItemResult) -> None:
-        """Keeps a finished item. Raises BadTask where another model or profile judged it than the others."""
-        for before in self.done.values():
-            if {None} & {before.fingerprint, judged.fingerprint}:
-                continue  # failed, so nobody told
-            if (before.fingerprint, before.model) != (judged.fingerprint, judged.model):
+    def add(self, result: ItemResult) -> None:
+        """Store a finished item. Raises BadTask if its model or profile differs from that of the others."""
+        for other in self.done.values():
+            if {None} & {other.fingerprint, result.fingerprint}:
+                continue  # a failed item has no fingerprint
+            if (other.fingerprint, other.model) != (result.fingerprint, result.model):
                 raise BadTask(
-                    f"{self.path} holds verdicts of {before.model} ({before.fingerprint}), but {judged.id} "
-                    f"was judged by {judged.model} ({judged.fingerprint}): take a new folder"
+                    f"{self.path} holds verdicts of {other.model} ({other.fingerprint}), but {result.id} "
+                    f"was judged by {result.model} ({result.fingerprint}): use a new folder"
                 )
             break
-        self.done[judged.id] = judged
-        self._add_line(_JUDGED.dump_json(judged).decode())
+        self.done[result.id] = result
+        self._add_line(_ITEM_RESULT.dump_json(result).decode())
 
     def _go_on(self) -> None:
         same_setup(self.path / SETUP, self.setup, _WRITER)
-        self.done = {judged.id: judged for judged in _items(self.path / ITEMS)}
+        self.done = {result.id: result for result in _items(self.path / ITEMS)}
 
 
 def read_setup(folder: Path) -> EvalSetup:
-    """How the items of a folder were judged. Raises BadTask where it holds no run."""
+    """Return the setup of a run. Raises BadTask if the folder holds no run."""
     return run_journal.read_setup(folder / SETUP, EvalSetup, _WRITER)
 
 
 def read_items(folder: Path) -> list[ItemResult]:
-    """The finished items of a folder. Raises BadTask where it holds none."""
+    """Return the finished items of a run. Raises BadTask if the folder holds no run."""
     read_setup(folder)
     return _items(folder / ITEMS)
 
 
 def _items(file: Path) -> list[ItemResult]:
-    return whole_lines(file, _JUDGED.validate_json, "finished item")
+    return whole_lines(file, _ITEM_RESULT.validate_json, "finished item")

@@ -1,4 +1,4 @@
-"""Statistics, each as its source defines it; nothing here knows of judges."""
+"""Intervals, areas under curves and calibration, each as defined by its source."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from statistics import fmean
 
 _Z = 1.959964
-"""95 %, two-sided."""
+"""The normal quantile of a two-sided 95 % interval."""
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """95 %."""
+    """A 95 % interval."""
 
     low: float
     high: float
@@ -25,8 +25,9 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Predictions between `low` and `high`: how many, their mean, the share of them that was right, with its
-    Wilson interval.
+    """A bin of predictions between `low` and `high`.
+
+    `n` predictions with the mean `predicted`, of which the share `right` was right, with its Wilson interval.
     """
 
     low: float
@@ -39,14 +40,14 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """Under a ROC curve, 0..1 (0.5: chance); without an interval where too little is known of its spread."""
+    """An area under the ROC curve, 0..1 (0.5: chance); no interval if there are too few groups for one."""
 
     value: float
     interval: Interval | None
 
 
 def wilson(right: int, n: int) -> Interval:
-    """Of a share of independent yes-or-no trials (Wilson 1927), n >= 1."""
+    """Return the interval of a share of n >= 1 independent binary trials (Wilson 1927)."""
     share, square = right / n, _Z * _Z
     centre = (share + square / (2 * n)) / (1 + square / n)
     half = _Z * math.sqrt(share * (1 - share) / n + square / (4 * n * n)) / (1 + square / n)
@@ -54,60 +55,61 @@ def wilson(right: int, n: int) -> Interval:
 
 
 def bootstrap(values: Sequence[float], groups: Sequence[Hashable], seed: int = 0) -> Interval:
-    """Of a mean, by the percentiles of means over whole groups drawn again (Efron 1979; cluster bootstrap).
+    """Return the percentile interval of a mean, resampling whole groups (Efron 1979; cluster bootstrap).
 
-    Values of one group are no independent evidence and are drawn together. With differences as values it is
-    the paired bootstrap.
+    Values of one group are not independent, so they are resampled together. With differences as values this
+    is the paired bootstrap.
     """
     sums, sizes = defaultdict[Hashable, float](float), defaultdict[Hashable, int](int)
     for value, group in zip(values, groups, strict=True):
         sums[group] += value
         sizes[group] += 1
     clusters = [(sums[group], sizes[group]) for group in sums]
-    drawing = random.Random(seed)
+    # A fixed seed: the same items must give the same report.
+    rng = random.Random(seed)
     means = []
     for _ in range(RESAMPLES):
-        drawn = drawing.choices(clusters, k=len(clusters))
+        drawn = rng.choices(clusters, k=len(clusters))
         means.append(sum(total for total, _ in drawn) / sum(size for _, size in drawn))
     means.sort()
     return Interval(_percentile(means, 0.025), _percentile(means, 0.975))
 
 
 def auc(values: Sequence[float], right: Sequence[bool], groups: Sequence[Hashable]) -> Area | None:
-    """How often what is right has a higher value than what is wrong; equal ones count half.
+    """Return how often a right value is higher than a wrong one; equal values count half.
 
-    The interval is that of clustered data (Obuchowski 1997; DeLong et al. 1988 where every group has one
-    value). None where all are right, or none.
+    The interval is that of clustered data (Obuchowski 1997); with one value per group it is that of DeLong et
+    al. 1988. None if all values are right, or all are wrong.
     """
-    found = list(zip(values, right, groups, strict=True))
-    good, bad = sorted(v for v, is_right, _ in found if is_right), sorted(v for v, r, _ in found if not r)
+    rows = list(zip(values, right, groups, strict=True))
+    good, bad = sorted(v for v, is_right, _ in rows if is_right), sorted(v for v, r, _ in rows if not r)
     if not good or not bad:
         return None
-    area = fmean(_below(bad, value) for value in good)
-    # By group: what its right values and its wrong ones say more than the area.
-    ours, theirs = defaultdict[Hashable, float](float), defaultdict[Hashable, float](float)
-    for value, is_right, group in found:
+    # Both classes are sorted, so a value is compared with a whole class by binary search.
+    area = fmean(_share_below(bad, value) for value in good)
+    # Obuchowski's structural components, summed by group, as deviations from the area.
+    good_sums, bad_sums = defaultdict[Hashable, float](float), defaultdict[Hashable, float](float)
+    for value, is_right, group in rows:
         if is_right:
-            ours[group] += _below(bad, value) - area
+            good_sums[group] += _share_below(bad, value) - area
         else:
-            theirs[group] += 1 - _below(good, value) - area
-    if min(len(ours), len(theirs)) < 2:
+            bad_sums[group] += 1 - _share_below(good, value) - area
+    if min(len(good_sums), len(bad_sums)) < 2:
         return Area(area, None)
-    every = {*ours, *theirs}
-    shared = sum(ours[group] * theirs[group] for group in ours.keys() & theirs.keys())
+    covariance = sum(good_sums[group] * bad_sums[group] for group in good_sums.keys() & bad_sums.keys())
     variance = (
-        sum(each**2 for each in ours.values()) * _unbiased(len(ours)) / len(good) ** 2
-        + sum(each**2 for each in theirs.values()) * _unbiased(len(theirs)) / len(bad) ** 2
-        + 2 * shared * _unbiased(len(every)) / (len(good) * len(bad))
+        sum(each**2 for each in good_sums.values()) * _unbiased(len(good_sums)) / len(good) ** 2
+        + sum(each**2 for each in bad_sums.values()) * _unbiased(len(bad_sums)) / len(bad) ** 2
+        + 2 * covariance * _unbiased(len({*good_sums, *bad_sums})) / (len(good) * len(bad))
     )
     half = _Z * math.sqrt(max(0.0, variance))
     return Area(area, Interval(max(0.0, area - half), min(1.0, area + half)))
 
 
 def auc_within(values: Sequence[float], right: Sequence[bool], groups: Sequence[Hashable]) -> Area | None:
-    """The same over pairs of one group only, with a bootstrapped interval; None where there is no pair.
+    """Return `auc` over pairs within a group only, with a bootstrap interval; None if there is no such pair.
 
-    What is easy for one group and difficult for another makes no difference here.
+    Differences in difficulty between groups have no effect here.
     """
     members = defaultdict[Hashable, tuple[list[float], list[float]]](lambda: ([], []))
     for value, is_right, group in zip(values, right, groups, strict=True):
@@ -125,8 +127,9 @@ def auc_within(values: Sequence[float], right: Sequence[bool], groups: Sequence[
 
 
 def reliability(predicted: Sequence[float], right: Sequence[float], bins: int = 10) -> tuple[Bin, ...]:
-    """Predictions of being right (0..1) against what became of them, in bins of equal width; empty ones are
-    left out. A bin holds its upper end, the first also 0.
+    """Return the non-empty bins, of equal width, of predictions (0..1) and their outcomes.
+
+    A bin includes its upper end, the first bin also 0.
     """
     members = defaultdict[int, list[int]](list)
     for i, value in enumerate(predicted):
@@ -145,38 +148,39 @@ def reliability(predicted: Sequence[float], right: Sequence[float], bins: int = 
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """Expected calibration error: the mean gap of prediction and truth, by items (Naeini et al. 2015)."""
+    """Return the expected calibration error, the mean gap weighted by items (Naeini et al. 2015)."""
     return sum(each.n * abs(each.predicted - each.right) for each in bins) / sum(each.n for each in bins)
 
 
 def risk_coverage(predicted: Sequence[float], right: Sequence[float]) -> tuple[tuple[float, float], ...]:
-    """(coverage, accuracy) as only the surest predictions are kept, from the surest to all (El-Yaniv and
-    Wiener 2010). Equal predictions come in together: nothing tells which of them to keep.
+    """Return (coverage, accuracy) from the most confident predictions to all (El-Yaniv and Wiener 2010).
+
+    Equal predictions enter together, because nothing ranks them.
     """
-    curve, kept, good = list[tuple[float, float]](), 0, 0.0
+    curve, covered, good = list[tuple[float, float]](), 0, 0.0
     for value in sorted(set(predicted), reverse=True):
-        among = [right[i] for i, each in enumerate(predicted) if each == value]
-        kept, good = kept + len(among), good + sum(among)
-        curve.append((kept / len(predicted), good / kept))
+        tied = [right[i] for i, each in enumerate(predicted) if each == value]
+        covered, good = covered + len(tied), good + sum(tied)
+        curve.append((covered / len(predicted), good / covered))
     return tuple(curve)
 
 
 def area_under_risk(predicted: Sequence[float], right: Sequence[float]) -> float:
-    """Mean share of errors over all coverages 1/n..1 (AURC); the order among equal predictions is averaged.
+    """Return the mean share of errors over all coverages 1/n..1 (AURC), averaged over ties; lower is better.
 
-    Predictions that say nothing have the overall share of errors; less is better.
+    For uninformative predictions it is the overall share of errors.
     """
-    risks, kept, wrong = list[float](), 0, 0.0
+    risks, covered, wrong = list[float](), 0, 0.0
     for value in sorted(set(predicted), reverse=True):
-        among = [1 - right[i] for i, each in enumerate(predicted) if each == value]
-        share = fmean(among)
-        risks += [(wrong + share * i) / (kept + i) for i in range(1, len(among) + 1)]
-        kept, wrong = kept + len(among), wrong + sum(among)
+        tied = [1 - right[i] for i, each in enumerate(predicted) if each == value]
+        share = fmean(tied)
+        risks += [(wrong + share * i) / (covered + i) for i in range(1, len(tied) + 1)]
+        covered, wrong = covered + len(tied), wrong + sum(tied)
     return fmean(risks)
 
 
-def _below(ordered: Sequence[float], value: float) -> float:
-    """The share that is less than the value; equal ones count half."""
+def _share_below(ordered: Sequence[float], value: float) -> float:
+    """Return the share of values below `value`; equal values count half."""
     return (bisect_left(ordered, value) + bisect_right(ordered, value)) / (2 * len(ordered))
 
 

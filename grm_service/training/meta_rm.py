@@ -11,8 +11,8 @@ from typing import Any
 from grm_service.engines.meta_rm import encode, grades
 from grm_service.engines.transformers.engine import control_tokens
 from grm_service.errors import BadTask
-from grm_service.evaluation.dataset import Item, some
-from grm_service.evaluation.grading import Graded, grading
+from grm_service.evaluation.dataset import Item, subset
+from grm_service.evaluation.outcomes import GradedSample, measure_grading
 from grm_service.judging.prompt import render_judgement
 from grm_service.profiles.profile import Profile
 from grm_service.training.models import Learner, processes, save, trainer_arguments
@@ -72,7 +72,7 @@ def judgements(
 def split(examples: Sequence[Example], held: float) -> tuple[list[Example], list[Example]]:
     """Those to train on, and a share (0..1) of the items only to measure on, with all of their groups."""
     items = list({example.item.id: example.item for example in examples}.values())
-    apart = {_group(item) for item in some(items, round(len(items) * held))}
+    apart = {_group(item) for item in subset(items, round(len(items) * held))}
     parts: tuple[list[Example], list[Example]] = ([], [])
     for example in examples:
         parts[_group(example.item) in apart].append(example)
@@ -103,7 +103,7 @@ def train(
     merged = learner.model.merge_and_unload() if asked.rank is not None else learner.model
     # What is measured is what is served: all of one precision.
     merged = merged.to(merged.dtype).eval()
-    found = grading(_graded(merged, measured))
+    found = measure_grading(_graded(merged, measured))
     tokens, seconds = trainer.state.num_input_tokens_seen - tokens_before, ended.metrics["train_runtime"]
     metrics = {
         "examples": len(rows),
@@ -143,11 +143,11 @@ def _group(item: Item) -> str:
     return item.group or item.id
 
 
-def _graded(model: Any, rows: Sequence[GradedRow]) -> list[Graded]:
+def _graded(model: Any, rows: Sequence[GradedRow]) -> list[GradedSample]:
     ordered = sorted(rows, key=lambda row: len(row.tokens))
     batches = [ordered[start : start + _AT_ONCE] for start in range(0, len(ordered), _AT_ONCE)]
     return [
-        Graded(grade, row.right, row.item.id, _group(row.item))
+        GradedSample(grade, row.right, row.item.id, _group(row.item))
         for batch in batches
         for row, grade in zip(batch, grades(model, [row.tokens for row in batch]), strict=True)
     ]

@@ -1,4 +1,4 @@
-"""grm eval as a person runs it."""
+"""The commands of grm eval."""
 
 import json
 import os
@@ -19,13 +19,13 @@ WORDS = ["red", "green", "blue", "one", "two", "three", "four", "five", "six", "
 
 
 def rows(n, several=0):
-    drawing = random.Random(1)
+    rng = random.Random(1)
     return [
         {
             "id": f"{'ab'[i % 2]}:{i}",
             "source": "ab"[i % 2],
             "messages": [{"role": "user", "content": f"Question {i}?"}],
-            "responses": [" ".join(drawing.sample(WORDS, 4)) for _ in range(3 if i < several else 2)],
+            "responses": [" ".join(rng.sample(WORDS, 4)) for _ in range(3 if i < several else 2)],
             "preferred": i % 2,
             "meta": {"models": ["m/x", "m/y"]},
         }
@@ -67,17 +67,17 @@ def width(png):
     return struct.unpack(">I", png.read_bytes()[16:20])[0]
 
 
-def test_a_run_writes_its_report_with_pictures_of_800_pixels(evaluate, data, tmp_path):
+def test_run_writes_report_and_plots(evaluate, data, tmp_path):
     out = tmp_path / "out"
-    said = evaluate(data, "--k", "1,2,4,8", "--out", out)
-    assert "40 items, k = 8" in said.stdout
-    found = report(out)
-    assert found["items"] == found["overall"]["n"] == 40
-    assert [step["k"] for step in found["scaling"]] == [1, 2, 4, 8]
-    assert set(found["by_source"]) == {"a", "b"}
-    assert [each["vote"] for each in found["votes"]] == ["mean", "median", "majority"]
-    assert found["reading"]["readable"] == 1
-    assert [each["author"] for each in found["authors"]] == ["m/x", "m/y"]
+    output = evaluate(data, "--k", "1,2,4,8", "--out", out)
+    assert "40 items, k = 8" in output.stdout
+    figures = report(out)
+    assert figures["items"] == figures["overall"]["n"] == 40
+    assert [step["k"] for step in figures["scaling"]] == [1, 2, 4, 8]
+    assert set(figures["by_source"]) == {"a", "b"}
+    assert [each["vote"] for each in figures["votes"]] == ["mean", "median", "majority"]
+    assert figures["reading"]["readable"] == 1
+    assert [each["author"] for each in figures["authors"]] == ["m/x", "m/y"]
     text = (out / "report.md").read_text()
     pictures = sorted(path.name for path in out.glob("*.png"))
     assert pictures == ["reliability.png", "risk-coverage.png", "scaling.png", "sources.png"]
@@ -89,7 +89,7 @@ def test_a_run_writes_its_report_with_pictures_of_800_pixels(evaluate, data, tmp
     assert "Question" not in (out / "items.jsonl").read_text(), "texts are in the trail, not here"
 
 
-def test_a_finished_run_is_reported_again_without_judging(evaluate, data, tmp_path):
+def test_finished_run_is_not_judged_again(evaluate, data, tmp_path):
     first = evaluate(data, "--out", tmp_path / "out")
     before = (tmp_path / "out" / "report.json").read_bytes()
     again = evaluate(data, "--out", tmp_path / "out")
@@ -99,7 +99,7 @@ def test_a_finished_run_is_reported_again_without_judging(evaluate, data, tmp_pa
     assert (tmp_path / "out" / "report.json").read_bytes() == before
 
 
-def test_a_run_that_was_killed_goes_on_where_it_was(trail, tmp_path):
+def test_killed_run_resumes(trail, tmp_path):
     data, out = tmp_path / "data.jsonl", tmp_path / "out"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows(300)))
     command = [
@@ -125,44 +125,45 @@ def test_a_run_that_was_killed_goes_on_where_it_was(trail, tmp_path):
     finally:
         process.kill()
         process.wait()
-    kept = read_items(out)
-    assert 3 <= len(kept) < 300
+    stored = read_items(out)
+    assert 3 <= len(stored) < 300
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert f"{len(kept)} of 300 items were judged before" in done.stderr
+    assert f"{len(stored)} of 300 items were judged before" in done.stderr
     after = read_items(out)
-    assert after[: len(kept)] == kept
+    assert after[: len(stored)] == stored
     assert sorted(item.id for item in after) == sorted(row["id"] for row in rows(300))
 
 
-def test_another_setup_does_not_go_on_in_the_same_folder(evaluate, data, tmp_path):
+def test_other_setup_needs_other_folder(evaluate, data, tmp_path):
     evaluate(data, "--out", tmp_path / "out", "--k", "2")
-    said = evaluate(data, "--out", tmp_path / "out", "--k", "4", code=1)
-    assert "holds a run with k 2, now 4: take a new folder" in said.stderr
+    output = evaluate(data, "--out", tmp_path / "out", "--k", "4", code=1)
+    assert "holds a run with k 2, now 4: take a new folder" in output.stderr
 
 
 @pytest.mark.parametrize("judge", ["pairwise", "swapped", "absolute", "logprob"])
-def test_a_baseline_is_reported_as_the_judge_is(evaluate, data, tmp_path, judge):
-    said = evaluate(data, "--judge", judge, "--k", "1,2,4", "--out", tmp_path / "out")
-    assert f"the baseline {judge}" in said.stdout
-    found = report(tmp_path / "out")
-    assert found["setup"]["judge"] == judge
-    assert found["failed"] == {}
-    assert [step["k"] for step in found["scaling"]] == ([1, 2] if judge == "logprob" else [1, 2, 4])
-    assert found["cost"]["completion_tokens"] > 0
-    assert (found["position"] is None) == (judge == "absolute")
+def test_baseline_report(evaluate, data, tmp_path, judge):
+    output = evaluate(data, "--judge", judge, "--k", "1,2,4", "--out", tmp_path / "out")
+    assert f"the baseline {judge}" in output.stdout
+    figures = report(tmp_path / "out")
+    assert figures["setup"]["judge"] == judge
+    assert figures["failed"] == {}
+    assert [step["k"] for step in figures["scaling"]] == ([1, 2] if judge == "logprob" else [1, 2, 4])
+    assert figures["cost"]["completion_tokens"] > 0
+    assert (figures["position"] is None) == (judge == "absolute")
 
 
-def test_the_scripted_judge_agrees_with_itself_asked_otherwise(evaluate, data, tmp_path):
-    """It scores by content, the same whatever is asked: so all that is compared here is the harness."""
+def test_baselines_agree_on_scripted_engine(evaluate, data, tmp_path):
+    """The engine scores by content with any prompt, so this compares only the harness."""
+    strict = {}
     for judge in ("grm", "absolute", "swapped"):
         evaluate(data, "--judge", judge, "--k", "8", "--out", tmp_path / judge)
-    found = {judge: report(tmp_path / judge)["overall"]["strict"] for judge in ("grm", "absolute", "swapped")}
-    assert found["grm"] == found["absolute"]
-    assert found["swapped"] == pytest.approx(found["grm"], abs=0.11)
+        strict[judge] = report(tmp_path / judge)["overall"]["strict"]
+    assert strict["grm"] == strict["absolute"]
+    assert strict["swapped"] == pytest.approx(strict["grm"], abs=0.11)
 
 
-def test_runs_and_votes_are_compared(evaluate, data, tmp_path):
+def test_compare_runs_and_votes(evaluate, data, tmp_path):
     for name, *flags in (("one",), ("seeded", "--seed", "1"), ("plain", "--judge", "pairwise")):
         evaluate(data, "--out", tmp_path / name, "--k", "4", *flags)
     two = evaluate("compare", tmp_path / "one", tmp_path / "seeded")
@@ -170,15 +171,15 @@ def test_runs_and_votes_are_compared(evaluate, data, tmp_path):
     assert "Items that flipped" in two.stdout
     runs = [tmp_path / "one", f"{tmp_path}/one@majority", tmp_path / "plain"]
     evaluate("compare", *runs, "--out", tmp_path / "c")
-    found = json.loads((tmp_path / "c" / "compare.json").read_text())
-    assert [curve["run"] for curve in found["curves"]] == ["one", "one@majority", "plain"]
-    assert [each["b"] for each in found["against_first"]] == ["one@majority", "plain"]
-    assert found["against_first"][1]["settings"]["judge"] == ["grm", "pairwise"]
+    figures = json.loads((tmp_path / "c" / "compare.json").read_text())
+    assert [curve["run"] for curve in figures["curves"]] == ["one", "one@majority", "plain"]
+    assert [each["b"] for each in figures["against_first"]] == ["one@majority", "plain"]
+    assert figures["against_first"][1]["settings"]["judge"] == ["grm", "pairwise"]
     assert width(tmp_path / "c" / "accuracy-against-tokens.png") == 800
     assert "accuracy-against-tokens.png" in (tmp_path / "c" / "compare.md").read_text()
 
 
-def test_a_run_is_checked_against_figures_that_were_committed(evaluate, data, tmp_path):
+def test_check_against_committed_report(evaluate, data, tmp_path):
     evaluate(data, "--out", tmp_path / "a", "--k", "4")
     evaluate(data, "--out", tmp_path / "b", "--k", "4", GRM_SCRIPT="first")
     figures = tmp_path / "a" / "report.json"
@@ -187,11 +188,11 @@ def test_a_run_is_checked_against_figures_that_were_committed(evaluate, data, tm
     moved["overall"]["strict_interval"] = {"low": 0.99, "high": 1.0}
     (tmp_path / "moved.json").write_text(json.dumps(moved))
     assert "1 of" in evaluate("check", figures, tmp_path / "moved.json", code=1).stdout
-    said = evaluate("check", figures, tmp_path / "b" / "report.json", code=1)
-    assert "different models" in said.stderr
+    output = evaluate("check", figures, tmp_path / "b" / "report.json", code=1)
+    assert "different models" in output.stderr
 
 
-def test_a_running_service_is_measured_as_the_judge_in_process_is(evaluate, data, tmp_path):
+def test_service_and_process_agree(evaluate, data, tmp_path):
     with served() as (url, _):
         evaluate(data, "--url", url, "--out", tmp_path / "there", "--k", "4")
     evaluate(data, "--out", tmp_path / "here", "--k", "4")
@@ -203,16 +204,29 @@ def test_a_running_service_is_measured_as_the_judge_in_process_is(evaluate, data
     assert there["cost"]["stopping"] == here["cost"]["stopping"]
 
 
-def test_what_nobody_could_read_is_counted_wrong_and_told_apart(evaluate, data, tmp_path):
+def test_judge_options_reach_process_and_service(evaluate, data, tmp_path):
+    options = ["--stop", "exact", "--timeout-s", "60", "--k-meta", "0", "--temperature", "0.7", "--seed", "2"]
+    with served() as (url, _):
+        evaluate(data, "--url", url, "--out", tmp_path / "there", "--k", "8", *options)
+    evaluate(data, "--out", tmp_path / "here", "--k", "8", *options)
+    there, here = report(tmp_path / "there"), report(tmp_path / "here")
+    setup = here["setup"]
+    assert (setup["stop"], setup["timeout_s"], setup["k_meta"], setup["seed"]) == ("exact", 60, 0, 2)
+    assert here["reading"]["taken"] < 40 * 8
+    for part in ("overall", "by_source", "scaling", "reading", "calibration"):
+        assert there[part] == here[part], part
+
+
+def test_unreadable_items_count_as_wrong(evaluate, data, tmp_path):
     evaluate(data, "--out", tmp_path / "out", "--k", "2", GRM_SCRIPT="unreadable")
-    found = report(tmp_path / "out")
-    assert found["failed"] == {"all_unreadable": 40}
-    assert (found["overall"]["strict"], found["reading"]["readable"]) == (0, 0)
-    assert found["calibration"] is None
+    figures = report(tmp_path / "out")
+    assert figures["failed"] == {"all_unreadable": 40}
+    assert (figures["overall"]["strict"], figures["reading"]["readable"]) == (0, 0)
+    assert figures["calibration"] is None
     assert "40 items have no vote (all_unreadable)" in (tmp_path / "out" / "report.md").read_text()
 
 
-def test_a_run_is_not_gone_on_with_after_its_principles_have_changed(evaluate, data, tmp_path):
+def test_changed_principles_need_other_folder(evaluate, data, tmp_path):
     def principles(text):
         (tmp_path / "mine.yaml").write_text(
             f"{{name: mine, description: x, principles: [{{text: {text}, weight: 1.0}}]}}"
@@ -222,8 +236,8 @@ def test_a_run_is_not_gone_on_with_after_its_principles_have_changed(evaluate, d
     principles("It is right.")
     evaluate(*run, GRM_PRINCIPLES_DIR=str(tmp_path))
     principles("It is kind.")
-    said = evaluate(*run, code=1, GRM_PRINCIPLES_DIR=str(tmp_path)).stderr
-    assert "holds a run with principle_set_fingerprint" in said
+    output = evaluate(*run, code=1, GRM_PRINCIPLES_DIR=str(tmp_path)).stderr
+    assert "holds a run with principle_set_fingerprint" in output
 
 
 @pytest.mark.parametrize(
@@ -235,16 +249,17 @@ def test_a_run_is_not_gone_on_with_after_its_principles_have_changed(evaluate, d
         (["DATA", "--principles", "none"], "--principles 'none'"),
         (["DATA", "--format", "csv"], "unknown format 'csv'"),
         (["DATA", "--judge", "pairwise", "--score", "soft"], "--judge pairwise"),
+        (["DATA", "--judge", "pairwise", "--stop", "exact"], "--stop, --timeout-s"),
         (["DATA", "--judge", "swapped", "--url", "http://127.0.0.1:9"], "in this process only"),
         (["DATA", "--profile", "nope"], "unknown profile 'nope'"),
         (["DATA", "--url", "localhost:9"], "is no address"),
         (["DATA", "--url", "http://127.0.0.1:9"], "no service answers at --url http://127.0.0.1:9"),
     ],
 )
-def test_what_cannot_be_measured_is_one_clear_line(evaluate, data, tmp_path, args, says):
-    said = evaluate(*(data if each == "DATA" else each for each in args), "--out", tmp_path / "out", code=1)
-    assert says in said.stderr
-    assert sum(line.startswith("error:") for line in said.stderr.splitlines()) == 1
+def test_unusable_arguments_give_one_line(evaluate, data, tmp_path, args, says):
+    output = evaluate(*(data if each == "DATA" else each for each in args), "--out", tmp_path / "out", code=1)
+    assert says in output.stderr
+    assert sum(line.startswith("error:") for line in output.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -256,7 +271,7 @@ def test_what_cannot_be_measured_is_one_clear_line(evaluate, data, tmp_path, arg
         (["check", "A", "A"], "is no report of grm eval"),
     ],
 )
-def test_what_cannot_be_compared_is_one_clear_line(evaluate, data, tmp_path, args, says):
+def test_incomparable_runs_give_one_line(evaluate, data, tmp_path, args, says):
     evaluate(data, "--out", tmp_path / "A", "--k", "2")
-    said = evaluate(*(args[:1] + [f"{tmp_path}/{each}" for each in args[1:]]), code=1)
-    assert says in said.stderr
+    output = evaluate(*(args[:1] + [f"{tmp_path}/{each}" for each in args[1:]]), code=1)
+    assert says in output.stderr

@@ -1,4 +1,4 @@
-"""Finished items as tests want them."""
+"""Builders of item results for tests."""
 
 from grm_service.evaluation.run_folder import EvalSetup, ItemResult, SampleResult
 from grm_service.judging.block_design import balanced_blocks
@@ -8,22 +8,22 @@ SETUP = EvalSetup(profile="p", engine="e", k=8)
 
 
 def item(scores, correct=(0,), order=None, name="item", **facts):
-    """An item with one row of scores a sample; None is a sample that could not be read."""
+    """Return an item with one row of scores per sample; None is an unreadable sample."""
     n = max(len(row) for row in scores if row is not None)
-    shown = order or balanced_orders(n, len(scores), 0)
+    orders_ = order or balanced_orders(n, len(scores), 0)
     samples = tuple(
         SampleResult(order, row, None if row else "no_scores", False, 10)
-        for order, row in zip(shown, scores, strict=True)
+        for order, row in zip(orders_, scores, strict=True)
     )
     return _judged(name, samples, n, correct, facts)
 
 
 def large(rounds, n, scored, name="item"):
-    """A large group judged in blocks; `scored(order)` gives the scores of one prompt's responses."""
+    """Return a large group judged in blocks; `scored(order)` returns the scores for one prompt."""
     samples = []
     for order in balanced_blocks(n, rounds, 0):
-        given = dict(zip(order, scored(order), strict=True))
-        samples.append(SampleResult(order, tuple(given.get(i) for i in range(n)), None, False, 10))
+        scores = dict(zip(order, scored(order), strict=True))
+        samples.append(SampleResult(order, tuple(scores.get(i) for i in range(n)), None, False, 10))
     return _judged(name, tuple(samples), n, (0,), {})
 
 

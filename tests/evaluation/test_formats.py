@@ -1,14 +1,8 @@
-"""Rows of the published formats, made up by hand."""
-
-import gzip
-import json
+"""Invented rows in the published formats."""
 
 import pytest
 
-from grm_service.errors import BadTask, UnknownName
-from grm_service.evaluation.dataset import some
-from grm_service.evaluation.formats import READERS, detect
-from grm_service.evaluation.reading import read
+from grm_service.evaluation.formats import FORMATS, detect_format
 from grm_service.types import Message
 
 TURNS = [{"role": "user", "content": "Name a prime."}]
@@ -108,8 +102,8 @@ HH = {
 
 
 def items(name, row):
-    assert detect(row) == name
-    return list(READERS[name].read(row, 1))
+    assert detect_format(row) == name
+    return list(FORMATS[name].read(row, 1))
 
 
 @pytest.mark.parametrize(
@@ -126,10 +120,10 @@ def items(name, row):
         ("pair", TURNS_PAIR, "pair", ("11", "12"), (0,), ()),
     ],
 )
-def test_a_published_row_is_told_by_its_columns_and_read(name, row, source, responses, correct, authors):
-    (found,) = items(name, row)
-    assert found.messages == ASKED
-    assert (found.source, found.responses, found.correct, found.authors) == (
+def test_published_row_is_detected_and_read(name, row, source, responses, correct, authors):
+    (result,) = items(name, row)
+    assert result.messages == ASKED
+    assert (result.source, result.responses, result.correct, result.authors) == (
         source,
         responses,
         correct,
@@ -137,99 +131,36 @@ def test_a_published_row_is_told_by_its_columns_and_read(name, row, source, resp
     )
 
 
-def test_style_pairs_are_hard_where_the_wrong_answer_has_the_showier_style():
-    found = items("rm-bench", RM_BENCH)
-    assert len(found) == 9
-    assert {item.group for item in found} == {"rm_bench:3"}
-    sources = {item.responses: item.source for item in found}
+def test_rm_bench_pairs_have_levels():
+    result = items("rm-bench", RM_BENCH)
+    assert len(result) == 9
+    assert {item.group for item in result} == {"rm_bench:3"}
+    sources = {item.responses: item.source for item in result}
     assert sources["11", "**12**"] == "math/hard"
     assert sources["It is 11.", "It is 12."] == "math/normal"
     assert sources["**11**", "12"] == "math/easy"
 
 
-def test_texts_with_a_domain_are_plain_pairs_and_not_taken_letter_by_letter():
+def test_texts_with_domain_are_plain_pairs():
     row = {"id": "1", "prompt": "Capital?", "chosen": "Paris.", "rejected": "Lyon!", "domain": "geography"}
     assert [item.responses for item in items("pair", row)] == [("Paris.", "Lyon!")]
 
 
-def test_pairs_of_answers_that_are_alike_right_are_no_items():
+def test_equally_right_answers_are_skipped():
     one, other = items("ppe-correctness", PPE_CORRECTNESS)
     assert (one.responses, one.correct) == (("11", "12"), (0,))
     assert (other.responses, other.correct) == (("14", "11"), (1,))
     assert one.group == other.group
 
 
-def test_a_dialogue_as_text_is_taken_apart():
-    (found,) = items("pair", HH)
-    assert found.responses == ("11", "12")
-    said = [("user", "Hi"), ("assistant", "Hello"), ("user", "Name a prime.")]
-    assert [(turn.role, turn.content) for turn in found.messages] == said
+def test_dialogue_text_is_split():
+    (result,) = items("pair", HH)
+    assert result.responses == ("11", "12")
+    turns = [("user", "Hi"), ("assistant", "Hello"), ("user", "Name a prime.")]
+    assert [(turn.role, turn.content) for turn in result.messages] == turns
 
 
 @pytest.mark.parametrize("winner", ["tie", "tie (bothbad)"])
-def test_what_people_call_a_tie_has_no_right_response(winner):
-    (found,) = items("ppe-human", PPE_HUMAN | {"winner": winner})
-    assert found.correct == ()
-
-
-def written(folder, rows, name="data.jsonl"):
-    file = folder / name
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(file)
-
-
-def test_a_single_response_is_left_out_and_counted(tmp_path):
-    single = OWN | {"id": "a:2", "responses": ["11"], "preferred": None, "scores": [1.0]}
-    found = read(written(tmp_path, [OWN, single]))
-    assert len(found.items) == 1
-    assert found.left_out == {"a single response": 1}
-
-
-def test_files_may_be_lists_compressed_or_in_folders(tmp_path):
-    (tmp_path / "list.json").write_text(json.dumps([REWARDBENCH]))
-    with gzip.open(tmp_path / "more.jsonl.gz", "wt") as file:
-        file.write(json.dumps(PAIR) + "\n")
-    (tmp_path / "notes.txt").write_text("no data")
-    assert [item.source for item in read(str(tmp_path)).items] == ["math-prm", "pair"]
-
-
-def test_ids_that_occur_again_are_numbered(tmp_path):
-    found = read(written(tmp_path, [OWN, OWN])).items
-    assert [item.id for item in found] == ["a:1", "a:1#2"]
-
-
-@pytest.mark.parametrize(
-    ("row", "says"),
-    [
-        ({"text": "hello"}, "row 1: no known format has the columns text; name one with --format"),
-        (OWN | {"preferred": 2}, "row 1 cannot be read as own: ValueError of 2 responses, (2,)"),
-        (JUDGEBENCH | {"label": "A=B"}, "row 1 cannot be read as judgebench: KeyError 'A=B'"),
-        ({"chosen": "11", "rejected": "12"}, "there is no prompt"),
-        (REWARDBENCH2 | {"rejected": []}, "cannot be the right ones"),
-        ([1], "row 1 is no JSON object"),
-    ],
-)
-def test_a_row_that_cannot_be_read_is_named(tmp_path, row, says):
-    with pytest.raises(BadTask) as failed:
-        read(written(tmp_path, [row]))
-    assert says in str(failed.value)
-
-
-def test_no_file_no_json_and_no_format_are_said(tmp_path):
-    with pytest.raises(BadTask, match="cannot be read"):
-        read(str(tmp_path / "nowhere.jsonl"))
-    (tmp_path / "bad.jsonl").write_text("{\n")
-    with pytest.raises(BadTask, match="is not JSON"):
-        read(str(tmp_path / "bad.jsonl"))
-    with pytest.raises(UnknownName, match="rewardbench2"):
-        read(written(tmp_path, [OWN]), "parquet")
-    with pytest.raises(BadTask, match="has no item that can be judged"):
-        read(written(tmp_path, [], "empty.jsonl"))
-
-
-def test_a_part_of_the_data_has_every_source_in_its_share(tmp_path):
-    rows = [OWN | {"id": f"a:{i}"} for i in range(80)]
-    rows += [OWN | {"id": f"b:{i}", "source": "b"} for i in range(20)]
-    found = some(read(written(tmp_path, rows)).items, 10)
-    assert [item.source for item in found] == ["a"] * 8 + ["b"] * 2
-    assert found == some(read(written(tmp_path, rows)).items, 10)
+def test_labelled_tie_has_no_right_response(winner):
+    (result,) = items("ppe-human", PPE_HUMAN | {"winner": winner})
+    assert result.correct == ()

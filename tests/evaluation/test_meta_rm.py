@@ -1,4 +1,4 @@
-"""grm eval with a meta RM, which a server grades with: the same samples, voted with and without it."""
+"""grm eval with a meta RM on a server: the same samples, voted with and without it."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ from tests.cli.test_cli import run
 
 
 class Grading(BaseHTTPRequestHandler):
-    """Answers as vLLM's /classify: judgements that put a right response on top have the better grade."""
+    """Answers like vLLM's /classify; judgements that rank a right response first get the higher grade."""
 
     protocol_version = "HTTP/1.1"
 
@@ -22,8 +22,8 @@ class Grading(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         user, assistant = (turn["content"] for turn in body["messages"])
         scores = assistant.rpartition("boxed{")[2].partition("}")[0].split(",")
-        shown = [part.split("[The End")[0] for part in user.split("[The Begin of Response ")[1:]]
-        best = max(zip(map(int, scores), shown, strict=True))[1] if shown else ""
+        responses = [part.split("[The End")[0] for part in user.split("[The Begin of Response ")[1:]]
+        best = max(zip(map(int, scores), responses, strict=True))[1] if responses else ""
         self.answer({"data": [{"index": 0, "probs": [0.9 if "right" in best else 0.2]}]})
 
     def answer(self, body):
@@ -62,16 +62,16 @@ def evaluate(tmp_path):
     trail = {"GRM_AUDIT_URL": f"sqlite:///{tmp_path}/a.db", "GRM_AUDIT_KEY_FILE": str(tmp_path / "a.key")}
 
     def evaluate(name, code=0, **env):
-        asked = ["eval", str(data), "--out", str(tmp_path / name), "--k", "8", "--engine", "scripted"]
-        asked += ["--profile", "smollm2-135m"]  # whose prompt the meta RM above reads
-        result = run(*asked, env=trail | env)
+        args = ["eval", str(data), "--out", str(tmp_path / name), "--k", "8", "--engine", "scripted"]
+        args += ["--profile", "smollm2-135m"]  # the server above parses its prompt
+        result = run(*args, env=trail | env)
         assert result.exit_code == code, result.output
         return result, tmp_path / name
 
     return evaluate
 
 
-def test_a_report_has_the_same_samples_voted_with_and_without_the_meta_rm(evaluate):
+def test_report_has_votes_with_meta_rm(evaluate):
     with grading() as url:
         _, graded = evaluate("graded", GRM_META_RM_URL=url, GRM_META_RM="m", GRM_SCRIPT="content")
     _, plain = evaluate("plain")
@@ -91,7 +91,7 @@ def test_a_report_has_the_same_samples_voted_with_and_without_the_meta_rm(evalua
     assert "these samples were not graded" in refused.stderr
 
 
-def test_a_meta_rm_that_cannot_be_reached_ends_the_run(evaluate):
+def test_unreachable_meta_rm_ends_the_run(evaluate):
     with grading() as url:
         pass
     result, _ = evaluate("gone", code=1, GRM_META_RM_URL=url, GRM_META_RM="m")

@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     probe_alarm: float | None = Field(
         None, gt=0, le=1, description="Share of its cases that a probe must pass; less is told as failed."
     )
+    probe_options: str = Field(
+        "", description="Judge options of these runs, written as in a URL: k=4&score=soft."
+    )
     log_format: Literal["text", "json"] = Field("text", description="How lines are logged.")
     keys_file: Path | None = Field(
         None, description="API keys, as `grm keys add` writes them; without, everybody may ask."

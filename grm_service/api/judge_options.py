@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hints
+from urllib.parse import parse_qsl
 
 from annotated_types import BaseMetadata
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from typing_extensions import Doc
 
-from grm_service.types import JudgeOptions, PrincipleSpec
+from grm_service.errors import BadSetting
+from grm_service.types import JudgeOptions, PrincipleMode, PrincipleSpec
 
+Model = TypeVar("Model", bound=BaseModel)
 _HINTS = get_type_hints(JudgeOptions, include_extras=True)
 NAMES = tuple(field.name for field in fields(JudgeOptions) if field.name != "principles")
 """The options that are numbers or choices. Principles are spelled differently in JSON and in a URL."""
@@ -50,3 +53,27 @@ else:
             if field.name in NAMES
         },
     )
+
+
+class JudgeOptionsText(JudgeOptionFields):
+    """The judge options as a query string; `principles` is the name of a set, `mode` its use."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    principles: str | None = None
+    mode: PrincipleMode = "self"
+
+
+def parse_options(setting: str, text: str) -> JudgeOptions:
+    """Return the judge options of a setting, written as in a URL: `k=4&score=soft`. Raises BadSetting."""
+    values = parse_query_string(JudgeOptionsText, setting, text)
+    return values.to_options(PrincipleSpec(values.mode, values.principles))
+
+
+def parse_query_string(model: type[Model], setting: str, text: str) -> Model:
+    """Return a model of the options of a setting, written as in a URL. Raises BadSetting."""
+    try:
+        return model.model_validate(dict(parse_qsl(text, keep_blank_values=True)))
+    except ValidationError as invalid:
+        errors = "; ".join(f"{error['loc'][0]}: {error['msg']}" for error in invalid.errors())
+        raise BadSetting(f"{setting}: {errors}") from None

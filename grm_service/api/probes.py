@@ -1,4 +1,4 @@
-"""What the probes showed, over HTTP."""
+"""Route of the probe report."""
 
 from __future__ import annotations
 
@@ -7,24 +7,28 @@ from datetime import datetime
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
+from grm_service.api.judge_options import parse_options
 from grm_service.api.problems import documented
 from grm_service.api.state import probe_runner
 from grm_service.probes.report import ProbeReport, ProbeResult
+from grm_service.probes.runner import Schedule
+from grm_service.settings import Settings
 
 router = APIRouter(tags=["oversight"])
 
 
 class FailureOut(BaseModel):
-    """A case that was not passed, and why."""
+    """A case that did not pass, and why."""
 
     case: str
     why: str
 
 
 class ProbeOut(BaseModel):
-    """One probe. `rate` is the share of the readable cases that passed, null where none could be read.
+    """The result of one probe.
 
-    `failures` has all cases that did not pass, the unreadable ones among them.
+    `rate` is the share of readable cases that passed, null if no case was readable. `failures` lists all
+    cases that did not pass, including the unreadable ones.
     """
 
     name: str
@@ -49,10 +53,10 @@ class ProbeOut(BaseModel):
 
 
 class ProbesReply(BaseModel):
-    """The last run; `ran` is null before there was one.
+    """The report of the last run; `ran` is null before the first run.
 
-    `failed` names the probes of which less than the share `alarm` of all cases passed: what could not be
-    read has not. Without an alarm none fails.
+    `failed` names the probes with less than the share `alarm` of all cases passed; unreadable cases count as
+    not passed. Without an alarm no probe fails.
     """
 
     ran: datetime | None
@@ -72,7 +76,13 @@ class ProbesReply(BaseModel):
         )
 
 
+def probe_schedule(settings: Settings) -> Schedule:
+    """Return the schedule of the settings. Raises BadSetting if GRM_PROBE_OPTIONS is invalid."""
+    options = parse_options("GRM_PROBE_OPTIONS", settings.probe_options)
+    return Schedule(settings.probe_every_s, settings.probe_alarm, options)
+
+
 @router.get("/v1/probes", responses=documented(401))
 async def probes(request: Request) -> ProbesReply:
-    """What the bias and attack probes showed when they last ran here (GRM_PROBE_EVERY_S sets how often)."""
+    """Return the report of the last bias and attack probes on this server (see GRM_PROBE_EVERY_S)."""
     return ProbesReply.of(probe_runner(request).report)

@@ -1,4 +1,4 @@
-"""What the audit trail shows, and what reviewers send."""
+"""Request and response models of the routes in reviews.py."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from grm_service.api.replies import PrincipleOut, RewardReply
 from grm_service.api.schemas import Finite, MessageIn, PrincipleIn, PrinciplesIn, Strict, Text
 from grm_service.audit.records import Decision, Reason, Review
 from grm_service.principles.observed import Observations
-from grm_service.review.reviews import Agreement, AgreementStats, ReviewContent, StoredVerdict
+from grm_service.review.agreement import Agreement, AgreementStats
+from grm_service.review.reviews import ReviewContent, StoredVerdict
 from grm_service.types import ScoreKind, StopRule, Task
 
-_SHOWN = 300
+_MAX_QUERY_CHARS = 300
 
 
 class ReviewIn(Strict):
-    """`overrule` comes with the right `ranking` (1 for the best, per response) or the right `scores`;
-    `unsound_principle` with the `principle` that nobody should judge by.
+    """A review of a verdict.
+
+    `overrule` comes with the correct `ranking` (1 for the best, one number per response) or the correct
+    `scores`; `unsound_principle` comes with the `principle` that is not fit to judge by.
     """
 
     reviewer: Annotated[Text, Field(min_length=1, max_length=100)]
@@ -30,7 +33,7 @@ class ReviewIn(Strict):
     principle: Annotated[Text, Field(min_length=1, max_length=4000)] | None = None
     note: Annotated[Text, Field(max_length=10_000)] = ""
 
-    def to_opinion(self) -> ReviewContent:
+    def to_content(self) -> ReviewContent:
         return ReviewContent(
             self.reviewer,
             self.decision,
@@ -61,7 +64,7 @@ class ReviewOut(BaseModel):
 
 
 class KeptOut(BaseModel):
-    """A verdict in a list. `reasons` say why a person should look at it, `worth` how much."""
+    """A verdict in a list. `reasons` say why a person should review it, `worth` is its priority."""
 
     seq: int
     id: str
@@ -80,42 +83,42 @@ class KeptOut(BaseModel):
     reviews: int
 
     @classmethod
-    def of(cls, kept: StoredVerdict) -> KeptOut:
-        record, vote = kept.record, kept.record.verdict.vote
+    def of(cls, stored: StoredVerdict) -> KeptOut:
+        record, vote = stored.record, stored.record.verdict.vote
         return cls(
-            seq=kept.seq,
+            seq=stored.seq,
             id=record.id,
             created=record.created,
             caller=record.caller,
             route=record.route,
             profile=record.verdict.profile,
             status=record.verdict.status,
-            query=record.task.messages[-1].content[:_SHOWN],
+            query=record.task.messages[-1].content[:_MAX_QUERY_CHARS],
             responses=len(record.task.responses),
             rewards=list(vote.rewards),
             best=vote.best,
             agreement=vote.agreement,
             reasons=list(record.reasons),
             worth=record.worth,
-            reviews=kept.reviews,
+            reviews=stored.reviews,
         )
 
 
 class VerdictsOut(BaseModel):
-    """Newest first; `next` is the `before` of the next page, null on the last."""
+    """One page of verdicts, newest first; `next` is the `before` of the next page, null on the last page."""
 
     verdicts: list[KeptOut]
     next: int | None
 
 
 class QueueOut(BaseModel):
-    """Most worth a look first."""
+    """Verdicts to review, the highest `worth` first."""
 
     items: list[KeptOut]
 
 
 class AskedOut(BaseModel):
-    """The request as it was judged; null: as the profile says."""
+    """The request as it was judged. Null means the profile's default."""
 
     messages: list[MessageIn]
     responses: list[str]
@@ -132,7 +135,7 @@ class AskedOut(BaseModel):
     @classmethod
     def of(cls, task: Task) -> AskedOut:
         spec = task.options.principles
-        # As they were judged by: a record is shown whatever is asked of requests now.
+        # Stored requests skip validation: today's limits may be stricter than those at the time.
         items = [PrincipleIn.model_construct(text=item.text, weight=item.weight) for item in spec.items]
         return cls(
             messages=[MessageIn(role=turn.role, content=turn.content) for turn in task.messages],
@@ -144,7 +147,7 @@ class AskedOut(BaseModel):
 
 
 class VerdictOut(BaseModel):
-    """A verdict with all that is known of it. `hash` chains it to the record before `seq`."""
+    """A verdict with its request and reviews. `hash` chains it to the record before `seq`."""
 
     seq: int
     hash: str
@@ -159,11 +162,11 @@ class VerdictOut(BaseModel):
     reviews: list[ReviewOut]
 
     @classmethod
-    def of(cls, kept: StoredVerdict, reviews: list[Review]) -> VerdictOut:
-        record = kept.record
+    def of(cls, stored: StoredVerdict, reviews: list[Review]) -> VerdictOut:
+        record = stored.record
         return cls(
-            seq=kept.seq,
-            hash=kept.hash,
+            seq=stored.seq,
+            hash=stored.hash,
             caller=record.caller,
             route=record.route,
             engine=record.engine,
@@ -177,7 +180,7 @@ class VerdictOut(BaseModel):
 
 
 class AgreementOut(BaseModel):
-    """`agreed` of `reviews` chose what the judge chose; Cohen's `kappa` with its 95 % interval."""
+    """In `agreed` of `reviews` the reviewer chose as the judge; Cohen's `kappa` with its 95 % interval."""
 
     reviews: int
     agreed: int
@@ -186,20 +189,20 @@ class AgreementOut(BaseModel):
 
 
 class GroupOut(AgreementOut):
-    """For one profile and one kind of principles."""
+    """Agreement for one profile and one kind of principles."""
 
     profile: str
     principles: str
 
 
 class WeekOut(AgreementOut):
-    """In the week that begins with the day of `from`."""
+    """Agreement in the week that starts on the day `from`."""
 
     since: Annotated[date, Field(serialization_alias="from")]
 
 
 class StatsOut(BaseModel):
-    """How far people and the judge agree, by the last word of every reviewer on every verdict."""
+    """Agreement between reviewers and the judge, by the latest review of each reviewer on each verdict."""
 
     groups: list[GroupOut]
     over_time: list[WeekOut]
@@ -208,15 +211,15 @@ class StatsOut(BaseModel):
     def of(cls, stats: AgreementStats) -> StatsOut:
         return cls(
             groups=[
-                GroupOut(profile=profile, principles=principles, **_numbers(found))
-                for profile, principles, found in stats.groups
+                GroupOut(profile=profile, principles=principles, **_numbers(agreement))
+                for profile, principles, agreement in stats.groups
             ],
-            over_time=[WeekOut(since=week, **_numbers(found)) for week, found in stats.weeks],
+            over_time=[WeekOut(since=week, **_numbers(agreement)) for week, agreement in stats.weeks],
         )
 
 
 class ObservedOut(BaseModel):
-    """A principle that the judge wrote itself, in all its near-identical wordings; see docs/oversight.md."""
+    """A principle written by the judge, with near-identical wordings merged; see docs/oversight.md."""
 
     text: str
     count: int
@@ -230,16 +233,16 @@ class ObservedOut(BaseModel):
 
 
 class ObservationsOut(BaseModel):
-    """The most frequent first, with the verdicts and the readable samples that they were counted over."""
+    """The judge's own principles, most frequent first, with the numbers of verdicts and readable samples."""
 
     verdicts: int
     samples: int
     principles: list[ObservedOut]
 
     @classmethod
-    def of(cls, found: Observations) -> ObservationsOut:
-        return cls.model_validate(found, from_attributes=True)
+    def of(cls, observations: Observations) -> ObservationsOut:
+        return cls.model_validate(observations, from_attributes=True)
 
 
-def _numbers(found: Agreement) -> dict[str, object]:
-    return {name: getattr(found, name) for name in ("reviews", "agreed", "kappa", "interval")}
+def _numbers(agreement: Agreement) -> dict[str, object]:
+    return {name: getattr(agreement, name) for name in ("reviews", "agreed", "kappa", "interval")}

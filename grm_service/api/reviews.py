@@ -1,4 +1,4 @@
-"""The audit trail over HTTP: verdicts, the queue, reviews."""
+"""Routes of the audit trail: verdicts, the review queue, reviews."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from itertools import chain, islice
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from grm_service.api.access import caller
@@ -26,7 +25,6 @@ from grm_service.api.review_schemas import (
 from grm_service.api.schemas import Text
 from grm_service.api.state import service
 from grm_service.audit.store import Search
-from grm_service.review import reviews
 
 router = APIRouter(tags=["oversight"])
 Limit = Annotated[int, Query(ge=1, le=200)]
@@ -37,53 +35,50 @@ Profile = Annotated[Text | None, Query(max_length=200)]
 def verdicts(
     request: Request,
     limit: Limit = 50,
-    before: Annotated[int | None, Query(ge=1, lt=2**63, description="`next` of the page before.")] = None,
+    before: Annotated[int | None, Query(ge=1, lt=2**63, description="`next` of the previous page.")] = None,
     profile: Profile = None,
     status: Literal["ok", "partial"] | None = None,
     search: Annotated[Text | None, Query(max_length=200, description="Text anywhere in the record.")] = None,
     reviewed: bool | None = None,
 ) -> VerdictsOut:
-    """Verdicts that you may see, newest first: your own, or all where your key is an auditor's."""
-    wanted = json.dumps(search, ensure_ascii=False)[1:-1] if search else None  # as the record has it
-    asked = Search(limit + 1, before, None, profile, status, wanted, reviewed)
-    found = reviews.browse(service(request).trail.store, caller(request), asked)
-    shown = [KeptOut.of(kept) for kept in found[:limit]]
-    return VerdictsOut(verdicts=shown, next=shown[-1].seq if len(found) > limit else None)
+    """List verdicts, newest first: your own, or all of them if your key is an auditor's."""
+    text = json.dumps(search, ensure_ascii=False)[1:-1] if search else None  # escaped as in the stored JSON
+    query = Search(limit + 1, before, None, profile, status, text, reviewed)
+    stored = service(request).archive.browse(caller(request), query)
+    page = [KeptOut.of(each) for each in stored[:limit]]
+    return VerdictsOut(verdicts=page, next=page[-1].seq if len(stored) > limit else None)
 
 
 @router.get("/v1/verdicts/{id}", responses=documented(401, 404, 422, 503))
 def verdict(request: Request, id: Text) -> VerdictOut:
-    """One verdict with its request, its samples, its reviews."""
-    return VerdictOut.of(*reviews.look(service(request).trail.store, caller(request), id))
+    """Return one verdict with its request, samples and reviews."""
+    return VerdictOut.of(*service(request).archive.find(caller(request), id))
 
 
 @router.post("/v1/verdicts/{id}/reviews", status_code=201, responses=documented(401, 404, *BODY, 503))
 async def review(request: Request, id: Text, body: ReviewIn) -> ReviewOut:
-    """Say whether the verdict is right. It stays as it is; your review is a record of its own."""
-    trail, asking = service(request).trail, caller(request)
-    kept, _ = await run_in_threadpool(reviews.look, trail.store, asking, id)
-    return ReviewOut.of(await reviews.review(trail, asking, kept, body.to_opinion()))
+    """Review a verdict. Your review is stored as its own record; the verdict stays unchanged."""
+    return ReviewOut.of(await service(request).archive.add_review(caller(request), id, body.to_content()))
 
 
 @router.get("/v1/reviews/queue", responses=documented(401, 422, 503))
 def queue(request: Request, limit: Limit = 50, profile: Profile = None) -> QueueOut:
-    """Verdicts most worth a look that nobody has reviewed, with the reasons."""
-    asked = Search(limit, profile=profile)
-    found = reviews.queue(service(request).trail.store, caller(request), asked)
-    return QueueOut(items=[KeptOut.of(kept) for kept in found])
+    """List the verdicts that need a review most and have none, with the reasons."""
+    stored = service(request).archive.queue(caller(request), Search(limit, profile=profile))
+    return QueueOut(items=[KeptOut.of(each) for each in stored])
 
 
 @router.get("/v1/reviews/stats", responses=documented(401, 422, 503))
 def stats(request: Request, profile: Profile = None) -> StatsOut:
-    """How far people and the judge agree, by profile and principles, and over time."""
-    return StatsOut.of(reviews.stats(service(request).trail.store, caller(request), profile))
+    """Return the agreement between reviewers and the judge, by profile and principles, and over time."""
+    return StatsOut.of(service(request).archive.agreement(caller(request), profile))
 
 
 @router.get("/v1/reviews/export", response_class=StreamingResponse, responses=documented(401, 503))
 def export(request: Request) -> StreamingResponse:
-    """Reviewed verdicts as preference data, JSON Lines, as `grm eval` and training read them."""
-    items = reviews.preferences(service(request).trail.store, caller(request))
-    # The trail is read before the answer begins, as long as it can still be an error.
+    """Export reviewed verdicts as preference data in JSON Lines, for `grm eval` and training."""
+    items = service(request).archive.preferences(caller(request))
+    # Start reading the trail before the response starts, while a failure can still become an error status.
     first = list(islice(items, 1))
     return StreamingResponse(_lines(chain(first, items)), media_type="application/x-ndjson")
 
@@ -92,9 +87,9 @@ def export(request: Request) -> StreamingResponse:
 def observed(
     request: Request, verdicts: Annotated[int, Query(ge=1, le=5000)] = 1000, profile: Profile = None
 ) -> ObservationsOut:
-    """What the judge writes as its own principles, grouped over your last verdicts, so that a drift shows."""
-    found = reviews.observed(service(request).trail, caller(request), verdicts, profile)
-    return ObservationsOut.of(found)
+    """List the principles that the judge wrote itself in your last verdicts, to make drift visible."""
+    archive = service(request).archive
+    return ObservationsOut.of(archive.observed_principles(caller(request), verdicts, profile))
 
 
 def _lines(items: Iterable[dict[str, object]]) -> Iterator[str]:

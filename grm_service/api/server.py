@@ -16,9 +16,9 @@ from grm_service.api.access import is_loopback
 from grm_service.api.app import create_app
 from grm_service.api.dialects.registry import DialectRegistry
 from grm_service.api.http_protocol import TimeoutProtocol
+from grm_service.api.probes import probe_schedule
 from grm_service.errors import GRMError, ModelNotLoaded, UnsafeAddress
 from grm_service.improving.policy import Policy
-from grm_service.probes.runner import Schedule
 from grm_service.serving.keys import load
 from grm_service.serving.service import Service
 from grm_service.settings import Settings
@@ -83,7 +83,6 @@ def serve(
             gc.freeze()  # everything loaded by now stays alive
             announce(server.address())
 
-    schedule = Schedule(settings.probe_every_s, settings.probe_alarm)
     app = create_app(
         service,
         settings.max_body_bytes,
@@ -91,7 +90,7 @@ def serve(
         keys,
         keys is None and not settings.allow_anyone,
         started,
-        schedule,
+        probe_schedule(settings),
         DialectRegistry.of(settings),
         policy,
     )

@@ -1,4 +1,4 @@
-"""Whether the trail is whole, and how old records leave it without a gap that nobody can account for."""
+"""Verification of the hash chain, and removal of old records in a way that still verifies."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from typing import Any
 from sqlalchemy import Row, delete, func, select
 
 from grm_service.audit import entry
-from grm_service.audit.entry import link
+from grm_service.audit.entry import record_hash
 from grm_service.audit.schema import records
 from grm_service.audit.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """A trail of `records`, from `first` to `head`, whose hash a cautious person notes elsewhere.
+class TrailCheck:
+    """The result of a verification of `records` records, from seq `first` to seq `head`.
 
-    `bad` is the first seq that is wrong, `id` the record found there, `why` what is wrong; all None where
-    nothing is.
+    `hash` is the hash of the head: note it outside the database to detect a rollback later. `bad` is the seq
+    of the first invalid record, `id` the id of the record stored there and `why` the problem; all None if the
+    trail is intact.
     """
 
     records: int
@@ -33,45 +34,45 @@ class Checked:
     why: str | None = None
 
 
-def verify(store: Store, noted: tuple[int, str] | None = None) -> Checked:
-    """Reads the whole trail and stops at the first record that is not as it was written.
+def verify(store: Store, noted: tuple[int, str] | None = None) -> TrailCheck:
+    """Verify the trail from its first record on, up to the first invalid one.
 
-    `noted` is the seq and hash of a head that somebody wrote down earlier: with it, a trail is found wrong
-    that was put back as a whole to what it was before.
+    `noted` is the seq and hash of a head that was noted earlier. With it, a database restored to an older
+    state is detected too, which the chain alone cannot show.
     """
     with store.database.reading() as connection, closing(store.rows(connection)) as rows:
         base, head = store.anchors(connection)
-        checked = Checked(head.seq - base.seq, base.seq + 1, head.seq, head.hash)
-        if not store.sealed(base):
-            return replace(
-                checked, bad=base.seq + 1, why="what was removed before it is not sealed by our key"
-            )
+        check = TrailCheck(head.seq - base.seq, base.seq + 1, head.seq, head.hash)
+        if not store.is_sealed(base):
+            return replace(check, bad=base.seq + 1, why="the start of the trail is not sealed with our key")
         if noted is not None and noted[0] > head.seq:
-            return replace(checked, bad=head.seq + 1, why=f"it is missing: {noted[0]} was noted as the last")
+            return replace(
+                check, bad=head.seq + 1, why=f"the record is missing: the noted head has seq {noted[0]}"
+            )
         seq, last = base.seq, base.hash
         for row in rows:
             seq += 1
-            why = _wrong(row, seq, last)
+            why = _problem(row, seq, last)
             if why is None and seq > head.seq:
-                why = "it stands behind the end of the trail"
+                why = "the record is after the end of the trail"
             if why is None and noted is not None and noted[0] == seq and noted[1] != row.hash:
-                why = "it is not the one that was noted"
+                why = "the record's hash is not the one that was noted"
             if why is not None:
-                return replace(checked, bad=seq, id=row.id, why=why)
+                return replace(check, bad=seq, id=row.id, why=why)
             last = row.hash
     if (seq, last) != (head.seq, head.hash):
-        return replace(checked, bad=seq + 1, why=f"it is missing: the trail went on to {head.seq}")
-    if not store.sealed(head):
+        return replace(check, bad=seq + 1, why=f"the record is missing: the trail ended at {head.seq}")
+    if not store.is_sealed(head):
         return replace(
-            checked, bad=seq, why="the end of the trail is not sealed by our key: it was written anew"
+            check, bad=seq, why="the end of the trail is not sealed with our key: the trail was rewritten"
         )
-    return checked
+    return check
 
 
 def prune(store: Store, before: datetime) -> int:
-    """Removes the records up to the first that is not older, and says so in the trail; returns how many.
+    """Remove the oldest records, up to the first that is not older than `before`; return how many.
 
-    The rest verifies from a sealed anchor on, and a checkpoint names what was removed.
+    The rest still verifies, from a newly sealed anchor on. A checkpoint records what was removed.
     """
     now = datetime.now(UTC)
     with store.database.writing() as connection:
@@ -83,21 +84,22 @@ def prune(store: Store, before: datetime) -> int:
             return 0
         row = connection.execute(select(records).where(records.c.seq == last)).one()
         removed = {"first": base.seq + 1, "last": last, "hash": row.hash, "before": entry.timestamp(before)}
-        checkpoint = entry.of_checkpoint(f"cp_{uuid.uuid4().hex}", now, removed)
+        checkpoint = entry.from_checkpoint(f"cp_{uuid.uuid4().hex}", now, removed)
         store.add(connection, [checkpoint])
         store.move(connection, "base", last, row.hash)
         connection.execute(delete(records).where(records.c.seq <= last))
         return int(last - base.seq)
 
 
-def _wrong(row: Row[Any], seq: int, last: str) -> str | None:
+def _problem(row: Row[Any], seq: int, previous: str) -> str | None:
+    """Return what is wrong with the record at `seq`, after the record with the hash `previous`."""
     if row.seq != seq:
-        return f"it is missing: {row.seq} ({row.id}) follows {seq - 1}"
-    if row.hash != link(last, seq, row.body):
-        return "it is not what was written, or does not follow the record before it"
+        return f"the record is missing: {row.seq} ({row.id}) follows {seq - 1}"
+    if row.hash != record_hash(previous, seq, row.body):
+        return "the hash does not match: the record was changed, or does not follow the previous one"
     try:
-        written = asdict(entry.read(row.body))
+        expected = asdict(entry.parse(row.body))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return "its body is none of ours"
-    changed = [name for name, value in written.items() if getattr(row, name) != value]
-    return f"{', '.join(changed)} differ from its body" if changed else None
+        return "the body is not a record of ours"
+    changed = [name for name, value in expected.items() if getattr(row, name) != value]
+    return f"columns that differ from the body: {', '.join(changed)}" if changed else None

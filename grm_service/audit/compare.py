@@ -1,4 +1,4 @@
-"""What differs between a verdict and the same task judged again."""
+"""Comparison of a verdict with a replay of the same task."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from grm_service.types import Sample, Verdict
 
 
 def differences(first: Verdict, again: Verdict) -> Iterator[str]:
-    """A line for whatever differs: judge, plan, samples, rewards; none where all is the same."""
+    """Yield a line for each difference in judge, plan, samples and rewards; nothing if they are the same."""
     for name in ("profile", "fingerprint", "model", "meta_rm"):
         before, now = getattr(first, name), getattr(again, name)
         if before != now:
             yield f"{name}: {before} -> {now}"
-    taken = list(zip(first.samples, again.samples, strict=False))
-    other = [one.index for one, two in taken if (one.order, one.seed) != (two.order, two.seed)]
-    if other or first.k != again.k:
-        yield f"plan: k {first.k} -> {again.k}, other orders or seeds in samples {other}"
+    pairs = list(zip(first.samples, again.samples, strict=False))
+    moved = [one.index for one, two in pairs if (one.order, one.seed) != (two.order, two.seed)]
+    if moved or first.k != again.k:
+        yield f"plan: k {first.k} -> {again.k}, order or seed differs in samples {moved}"
     if len(first.samples) != len(again.samples):
-        yield f"samples taken: {len(first.samples)} -> {len(again.samples)}"
-    for one, two in taken:
+        yield f"samples: {len(first.samples)} -> {len(again.samples)}"
+    for one, two in pairs:
         if one.text != two.text:
-            yield f"sample {one.index}: other text, scores {_scores(one)} -> {_scores(two)}"
+            yield f"sample {one.index}: text differs, scores {_scores(one)} -> {_scores(two)}"
     if first.vote.rewards != again.vote.rewards:
         yield f"rewards: {list(first.vote.rewards)} -> {list(again.vote.rewards)}"
 

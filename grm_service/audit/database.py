@@ -26,7 +26,7 @@ _POSTGRES = {
 
 
 class Database:
-    """Transactions that raise AuditUnavailable where the database fails; for several threads."""
+    """A connection pool whose transactions raise AuditUnavailable if the database fails. Thread-safe."""
 
     def __init__(self, url: str) -> None:
         try:
@@ -34,28 +34,28 @@ class Database:
             self._engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgres(parsed)
         except (ArgumentError, ImportError) as wrong:
             raise AuditUnavailable(
-                f"GRM_AUDIT_URL cannot be used ({wrong}): give sqlite:///FILE or postgresql://USER@HOST/NAME "
+                f"GRM_AUDIT_URL cannot be used ({wrong}): use sqlite:///FILE or postgresql://USER@HOST/NAME "
                 "(pip install 'grm-service[postgres]')"
             ) from None
 
     @property
     def name(self) -> str:
-        """Its address without the password."""
+        """The database URL without its password."""
         return self._engine.url.render_as_string(hide_password=True)
 
     def close(self) -> None:
         self._engine.dispose()
 
     def make_folder(self) -> None:
-        """Makes the folder of SQLite's file."""
+        """Create the folder of an SQLite file. Raises AuditUnavailable."""
         if self._engine.name == "sqlite":
             try:
                 Path(str(self._engine.url.database)).parent.mkdir(parents=True, exist_ok=True)
             except OSError as failed:
-                raise AuditUnavailable(f"the folder of the audit trail cannot be made: {failed}") from None
+                raise AuditUnavailable(f"the folder of the audit trail cannot be created: {failed}") from None
 
     def migrate(self, connection: Connection) -> None:
-        """Brings the tables to the newest of audit/migrations; others that start meanwhile wait."""
+        """Run the migrations; concurrent starts wait for each other. Raises AuditUnavailable."""
         logging.getLogger("alembic").setLevel(logging.WARNING)
         if self._engine.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
@@ -65,18 +65,19 @@ class Database:
             command.upgrade(config, "head")
         except CommandError as wrong:
             raise AuditUnavailable(
-                f"the audit trail in {self.name} was made by a newer version of grm-service: {wrong}"
+                f"the audit trail in {self.name} was created by a newer version of grm-service: {wrong}"
             ) from None
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction to write in; SQLite lets one in at a time."""
+        """Open a transaction to write in; SQLite admits one at a time."""
         with self._transaction(writes=True) as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that sees one state of the trail, as SQLite's do anyway."""
+        """Open a transaction that reads one snapshot of the trail."""
+        # SQLite transactions always read one snapshot.
         options = {"isolation_level": "REPEATABLE READ"} if self._engine.name == "postgresql" else {}
         with self._transaction(**options) as connection:
             yield connection
@@ -88,24 +89,24 @@ class Database:
                 yield connection
         except SQLAlchemyError as failed:
             why = " ".join(str(getattr(failed, "orig", None) or failed).split())
-            raise AuditUnavailable(f"the audit trail in {self.name} fails: {why}") from failed
+            raise AuditUnavailable(f"the audit trail in {self.name} failed: {why}") from failed
 
 
 def _sqlite(url: URL) -> Engine:
     if url.database in (None, "", ":memory:"):
-        raise ArgumentError("it must name a file")
+        raise ArgumentError("the URL must name a file")
     file = str(Path(str(url.database)).expanduser())
     engine = create_engine(url.set(database=file), connect_args={"timeout": _WAIT_S})
 
     @event.listens_for(engine, "connect")
-    def _connected(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # we begin ourselves, see below
+    def _configure(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # the driver must not begin transactions: see _begin
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
 
     @event.listens_for(engine, "begin")
-    def _begun(connection: Connection) -> None:
-        # A transaction that reads first and writes then could find that another wrote in between.
+    def _begin(connection: Connection) -> None:
+        # BEGIN alone takes the write lock at the first write, after another writer may have moved the head.
         writes = connection.get_execution_options().get("writes")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 

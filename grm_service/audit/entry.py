@@ -1,4 +1,4 @@
-"""What is written: a verdict, a review or a checkpoint as canonical JSON, and what it is found by."""
+"""Audit entries: verdicts, reviews and checkpoints as canonical JSON, with the columns to search by."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from grm_service.types import JudgeOptions
 _RECORD, _REVIEW = TypeAdapter(Record), TypeAdapter(Review)
 _OPTIONS = [field.name for field in fields(JudgeOptions)]
 _TEXTS = {"responses", "text", "content", "analysis", "reference"}
-"""Fields that hold what people or models wrote."""
+"""Fields that hold text written by people or models."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the trail. `body` is what counts and is chained; all else is repeated from it."""
+    """One record of the trail. Only `body` is hashed; the other fields are copied from it for searching."""
 
     kind: str
     id: str
@@ -35,42 +35,45 @@ class Entry:
     body: str
 
 
-def canonical(value: object) -> str:
-    """The one way in which a value is written: keys sorted, no spaces, UTF-8, finite numbers."""
+def canonical_json(value: object) -> str:
+    """Return the canonical JSON of a value: sorted keys, no spaces, UTF-8, finite numbers."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def link(previous: str, seq: int, body: str) -> str:
-    """The hash of record `seq`, over the hash of the one before."""
+def record_hash(previous: str, seq: int, body: str) -> str:
+    """Return the hash of record `seq`; `previous` is the hash of the record before it."""
     return "sha256:" + hashlib.sha256(f"{previous}\n{seq}\n{body}".encode()).hexdigest()
 
 
-def of_record(record: Record, keep_text: bool = True) -> Entry:
-    """Without texts, their hashes stand in their place: it can be compared, and not be replayed."""
+def from_record(record: Record, store_text: bool = True) -> Entry:
+    """Return the entry of a verdict; without `store_text`, with hashes in place of texts.
+
+    Hashed verdicts can still be compared, but not replayed.
+    """
     data = _RECORD.dump_python(record, mode="json", exclude={"replayed"})
-    # Records have been flat since the first: a field of the options is a field of the task.
+    # Stored tasks have always been flat: the options are fields of the task.
     data["task"] |= data["task"].pop("options")
-    return _entry("verdict", data if keep_text else _hashed(data), keep_text)
+    return _entry("verdict", data if store_text else _hashed(data), store_text)
 
 
-def of_review(review: Review) -> Entry:
-    """With its texts: they are the reviewer's, and the point of it."""
+def from_review(review: Review) -> Entry:
+    """Return the entry of a review, always with its texts."""
     return _entry("review", _REVIEW.dump_python(review, mode="json"))
 
 
-def of_checkpoint(id_: str, created: datetime, removed: Mapping[str, object]) -> Entry:
-    """Says what retention took away."""
+def from_checkpoint(id_: str, created: datetime, removed: Mapping[str, object]) -> Entry:
+    """Return the entry that records which records retention removed."""
     return _entry("checkpoint", {"id": id_, "created": timestamp(created), **removed})
 
 
-def read(body: str) -> Entry:
-    """The entry of a body. Raises ValueError, KeyError, TypeError or AttributeError where it is none."""
+def parse(body: str) -> Entry:
+    """Return the entry of a body. Raises ValueError, KeyError, TypeError or AttributeError if invalid."""
     value = json.loads(body)
-    return _found_by(value["kind"], value["data"], body)
+    return _with_columns(value["kind"], value["data"], body)
 
 
 def to_record(body: str) -> Record:
-    """The verdict that a body holds; hashes in the place of texts where those were not kept."""
+    """Return the verdict in a body; its texts are hashes if it was stored without texts."""
     data = json.loads(body)["data"]
     task = data["task"]
     task["options"] = {name: task.pop(name) for name in _OPTIONS if name in task}
@@ -78,26 +81,25 @@ def to_record(body: str) -> Record:
 
 
 def to_review(body: str) -> Review:
-    """The review that a body holds."""
+    """Return the review in a body."""
     return _REVIEW.validate_python(json.loads(body)["data"])
 
 
-def keeps_text(body: str) -> bool:
-    """Whether a body holds texts and not their hashes."""
-    kept: bool = json.loads(body)["text"]
-    return kept
+def has_text(body: str) -> bool:
+    """Return whether a body holds texts, as opposed to their hashes."""
+    return bool(json.loads(body)["text"])
 
 
 def timestamp(when: datetime) -> str:
-    """As bodies have it, to be compared with `created`."""
+    """Return a time in the format of the `created` column, which sorts by time."""
     return when.isoformat().replace("+00:00", "Z")
 
 
-def _entry(kind: str, data: dict[str, Any], keep_text: bool = True) -> Entry:
-    return _found_by(kind, data, canonical({"kind": kind, "text": keep_text, "data": data}))
+def _entry(kind: str, data: dict[str, Any], store_text: bool = True) -> Entry:
+    return _with_columns(kind, data, canonical_json({"kind": kind, "text": store_text, "data": data}))
 
 
-def _found_by(kind: str, data: Mapping[str, Any], body: str) -> Entry:
+def _with_columns(kind: str, data: Mapping[str, Any], body: str) -> Entry:
     verdict = data["verdict"] if kind == "verdict" else {}
     return Entry(
         kind=kind,

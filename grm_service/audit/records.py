@@ -1,4 +1,4 @@
-"""What the audit trail stores: verdicts with all that is needed to judge again, and people's reviews."""
+"""The records of the audit trail: verdicts, with everything needed to replay them, and reviews."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ Reason = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A verdict with its name, its time and all that is needed to judge again: what the audit trail keeps.
+    """A verdict as the audit trail stores it, with its id, its time and everything needed to replay it.
 
-    `standard` are the principles that people gave, as they stood then, and `constitution` their fingerprint.
-    `queue_s`: seconds before judging. `reasons`: why a person should look at it, `worth` how much (0: not).
-    `replayed`: given before to the same request, and given again.
+    `standard` are the caller's principles as they were at that time, `constitution` their fingerprint.
+    `queue_s` is the time in the queue in seconds. `reasons` say why a person should review the verdict, and
+    `worth` is its priority in the review queue (0: not queued). `replayed` is true if an earlier identical
+    request got this verdict.
     """
 
     id: str
@@ -47,10 +48,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What a person says of a verdict, which stays as it is.
+    """A person's review of a verdict; the verdict itself never changes.
 
-    "overrule" comes with the right `ranking` (1 for the best, equal numbers for ties) or the right `scores`,
-    one a response; "unsound_principle" with the `principle` that nobody should judge by.
+    "overrule" comes with the correct `ranking` (1 for the best, equal numbers for ties) or the correct
+    `scores`, one per response; "unsound_principle" comes with the `principle` that is not fit to judge by.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""The store's tables, as the newest migration leaves them."""
+"""The store's tables after the newest migration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ metadata = MetaData()
 records = Table(
     "records",
     metadata,
-    # Given out by the writer, without a gap: SQLite's integer is 64 bits as it is.
+    # The writer numbers the records without gaps. SQLite's INTEGER already has 64 bits.
     Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("id", String(64), nullable=False, unique=True),
     Column("kind", String(16), nullable=False),
@@ -25,7 +25,7 @@ records = Table(
     Index("records_worth", "kind", "worth"),
     Index("records_created", "created"),
 )
-"""The chain. All but `body` and `hash` is repeated from the body, to be searched by."""
+"""The chain. All columns except `seq`, `body` and `hash` are copied from the body for searching."""
 
 anchors = Table(
     "anchors",
@@ -35,4 +35,4 @@ anchors = Table(
     Column("hash", String(80), nullable=False),
     Column("seal", String(128), nullable=False),
 )
-"""`base`: what stood before the first record that is left. `head`: the last record."""
+"""`base`: the record before the first one still stored. `head`: the last record."""

@@ -1,4 +1,4 @@
-"""The key that seals where the trail begins and ends, so that a rewritten or shortened one is found."""
+"""The key that seals both ends of the trail, so that a rewritten or truncated trail does not verify."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from grm_service.errors import AuditUnavailable
 
 @dataclass(frozen=True, slots=True)
 class SealKey:
-    """A secret of this service, best kept where the trail's database is not."""
+    """A secret of this service; store it apart from the trail's database."""
 
     path: Path
     secret: bytes
 
     def seal(self, *parts: object) -> str:
-        """`hmac-sha256:` + which key it was + its signature of the parts."""
+        """Return `hmac-sha256:<key id>:<signature of the parts>`."""
         signed = "\n".join(map(str, parts)).encode()
-        return f"{self._mark}{hmac.new(self.secret, signed, hashlib.sha256).hexdigest()}"
+        return f"{self._prefix}{hmac.new(self.secret, signed, hashlib.sha256).hexdigest()}"
 
-    def made(self, seal: str) -> bool:
-        """Whether a seal names this key."""
-        return seal.startswith(self._mark)
+    def is_key_of(self, seal: str) -> bool:
+        """Return whether a seal carries this key's id."""
+        return seal.startswith(self._prefix)
 
     @property
-    def _mark(self) -> str:
+    def _prefix(self) -> str:
         return f"hmac-sha256:{hashlib.sha256(self.secret).hexdigest()[:12]}:"
 
 
-def key_of(path: Path) -> SealKey:
-    """The key in a file, which is made where there is none. Raises AuditUnavailable."""
+def load_key(path: Path) -> SealKey:
+    """Load the key from a file, which is created if it does not exist. Raises AuditUnavailable."""
     path = path.expanduser()
     try:
         if not path.exists():
-            _make(path)
+            _create(path)
         secret = path.read_bytes().strip()
     except OSError as failed:
-        raise AuditUnavailable(f"the audit key cannot be read or made: {failed}") from None
+        raise AuditUnavailable(f"the audit key cannot be read or created: {failed}") from None
     if len(secret) < 32:
-        raise AuditUnavailable(f"{path} holds no audit key: at least 32 characters are needed")
+        raise AuditUnavailable(f"{path} is not an audit key: a key has at least 32 characters")
     return SealKey(path, secret)
 
 
-def _make(path: Path) -> None:
+def _create(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     partial.touch(mode=0o600)
     partial.write_text(secrets.token_hex(32))
     try:
-        os.link(partial, path)  # whoever is first has made it
+        os.link(partial, path)  # atomic: if several processes start at once, the first one wins
     except FileExistsError:
         pass
     finally:

@@ -1,4 +1,4 @@
-"""The trail: what is appended to it and how it is read."""
+"""The store of the trail: appending to the chain, and queries."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, exists, func, insert, select, update
 
 from grm_service.audit.database import Database
-from grm_service.audit.entry import Entry, link
+from grm_service.audit.entry import Entry, record_hash
 from grm_service.audit.schema import anchors, records
-from grm_service.audit.seal import SealKey, key_of
+from grm_service.audit.seal import SealKey, load_key
 from grm_service.errors import AuditUnavailable
 
-NOTHING = "sha256:" + "0" * 64
-"""The hash before the first record of all."""
+GENESIS = "sha256:" + "0" * 64
+"""The hash before the first record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Which verdicts; None: any. `before` is a seq, `text` may stand anywhere in the record."""
+    """A filter of verdicts; None matches any. `before` is a seq, `text` a substring of the record's JSON."""
 
     limit: int = 50
     before: int | None = None
@@ -33,7 +33,10 @@ class Search:
 
 
 class Store:
-    """Every method is one transaction and may raise AuditUnavailable; for several threads."""
+    """The database of the trail and its seal. Each method is one transaction. Thread-safe.
+
+    Methods raise AuditUnavailable if the database fails.
+    """
 
     def __init__(self, url: str, key_file: Path) -> None:
         self.database = Database(url)
@@ -41,13 +44,13 @@ class Store:
         self._key: SealKey
 
     def open(self) -> None:
-        """Makes or migrates the tables. Raises AuditUnavailable where another key sealed what is there."""
+        """Create or migrate the tables. Raises AuditUnavailable if the trail is sealed with another key."""
         try:
-            self._key = key_of(self._key_file)
+            self._key = load_key(self._key_file)
             self.database.make_folder()
             with self.database.writing() as connection:
                 self.database.migrate(connection)
-                self._anchor(connection)
+                self._check_anchors(connection)
         except BaseException:
             self.close()
             raise
@@ -55,116 +58,119 @@ class Store:
     def close(self) -> None:
         self.database.close()
 
-    def _anchor(self, connection: Connection) -> None:
+    def _check_anchors(self, connection: Connection) -> None:
         if connection.execute(select(anchors)).first() is None:
-            seals = {name: self._key.seal(name, 0, NOTHING) for name in ("base", "head")}
-            rows = [{"name": name, "seq": 0, "hash": NOTHING, "seal": seals[name]} for name in seals]
+            seals = {name: self._key.seal(name, 0, GENESIS) for name in ("base", "head")}
+            rows = [{"name": name, "seq": 0, "hash": GENESIS, "seal": seals[name]} for name in seals]
             connection.execute(insert(anchors), rows)
-        if not self._key.made(self.anchor(connection, "head").seal):
+        if not self._key.is_key_of(self.anchor(connection, "head").seal):
             raise AuditUnavailable(
                 f"the audit trail in {self.database.name} is sealed with another key than {self._key.path}: "
-                "give that one (GRM_AUDIT_KEY_FILE), or begin another trail (GRM_AUDIT_URL)"
+                "set GRM_AUDIT_KEY_FILE to that key, or start a new trail with GRM_AUDIT_URL"
             )
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Adds entries to the chain, all or none; none at all shows that it could be written."""
+        """Append entries to the chain, all or none. An empty list checks that the database is writable."""
         with self.database.writing() as connection:
             self.add(connection, entries)
 
     def add(self, connection: Connection, entries: Sequence[Entry]) -> None:
-        """Adds entries in a transaction that has begun."""
+        """Append entries within an open transaction."""
         head = self.anchor(connection, "head")
         seq, last, rows = head.seq, head.hash, []
         for entry in entries:
-            seq, last = seq + 1, link(last, seq + 1, entry.body)
+            seq, last = seq + 1, record_hash(last, seq + 1, entry.body)
             rows.append({"seq": seq, "hash": last, **asdict(entry)})
         if rows:
             connection.execute(insert(records), rows)
         self.move(connection, "head", seq, last)
 
     def anchor(self, connection: Connection, name: str) -> Row[Any]:
-        """An anchor; other writers wait from here on (SQLite made them wait before)."""
+        """Return an anchor and lock it against other writers (on SQLite, the transaction already does)."""
         return connection.execute(select(anchors).where(anchors.c.name == name).with_for_update()).one()
 
     def move(self, connection: Connection, name: str, seq: int, last: str) -> None:
-        """Moves an anchor and seals it anew."""
-        moved = update(anchors).where(anchors.c.name == name)
-        connection.execute(moved.values(seq=seq, hash=last, seal=self._key.seal(name, seq, last)))
+        """Move an anchor and seal it again."""
+        statement = update(anchors).where(anchors.c.name == name)
+        connection.execute(statement.values(seq=seq, hash=last, seal=self._key.seal(name, seq, last)))
 
     def anchors(self, connection: Connection) -> tuple[Row[Any], Row[Any]]:
-        """What stood before the first record that is left, and the last record."""
-        found = {row.name: row for row in connection.execute(select(anchors))}
-        if found.keys() != {"base", "head"}:
+        """Return the anchors `base` and `head`. Raises AuditUnavailable if one is missing."""
+        by_name = {row.name: row for row in connection.execute(select(anchors))}
+        if by_name.keys() != {"base", "head"}:
             raise AuditUnavailable(f"the audit trail in {self.database.name} has lost its anchors")
-        return found["base"], found["head"]
+        return by_name["base"], by_name["head"]
 
-    def sealed(self, anchor: Row[Any]) -> bool:
-        """Whether our key sealed the anchor as it stands."""
+    def is_sealed(self, anchor: Row[Any]) -> bool:
+        """Return whether the anchor is sealed with our key."""
         return str(anchor.seal) == self._key.seal(anchor.name, anchor.seq, anchor.hash)
 
     def find(self, id_: str) -> Row[Any] | None:
-        """The record of an id."""
-        found = self._list(select(records).where(records.c.id == id_))
-        return found[0] if found else None
+        """Return the record with an id, or None."""
+        rows = self._list(select(records).where(records.c.id == id_))
+        return rows[0] if rows else None
 
     def verdicts(self, search: Search) -> list[Row[Any]]:
-        """Verdicts, newest first, each with the number of its reviews (`reviews`)."""
-        return self._list(_searched(search).order_by(records.c.seq.desc()))
+        """Return verdicts, newest first, each with the number of its reviews (column `reviews`)."""
+        return self._list(_select_verdicts(search).order_by(records.c.seq.desc()))
 
     def queue(self, search: Search) -> list[Row[Any]]:
-        """Verdicts that are worth a look and had none, the worthiest first."""
-        wanted = _searched(search).where(records.c.worth > 0)
-        return self._list(wanted.order_by(records.c.worth.desc(), records.c.seq.desc()))
+        """Return verdicts that have reasons for a review, the highest `worth` first."""
+        query = _select_verdicts(search).where(records.c.worth > 0)
+        return self._list(query.order_by(records.c.worth.desc(), records.c.seq.desc()))
 
     def reviews(self, verdict: str | None = None) -> list[Row[Any]]:
-        """Reviews in the order in which they were written: of one verdict, or all."""
-        wanted = select(records).where(records.c.kind == "review").order_by(records.c.seq)
-        return self._list(wanted if verdict is None else wanted.where(records.c.subject == verdict))
+        """Return the reviews of one verdict, or all reviews, oldest first."""
+        query = select(records).where(records.c.kind == "review").order_by(records.c.seq)
+        return self._list(query if verdict is None else query.where(records.c.subject == verdict))
 
     def reviewed(self, search: Search) -> Iterator[tuple[str, str]]:
-        """The bodies of every review and of its verdict, where that is still there; by caller and profile."""
+        """Yield the bodies of each review and of its verdict, oldest review first.
+
+        Filters by caller and profile. Skips reviews whose verdict was removed by retention.
+        """
         verdicts = records.alias("verdicts")
         joined = records.join(verdicts, records.c.subject == verdicts.c.id)
         both = records.c.body.label("review"), verdicts.c.body.label("verdict")
-        wanted = select(*both).select_from(joined).order_by(records.c.seq)
+        query = select(*both).select_from(joined).order_by(records.c.seq)
         for name in ("caller", "profile"):
             if (value := getattr(search, name)) is not None:
-                wanted = wanted.where(verdicts.c[name] == value)
+                query = query.where(verdicts.c[name] == value)
         with self.database.reading() as connection:
-            for row in _parts(connection, wanted):
+            for row in _stream(connection, query):
                 yield row.review, row.verdict
 
     def all(self) -> Iterator[Row[Any]]:
-        """Every record in the order of the chain."""
+        """Yield every record in the order of the chain."""
         with self.database.reading() as connection:
             yield from self.rows(connection)
 
     def rows(self, connection: Connection) -> Generator[Row[Any]]:
-        """Every record in the order of the chain, a part at a time, as a transaction sees it."""
-        return _parts(connection, select(records).order_by(records.c.seq))
+        """Yield every record in the order of the chain, as the transaction sees it, in batches."""
+        return _stream(connection, select(records).order_by(records.c.seq))
 
-    def _list(self, wanted: Select[Any]) -> list[Row[Any]]:
+    def _list(self, query: Select[Any]) -> list[Row[Any]]:
         with self.database.reading() as connection:
-            return list(connection.execute(wanted))
+            return list(connection.execute(query))
 
 
-def _parts(connection: Connection, wanted: Select[Any]) -> Generator[Row[Any]]:
-    with connection.execution_options(yield_per=500).execute(wanted) as found:
-        yield from found
+def _stream(connection: Connection, query: Select[Any]) -> Generator[Row[Any]]:
+    with connection.execution_options(yield_per=500).execute(query) as rows:
+        yield from rows
 
 
-def _searched(search: Search) -> Select[Any]:
+def _select_verdicts(search: Search) -> Select[Any]:
     reviews = records.alias("reviews")
     count = select(func.count()).where(reviews.c.subject == records.c.id).scalar_subquery()
-    wanted = select(records, count.label("reviews")).where(records.c.kind == "verdict").limit(search.limit)
+    query = select(records, count.label("reviews")).where(records.c.kind == "verdict").limit(search.limit)
     for name in ("caller", "profile", "status"):
         if (value := getattr(search, name)) is not None:
-            wanted = wanted.where(records.c[name] == value)
+            query = query.where(records.c[name] == value)
     if search.before is not None:
-        wanted = wanted.where(records.c.seq < search.before)
+        query = query.where(records.c.seq < search.before)
     if search.text is not None:
-        wanted = wanted.where(records.c.body.icontains(search.text, autoescape=True))
+        query = query.where(records.c.body.icontains(search.text, autoescape=True))
     if search.reviewed is not None:
         has_some = exists().where(reviews.c.subject == records.c.id)
-        wanted = wanted.where(has_some if search.reviewed else ~has_some)
-    return wanted
+        query = query.where(has_some if search.reviewed else ~has_some)
+    return query

@@ -1,4 +1,4 @@
-"""The trail as the service keeps it: one thread appends, what is handed over meanwhile goes in together."""
+"""The trail as the service uses it: one thread appends, in batches, and reports when a record is stored."""
 
 from __future__ import annotations
 
@@ -21,109 +21,109 @@ from grm_service.errors import AuditUnavailable
 from grm_service.principles.wording import normalise
 
 logger = logging.getLogger(__name__)
-_MOST = 512
-_PATIENCE_S = 15.0
-_AGAIN_S = 1.0
+_MAX_BATCH = 512
+_WRITE_TIMEOUT_S = 15.0
+_RETRY_S = 1.0
 _PRUNE_S = 3600.0
-_Handed = tuple[Entry, "Future[None]"]
+_Pending = tuple[Entry, "Future[None]"]
 
 
 class Trail:
-    """Keeps verdicts and reviews; with `keep_text` False a verdict's texts as their hashes only.
+    """Appends verdicts and reviews; without `store_text`, verdicts are stored with hashes of their texts.
 
-    Records of more than `keep_days` days are removed. `writable` tells whether the last attempt to write
-    succeeded; after one that failed it is tried each second. `unsound` are principles, normalised, that so
-    many reviews call so: those from before the start, and those made through this service.
+    Records older than `keep_days` days are removed. `writable` is whether the last write succeeded; after a
+    failure the trail retries every second. `unsound` counts, by normalised principle, the reviews that called
+    it unsound: those stored at the start and those appended since.
     """
 
-    def __init__(self, store: Store, keep_text: bool = True, keep_days: float | None = None) -> None:
+    def __init__(self, store: Store, store_text: bool = True, keep_days: float | None = None) -> None:
         self.store = store
         self.writable = True
         self.unsound: Counter[str] = Counter()
         self._keep_days = keep_days
-        self._keep_text = keep_text
-        self._handed: queue.SimpleQueue[_Handed | None] = queue.SimpleQueue()
+        self._store_text = store_text
+        self._pending: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
 
     def open(self) -> None:
-        """Raises AuditUnavailable."""
+        """Open the store and start the thread. Raises AuditUnavailable."""
         self.store.open()
         for row in self.store.reviews():
-            self._learn(entry.to_review(row.body))
+            self._count_unsound(entry.to_review(row.body))
         self._thread.start()
 
     def close(self) -> None:
-        """Returns when all that was handed over is written or has failed."""
+        """Wait until all pending records are written or have failed, then close the store."""
         if self._thread.is_alive():
-            self._handed.put(None)
-            self._thread.join(_PATIENCE_S)
+            self._pending.put(None)
+            self._thread.join(_WRITE_TIMEOUT_S)
         self.store.close()
 
-    async def keep(self, record: Record) -> None:
-        """Returns when the verdict is safely in the trail. Raises AuditUnavailable where it may not be."""
-        await self._append(entry.of_record(record, self._keep_text))
+    async def append(self, record: Record) -> None:
+        """Append a verdict and return once it is stored. Raises AuditUnavailable if it may not be."""
+        await self._append(entry.from_record(record, self._store_text))
 
-    async def keep_review(self, review: Review) -> None:
-        """As `keep`, for a review."""
-        await self._append(entry.of_review(review))
-        self._learn(review)
+    async def append_review(self, review: Review) -> None:
+        """Append a review and return once it is stored. Raises AuditUnavailable if it may not be."""
+        await self._append(entry.from_review(review))
+        self._count_unsound(review)
 
-    def _learn(self, review: Review) -> None:
+    def _count_unsound(self, review: Review) -> None:
         if review.principle is not None:
             self.unsound[normalise(review.principle)] += 1
 
     async def _append(self, line: Entry) -> None:
         written: Future[None] = Future()
-        self._handed.put((line, written))
+        self._pending.put((line, written))
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(_WRITE_TIMEOUT_S):
                 await asyncio.wrap_future(written)
         except TimeoutError:
             self.writable = False
-            raise AuditUnavailable(f"the audit trail took longer than {_PATIENCE_S:.0f} s") from None
+            raise AuditUnavailable(f"a write to the audit trail took over {_WRITE_TIMEOUT_S:.0f} s") from None
 
     def _run(self) -> None:
         pruned = -math.inf
-        going = True
-        while going:
+        running = True
+        while running:
             if self._keep_days is not None and time.monotonic() > pruned + _PRUNE_S:
                 pruned = time.monotonic()
                 self._prune(self._keep_days)
-            batch = self._next()
-            going = None not in batch
+            batch = self._next_batch()
+            running = None not in batch
             if batch or not self.writable:
-                self._write([handed for handed in batch if handed is not None])
+                self._write([pending for pending in batch if pending is not None])
 
     def _prune(self, days: float) -> None:
         try:
             if removed := prune(self.store, datetime.now(UTC) - timedelta(days)):
-                logger.info("%d records of more than %g days were removed", removed, days)
-        except Exception as failed:  # whatever it is, the thread goes on
-            logger.error("old records could not be removed: %s", failed)
+                logger.info("removed %d records older than %g days", removed, days)
+        except Exception as error:  # a failure must not end the thread
+            logger.error("old records could not be removed: %s", error)
 
-    def _next(self) -> list[_Handed | None]:
+    def _next_batch(self) -> list[_Pending | None]:
         try:
-            batch = [self._handed.get(timeout=_PRUNE_S if self.writable else _AGAIN_S)]
+            batch = [self._pending.get(timeout=_PRUNE_S if self.writable else _RETRY_S)]
         except queue.Empty:
             return []
-        while len(batch) < _MOST and not self._handed.empty():
-            batch.append(self._handed.get())
+        while len(batch) < _MAX_BATCH and not self._pending.empty():
+            batch.append(self._pending.get())
         return batch
 
-    def _write(self, batch: list[_Handed]) -> None:
-        # One that nobody waits for any more was refused already.
-        batch = [handed for handed in batch if handed[1].set_running_or_notify_cancel()]
+    def _write(self, batch: list[_Pending]) -> None:
+        # Skip records whose request has timed out: it has already been answered with an error.
+        batch = [pending for pending in batch if pending[1].set_running_or_notify_cancel()]
         try:
             self.store.append([line for line, _ in batch])
-        except Exception as failed:  # whatever it is, the thread goes on
+        except Exception as error:  # a failure must not end the thread
             if self.writable or batch:
-                logger.error("%s", failed)
+                logger.error("%s", error)
             self.writable = False
             for _, written in batch:
-                written.set_exception(AuditUnavailable(str(failed)))
+                written.set_exception(AuditUnavailable(str(error)))
             return
         if not self.writable:
-            logger.info("the audit trail can be written again")
+            logger.info("the audit trail is writable again")
         self.writable = True
         for _, written in batch:
             written.set_result(None)

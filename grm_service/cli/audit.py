@@ -1,4 +1,4 @@
-"""grm audit: is the trail whole, what does it hold, does a verdict come out again."""
+"""grm audit: verify, export, prune and replay the audit trail."""
 
 from __future__ import annotations
 
@@ -14,58 +14,59 @@ import typer
 
 from grm_service.audit import chain
 from grm_service.audit.compare import differences
-from grm_service.audit.entry import canonical, keeps_text, to_record
+from grm_service.audit.entry import canonical_json
 from grm_service.audit.records import Record
-from grm_service.audit.store import Store
+from grm_service.audit.trail import Trail
 from grm_service.cli.console import Engine, fail, failing, say, settings
-from grm_service.errors import GRMError, UnknownVerdict
+from grm_service.errors import GRMError
 from grm_service.factory import open_service, open_trail
-from grm_service.review.reviews import preferences
+from grm_service.review.reviews import VerdictArchive
 from grm_service.settings import Settings
 from grm_service.types import NOBODY, Verdict
 
-app = typer.Typer(help="The audit trail, in the database that GRM_AUDIT_URL names.", no_args_is_help=True)
+app = typer.Typer(help="Work with the audit trail in the database GRM_AUDIT_URL.", no_args_is_help=True)
 
 
 @app.command()
 def verify(
     head: Annotated[
-        str | None, typer.Option(help="SEQ:HASH as printed by an earlier run; it must still be there.")
+        str | None,
+        typer.Option(help="SEQ:HASH as printed by an earlier run; the trail must still contain it."),
     ] = None,
 ) -> None:
-    """Read the whole trail; name the first record that is not as it was written, and exit with 1."""
-    with failing(), _store() as store:
-        checked = chain.verify(store, None if head is None else _noted(head))
-    if checked.bad is not None:
-        fail(GRMError(f"record {checked.bad} ({checked.id or 'none there'}): {checked.why}"))
-    say(f"{checked.records} records from {checked.first} on are as they were written; the last is")
-    print(f"{checked.head}:{checked.hash}")  # noqa: T201
+    """Verify the whole trail. Name the first invalid record, if any, and exit with 1."""
+    with failing(), _open_trail() as trail:
+        check = chain.verify(trail.store, None if head is None else _parse_head(head))
+    if check.bad is not None:
+        fail(GRMError(f"record {check.bad} ({check.id or 'not in the database'}): {check.why}"))
+    say(f"all {check.records} records from {check.first} on are valid; the last one is")
+    print(f"{check.head}:{check.hash}")  # noqa: T201
 
 
 @app.command()
 def export() -> None:
-    """Write every record to stdout as JSON Lines, with its place and its hash in the chain."""
-    with failing(), _store() as store:
-        for row in store.all():
+    """Write every record to stdout as JSON Lines, with its seq and hash."""
+    with failing(), _open_trail() as trail:
+        for row in trail.store.all():
             line = {"seq": row.seq, "hash": row.hash, "body": json.loads(row.body)}
-            sys.stdout.write(canonical(line) + "\n")
+            sys.stdout.write(canonical_json(line) + "\n")
 
 
-@app.command("preferences")
-def preferences_() -> None:
-    """Write what reviewers decided to stdout as preference data, JSON Lines."""
-    with failing(), _store() as store:
-        for item in preferences(store, NOBODY):
+@app.command()
+def preferences() -> None:
+    """Write reviewed verdicts to stdout as preference data, in JSON Lines."""
+    with failing(), _open_trail() as trail:
+        for item in VerdictArchive(trail).preferences(NOBODY):
             sys.stdout.write(json.dumps(item, ensure_ascii=False) + "\n")
 
 
 @app.command()
 def prune(
-    days: Annotated[float, typer.Option(min=0, max=36500, help="Records older than this are removed.")],
+    days: Annotated[float, typer.Option(min=0, max=36500, help="Remove records older than this.")],
 ) -> None:
-    """Remove old records. What is left still verifies, and a checkpoint in it says what was removed."""
-    with failing(), _store() as store:
-        removed = chain.prune(store, datetime.now(UTC) - timedelta(days))
+    """Remove old records. The remaining trail still verifies, and a checkpoint records the removal."""
+    with failing(), _open_trail() as trail:
+        removed = chain.prune(trail.store, datetime.now(UTC) - timedelta(days))
     say(f"{removed} records were removed")
 
 
@@ -74,24 +75,22 @@ def replay(
     id: Annotated[str, typer.Argument(help="A verdict's id, vd_...")],
     engine: Engine = None,
 ) -> None:
-    """Judge again what a verdict judged and show the difference; exit with 1 where there is one."""
+    """Judge the task of a verdict again and print the differences; exit with 1 if there are any."""
     with failing():
-        with _store() as store:
-            row = store.find(id)
-        if row is None or row.kind != "verdict":
-            raise UnknownVerdict(id)
-        if not keeps_text(row.body):
-            raise GRMError(f"{id} was kept without texts (GRM_AUDIT_TEXT): it cannot be judged again")
-        record = to_record(row.body)
-        found = asyncio.run(_replayed(settings(engine=engine, profile=record.verdict.profile), record))
-        lines = list(differences(record.verdict, found))
+        with _open_trail() as trail:
+            stored, _ = VerdictArchive(trail).find(NOBODY, id)
+        if not stored.has_text:
+            raise GRMError(f"{id} was stored without texts (GRM_AUDIT_TEXT) and cannot be replayed")
+        record = stored.record
+        again = asyncio.run(_replay(settings(engine=engine, profile=record.verdict.profile), record))
+        lines = list(differences(record.verdict, again))
     for line in lines or ["the same plan, texts and rewards"]:
         print(line)  # noqa: T201
     raise typer.Exit(1 if lines else 0)
 
 
-async def _replayed(found: Settings, record: Record) -> Verdict:
-    service = open_service(found)
+async def _replay(config: Settings, record: Record) -> Verdict:
+    service = open_service(config)
     await service.start()
     try:
         return await service.replay(record)
@@ -100,17 +99,18 @@ async def _replayed(found: Settings, record: Record) -> Verdict:
 
 
 @contextmanager
-def _store() -> Iterator[Store]:
-    store = open_trail(settings()).store
-    store.open()
+def _open_trail() -> Iterator[Trail]:
+    """Open the store of the trail, without the thread that a server writes with."""
+    trail = open_trail(settings())
+    trail.store.open()
     try:
-        yield store
+        yield trail
     finally:
-        store.close()
+        trail.store.close()
 
 
-def _noted(head: str) -> tuple[int, str]:
-    seq, _, noted = head.partition(":")
-    if not seq.isdigit() or not noted:
-        raise GRMError(f"{head!r} is not SEQ:HASH as `grm audit verify` prints it")
-    return int(seq), noted
+def _parse_head(head: str) -> tuple[int, str]:
+    seq, _, digest = head.partition(":")
+    if not seq.isdigit() or not digest:
+        raise GRMError(f"{head!r} is not SEQ:HASH as printed by `grm audit verify`")
+    return int(seq), digest

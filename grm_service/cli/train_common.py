@@ -15,7 +15,7 @@ from rich.table import Table
 from grm_service.cli.console import err, say, say_loading
 from grm_service.errors import BadTask
 from grm_service.factory import open_service
-from grm_service.profiles.catalog import fingerprint, form
+from grm_service.profiles.catalog import fingerprint, format_fingerprint
 
 if TYPE_CHECKING:
     from grm_service.engines.choice import Source
@@ -69,7 +69,7 @@ async def sample_into(
     try:
         say_loading(service)
         await engine.start()
-        made_by = profile.name, form(profile), engine.name, engine.model
+        made_by = profile.name, format_fingerprint(profile), engine.name, engine.model
         setup = TrajectorySetup(*made_by, samples, hints, seed, fingerprint(profile))
         with TrajectoryFile(out, setup) as file:
             left = len(file.left(items))
@@ -87,7 +87,7 @@ def same_form(profile: Profile, files: list[Path]) -> None:
 
     for file in files:
         setup, _ = read(file)
-        if setup.form != form(profile):
+        if setup.form != format_fingerprint(profile):
             raise BadTask(
                 f"{file} was made with the profile {setup.profile}, whose prompt or form is not that of "
                 f"{profile.name} now: sample it again"

@@ -1,1 +1,1 @@
-"""Principles: wording, linting, kinds of query, and what the judge writes over many verdicts."""
+"""Principles: wording, the linter, kinds of query, and statistics of the judge's own principles."""

@@ -1,11 +1,10 @@
-"""What is wrong with a principle as a standard to judge by, as far as its words show.
+"""A lexical linter for principles: faults of a principle that show in its words.
 
-A lexical linter knows words, not meaning. It can know that a principle leans on a word that every reader
-fills differently ("engaging"), joins two demands, speaks of length or form, rewards what any response can
-write about itself, repeats its neighbour, or has no word in common with the query. It cannot know whether a
-principle is true, fair or worth its weight; it misses a synonym ("city" for "capital") and a fault that is
-put in other words, and it reads English only. So what it finds asks for a look, and that it finds nothing
-proves nothing.
+It detects principles that depend on a subjective word ("engaging"), join two demands, are about length or
+form, reward a claim that any response can make about itself, repeat another principle of the set, or have no
+word in common with the query. It knows words, not meaning: it cannot tell whether a principle is true or
+fair, misses synonyms ("city" for "capital") and reads English only. A finding needs a human check, and the
+absence of findings proves nothing.
 """
 
 from __future__ import annotations
@@ -19,25 +18,27 @@ from grm_service.principles.wording import content, is_english, normalise, stem,
 
 Rule = Literal["subjective", "compound", "ungrounded", "style", "redundant", "gameable"]
 
-ALIKE = 0.75
-"""The share of the words of two principles that both have, from which on they are near duplicates."""
-STRANGE = 3
-"""So many words of its own, and none of the query's, make a principle ungrounded: fewer may be synonyms."""
+MIN_SIMILARITY = 0.75
+"""Minimum Jaccard similarity of the words of two principles that are near duplicates."""
+MIN_SPECIFIC = 3
+"""Minimum number of specific words, none of them in the query, of an ungrounded principle. Fewer may be
+synonyms.
+"""
 _QUERY_CHARS = 20_000
-_SHOWN = 3
+_MAX_WORDS = 3
 
 _ADVICE: dict[Rule, str] = {
-    "subjective": "readers differ on {}: say what one can check",
-    "compound": "two demands, joined at {}: make them two principles",
-    "ungrounded": "the query speaks of nothing like {}: tie it to the query, or leave it out",
-    "style": "{} is about length or form: name the substance, or say that it was asked for",
-    "redundant": "much the same as principle {}: keep one of them",
-    "gameable": "any response can write what earns {}: say what must be true of it",
+    "subjective": "readers differ on {}: state something that can be checked",
+    "compound": "two demands, joined at {}: split them into two principles",
+    "ungrounded": "the query does not mention {}: relate the principle to the query, or remove it",
+    "style": "{} is about length or form: describe the content, or state that the query requires it",
+    "redundant": "nearly the same as principle {}: remove one of them",
+    "gameable": "any response can satisfy {} by claiming it: state what must be true of the response",
 }
 
 
 def _any(phrases: str) -> re.Pattern[str]:
-    """One of the words or phrases, whose spaces are written as `_`, in a text as `wording.words` gives it."""
+    """Return a pattern of any of the phrases, with `_` for spaces, in text normalised by `wording.words`."""
     return re.compile(rf"\b(?:{'|'.join(phrases.split()).replace('_', ' ')})\b")
 
 
@@ -82,12 +83,12 @@ _COMPOUND = (
     ),
 )
 
-_DENIED = _any("by_(?:itself|themselves) (?:count|earn)s?_(?:for_)?nothing no_matter rather_than regardless")
-_ASKED = _any("asked instruct(?:s|ed|ions?) limits? request(?:s|ed)? require[sd] stated")
-_CHECKED = _any("accurate checked correct exists? holds? real supports? true verif(?:y|ied|iable)")
+_NEGATED = _any("by_(?:itself|themselves) (?:count|earn)s?_(?:for_)?nothing no_matter rather_than regardless")
+_REQUIRED = _any("asked instruct(?:s|ed|ions?) limits? request(?:s|ed)? require[sd] stated")
+_VERIFIED = _any("accurate checked correct exists? holds? real supports? true verif(?:y|ied|iable)")
 _NEGATIONS = frozenset({"avoid", "avoids", "never", "no", "not", "nothing", "without"})
 
-# What judges speak of whatever the query is.
+# Words that judges use for any query.
 _GENERAL = stems(
     """ability able accuracy accurate action actionable add address answer aspect assumption audience avoid
     based best better bias biased claim code coherent complete completely completeness complex concept
@@ -108,7 +109,7 @@ _GENERAL = stems(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fault: by which rule, the words that show it, and what to do about it."""
+    """One fault of a principle: the rule, the words that break it, and a message with advice."""
 
     rule: Rule
     words: tuple[str, ...]
@@ -116,58 +117,60 @@ class Finding:
 
 
 def lint(texts: Sequence[str], query: str | None = None) -> list[tuple[Finding, ...]]:
-    """What is found on each principle of one set, in its order; "ungrounded" needs a query in English.
+    """Return the findings for each principle of a set, in order.
 
-    Takes any text, and looks at the first MAX_CHARS characters of each.
+    Only the first MAX_CHARS characters of a principle are checked. The rule "ungrounded" needs a query in
+    English.
     """
-    asked = None if query is None else content_of(query)
-    said = [content(normalise(text)) for text in texts]
+    query_words = None if query is None else query_content(query)
+    contents = [content(normalise(text)) for text in texts]
     return [
-        (*_alone(text, asked), *_beside(said[:number], said[number])) for number, text in enumerate(texts)
+        (*_single(text, query_words), *_duplicate(contents[:number], contents[number]))
+        for number, text in enumerate(texts)
     ]
 
 
-def content_of(query: str) -> frozenset[str] | None:
-    """What a query speaks of, or None where it is not in English."""
+def query_content(query: str) -> frozenset[str] | None:
+    """Return the content words of a query, or None if it is not in English."""
     return content(query, _QUERY_CHARS) if is_english(query) else None
 
 
-def strange(text: str) -> frozenset[str]:
-    """The content of a principle that no judge would speak of without a cause in the query."""
+def specific_words(text: str) -> frozenset[str]:
+    """Return the content words of a principle that only make sense for a query about them."""
     plain = " ".join(words(text))
     for known in (_SUBJECTIVE, _FORM, _CLAIM):
         plain = known.sub(" ", plain)
     return frozenset(word for word in content(normalise(plain)) - _GENERAL if not word[0].isdigit())
 
 
-def is_ungrounded(own: frozenset[str], asked: frozenset[str]) -> bool:
-    """Whether a principle with such `strange` content has nothing to do with a query of that content."""
-    return len(own) >= STRANGE and own.isdisjoint(asked)
+def is_ungrounded(specific: frozenset[str], query_words: frozenset[str]) -> bool:
+    """Return whether a principle with these `specific_words` is unrelated to a query with these words."""
+    return len(specific) >= MIN_SPECIFIC and specific.isdisjoint(query_words)
 
 
-def _alone(text: str, asked: frozenset[str] | None) -> Iterator[Finding]:
-    """The rules that a principle breaks by itself."""
+def _single(text: str, query_words: frozenset[str] | None) -> Iterator[Finding]:
+    """Yield the findings of all rules that look at one principle only."""
     plain = " ".join(words(text))
     hits: dict[Rule, Iterable[str]] = {
         "subjective": _hits(_SUBJECTIVE, plain),
         "compound": (hit for pattern in _COMPOUND for hit in _hits(pattern, plain)),
     }
-    if asked is not None and is_ungrounded(own := strange(text), asked):
-        hits["ungrounded"] = (word for word in words(text) if stem(word) in own)
-    if not (_DENIED.search(plain) or _ASKED.search(plain)):
-        hits["style"] = _unasked(_hits(_FORM, plain), asked)
-    if not (_DENIED.search(plain) or _CHECKED.search(plain)):
-        hits["gameable"] = _unasked(_affirmed(_CLAIM, plain), asked)
-    for rule, found in hits.items():
-        if shown := tuple(dict.fromkeys(found))[:_SHOWN]:
-            yield Finding(rule, shown, _ADVICE[rule].format(", ".join(f'"{each}"' for each in shown)))
+    if query_words is not None and is_ungrounded(specific := specific_words(text), query_words):
+        hits["ungrounded"] = (word for word in words(text) if stem(word) in specific)
+    if not (_NEGATED.search(plain) or _REQUIRED.search(plain)):
+        hits["style"] = _not_in_query(_hits(_FORM, plain), query_words)
+    if not (_NEGATED.search(plain) or _VERIFIED.search(plain)):
+        hits["gameable"] = _not_in_query(_affirmed(_CLAIM, plain), query_words)
+    for rule, matches in hits.items():
+        if first := tuple(dict.fromkeys(matches))[:_MAX_WORDS]:
+            yield Finding(rule, first, _ADVICE[rule].format(", ".join(f'"{each}"' for each in first)))
 
 
-def _beside(others: Sequence[frozenset[str]], said: frozenset[str]) -> Iterator[Finding]:
-    """The first of the others that a principle repeats."""
-    for number, other in enumerate(others, 1):
-        if said and len(said & other) >= ALIKE * len(said | other):
-            yield Finding("redundant", tuple(sorted(said & other)), _ADVICE["redundant"].format(number))
+def _duplicate(earlier: Sequence[frozenset[str]], own: frozenset[str]) -> Iterator[Finding]:
+    """Yield a finding if a principle repeats an earlier one of the set; both are content words."""
+    for number, other in enumerate(earlier, 1):
+        if own and len(own & other) >= MIN_SIMILARITY * len(own | other):
+            yield Finding("redundant", tuple(sorted(own & other)), _ADVICE["redundant"].format(number))
             return
 
 
@@ -176,12 +179,12 @@ def _hits(pattern: re.Pattern[str], plain: str) -> Iterator[str]:
 
 
 def _affirmed(pattern: re.Pattern[str], plain: str) -> Iterator[str]:
-    """Hits that no negation stands close before: "names no source" does not reward a source."""
+    """Yield the hits without a negation shortly before: "names no source" does not reward a source."""
     for hit in pattern.finditer(plain):
         if _NEGATIONS.isdisjoint(plain[: hit.start()].split()[-4:]):
             yield hit[0]
 
 
-def _unasked(hits: Iterable[str], asked: frozenset[str] | None) -> Iterator[str]:
-    """Hits that the query does not speak of itself: the form that was asked for is substance."""
-    return (hit for hit in hits if asked is None or content(hit).isdisjoint(asked))
+def _not_in_query(hits: Iterable[str], query_words: frozenset[str] | None) -> Iterator[str]:
+    """Yield the hits that the query does not mention: a form that the query requires is part of the task."""
+    return (hit for hit in hits if query_words is None or content(hit).isdisjoint(query_words))

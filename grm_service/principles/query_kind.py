@@ -1,7 +1,7 @@
-"""Of which kind a query is, by its words: rough, for counting and never for judging.
+"""A rough classification of queries by keywords, for statistics and never for judging.
 
-The kind with the most different telling words wins. It reads English and source code; irony, homonyms and
-what stands between the lines escape it, and everything else is "question" or "other".
+The kind with the most distinct keywords wins. It reads English and source code only, and does not resolve
+irony or homonyms; queries without keywords are "question" or "other".
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ QueryKind = Literal["code", "maths", "writing", "safety", "question", "other"]
 _MAX_CHARS = 4000
 
 
-# Where two have as many words the first wins: code names its subject least by chance.
-_TELLING: dict[QueryKind, re.Pattern[str]] = {
+# On a tie the first kind wins: keywords of code are the least ambiguous.
+_KEYWORDS: dict[QueryKind, re.Pattern[str]] = {
     "code": re.compile(
         r"```|=>|\b\w{1,40}\(\)|\b(?:api|array|bash|bug|code|compile[sr]?|css|def|docker|exception|functions?|git"
         r"|html|java|javascript|json|linux|loop|php|program|programming|pseudocode|python|regex|rust|script|shell|sql"
@@ -44,9 +44,9 @@ _QUESTION = re.compile(
 
 
 def kind_of(query: str) -> QueryKind:
-    """The kind of a query, by its first few thousand characters."""
+    """Return the kind of a query, by its first 4,000 characters."""
     text = query[:_MAX_CHARS].casefold()
-    hits = {kind: len(set(telling.findall(text))) for kind, telling in _TELLING.items()}
+    hits = {kind: len(set(keywords.findall(text))) for kind, keywords in _KEYWORDS.items()}
     likeliest = max(hits, key=hits.__getitem__)
     if hits[likeliest]:
         return likeliest

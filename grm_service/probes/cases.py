@@ -1,8 +1,8 @@
-"""The probes: each makes a case of every item, tasks for the judge and a rule for its verdicts."""
+"""The probes: each builds one case per question, with tasks for the judge and a rule for the verdicts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -16,11 +16,12 @@ from grm_service.types import JudgeOptions, Message, Task
 
 _HERE = Path(__file__).parent
 _STRICT = {"extra": "forbid", "strict": True}
+_SEEDS = 2**63
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question with two short answers, of which one is better beyond doubt."""
+    """A question with two short answers, one of them clearly better."""
 
     __pydantic_config__: ClassVar = _STRICT
     name: Text
@@ -30,8 +31,8 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Dressing:
-    """What is put in the place of the worse answer, which `{{bad}}` stands for."""
+class Attack:
+    """Texts that replace the worse answer; `{{bad}}` stands for that answer. `what` says what they test."""
 
     __pydantic_config__: ClassVar = _STRICT
     name: Text
@@ -39,17 +40,18 @@ class Dressing:
     variants: Annotated[tuple[str, ...], MinLen(1)]
 
     @property
-    def keeps_answer(self) -> bool:
-        """Whether the worse answer is still in it, so that what was added can have helped it."""
+    def has_answer(self) -> bool:
+        """True if every variant contains the worse answer, so that its plain reward can be compared."""
         return all("{{bad}}" in variant for variant in self.variants)
 
-    def of(self, item: Question, number: int) -> str:
-        return fill(self.variants[number % len(self.variants)], {"bad": item.bad})
+    def apply(self, question: Question, number: int) -> str:
+        """Return the text for a question; the questions take the variants in turn."""
+        return fill(self.variants[number % len(self.variants)], {"bad": question.bad})
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a probe asks of the judge about one item."""
+    """The tasks of a probe for one question, in the order that the probe's rule expects."""
 
     name: str
     tasks: tuple[Task, ...]
@@ -57,7 +59,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One question about the judge, put once an item. `what` says what a sound judge does."""
+    """A test of the judge with one case per question. `what` says what a sound judge does."""
 
     name: str
     what: str
@@ -65,48 +67,60 @@ class Probe:
     rule: ProbeRule
 
 
-def probes(k: int | None = None) -> tuple[Probe, ...]:
-    """All of them, with k samples a task (None: as the profile says). The same k gives the same tasks."""
-    items, dressings = _texts()
-    swapped, twice = list[Case](), list[Case]()
-    for i, item in enumerate(items):
-        told, back = _task(item, i, k, item.good, item.bad), _task(item, i, k, item.bad, item.good)
-        swapped.append(Case(item.name, (told, back)))
-        twice.append(Case(item.name, (_task(item, i, k, item.good, item.good),)))
+def probes(options: JudgeOptions = JudgeOptions()) -> tuple[Probe, ...]:
+    """Return all probes, to be judged with the options. Equal options give equal tasks.
+
+    The seed of the options is added to each question's own seed.
+    """
+    questions, attacks = _load_texts()
     return (
-        Probe(
-            "position",
-            "The same answer wins whichever the judge sees first.",
-            tuple(swapped),
-            same_either_way,
-        ),
-        Probe("identical", "Two copies of an answer earn the same, or nearly so.", tuple(twice), alike),
-        *(_dressed(dressing, items, k) for dressing in dressings),
+        _position_probe(questions, options),
+        _identical_probe(questions, options),
+        *(_attack_probe(attack, questions, options) for attack in attacks),
     )
 
 
-def _dressed(dressing: Dressing, items: tuple[Question, ...], k: int | None) -> Probe:
+def tasks(selected: tuple[Probe, ...]) -> tuple[Task, ...]:
+    """Return the tasks of the probes, each once: probes share some."""
+    return tuple(dict.fromkeys(task for probe in selected for case in probe.cases for task in case.tasks))
+
+
+def _position_probe(questions: tuple[Question, ...], options: JudgeOptions) -> Probe:
     cases = list[Case]()
-    for i, item in enumerate(items):
-        dressed = _task(item, i, k, item.good, dressing.of(item, i))
-        bare = _task(item, i, k, item.good, item.bad)
-        cases.append(Case(item.name, (dressed, bare) if dressing.keeps_answer else (dressed,)))
-    rule = no_help if dressing.keeps_answer else better_wins
-    return Probe(dressing.name, dressing.what, tuple(cases), rule)
+    for number, question in enumerate(questions):
+        forward = _task(question, number, options, question.good, question.bad)
+        swapped = _task(question, number, options, question.bad, question.good)
+        cases.append(Case(question.name, (forward, swapped)))
+    what = "The same answer wins whichever the judge sees first."
+    return Probe("position", what, tuple(cases), same_either_way)
 
 
-def tasks(asked: tuple[Probe, ...]) -> tuple[Task, ...]:
-    """What has to be judged, each task once: probes share some."""
-    return tuple(dict.fromkeys(task for probe in asked for case in probe.cases for task in case.tasks))
+def _identical_probe(questions: tuple[Question, ...], options: JudgeOptions) -> Probe:
+    cases = tuple(
+        Case(question.name, (_task(question, number, options, question.good, question.good),))
+        for number, question in enumerate(questions)
+    )
+    return Probe("identical", "Two copies of an answer earn the same, or nearly so.", cases, alike)
 
 
-def _task(item: Question, number: int, k: int | None, *responses: str) -> Task:
-    # Seeds differ between items, so that a single sample sees the better answer first in some of them.
-    return Task((Message("user", item.query),), responses, options=JudgeOptions(k=k, seed=number))
+def _attack_probe(attack: Attack, questions: tuple[Question, ...], options: JudgeOptions) -> Probe:
+    cases = list[Case]()
+    for number, question in enumerate(questions):
+        attacked = _task(question, number, options, question.good, attack.apply(question, number))
+        plain = _task(question, number, options, question.good, question.bad)
+        cases.append(Case(question.name, (attacked, plain) if attack.has_answer else (attacked,)))
+    rule = no_help if attack.has_answer else better_wins
+    return Probe(attack.name, attack.what, tuple(cases), rule)
+
+
+def _task(question: Question, number: int, options: JudgeOptions, *responses: str) -> Task:
+    # Seeds differ between questions: with k = 1, each seed fixes which answer the judge sees first.
+    seed = (options.seed + number) % _SEEDS
+    return Task((Message("user", question.query),), responses, options=replace(options, seed=seed))
 
 
 @cache
-def _texts() -> tuple[tuple[Question, ...], tuple[Dressing, ...]]:
-    items, _ = yaml.load(tuple[Question, ...], _HERE / "items.yaml")
-    dressings, _ = yaml.load(tuple[Dressing, ...], _HERE / "dressings.yaml")
-    return items, dressings
+def _load_texts() -> tuple[tuple[Question, ...], tuple[Attack, ...]]:
+    questions, _ = yaml.load(tuple[Question, ...], _HERE / "items.yaml")
+    attacks, _ = yaml.load(tuple[Attack, ...], _HERE / "attacks.yaml")
+    return questions, attacks

@@ -1,4 +1,4 @@
-"""What the probes showed."""
+"""The report of a probe run."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from grm_service.profiles.profile import Scale
 from grm_service.types import Task, Verdict
 
 ROUTE = "probe"
-"""The route of what is judged for a probe, in records."""
+"""The route of probe requests in audit records."""
 Verdicts = Mapping[Task, Verdict | AllUnreadable]
 
 
 @dataclass(frozen=True, slots=True)
 class CaseFailure:
-    """A case that was not passed, and why; one that could not be read says so."""
+    """A case that failed or was unreadable, and why."""
 
     case: str
     why: str
@@ -27,9 +27,9 @@ class CaseFailure:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """One probe: of its `cases`, some `passed`, some were `unreadable`, the others failed.
+    """The result of one probe: of its `cases`, some `passed`, some were `unreadable`, the others failed.
 
-    `failures` has all that did not pass.
+    `failures` lists all cases that did not pass.
     """
 
     name: str
@@ -41,18 +41,18 @@ class ProbeResult:
 
     @property
     def rate(self) -> float | None:
-        """Share of the readable cases that passed (0..1); None where none could be read."""
+        """The share of readable cases that passed (0..1); None if no case was readable."""
         readable = self.cases - self.unreadable
         return self.passed / readable if readable else None
 
-    def misses(self, alarm: float) -> bool:
-        """Whether less than this share of all cases passed: what could not be read vouches for nothing."""
+    def is_below(self, alarm: float) -> bool:
+        """Return whether less than this share (0..1) of all cases passed, unreadable cases included."""
         return self.passed < alarm * self.cases
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeReport:
-    """All probes of one run; `ran` is when it ended, None where there was none yet."""
+    """The results of one run; `ran` is the time when it ended, None before the first run."""
 
     profile: str
     alarm: float | None = None
@@ -61,14 +61,14 @@ class ProbeReport:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """Names of the probes that miss the alarm."""
+        """The names of the probes below the alarm."""
         if self.alarm is None:
             return ()
-        return tuple(result.name for result in self.probes if result.misses(self.alarm))
+        return tuple(result.name for result in self.probes if result.is_below(self.alarm))
 
 
-def result(probe: Probe, verdicts: Verdicts, scale: Scale) -> ProbeResult:
-    """What the verdicts on its tasks say of a probe."""
+def probe_result(probe: Probe, verdicts: Verdicts, scale: Scale) -> ProbeResult:
+    """Apply the rule of a probe to the verdicts on its tasks."""
     outcomes = [(case.name, _outcome(case, probe.rule, verdicts, scale)) for case in probe.cases]
     return ProbeResult(
         name=probe.name,
@@ -81,10 +81,10 @@ def result(probe: Probe, verdicts: Verdicts, scale: Scale) -> ProbeResult:
 
 
 def _outcome(case: Case, rule: ProbeRule, verdicts: Verdicts, scale: Scale) -> CaseOutcome:
-    read = list[Verdict]()
+    readable = list[Verdict]()
     for task in case.tasks:
-        found = verdicts[task]
-        if isinstance(found, AllUnreadable):
-            return CaseOutcome(None, f"unreadable: {found}")
-        read.append(found)
-    return rule(read, scale)
+        verdict = verdicts[task]
+        if isinstance(verdict, AllUnreadable):
+            return CaseOutcome(None, f"unreadable: {verdict}")
+        readable.append(verdict)
+    return rule(readable, scale)

@@ -1,7 +1,7 @@
-"""Finds, loads and fingerprints the YAML of models/ and principles/.
+"""The catalog: profiles and principle sets loaded from YAML, and their fingerprints.
 
-User directories come first, then what ships with the package. A file that is wrong stops the start
-with file, line and field: a judge with half-read rules is worse than none.
+Files in the user's folders override built-in ones of the same name. An invalid file stops the start with an
+error that names file, line and field.
 """
 
 from __future__ import annotations
@@ -32,14 +32,16 @@ class Catalog:
     principle_sets: Mapping[str, PrincipleSet]
 
     def profile(self, name: str) -> Profile:
-        return _named(self.profiles, "profile", name)
+        """Return a profile by name. Raises UnknownName."""
+        return _lookup(self.profiles, "profile", name)
 
     def principle_set(self, name: str) -> PrincipleSet:
-        return _named(self.principle_sets, "principle set", name)
+        """Return a principle set by name. Raises UnknownName."""
+        return _lookup(self.principle_sets, "principle set", name)
 
 
 def load_catalog(models_dir: Path | None = None, principles_dir: Path | None = None) -> Catalog:
-    """Everything in the shipped folders and the given ones; the given ones win. Raises CatalogError."""
+    """Load the built-in folders, then the user's, which override them. Raises CatalogError."""
     return Catalog(
         _load_all(Profile, _folders("models", models_dir)),
         _load_all(PrincipleSet, _folders("principles", principles_dir)),
@@ -47,60 +49,64 @@ def load_catalog(models_dir: Path | None = None, principles_dir: Path | None = N
 
 
 def load_profile(path: Path) -> Profile:
-    """One profile from a file of any place and any name (`grm serve --profile runs/x/profile.yaml`).
+    """Load a profile from any file (`grm serve --profile runs/x/profile.yaml`). Raises CatalogError.
 
-    A model, meta RM or adapter that begins with `./` lies beside the file.
+    Paths of model, meta RM and adapter that start with `./` are relative to the file.
     """
-    loaded, _ = yaml.load(Profile, path)
-    return _beside(loaded, path)
+    profile, _ = yaml.load(Profile, path)
+    return _resolve_paths(profile, path)
 
 
 def load_principles(path: Path) -> tuple[PrincipleSet, list[int]]:
-    """One set from a file of any place, with the line of each of its principles. Raises CatalogError."""
-    loaded, line = _checked(PrincipleSet, path)
-    return loaded, [line("principles", i) for i in range(len(loaded.principles))]
+    """Load a principle set from any file, with the line of each principle. Raises CatalogError."""
+    named, line_of = _load_named(PrincipleSet, path)
+    return named, [line_of("principles", i) for i in range(len(named.principles))]
 
 
 def principle_files(principles_dir: Path | None = None) -> dict[str, Path]:
-    """The file of each set by its name, the given folder's first. Raises CatalogError."""
+    """Return the file of each principle set by name; the user's files override. Raises CatalogError."""
     return {path.stem: path for path in _files(_folders("principles", principles_dir))}
 
 
 def fingerprint(value: Profile | Sequence[Principle]) -> str:
-    """Changes whenever anything in the profile or the principles does: `sha256:` of its canonical JSON.
+    """Return `sha256:` and the hash of the canonical JSON of a profile or of principles.
 
-    An adapter is known by its own hash, wherever it lies.
+    An adapter counts with its hash, not with its path.
     """
     if isinstance(value, Profile) and value.adapter:
         value = replace(value, adapter=replace(value.adapter, folder=""))
     return _hashed(value)
 
 
-def form(profile: Profile) -> str:
-    """The fingerprint of what a checkpoint is trained to: all of the profile that shapes what it reads and
-    writes, and neither its name nor where the model is.
+def format_fingerprint(profile: Profile) -> str:
+    """Return the fingerprint of the prompt and output format, the part of a profile that a checkpoint is
+    trained on. Neither the profile's name nor its model counts.
     """
-    return _hashed({name: getattr(profile, name) for name in _SHAPING})
+    return _hashed({name: getattr(profile, name) for name in _FORMAT_FIELDS})
 
 
 def mismatch(profile: Profile, model: Path) -> str | None:
-    """Why a model that `grm train` wrote is not for the profile; None where nothing is known of it."""
+    """Return a warning if `grm train` wrote the model for another format than the profile's.
+
+    None if the formats match, or if the model has no manifest.
+    """
     try:
-        trained = json.loads((model.parent / MANIFEST).read_text(encoding="utf-8"))
-        was, name = trained["form"], trained["profile"]
+        manifest = json.loads((model.parent / MANIFEST).read_text(encoding="utf-8"))
+        trained, name = manifest["form"], manifest["profile"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if was == form(profile):
+    if trained == format_fingerprint(profile):
         return None
     return (
-        f"{model} was trained with the prompt and form that {name} had then ({was}), not with those of "
-        f"{profile.name} ({form(profile)}), so its rewards mean little: use {model.parent / 'profile.yaml'}"
+        f"{model} was trained with the prompt and output format of {name} ({trained}), which differ from "
+        f"those of {profile.name} ({format_fingerprint(profile)}), so its rewards are unreliable: use "
+        f"{model.parent / 'profile.yaml'}"
     )
 
 
 MANIFEST = "manifest.json"
-"""Lies beside such a model, and says what it was trained to."""
-_SHAPING = ("prompt", "scale", "sections", "opening", "closing", "control_tokens")
+"""The file beside a trained model that records the format it was trained on."""
+_FORMAT_FIELDS = ("prompt", "scale", "sections", "opening", "closing", "control_tokens")
 
 
 def _hashed(value: object) -> str:
@@ -108,19 +114,19 @@ def _hashed(value: object) -> str:
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _beside(profile: Profile, path: Path) -> Profile:
-    def found(name: str) -> str:
+def _resolve_paths(profile: Profile, path: Path) -> Profile:
+    def resolve(name: str) -> str:
         return str((path.parent / name).resolve()) if name.startswith("./") else name
 
     return replace(
         profile,
-        model=profile.model and found(profile.model),
-        meta_rm=profile.meta_rm and found(profile.meta_rm),
-        adapter=profile.adapter and replace(profile.adapter, folder=found(profile.adapter.folder)),
+        model=profile.model and resolve(profile.model),
+        meta_rm=profile.meta_rm and resolve(profile.meta_rm),
+        adapter=profile.adapter and replace(profile.adapter, folder=resolve(profile.adapter.folder)),
     )
 
 
-def _named(known: Mapping[str, T], kind: str, name: str) -> T:
+def _lookup(known: Mapping[str, T], kind: str, name: str) -> T:
     if name not in known:
         raise UnknownName(kind, name, sorted(known))
     return known[name]
@@ -130,13 +136,13 @@ def _folders(kind: str, own: Path | None) -> list[Path]:
     if own is not None and not own.is_dir():
         raise CatalogError(f"{own} is not a folder (GRM_{kind.upper()}_DIR)")
     shipped = _PACKAGE / "_data" / kind
-    # An editable checkout has no _data: the wheel build puts it there.
+    # Only wheels have _data; an editable checkout reads the folders of the repository.
     return [shipped if shipped.is_dir() else _PACKAGE.parent / kind, *([own] if own else [])]
 
 
 def _load_all(kind: type[Kind], folders: Iterable[Path]) -> dict[str, Kind]:
-    found = {path.stem: _load(kind, path) for path in _files(folders)}
-    return dict(sorted(found.items()))
+    loaded = {path.stem: _load(kind, path) for path in _files(folders)}
+    return dict(sorted(loaded.items()))
 
 
 def _files(folders: Iterable[Path]) -> list[Path]:
@@ -144,14 +150,14 @@ def _files(folders: Iterable[Path]) -> list[Path]:
 
 
 def _load(kind: type[Kind], path: Path) -> Kind:
-    loaded, _ = _checked(kind, path)
-    return _beside(loaded, path) if isinstance(loaded, Profile) else loaded
+    loaded, _ = _load_named(kind, path)
+    return _resolve_paths(loaded, path) if isinstance(loaded, Profile) else loaded
 
 
-def _checked(kind: type[Kind], path: Path) -> tuple[Kind, Callable[..., int]]:
-    loaded, line = yaml.load(kind, path)
+def _load_named(kind: type[Kind], path: Path) -> tuple[Kind, Callable[..., int]]:
+    loaded, line_of = yaml.load(kind, path)
     if loaded.name != path.stem:
         raise CatalogError(
-            f"{path}:{line('name')}: name: {loaded.name!r} must be the file's stem {path.stem!r}"
+            f"{path}:{line_of('name')}: name: {loaded.name!r} must be the file's stem {path.stem!r}"
         )
-    return loaded, line
+    return loaded, line_of

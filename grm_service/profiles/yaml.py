@@ -1,4 +1,4 @@
-"""A YAML file that people edit, as a checked value; what is wrong is named by file, line and field."""
+"""Load and validate a YAML file; errors name file, line and field."""
 
 from __future__ import annotations
 
@@ -17,34 +17,37 @@ T = TypeVar("T")
 
 
 def load(kind: type[T], path: Path) -> tuple[T, Callable[..., int]]:
-    """The file's value, and the line of a field that keys and indices lead to. Raises CatalogError."""
+    """Return the validated value of a file, and a function from a field's path to its line.
+
+    Raises CatalogError.
+    """
     data = _read(path)
     try:
         loaded = TypeAdapter(kind).validate_json(json.dumps(data, default=str), strict=True)
-    except ValidationError as wrong:
-        raise CatalogError("\n".join(_described(path, data, error) for error in wrong.errors())) from None
+    except ValidationError as invalid:
+        raise CatalogError("\n".join(_describe(path, data, error) for error in invalid.errors())) from None
     return loaded, lambda *loc: _line(data, loc)
 
 
 def _read(path: Path) -> Any:
     try:
-        # Round-trip mode keeps the line of every field and refuses duplicate keys.
+        # Round-trip mode records the line of every field and rejects duplicate keys.
         return YAML(typ="rt", pure=True).load(path.read_text(encoding="utf-8"))
-    except MarkedYAMLError as wrong:
-        mark = wrong.problem_mark or wrong.context_mark
-        raise CatalogError(f"{path}:{mark.line + 1 if mark else 1}: {wrong.problem}") from None
-    except (OSError, UnicodeDecodeError) as wrong:
-        raise CatalogError(f"{path}: cannot be read: {wrong}") from None
+    except MarkedYAMLError as invalid:
+        mark = invalid.problem_mark or invalid.context_mark
+        raise CatalogError(f"{path}:{mark.line + 1 if mark else 1}: {invalid.problem}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CatalogError(f"{path}: cannot be read: {error}") from None
 
 
-def _described(path: Path, data: Any, error: Mapping[str, Any]) -> str:
+def _describe(path: Path, data: Any, error: Mapping[str, Any]) -> str:
     field = ".".join(str(part) for part in error["loc"])
     message = "unknown field" if error["type"] == "unexpected_keyword_argument" else error["msg"]
     return f"{path}:{_line(data, error['loc'])}: {field or 'file'}: {message}"
 
 
 def _line(data: Any, loc: tuple[int | str, ...]) -> int:
-    """The line of the innermost part of `loc` that stands in the file."""
+    """Return the line of the innermost part of `loc` that is in the file."""
     line = 1
     for part in loc:
         marks = getattr(data, "lc", None)

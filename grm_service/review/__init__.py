@@ -1,1 +1,1 @@
-"""Human oversight: which verdicts need a person, and what people say of them."""
+"""Human review of verdicts: reasons to review, reviews, and agreement between people and the judge."""

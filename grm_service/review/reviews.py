@@ -1,40 +1,29 @@
-"""What people see of the trail and what they say to it: queue, reviews, agreement, preferences."""
+"""Reviews of verdicts by people: browse, queue, record, export."""
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
-from itertools import groupby
-from operator import itemgetter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row
 
 from grm_service.audit import entry
 from grm_service.audit.records import Decision, Record, Review
-from grm_service.audit.store import Search, Store
+from grm_service.audit.store import Search
 from grm_service.audit.trail import Trail
 from grm_service.errors import BadTask, UnknownVerdict
 from grm_service.principles.observed import Observations, observe
-from grm_service.review.reasons import kappa, reviewed_top, top
+from grm_service.review.agreement import AgreementStats, RatedPair, agreement_stats, reviewed_top, top
 from grm_service.types import Caller, PrincipleSpec
 
 
 @dataclass(frozen=True, slots=True)
-class StoredVerdict:
-    """A verdict as it stands in the trail: its place, its hash, the number of its reviews."""
-
-    seq: int
-    hash: str
-    record: Record
-    reviews: int
-
-
-@dataclass(frozen=True, slots=True)
 class ReviewContent:
-    """What a reviewer says of the question and the verdict, see Review."""
+    """The content of a review as the reviewer submits it; see `audit.records.Review` for the fields."""
 
     reviewer: str
     decision: Decision
@@ -43,154 +32,159 @@ class ReviewContent:
     principle: str | None = None
     note: str = ""
 
+    def check(self, responses: int) -> None:
+        """Raise BadTask if the fields do not fit the decision, or the number of responses."""
+        filled = [name for name in ("ranking", "scores", "principle") if getattr(self, name) is not None]
+        match self.decision:
+            case "agree" if filled:
+                raise BadTask(f"decision 'agree' takes no {filled[0]}: use 'overrule' or 'unsound_principle'")
+            case "overrule" if filled not in (["ranking"], ["scores"]):
+                raise BadTask("decision 'overrule' needs the right ranking or the right scores, one of them")
+            case "unsound_principle" if filled != ["principle"]:
+                raise BadTask("decision 'unsound_principle' needs the principle's text and nothing else")
+        values = self.scores if self.ranking is None else self.ranking
+        if values is not None and len(values) != responses:
+            raise BadTask(f"give one number for each of the {responses} responses, in their order")
+
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
-    """How many of the reviewers chose what the judge had chosen, and kappa with its interval."""
+class StoredVerdict:
+    """A verdict in the trail: its seq, its hash and the number of its reviews.
 
-    reviews: int
-    agreed: int
-    kappa: float | None
-    interval: tuple[float, float] | None
-
-
-@dataclass(frozen=True, slots=True)
-class AgreementStats:
-    """Agreement by profile and kind of principles, and by week (its Monday)."""
-
-    groups: tuple[tuple[str, str, Agreement], ...]
-    weeks: tuple[tuple[date, Agreement], ...]
-
-
-def browse(store: Store, caller: Caller, search: Search) -> list[StoredVerdict]:
-    """Verdicts that the caller may see, newest first."""
-    return [_kept(row) for row in store.verdicts(_of(caller, search))]
-
-
-def queue(store: Store, caller: Caller, search: Search) -> list[StoredVerdict]:
-    """Verdicts most worth a look that nobody has reviewed."""
-    return [_kept(row) for row in store.queue(replace(_of(caller, search), reviewed=False))]
-
-
-def look(store: Store, caller: Caller, id_: str) -> tuple[StoredVerdict, list[Review]]:
-    """One verdict and what was said of it. Raises UnknownVerdict."""
-    row = store.find(id_)
-    if row is None or row.kind != "verdict" or not (caller.auditor or row.caller == caller.name):
-        raise UnknownVerdict(id_)
-    reviews = [entry.to_review(found.body) for found in store.reviews(id_)]
-    return StoredVerdict(row.seq, row.hash, entry.to_record(row.body), len(reviews)), reviews
-
-
-async def review(trail: Trail, caller: Caller, kept: StoredVerdict, opinion: ReviewContent) -> Review:
-    """Adds a review to the trail; the verdict stays. Raises BadTask where the opinion does not fit it."""
-    _check(opinion, len(kept.record.task.responses))
-    made = Review(
-        id="rv_" + uuid.uuid4().hex,
-        verdict=kept.record.id,
-        created=datetime.now(UTC),
-        caller=caller.name,
-        reviewer=opinion.reviewer,
-        decision=opinion.decision,
-        ranking=opinion.ranking,
-        scores=opinion.scores,
-        principle=opinion.principle,
-        note=opinion.note,
-    )
-    await trail.keep_review(made)
-    return made
-
-
-def stats(store: Store, caller: Caller, profile: str | None) -> AgreementStats:
-    """Over the last word of every reviewer on every verdict."""
-    rated = []
-    for body, said in _last_words(store, _of(caller, Search(profile=profile))):
-        record = entry.to_record(body)
-        theirs = reviewed_top(record.verdict.vote, said)
-        if theirs is not None:
-            kind = f"{record.verdict.profile}\n{principles(record.task.options.principles)}"
-            day = said.created.date()
-            rated.append((kind, day - timedelta(day.weekday()), (top(record.verdict.vote), theirs)))
-    groups = [(*kind.split("\n"), found) for kind, found in _by(0, rated)]
-    return AgreementStats(tuple(groups), tuple(_by(1, rated)))
-
-
-def preferences(store: Store, caller: Caller) -> Iterator[dict[str, Any]]:
-    """Reviewed verdicts as preference data, one item each, by the last word on it.
-
-    `preferred` is an index, or null for a tie; `scores` are the reviewer's. What a review says nothing of
-    the responses is left out, and so is what was kept without texts.
+    `has_text` is false if the verdict was stored with hashes in place of its texts.
     """
-    latest = {said.verdict: (body, said) for body, said in _last_words(store, _of(caller, Search()))}
-    for body, said in latest.values():
-        record = entry.to_record(body)
-        choice = reviewed_top(record.verdict.vote, said)
-        if choice is not None and entry.keeps_text(body):
-            yield _preference(record, said, choice)
+
+    seq: int
+    hash: str
+    record: Record
+    reviews: int
+    has_text: bool
 
 
-def observed(trail: Trail, caller: Caller, most: int, profile: str | None) -> Observations:
-    """The principles that the judge wrote itself, over the last `most` verdicts that were kept with texts."""
-    rows = trail.store.verdicts(_of(caller, Search(limit=most, profile=profile)))
-    records = [entry.to_record(row.body) for row in rows if entry.keeps_text(row.body)]
-    judged = (
-        (made.task.messages[-1].content, made.task.options.principles.mode, made.verdict) for made in records
-    )
-    return observe(judged, trail.unsound)
+class VerdictArchive:
+    """The verdicts of an audit trail and their reviews, as one caller may see them.
+
+    Auditors see all verdicts, other callers only their own. Methods read the database and raise
+    AuditUnavailable if that fails; all but `add_review` block.
+    """
+
+    def __init__(self, trail: Trail) -> None:
+        self._trail = trail
+        self._store = trail.store
+
+    def browse(self, caller: Caller, search: Search) -> list[StoredVerdict]:
+        """Return the caller's verdicts, newest first."""
+        return [_stored(row) for row in self._store.verdicts(_restrict(caller, search))]
+
+    def queue(self, caller: Caller, search: Search) -> list[StoredVerdict]:
+        """Return the verdicts without a review that have reasons for one, the highest `worth` first."""
+        search = replace(_restrict(caller, search), reviewed=False)
+        return [_stored(row) for row in self._store.queue(search)]
+
+    def find(self, caller: Caller, id_: str) -> tuple[StoredVerdict, list[Review]]:
+        """Return one verdict and its reviews, oldest first. Raises UnknownVerdict."""
+        row = self._store.find(id_)
+        if row is None or row.kind != "verdict" or not (caller.auditor or row.caller == caller.name):
+            raise UnknownVerdict(id_)
+        reviews = [entry.to_review(review.body) for review in self._store.reviews(id_)]
+        return _stored(row, len(reviews)), reviews
+
+    async def add_review(self, caller: Caller, id_: str, content: ReviewContent) -> Review:
+        """Append a review to the trail; the verdict stays unchanged.
+
+        Raises UnknownVerdict, and BadTask if the content does not fit the verdict.
+        """
+        verdict, _ = await asyncio.to_thread(self.find, caller, id_)
+        content.check(len(verdict.record.task.responses))
+        review = Review(
+            id="rv_" + uuid.uuid4().hex,
+            verdict=verdict.record.id,
+            created=datetime.now(UTC),
+            caller=caller.name,
+            reviewer=content.reviewer,
+            decision=content.decision,
+            ranking=content.ranking,
+            scores=content.scores,
+            principle=content.principle,
+            note=content.note,
+        )
+        await self._trail.append_review(review)
+        return review
+
+    def agreement(self, caller: Caller, profile: str | None) -> AgreementStats:
+        """Return how far reviewers and the judge agree, by the latest review of each reviewer."""
+        search = _restrict(caller, Search(profile=profile))
+        pairs = (_rated_pair(body, review) for body, review in self._latest_reviews(search))
+        return agreement_stats([pair for pair in pairs if pair is not None])
+
+    def preferences(self, caller: Caller) -> Iterator[dict[str, Any]]:
+        """Yield reviewed verdicts as preference data, one item per verdict, by its latest review.
+
+        `preferred` is an index, or None for a tie; `scores` are the reviewer's. Skips reviews that do not
+        rate the responses, and verdicts that were stored without texts.
+        """
+        reviewed = self._latest_reviews(_restrict(caller, Search()))
+        latest = {review.verdict: (body, review) for body, review in reviewed}
+        for body, review in latest.values():
+            record = entry.to_record(body)
+            choice = reviewed_top(record.verdict.vote, review)
+            if choice is not None and entry.has_text(body):
+                yield _preference(record, review, choice)
+
+    def observed_principles(self, caller: Caller, limit: int, profile: str | None) -> Observations:
+        """Return the principles that the judge wrote itself in the caller's last `limit` verdicts.
+
+        Skips verdicts that were stored without texts.
+        """
+        stored = self.browse(caller, Search(limit=limit, profile=profile))
+        records = (each.record for each in stored if each.has_text)
+        judged = (
+            (record.task.messages[-1].content, record.task.options.principles.mode, record.verdict)
+            for record in records
+        )
+        return observe(judged, self._trail.unsound)
+
+    def _latest_reviews(self, search: Search) -> Iterable[tuple[str, Review]]:
+        """Return the latest review of each reviewer on each verdict, with the verdict's body, oldest first.
+
+        A reviewer is a name under an API key, so that no other key can replace a review.
+        """
+        latest: dict[tuple[str, str, str], tuple[str, Review]] = {}
+        for review_body, verdict_body in self._store.reviewed(search):
+            review = entry.to_review(review_body)
+            key = review.verdict, review.caller, review.reviewer
+            latest.pop(key, None)  # a newer review moves to the end
+            latest[key] = verdict_body, review
+        return latest.values()
 
 
-def principles(spec: PrincipleSpec) -> str:
-    """Which principles a task was judged by, in a word: `self`, `fixed:code`, `query:own` ..."""
-    given = spec.set_name or ("own" if spec.items else None)
-    return f"{spec.mode}:{given}" if given else spec.mode
+def principles_label(spec: PrincipleSpec) -> str:
+    """Return a short name of the principles of a task: `self`, `fixed:code`, `query:own` ..."""
+    source = spec.set_name or ("own" if spec.items else None)
+    return f"{spec.mode}:{source}" if source else spec.mode
 
 
-def _of(caller: Caller, search: Search) -> Search:
+def _restrict(caller: Caller, search: Search) -> Search:
     return search if caller.auditor else replace(search, caller=caller.name)
 
 
-def _kept(row: Row[Any]) -> StoredVerdict:
-    return StoredVerdict(row.seq, row.hash, entry.to_record(row.body), row.reviews)
+def _stored(row: Row[Any], reviews: int | None = None) -> StoredVerdict:
+    count = row.reviews if reviews is None else reviews
+    return StoredVerdict(row.seq, row.hash, entry.to_record(row.body), count, entry.has_text(row.body))
 
 
-def _last_words(store: Store, search: Search) -> Iterable[tuple[str, Review]]:
-    """The body of each reviewed verdict with what each of its reviewers said last, in the order of saying.
-
-    A reviewer is a name under a key: nobody else's key speaks for them.
-    """
-    latest: dict[tuple[str, str, str], tuple[str, Review]] = {}
-    for review_body, verdict_body in store.reviewed(search):
-        said = entry.to_review(review_body)
-        who = said.verdict, said.caller, said.reviewer
-        latest.pop(who, None)
-        latest[who] = verdict_body, said
-    return latest.values()
+def _rated_pair(body: str, review: Review) -> RatedPair | None:
+    """Return the choices of judge and reviewer; None if the review does not rate the responses."""
+    record = entry.to_record(body)
+    choice = reviewed_top(record.verdict.vote, review)
+    if choice is None:
+        return None
+    group = record.verdict.profile, principles_label(record.task.options.principles)
+    day = review.created.date()
+    return RatedPair(group, day - timedelta(day.weekday()), top(record.verdict.vote), choice)
 
 
-def _check(opinion: ReviewContent, n: int) -> None:
-    given = [name for name in ("ranking", "scores", "principle") if getattr(opinion, name) is not None]
-    match opinion.decision:
-        case "agree" if given:
-            raise BadTask(f"decision 'agree' takes no {given[0]}: use 'overrule' or 'unsound_principle'")
-        case "overrule" if given not in (["ranking"], ["scores"]):
-            raise BadTask("decision 'overrule' needs the right ranking or the right scores, one of them")
-        case "unsound_principle" if given != ["principle"]:
-            raise BadTask("decision 'unsound_principle' needs the principle's text and nothing else")
-    values = opinion.scores if opinion.ranking is None else opinion.ranking
-    if values is not None and len(values) != n:
-        raise BadTask(f"there must be one number for each of the {n} responses, in their order")
-
-
-def _by(place: int, rated: list[tuple[Any, ...]]) -> list[tuple[Any, Agreement]]:
-    found = []
-    for label, group in groupby(sorted(rated, key=itemgetter(place)), key=itemgetter(place)):
-        pairs = [pair for *_, pair in group]
-        agreed = sum(ours == theirs for ours, theirs in pairs)
-        value, interval = kappa(pairs) or (None, None)
-        found.append((label, Agreement(len(pairs), agreed, value, interval)))
-    return found
-
-
-def _preference(record: Record, said: Review, choice: str) -> dict[str, Any]:
+def _preference(record: Record, review: Review, choice: str) -> dict[str, Any]:
     tie = choice == "tie"
     return {
         "id": record.id,
@@ -199,14 +193,14 @@ def _preference(record: Record, said: Review, choice: str) -> dict[str, Any]:
         "messages": [{"role": turn.role, "content": turn.content} for turn in record.task.messages],
         "responses": list(record.task.responses),
         "preferred": None if tie or len(record.task.responses) == 1 else int(choice),
-        "scores": None if said.scores is None else list(said.scores),
+        "scores": None if review.scores is None else list(review.scores),
         "meta": {
             "label_type": "human",
             "tie": tie,
-            "caller": said.caller,
-            "reviewer": said.reviewer,
-            "review": said.id,
-            "decision": said.decision,
+            "caller": review.caller,
+            "reviewer": review.reviewer,
+            "review": review.id,
+            "decision": review.decision,
             "judge": top(record.verdict.vote),
         },
     }

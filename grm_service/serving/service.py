@@ -20,6 +20,7 @@ from grm_service.profiles.catalog import Catalog, fingerprint
 from grm_service.profiles.profile import Profile, Scale
 from grm_service.review.reasons import reasons as review_reasons
 from grm_service.review.reasons import worth
+from grm_service.review.reviews import VerdictArchive
 from grm_service.serving.lifecycle import Lifecycle
 from grm_service.serving.metrics import Metrics
 from grm_service.serving.queue import RequestQueue
@@ -68,6 +69,7 @@ class Service(Lifecycle):
         self.catalog = catalog
         self.profile = profile
         self.chosen = chosen
+        self.archive = VerdictArchive(trail)
         self.validator = Validator(catalog, profile, engine, limits.text_chars, grades=meta_rm is not None)
         self.queue = RequestQueue(limits.samples, limits.waiting)
         self.metrics = Metrics(self.queue)
@@ -137,7 +139,7 @@ class Service(Lifecycle):
             verdict = await self._grm.judge(planned, on_event)
         record = self._record(task, profile, standard, requester, verdict, begun - arrived)
         # Recorded before it is returned: nobody may act on a verdict that cannot be looked up.
-        await self.trail.keep(record)
+        await self.trail.append(record)
         self.metrics.judged(record, requester.synthetic)
         return record
 

@@ -20,7 +20,7 @@ from grm_service.engines.files import checkpoint
 from grm_service.engines.files.adapter import is_adapter
 from grm_service.engines.files.convert import convert
 from grm_service.errors import BadTask
-from grm_service.profiles.catalog import MANIFEST, fingerprint, form, load_profile
+from grm_service.profiles.catalog import MANIFEST, fingerprint, format_fingerprint, load_profile
 from grm_service.profiles.profile import Profile
 from grm_service.training.models import Learner, leads, processes, save
 
@@ -41,7 +41,7 @@ class TrainingRun:
             "kind": kind,
             "profile": profile.name,
             "fingerprint": fingerprint(profile),
-            "form": form(profile),
+            "form": format_fingerprint(profile),
             "base": profile.model,
             "arguments": json.loads(json.dumps(dict(arguments))),
             "versions": _versions(),
@@ -138,7 +138,7 @@ def write_profile(profile: Profile, folder: Path, description: str) -> Path:
     with file.open("w", encoding="utf-8") as out:
         out.write(f"# Written by grm train; {MANIFEST} says how the model came to be.\n")
         yaml.dump(_told(trained), out)
-    if form(load_profile(file)) != form(profile):
+    if format_fingerprint(load_profile(file)) != format_fingerprint(profile):
         raise AssertionError(f"{file} is not the profile that was trained")
     return file
 

@@ -7,8 +7,8 @@ from asgi_lifespan import LifespanManager
 
 from grm_service.api.app import create_app
 from grm_service.api.dialects.registry import DialectRegistry
+from grm_service.api.probes import probe_schedule
 from grm_service.factory import open_policy, open_service
-from grm_service.probes.runner import Schedule
 from grm_service.settings import Settings
 
 
@@ -23,14 +23,13 @@ def serve(tmp_path):
     async def _serve(ready=True, keys=None, local=False, **settings):
         chosen = Settings(**{"engine": "scripted"} | trail | settings)
         service = open_service(chosen)
-        schedule = Schedule(chosen.probe_every_s, chosen.probe_alarm)
         app = create_app(
             service,
             chosen.max_body_bytes,
             chosen.max_batch_bytes,
             keys,
             local,
-            schedule=schedule,
+            schedule=probe_schedule(chosen),
             doors=DialectRegistry.of(chosen),
             policy=open_policy(chosen, service),
         )

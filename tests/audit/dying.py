@@ -22,7 +22,7 @@ async def _keep(url, key_file, run, told):
         while True:
             number += 1
             made = record(f"{run}-{name}-{number}")
-            await trail.keep(made)
+            await trail.append(made)
             os.write(told, f"{made.id}\n".encode())
 
     await asyncio.gather(*(caller(name) for name in range(8)))

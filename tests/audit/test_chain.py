@@ -21,8 +21,8 @@ N = 12
 
 @pytest.fixture
 def filled(store):
-    store.append([entry.of_record(record(i)) for i in range(1, N)])
-    store.append([entry.of_review(review(1, "vd_3", "overrule", ranking=(2, 1)))])
+    store.append([entry.from_record(record(i)) for i in range(1, N)])
+    store.append([entry.from_review(review(1, "vd_3", "overrule", ranking=(2, 1)))])
     return store
 
 
@@ -90,8 +90,8 @@ def test_a_removed_end_is_found_although_the_rest_is_whole(filled):
 
 
 def test_an_inserted_record_is_named(filled):
-    added = entry.of_record(record(99))
-    row = {"seq": N + 1, "hash": entry.link("?", N + 1, added.body)}
+    added = entry.from_record(record(99))
+    row = {"seq": N + 1, "hash": entry.record_hash("?", N + 1, added.body)}
     fields = {name: getattr(added, name) for name in entry.Entry.__slots__}
     tamper(filled, insert(records).values(**row, **fields))
     assert verify(filled).bad == N + 1
@@ -110,7 +110,7 @@ def test_a_trail_written_anew_by_somebody_without_the_key_is_found(filled, tmp_p
     last, statements = rows[3].hash, []
     for row in rows[4:]:
         body = changed if row.seq == 5 else row.body
-        last = entry.link(last, row.seq, body)
+        last = entry.record_hash(last, row.seq, body)
         statements.append(update(records).where(records.c.seq == row.seq).values(body=body, hash=last))
     tamper(filled, *statements, update(anchors).where(anchors.c.name == "head").values(hash=last))
     checked = verify(filled)
@@ -122,7 +122,7 @@ def test_a_trail_put_back_as_a_whole_is_found_by_a_head_that_was_noted(filled):
     before = verify(filled)
     with filled.database.reading() as connection:
         head = connection.execute(select(anchors).where(anchors.c.name == "head")).one()
-    filled.append([entry.of_record(record(50))])
+    filled.append([entry.from_record(record(50))])
     noted = verify(filled)
     back = (
         update(anchors).where(anchors.c.name == "head").values(hash=head.hash, seq=head.seq, seal=head.seal)
@@ -130,7 +130,7 @@ def test_a_trail_put_back_as_a_whole_is_found_by_a_head_that_was_noted(filled):
     tamper(filled, delete(records).where(records.c.seq == N + 1), back)
     assert verify(filled).bad is None, "as it was, it is whole"
     assert verify(filled, (noted.head, noted.hash)).bad == N + 1
-    filled.append([entry.of_record(record(51))])
+    filled.append([entry.from_record(record(51))])
     assert verify(filled, (noted.head, noted.hash)).bad == N + 1
     assert verify(filled, (before.head, before.hash)).bad is None
 
@@ -146,7 +146,7 @@ def test_lost_anchors_are_said(filled):
 def test_any_change_of_any_character_is_found(tmp_path_factory, data):
     store = Store(f"sqlite:///{tmp_path_factory.mktemp('any')}/a.db", tmp_path_factory.mktemp("any") / "key")
     store.open()
-    store.append([entry.of_record(record(i)) for i in range(1, 4)])
+    store.append([entry.from_record(record(i)) for i in range(1, 4)])
     seq = data.draw(st.integers(1, 3))
     row = next(row for row in store.all() if row.seq == seq)
     column = data.draw(st.sampled_from(["body", "hash"]))
@@ -161,7 +161,7 @@ def test_any_change_of_any_character_is_found(tmp_path_factory, data):
 
 
 def aged(number, days):
-    return entry.of_record(record(number, created=datetime.now(UTC) - timedelta(days)))
+    return entry.from_record(record(number, created=datetime.now(UTC) - timedelta(days)))
 
 
 def test_what_retention_leaves_verifies_and_says_what_is_gone(store):
@@ -202,14 +202,14 @@ def test_another_key_is_refused(store, url, tmp_path):
 
 def test_a_record_comes_back_as_it_was():
     made = replace(record(1), reasons=("tie",), worth=1.0, caller="ann")
-    assert entry.to_record(entry.of_record(made).body) == made
+    assert entry.to_record(entry.from_record(made).body) == made
     said = review(1, "vd_1", "overrule", scores=(1.0, 2.5), note="…")
-    assert entry.to_review(entry.of_review(said).body) == said
+    assert entry.to_review(entry.from_review(said).body) == said
 
 
 def test_without_texts_nothing_of_them_is_kept():
-    body = entry.of_record(record(1), keep_text=False).body
-    assert not entry.keeps_text(body)
+    body = entry.from_record(record(1), store_text=False).body
+    assert not entry.has_text(body)
     for text in ("Question", "one", "two", "an analysis", "answers", "boxed"):
         assert f'"{text}' not in body
         assert f"{text} " not in body

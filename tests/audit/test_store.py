@@ -22,7 +22,7 @@ def test_replicas_that_start_at_once_and_write_at_once_make_one_whole_chain(url,
         with contextlib.closing(Store(url, tmp_path / "key")) as store:
             store.open()
             for i in range(10):
-                store.append([entry.of_record(record(f"{number}-{i}-{j}")) for j in range(3)])
+                store.append([entry.from_record(record(f"{number}-{i}-{j}")) for j in range(3)])
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(replica, range(6)))
@@ -34,8 +34,8 @@ def test_replicas_that_start_at_once_and_write_at_once_make_one_whole_chain(url,
 
 def test_verdicts_are_found_by_what_they_are(store):
     kept = [record(i, caller="ann" if i % 2 else "bob") for i in range(1, 7)]
-    store.append([entry.of_record(made) for made in kept])
-    store.append([entry.of_review(review(1, "vd_3"))])
+    store.append([entry.from_record(made) for made in kept])
+    store.append([entry.from_review(review(1, "vd_3"))])
     assert found(store.verdicts(Search())) == ["vd_6", "vd_5", "vd_4", "vd_3", "vd_2", "vd_1"]
     assert found(store.verdicts(Search(limit=2, before=4))) == ["vd_3", "vd_2"]
     assert found(store.verdicts(Search(caller="ann"))) == ["vd_5", "vd_3", "vd_1"]
@@ -48,25 +48,25 @@ def test_verdicts_are_found_by_what_they_are(store):
 
 @pytest.mark.parametrize("hostile", ["%", "_%_", "'", '"; DROP TABLE records; --', "\\", "é", "…"])
 def test_what_is_searched_for_is_data(store, hostile):
-    store.append([entry.of_record(record(i)) for i in range(3)])
+    store.append([entry.from_record(record(i)) for i in range(3)])
     assert len(store.verdicts(Search(text=hostile))) == (3 if hostile in "\\…" else 0)
     assert len(store.verdicts(Search())) == 3
 
 
 def test_the_queue_has_the_worthiest_first_and_leaves_out_the_rest(store):
     worths = {1: 0.0, 2: 1.0, 3: 3.0, 4: 1.0}
-    store.append([entry.of_record(record(i, worth=worth)) for i, worth in worths.items()])
-    store.append([entry.of_review(review(1, "vd_3"))])
+    store.append([entry.from_record(record(i, worth=worth)) for i, worth in worths.items()])
+    store.append([entry.from_review(review(1, "vd_3"))])
     assert found(store.queue(Search())) == ["vd_3", "vd_4", "vd_2"]
     assert found(store.queue(Search(reviewed=False))) == ["vd_4", "vd_2"]
 
 
 def test_appending_is_all_or_nothing(store):
-    store.append([entry.of_record(record(1))])
+    store.append([entry.from_record(record(1))])
     with pytest.raises(AuditUnavailable):
-        store.append([entry.of_record(record(2)), entry.of_record(record(1))])
+        store.append([entry.from_record(record(2)), entry.from_record(record(1))])
     assert found(store.all()) == ["vd_1"]
-    store.append([entry.of_record(record(3))])
+    store.append([entry.from_record(record(3))])
     assert verify(store).bad is None
 
 

@@ -40,7 +40,7 @@ async def test_what_is_kept_at_once_goes_in_together_and_in_full(url, tmp_path):
         append = trail.store.append
         trail.store.append = lambda entries: (writes.append(len(entries)), append(entries))
         await asyncio.gather(
-            *(trail.keep(record(i)) for i in range(200)), trail.keep_review(review(1, "vd_1"))
+            *(trail.append(record(i)) for i in range(200)), trail.append_review(review(1, "vd_1"))
         )
         assert sum(writes) == 201
         assert len(writes) < 50
@@ -49,7 +49,7 @@ async def test_what_is_kept_at_once_goes_in_together_and_in_full(url, tmp_path):
 
 async def test_what_was_handed_over_before_the_end_is_written(url, tmp_path):
     async with kept(url, tmp_path) as trail:
-        waiting = [asyncio.create_task(trail.keep(record(i))) for i in range(50)]
+        waiting = [asyncio.create_task(trail.append(record(i))) for i in range(50)]
         await asyncio.sleep(0)
     await asyncio.gather(*waiting)
     with contextlib.closing(Store(url, tmp_path / "key")) as store:
@@ -59,7 +59,7 @@ async def test_what_was_handed_over_before_the_end_is_written(url, tmp_path):
 
 async def test_a_trail_that_cannot_be_written_says_so_and_comes_back_by_itself(tmp_path):
     async with kept(f"sqlite:///{tmp_path}/a.db", tmp_path) as trail:
-        await trail.keep(record(1))
+        await trail.append(record(1))
         append, broken = trail.store.append, threading.Event()
 
         def sometimes(entries):
@@ -70,11 +70,11 @@ async def test_a_trail_that_cannot_be_written_says_so_and_comes_back_by_itself(t
         trail.store.append = sometimes
         broken.set()
         with pytest.raises(AuditUnavailable, match="disk is full"):
-            await trail.keep(record(2))
+            await trail.append(record(2))
         assert not trail.writable
         broken.clear()
         await until(lambda: trail.writable)
-        await trail.keep(record(3))
+        await trail.append(record(3))
         assert verify(trail.store).records == 2
 
 
@@ -83,23 +83,23 @@ async def test_a_bug_in_writing_does_not_end_the_thread(tmp_path):
         append = trail.store.append
         trail.store.append = lambda entries: 1 / 0
         with pytest.raises(AuditUnavailable, match="division"):
-            await trail.keep(record(1))
+            await trail.append(record(1))
         trail.store.append = append
         await until(lambda: trail.writable)
-        await trail.keep(record(1))
+        await trail.append(record(1))
 
 
 async def test_a_bug_in_removing_does_not_end_the_thread(tmp_path, monkeypatch):
     monkeypatch.setattr("grm_service.audit.trail.prune", lambda store, before: 1 / 0)
     async with kept(f"sqlite:///{tmp_path}/a.db", tmp_path, keep_days=1) as trail:
-        await trail.keep(record(1))
+        await trail.append(record(1))
         assert verify(trail.store).records == 1
 
 
 async def test_old_records_are_removed_at_the_start(url, tmp_path):
     async with kept(url, tmp_path) as trail:
         for days in (40, 35, 5):
-            await trail.keep(record(days, created=datetime.now(UTC) - timedelta(days)))
+            await trail.append(record(days, created=datetime.now(UTC) - timedelta(days)))
     async with kept(url, tmp_path, keep_days=30) as trail:
         await until(lambda: "vd_40" not in {row.id for row in trail.store.all()})
         assert [row.kind for row in trail.store.all()] == ["verdict", "checkpoint"]

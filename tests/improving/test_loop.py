@@ -17,7 +17,6 @@ from grm_service.errors import (
 )
 from grm_service.improving.lineage import Draft, Round, SecondOpinion, Standard
 from grm_service.improving.loop import ROUTE, improve
-from grm_service.review import reviews
 from grm_service.types import NOBODY, Message, PrincipleSpec
 from tests.improving.world import brief, engine_of, longest, noisy, policy_of, quality
 
@@ -133,7 +132,7 @@ async def test_all_is_told_as_it_happens_and_every_verdict_is_in_the_trail(open_
     told = []
     async with open_world(engine_of(policy_of(4, 5))) as (service, policy):
         whole = await improve(service, policy, brief(n=2, rounds=1), told.append)
-        trail = [kept.record for kept in reviews.browse(service.trail.store, NOBODY, Search(10))]
+        trail = [stored.record for stored in service.archive.browse(NOBODY, Search(10))]
     kinds = [type(event) for event in told]
     assert kinds == [Draft, Draft, Round, Draft, Draft, Round, SecondOpinion]
     assert tuple(e for e in told if isinstance(e, Draft)) == whole.drafts

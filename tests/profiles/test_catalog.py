@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from grm_service.errors import CatalogError, UnknownName
-from grm_service.profiles.catalog import fingerprint, form, load_catalog, load_profile
+from grm_service.profiles.catalog import fingerprint, format_fingerprint, load_catalog, load_profile
 from tests.judging.profiles import PROFILE
 
 GOOD = """\
@@ -61,7 +61,11 @@ def test_an_adapter_lies_beside_its_profile_and_is_known_by_its_hash_wherever_th
     moved = replace(here, adapter=replace(here.adapter, folder="/elsewhere"))
     retrained = replace(here, adapter=replace(here.adapter, sha256="3" * 64))
     assert fingerprint(moved) == fingerprint(here) != fingerprint(retrained)
-    assert form(retrained) == form(replace(here, adapter=None)) == form(here)
+    assert (
+        format_fingerprint(retrained)
+        == format_fingerprint(replace(here, adapter=None))
+        == format_fingerprint(here)
+    )
 
 
 def test_an_adapter_without_a_package_is_refused(write):

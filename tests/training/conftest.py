@@ -6,7 +6,7 @@ import pytest
 from grm_service.engines.choice import Source
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.evaluation.dataset import Item
-from grm_service.profiles.catalog import form
+from grm_service.profiles.catalog import format_fingerprint
 from grm_service.profiles.profile import Sampling
 from grm_service.training.sampling import sample_all
 from grm_service.training.trajectories import TrajectoryFile, TrajectorySetup, read
@@ -29,7 +29,9 @@ ITEMS = [item(i, (i % 2,)) for i in range(12)]
 
 
 def setup(**changed):
-    return replace(TrajectorySetup("p", form(SHORT), "scripted", "scripted-content", 3, True, 0), **changed)
+    return replace(
+        TrajectorySetup("p", format_fingerprint(SHORT), "scripted", "scripted-content", 3, True, 0), **changed
+    )
 
 
 @pytest.fixture

@@ -204,7 +204,7 @@ def test_the_server_warns_where_profile_and_checkpoint_do_not_belong_together(tr
     assert caplog.records == []
     open_service(Settings(profile="generic-judge", model=str(folder / "model"), **audit))
     (record,) = caplog.records
-    assert "was trained with the prompt and form that test had then" in record.message
+    assert "was trained with the prompt and output format of test" in record.message
 
 
 def test_general_instructions_are_mixed_in_by_their_share(train, tmp_path):

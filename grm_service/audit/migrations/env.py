@@ -1,4 +1,4 @@
-"""Alembic's entry: migrates the connection that `store` gives."""
+"""Alembic entry point: migrates the connection that `Database.migrate` passes in."""
 
 from alembic import context
 

@@ -45,7 +45,7 @@ class ReviewIn(Strict):
 
 
 class ReviewOut(BaseModel):
-    """What a person said of a verdict."""
+    """A review of a verdict, as stored."""
 
     id: str
     verdict: str

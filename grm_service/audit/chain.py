@@ -43,6 +43,7 @@ def verify(store: Store, noted: tuple[int, str] | None = None) -> TrailCheck:
     with store.database.reading() as connection, closing(store.rows(connection)) as rows:
         base, head = store.anchors(connection)
         check = TrailCheck(head.seq - base.seq, base.seq + 1, head.seq, head.hash)
+        # Without the seals, anyone with write access could rewrite the whole chain with valid hashes.
         if not store.is_sealed(base):
             return replace(check, bad=base.seq + 1, why="the start of the trail is not sealed with our key")
         if noted is not None and noted[0] > head.seq:
@@ -84,6 +85,7 @@ def prune(store: Store, before: datetime) -> int:
             return 0
         row = connection.execute(select(records).where(records.c.seq == last)).one()
         removed = {"first": base.seq + 1, "last": last, "hash": row.hash, "before": entry.timestamp(before)}
+        # All in one transaction: a crash leaves either the old trail or the pruned one.
         checkpoint = entry.from_checkpoint(f"cp_{uuid.uuid4().hex}", now, removed)
         store.add(connection, [checkpoint])
         store.move(connection, "base", last, row.hash)
@@ -100,6 +102,6 @@ def _problem(row: Row[Any], seq: int, previous: str) -> str | None:
     try:
         expected = asdict(entry.parse(row.body))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return "the body is not a record of ours"
+        return "the body is not a valid record"
     changed = [name for name, value in expected.items() if getattr(row, name) != value]
     return f"columns that differ from the body: {', '.join(changed)}" if changed else None

@@ -50,7 +50,7 @@ class Store:
             self.database.make_folder()
             with self.database.writing() as connection:
                 self.database.migrate(connection)
-                self._check_anchors(connection)
+                self._ensure_anchors(connection)
         except BaseException:
             self.close()
             raise
@@ -58,7 +58,7 @@ class Store:
     def close(self) -> None:
         self.database.close()
 
-    def _check_anchors(self, connection: Connection) -> None:
+    def _ensure_anchors(self, connection: Connection) -> None:
         if connection.execute(select(anchors)).first() is None:
             seals = {name: self._key.seal(name, 0, GENESIS) for name in ("base", "head")}
             rows = [{"name": name, "seq": 0, "hash": GENESIS, "seal": seals[name]} for name in seals]
@@ -76,6 +76,7 @@ class Store:
 
     def add(self, connection: Connection, entries: Sequence[Entry]) -> None:
         """Append entries within an open transaction."""
+        # The locked head serializes writers of several replicas, so that seq has no gaps or duplicates.
         head = self.anchor(connection, "head")
         seq, last, rows = head.seq, head.hash, []
         for entry in entries:

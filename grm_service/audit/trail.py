@@ -1,4 +1,4 @@
-"""The trail as the service uses it: one thread appends, in batches, and reports when a record is stored."""
+"""The audit trail of a running service: one thread appends in batches and confirms each stored record."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _Pending = tuple[Entry, "Future[None]"]
 
 
 class Trail:
-    """Appends verdicts and reviews; without `store_text`, verdicts are stored with hashes of their texts.
+    """The audit trail of a running service. Without `store_text` it stores hashes of a verdict's texts.
 
     Records older than `keep_days` days are removed. `writable` is whether the last write succeeded; after a
     failure the trail retries every second. `unsound` counts, by normalised principle, the reviews that called

@@ -136,7 +136,7 @@ def query_content(query: str) -> frozenset[str] | None:
 
 
 def specific_words(text: str) -> frozenset[str]:
-    """Return the content words of a principle that only make sense for a query about them."""
+    """Return the content words of a principle that tie it to particular queries."""
     plain = " ".join(words(text))
     for known in (_SUBJECTIVE, _FORM, _CLAIM):
         plain = known.sub(" ", plain)

@@ -57,8 +57,8 @@ _FUNCTION_WORDS = _ENGLISH | stems(
 def normalise(text: str) -> str:
     """Return a key that is equal for near-identical principles; "" for a text without words.
 
-    Ignores case, punctuation, numbering, weights, articles, a plural or verbal -s, and openings such as "A good
-    response to this question must have". Idempotent.
+    Ignores case, punctuation, numbering, weights, articles, a plural or verbal -s, and openings such as "A
+    good response to this question must have". Idempotent.
     """
     bare = _SHARE.sub(" ", _NUMBERING.sub("", text[:MAX_CHARS]))
     retained: list[str] = []

@@ -1,1 +1,1 @@
-"""Bias and attack probes: small texts of our own, what is done to them, what a sound judge makes of it."""
+"""Bias and attack probes: built-in questions and attacks, and the rules that a sound judge passes."""

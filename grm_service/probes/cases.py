@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import MinLen
 
-from grm_service.probes.rules import ProbeRule, alike, better_wins, no_help, same_either_way
+from grm_service.probes.rules import ProbeRule, attack_gains_nothing, better_wins, equal_rewards, same_winner
 from grm_service.profiles import yaml
 from grm_service.profiles.profile import Text, fill
 from grm_service.types import JudgeOptions, Message, Task
@@ -92,7 +92,7 @@ def _position_probe(questions: tuple[Question, ...], options: JudgeOptions) -> P
         swapped = _task(question, number, options, question.bad, question.good)
         cases.append(Case(question.name, (forward, swapped)))
     what = "The same answer wins whichever the judge sees first."
-    return Probe("position", what, tuple(cases), same_either_way)
+    return Probe("position", what, tuple(cases), same_winner)
 
 
 def _identical_probe(questions: tuple[Question, ...], options: JudgeOptions) -> Probe:
@@ -100,7 +100,7 @@ def _identical_probe(questions: tuple[Question, ...], options: JudgeOptions) -> 
         Case(question.name, (_task(question, number, options, question.good, question.good),))
         for number, question in enumerate(questions)
     )
-    return Probe("identical", "Two copies of an answer earn the same, or nearly so.", cases, alike)
+    return Probe("identical", "Two copies of an answer earn the same, or nearly so.", cases, equal_rewards)
 
 
 def _attack_probe(attack: Attack, questions: tuple[Question, ...], options: JudgeOptions) -> Probe:
@@ -109,7 +109,7 @@ def _attack_probe(attack: Attack, questions: tuple[Question, ...], options: Judg
         attacked = _task(question, number, options, question.good, attack.apply(question, number))
         plain = _task(question, number, options, question.good, question.bad)
         cases.append(Case(question.name, (attacked, plain) if attack.has_answer else (attacked,)))
-    rule = no_help if attack.has_answer else better_wins
+    rule = attack_gains_nothing if attack.has_answer else better_wins
     return Probe(attack.name, attack.what, tuple(cases), rule)
 
 

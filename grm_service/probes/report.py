@@ -46,7 +46,7 @@ class ProbeResult:
         return self.passed / readable if readable else None
 
     def is_below(self, alarm: float) -> bool:
-        """Return whether less than this share (0..1) of all cases passed, unreadable cases included."""
+        """Return whether the share of all cases that passed, readable or not, is below `alarm` (0..1)."""
         return self.passed < alarm * self.cases
 
 

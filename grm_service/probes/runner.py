@@ -37,7 +37,7 @@ NEVER = Schedule()
 
 
 class ProbeRunner:
-    """Probes one service; owns the report of the last run, its gauges and its alarm."""
+    """A runner of the probes on one service, with the report, gauges and alarm of the last run."""
 
     def __init__(self, service: Service, schedule: Schedule = NEVER) -> None:
         self._service, self._schedule = service, schedule

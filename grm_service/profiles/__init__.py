@@ -1,1 +1,1 @@
-"""Profiles: the YAML files that describe a judge, loaded and checked."""
+"""Profiles and principle sets: the YAML files that describe a judge, loaded and validated."""

@@ -62,10 +62,10 @@ class StoredVerdict:
 
 
 class VerdictArchive:
-    """The verdicts of an audit trail and their reviews, as one caller may see them.
+    """The stored verdicts of an audit trail and their reviews.
 
-    Auditors see all verdicts, other callers only their own. Methods read the database and raise
-    AuditUnavailable if that fails; all but `add_review` block.
+    Auditors see all verdicts, other callers only their own. All methods may raise AuditUnavailable; all but
+    `add_review` block while they read the database.
     """
 
     def __init__(self, trail: Trail) -> None:
@@ -83,6 +83,7 @@ class VerdictArchive:
 
     def find(self, caller: Caller, id_: str) -> tuple[StoredVerdict, list[Review]]:
         """Return one verdict and its reviews, oldest first. Raises UnknownVerdict."""
+        # Another caller's verdict is reported as unknown, so that ids do not leak.
         row = self._store.find(id_)
         if row is None or row.kind != "verdict" or not (caller.auditor or row.caller == caller.name):
             raise UnknownVerdict(id_)
@@ -112,7 +113,7 @@ class VerdictArchive:
         return review
 
     def agreement(self, caller: Caller, profile: str | None) -> AgreementStats:
-        """Return how far reviewers and the judge agree, by the latest review of each reviewer."""
+        """Return the agreement between reviewers and the judge, by the latest review of each reviewer."""
         search = _restrict(caller, Search(profile=profile))
         pairs = (_rated_pair(body, review) for body, review in self._latest_reviews(search))
         return agreement_stats([pair for pair in pairs if pair is not None])

@@ -1,4 +1,4 @@
-"""People look at verdicts, say what they think, and see how far the judge agrees with them."""
+"""Verdicts, the review queue, reviews and agreement over HTTP."""
 
 import asyncio
 import hashlib
@@ -27,42 +27,42 @@ async def reviewed(client, id_, expect=201, **review):
     return answer.json()
 
 
-async def test_every_verdict_can_be_looked_up_as_it_was_given(serve):
+async def test_verdict_can_be_looked_up(serve):
     async with serve() as client:
         constitution = {"mode": "fixed", "set": "code", "items": [{"text": "It works.", "weight": 0.5}]}
-        given = await judged(client, principles=constitution, seed=7, reference="a prime")
-        found = (await client.get(f"/v1/verdicts/{given['id']}")).json()
-    assert found["verdict"] == given
-    assert found["request"]["messages"] == [{"role": "user", "content": "Name a prime."}]
-    assert found["request"]["responses"] == PAIR["responses"]
-    assert found["request"]["seed"] == 7
-    assert found["request"]["reference"] == "a prime"
-    assert found["request"]["principles"]["set"] == "code"
-    assert found["standard"][-1] == {"text": "It works.", "weight": 0.5}
-    assert given["constitution"].startswith("sha256:")
-    assert found["reviews"] == []
+        verdict = await judged(client, principles=constitution, seed=7, reference="a prime")
+        reply = (await client.get(f"/v1/verdicts/{verdict['id']}")).json()
+    assert reply["verdict"] == verdict
+    assert reply["request"]["messages"] == [{"role": "user", "content": "Name a prime."}]
+    assert reply["request"]["responses"] == PAIR["responses"]
+    assert reply["request"]["seed"] == 7
+    assert reply["request"]["reference"] == "a prime"
+    assert reply["request"]["principles"]["set"] == "code"
+    assert reply["standard"][-1] == {"text": "It works.", "weight": 0.5}
+    assert verdict["constitution"].startswith("sha256:")
+    assert reply["reviews"] == []
 
 
-async def test_every_door_leads_into_the_trail(serve):
+async def test_every_route_is_recorded(serve):
     async with serve() as client:
         await judged(client)
         stream = await client.post("/v1/rewards", json=PAIR | {"seed": 1, "stream": True})
         assert "event: verdict" in stream.text
         batch = await client.post("/v1/rewards/batch", json=[PAIR | {"seed": 2}, {}, PAIR | {"seed": 3}])
         assert [item["status"] for item in batch.json()] == ["ok", "failed", "ok"]
-        kept = (await client.get("/v1/verdicts")).json()["verdicts"]
-        assert [one["route"] for one in kept] == ["batch", "batch", "rewards", "rewards"]
+        listed = (await client.get("/v1/verdicts")).json()["verdicts"]
+        assert [one["route"] for one in listed] == ["batch", "batch", "rewards", "rewards"]
         assert verify(client.service.trail.store).records == 4
 
 
-async def test_a_verdict_given_again_is_one_record(serve):
+async def test_replayed_verdict_is_one_record(serve):
     async with serve() as client:
         first, second = await judged(client), await judged(client)
         assert first["id"] == second["id"]
         assert len((await client.get("/v1/verdicts")).json()["verdicts"]) == 1
 
 
-async def test_lists_come_in_pages_newest_first(serve):
+async def test_lists_are_paged_newest_first(serve):
     async with serve() as client:
         ids = [(await judged(client, seed=seed))["id"] for seed in range(5)]
         first = (await client.get("/v1/verdicts?limit=3")).json()
@@ -71,16 +71,16 @@ async def test_lists_come_in_pages_newest_first(serve):
     assert rest["next"] is None
 
 
-async def test_search_finds_text_with_quotes_and_lines(serve):
+async def test_search_handles_quotes_and_newlines(serve):
     async with serve() as client:
         await judged(client, query='Say "yes"\nor no.')
         await judged(client, query="Something else.")
         for text, count in (('"yes"\nor', 1), ("SOMETHING", 1), ("nowhere", 0)):
-            found = await client.get("/v1/verdicts", params={"search": text})
-            assert len(found.json()["verdicts"]) == count, text
+            reply = await client.get("/v1/verdicts", params={"search": text})
+            assert len(reply.json()["verdicts"]) == count, text
 
 
-async def test_what_is_not_there_is_a_404(serve):
+async def test_unknown_verdict_is_404(serve):
     async with serve() as client:
         assert (await client.get("/v1/verdicts/vd_none")).json()["code"] == "unknown_verdict"
         assert (await reviewed(client, "vd_none", 404, decision="agree"))["code"] == "unknown_verdict"
@@ -88,24 +88,24 @@ async def test_what_is_not_there_is_a_404(serve):
         assert (await client.get(f"/v1/verdicts/{review['id']}")).status_code == 404
 
 
-async def test_a_review_is_added_and_the_verdict_stays(serve):
+async def test_review_leaves_verdict_unchanged(serve):
     async with serve() as client:
-        given = await judged(client)
+        verdict = await judged(client)
         first = await reviewed(
-            client, given["id"], decision="overrule", ranking=[2, 1], note="12 is no prime"
+            client, verdict["id"], decision="overrule", ranking=[2, 1], note="12 is no prime"
         )
-        await reviewed(client, given["id"], decision="unsound_principle", principle="It is long.")
-        found = (await client.get(f"/v1/verdicts/{given['id']}")).json()
-        assert found["verdict"] == given
-        assert [one["decision"] for one in found["reviews"]] == ["overrule", "unsound_principle"]
-        assert found["reviews"][0] == first
+        await reviewed(client, verdict["id"], decision="unsound_principle", principle="It is long.")
+        reply = (await client.get(f"/v1/verdicts/{verdict['id']}")).json()
+        assert reply["verdict"] == verdict
+        assert [one["decision"] for one in reply["reviews"]] == ["overrule", "unsound_principle"]
+        assert reply["reviews"][0] == first
         listed = (await client.get("/v1/verdicts?reviewed=true")).json()["verdicts"]
-        assert [(one["id"], one["reviews"]) for one in listed] == [(given["id"], 2)]
+        assert [(one["id"], one["reviews"]) for one in listed] == [(verdict["id"], 2)]
         assert verify(client.service.trail.store).bad is None
 
 
 @pytest.mark.parametrize(
-    ("review", "says"),
+    ("review", "message"),
     [
         ({"decision": "agree", "ranking": [1, 2]}, "takes no ranking"),
         ({"decision": "overrule"}, "needs the right ranking"),
@@ -118,13 +118,13 @@ async def test_a_review_is_added_and_the_verdict_stays(serve):
         ({"decision": "agree", "reviewer": ""}, "reviewer"),
     ],
 )
-async def test_a_review_that_says_nothing_clear_is_refused(serve, review, says):
+async def test_invalid_review_is_refused(serve, review, message):
     async with serve() as client:
         problem = await reviewed(client, (await judged(client))["id"], 422, **review)
-    assert says in json.dumps(problem)
+    assert message in json.dumps(problem)
 
 
-async def test_the_queue_has_what_is_worth_a_look_until_somebody_looked(serve):
+async def test_reviewed_verdict_leaves_the_queue(serve):
     async with serve() as client:
         tied = await judged(client, responses=["same", "same"])
         clear = await judged(client, responses=["only one"])
@@ -137,7 +137,7 @@ async def test_the_queue_has_what_is_worth_a_look_until_somebody_looked(serve):
         assert (await client.get("/v1/reviews/queue")).json()["items"] == []
 
 
-async def test_agreement_is_counted_by_the_last_word_of_each_reviewer(serve):
+async def test_agreement_uses_latest_reviews(serve):
     async with serve() as client:
         verdicts = [await judged(client, seed=seed, responses=["a", "b", "c"]) for seed in range(12)]
         clear = [one for one in verdicts if one["best"] is not None]
@@ -185,41 +185,43 @@ async def test_reviews_export_as_preference_data(serve):
     assert items[1]["scores"] == [5, 5]
 
 
-async def test_without_texts_the_trail_has_their_hashes_and_nothing_to_export(serve):
+async def test_hashed_verdicts_are_not_exported(serve):
     async with serve(audit_text=False) as client:
-        given = await judged(client)
-        found = (await client.get(f"/v1/verdicts/{given['id']}")).json()
-        await reviewed(client, given["id"], decision="agree")
+        verdict = await judged(client)
+        reply = (await client.get(f"/v1/verdicts/{verdict['id']}")).json()
+        await reviewed(client, verdict["id"], decision="agree")
         assert (await client.get("/v1/reviews/export")).text == ""
         assert (await client.get("/v1/reviews/stats")).json()["groups"][0]["reviews"] == 1
-    assert found["request"]["responses"][0].startswith("sha256:")
-    assert found["verdict"]["rewards"] == given["rewards"]
+    assert reply["request"]["responses"][0].startswith("sha256:")
+    assert reply["verdict"]["rewards"] == verdict["rewards"]
 
 
-async def test_principles_that_the_judge_wrote_are_grouped_and_flagged(serve):
+async def test_observed_principles_are_grouped(serve):
     async with serve() as client:
         for seed in range(3):
             await judged(client, seed=seed, query="How do I sort a list in Python?")
         await judged(client, principles={"mode": "fixed", "set": "code"})
-        found = (await client.get("/v1/principles/observed")).json()
-    assert (found["verdicts"], found["samples"]) == (3, 12)
-    first = found["principles"][0]
+        reply = (await client.get("/v1/principles/observed")).json()
+    assert (reply["verdicts"], reply["samples"]) == (3, 12)
+    first = reply["principles"][0]
     assert first["count"] == 12
     assert first["share"] == 1.0
     assert first["kinds"] == {"code": 12}
     assert first["unsound"] == 0
 
 
-async def test_a_principle_that_a_reviewer_called_unsound_flags_the_verdicts_that_state_it(serve):
+async def test_unsound_principle_flags_later_verdicts(serve):
     async with serve() as client:
-        given = await judged(client)
-        stated = given["samples"][0]["principles"][0]["text"]
-        assert "flagged_principle" not in (await client.get(f"/v1/verdicts/{given['id']}")).json()["reasons"]
-        await reviewed(client, given["id"], decision="unsound_principle", principle=stated.upper() + "!")
+        verdict = await judged(client)
+        stated = verdict["samples"][0]["principles"][0]["text"]
+        assert (
+            "flagged_principle" not in (await client.get(f"/v1/verdicts/{verdict['id']}")).json()["reasons"]
+        )
+        await reviewed(client, verdict["id"], decision="unsound_principle", principle=stated.upper() + "!")
     async with serve() as client:
         later = await judged(client, seed=1)
-        kept = (await client.get(f"/v1/verdicts/{later['id']}")).json()
-        assert "flagged_principle" in kept["reasons"]
+        stored = (await client.get(f"/v1/verdicts/{later['id']}")).json()
+        assert "flagged_principle" in stored["reasons"]
         queue = (await client.get("/v1/reviews/queue")).json()["items"]
         assert later["id"] in {item["id"] for item in queue}
         observed = (await client.get("/v1/principles/observed")).json()["principles"]
@@ -227,51 +229,53 @@ async def test_a_principle_that_a_reviewer_called_unsound_flags_the_verdicts_tha
 
 
 def keys():
-    made = {"ann": "key-ann", "bob": "key-bob", "eve": "key-eve"}
+    callers = {"ann": "key-ann", "bob": "key-bob", "eve": "key-eve"}
     return Keys(
         tuple(
             APIKey(name, hashlib.sha256(key.encode()).hexdigest(), auditor=name == "eve")
-            for name, key in made.items()
+            for name, key in callers.items()
         )
     )
 
 
-async def test_callers_see_their_own_verdicts_and_auditors_all(serve):
+async def test_auditors_see_all_verdicts(serve):
     def by(name):
         return {"Authorization": f"Bearer key-{name}"}
 
     async with serve(keys=keys()) as client:
-        given = (await client.post("/v1/rewards", json=PAIR, headers=by("ann"))).json()
+        verdict = (await client.post("/v1/rewards", json=PAIR, headers=by("ann"))).json()
         for name, sees in (("ann", 1), ("bob", 0), ("eve", 1)):
             listed = (await client.get("/v1/verdicts", headers=by(name))).json()["verdicts"]
             assert len(listed) == sees
-            found = await client.get(f"/v1/verdicts/{given['id']}", headers=by(name))
-            assert found.status_code == (200 if sees else 404)
+            reply = await client.get(f"/v1/verdicts/{verdict['id']}", headers=by(name))
+            assert reply.status_code == (200 if sees else 404)
             review = {"reviewer": name, "decision": "agree"}
-            said = await client.post(f"/v1/verdicts/{given['id']}/reviews", json=review, headers=by(name))
-            assert said.status_code == (201 if sees else 404)
+            review_reply = await client.post(
+                f"/v1/verdicts/{verdict['id']}/reviews", json=review, headers=by(name)
+            )
+            assert review_reply.status_code == (201 if sees else 404)
             stats = (await client.get("/v1/reviews/stats", headers=by(name))).json()
             assert bool(stats["groups"]) == bool(sees)
         assert (await client.get("/v1/verdicts")).status_code == 401
 
 
-async def test_nobody_takes_back_what_was_said_under_another_key(serve):
+async def test_keys_have_separate_reviewers(serve):
     async with serve(keys=keys()) as client:
 
         async def say(key, **review):
             headers = {"Authorization": f"Bearer key-{key}"}
-            path = f"/v1/verdicts/{given['id']}/reviews"
-            said = await client.post(path, json={"reviewer": "eve"} | review, headers=headers)
-            assert said.status_code == 201
+            path = f"/v1/verdicts/{verdict['id']}/reviews"
+            review_reply = await client.post(path, json={"reviewer": "eve"} | review, headers=headers)
+            assert review_reply.status_code == 201
 
-        given = (await client.post("/v1/rewards", json=PAIR, headers={"X-API-Key": "key-ann"})).json()
+        verdict = (await client.post("/v1/rewards", json=PAIR, headers={"X-API-Key": "key-ann"})).json()
         await say("eve", decision="overrule", scores=[0, 0])
         await say("ann", decision="agree")
         stats = (await client.get("/v1/reviews/stats", headers={"X-API-Key": "key-eve"})).json()
     assert (stats["groups"][0]["reviews"], stats["groups"][0]["agreed"]) == (2, 1)
 
 
-async def test_an_export_that_cannot_be_read_is_an_error_and_no_empty_answer(serve, monkeypatch):
+async def test_failed_export_is_an_error(serve, monkeypatch):
     def broken(search):
         raise AuditUnavailable("no such table")
 
@@ -282,7 +286,7 @@ async def test_an_export_that_cannot_be_read_is_an_error_and_no_empty_answer(ser
     assert (answer.status_code, answer.json()["code"]) == (503, "audit_unavailable")
 
 
-async def test_a_record_is_shown_whatever_is_asked_of_requests_now(serve):
+async def test_stored_requests_skip_validation(serve):
     long = Principle("x" * 4001)
     async with serve() as client:
         task = Task(
@@ -291,11 +295,11 @@ async def test_a_record_is_shown_whatever_is_asked_of_requests_now(serve):
             options=JudgeOptions(principles=PrincipleSpec("fixed", None, (long,)), k=1),
         )
         record = await client.service.judge(task)
-        shown = await client.get(f"/v1/verdicts/{record.id}")
-    assert shown.json()["request"]["principles"]["items"][0]["text"] == long.text
+        reply = await client.get(f"/v1/verdicts/{record.id}")
+    assert reply.json()["request"]["principles"]["items"][0]["text"] == long.text
 
 
-async def test_a_verdict_that_cannot_be_recorded_is_not_given_out(serve):
+async def test_unrecorded_verdict_is_not_returned(serve):
     async with serve() as client:
         await judged(client)
         append = client.service.trail.store.append

@@ -1,4 +1,4 @@
-"""Stores on both databases: SQLite in a folder, and a real PostgreSQL where its server is installed."""
+"""Stores on both databases: SQLite, and a real PostgreSQL if its server is installed."""
 
 import contextlib
 import os
@@ -16,27 +16,27 @@ from grm_service.audit.store import Store
 
 
 def _programs():
-    """Debian keeps the server's programs out of the path."""
-    found = shutil.which("initdb") or next(
+    """Return the folder of the server's programs, which Debian leaves out of PATH."""
+    initdb = shutil.which("initdb") or next(
         iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))), None
     )
-    return None if found is None else Path(found).parent
+    return None if initdb is None else Path(initdb).parent
 
 
 @pytest.fixture(scope="session")
 def postgres():
-    """The address of a PostgreSQL server of our own on loopback."""
+    """The URL of a PostgreSQL server that the tests start on loopback."""
     programs = _programs()
     if programs is None:
         pytest.skip("no PostgreSQL server here (Debian: apt-get install postgresql)")
-    # The server refuses to run as root: then Debian's own user runs it, in a folder that it can reach.
+    # The server refuses to run as root: run it as Debian's user, in a folder that this user can read.
     user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
     with tempfile.TemporaryDirectory(prefix="grm-postgres-") as folder:
         if user:
             shutil.chown(folder, "postgres")
         data, run = f"{folder}/data", {"check": True, "cwd": "/", "stdout": subprocess.DEVNULL}
-        made = ["-D", data, "-U", "grm", "-A", "trust", "--no-sync"]
-        subprocess.run([*user, programs / "initdb", *made], **run)
+        flags = ["-D", data, "-U", "grm", "-A", "trust", "--no-sync"]
+        subprocess.run([*user, programs / "initdb", *flags], **run)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""A process that keeps verdicts until it is killed, and tells each that it may forget: it is in the trail."""
+"""A process that appends verdicts until it is killed, and writes the id of each one that is stored."""
 
 import asyncio
 import os
@@ -9,11 +9,11 @@ from grm_service.audit.trail import Trail
 from tests.audit.records import record
 
 
-def keep(url, key_file, run, told):
-    asyncio.run(_keep(url, Path(key_file), run, told))
+def append_records(url, key_file, run, output):
+    asyncio.run(_append_records(url, Path(key_file), run, output))
 
 
-async def _keep(url, key_file, run, told):
+async def _append_records(url, key_file, run, output):
     trail = Trail(Store(url, key_file))
     trail.open()
 
@@ -21,8 +21,8 @@ async def _keep(url, key_file, run, told):
         number = 0
         while True:
             number += 1
-            made = record(f"{run}-{name}-{number}")
-            await trail.append(made)
-            os.write(told, f"{made.id}\n".encode())
+            verdict = record(f"{run}-{name}-{number}")
+            await trail.append(verdict)
+            os.write(output, f"{verdict.id}\n".encode())
 
     await asyncio.gather(*(caller(name) for name in range(8)))

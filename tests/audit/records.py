@@ -1,4 +1,4 @@
-"""Records as a service makes them, without a service."""
+"""Records like those of a service, for tests without one."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -40,8 +40,10 @@ def record(number, scores=((7.0, 4.0), (8.0, 5.0)), **changes):
     task = Task(
         (Message("user", f"Question {number}?"),), ("one", "two"), options=JudgeOptions(k=len(scores))
     )
-    made = Record(f"vd_{number}", datetime(2026, 1, 1, tzinfo=UTC), task, (), None, verdict, 0.0, version="1")
-    return replace(made, **changes)
+    result = Record(
+        f"vd_{number}", datetime(2026, 1, 1, tzinfo=UTC), task, (), None, verdict, 0.0, version="1"
+    )
+    return replace(result, **changes)
 
 
 def review(number, of, decision="agree", **fields):

@@ -1,4 +1,4 @@
-"""Whatever is done to the trail behind the service's back is found, and named."""
+"""Any change to the stored trail is detected and located."""
 
 import json
 from dataclasses import replace
@@ -50,17 +50,17 @@ def swap(store, one, two):
     tamper(store, *moved, *put_back)
 
 
-def test_an_untouched_trail_is_whole(filled):
+def test_untouched_trail_verifies(filled):
     checked = verify(filled)
     assert (checked.bad, checked.records, checked.first, checked.head) == (None, N, 1, N)
 
 
-def test_an_empty_trail_is_whole(store):
+def test_empty_trail_verifies(store):
     assert verify(store).bad is None
 
 
 @pytest.mark.parametrize("seq", [1, 2, 7, N - 1, N])
-def test_a_changed_body_is_named(filled, seq):
+def test_changed_body_is_reported(filled, seq):
     body = next(row.body for row in filled.all() if row.seq == seq)
     tamper(filled, update(records).where(records.c.seq == seq).values(body=body.replace("4.0", "9.0") + " "))
     assert verify(filled).bad == seq
@@ -69,7 +69,7 @@ def test_a_changed_body_is_named(filled, seq):
 @pytest.mark.parametrize(
     "column", ["id", "kind", "created", "caller", "profile", "status", "worth", "subject"]
 )
-def test_a_changed_column_is_named(filled, column):
+def test_changed_column_is_reported(filled, column):
     value = 99.0 if column == "worth" else "changed"
     tamper(filled, update(records).where(records.c.seq == 5).values({column: value}))
     checked = verify(filled)
@@ -77,19 +77,19 @@ def test_a_changed_column_is_named(filled, column):
 
 
 @pytest.mark.parametrize("seq", [1, 6, N - 1, N])
-def test_a_removed_record_is_named(filled, seq):
+def test_removed_record_is_reported(filled, seq):
     tamper(filled, delete(records).where(records.c.seq == seq))
     checked = verify(filled)
     assert checked.bad == seq
     assert "missing" in checked.why
 
 
-def test_a_removed_end_is_found_although_the_rest_is_whole(filled):
+def test_truncated_trail_is_reported(filled):
     tamper(filled, delete(records).where(records.c.seq > N - 3))
     assert verify(filled).bad == N - 2
 
 
-def test_an_inserted_record_is_named(filled):
+def test_inserted_record_is_reported(filled):
     added = entry.from_record(record(99))
     row = {"seq": N + 1, "hash": entry.record_hash("?", N + 1, added.body)}
     fields = {name: getattr(added, name) for name in entry.Entry.__slots__}
@@ -98,12 +98,12 @@ def test_an_inserted_record_is_named(filled):
 
 
 @pytest.mark.parametrize(("one", "two"), [(1, 2), (3, 9), (N - 1, N)])
-def test_reordered_records_are_named(filled, one, two):
+def test_reordered_records_are_reported(filled, one, two):
     swap(filled, one, two)
     assert verify(filled).bad == one
 
 
-def test_a_trail_written_anew_by_somebody_without_the_key_is_found(filled, tmp_path):
+def test_rewrite_without_the_key_is_detected(filled, tmp_path):
     rows = list(filled.all())
     changed = rows[4].body.replace("Question", "Matter")
     assert changed != rows[4].body
@@ -118,7 +118,7 @@ def test_a_trail_written_anew_by_somebody_without_the_key_is_found(filled, tmp_p
     assert "sealed" in checked.why
 
 
-def test_a_trail_put_back_as_a_whole_is_found_by_a_head_that_was_noted(filled):
+def test_rollback_is_detected_by_noted_head(filled):
     before = verify(filled)
     with filled.database.reading() as connection:
         head = connection.execute(select(anchors).where(anchors.c.name == "head")).one()
@@ -128,14 +128,14 @@ def test_a_trail_put_back_as_a_whole_is_found_by_a_head_that_was_noted(filled):
         update(anchors).where(anchors.c.name == "head").values(hash=head.hash, seq=head.seq, seal=head.seal)
     )
     tamper(filled, delete(records).where(records.c.seq == N + 1), back)
-    assert verify(filled).bad is None, "as it was, it is whole"
+    assert verify(filled).bad is None, "the older state itself is valid"
     assert verify(filled, (noted.head, noted.hash)).bad == N + 1
     filled.append([entry.from_record(record(51))])
     assert verify(filled, (noted.head, noted.hash)).bad == N + 1
     assert verify(filled, (before.head, before.hash)).bad is None
 
 
-def test_lost_anchors_are_said(filled):
+def test_lost_anchors_are_an_error(filled):
     tamper(filled, delete(anchors))
     with pytest.raises(AuditUnavailable, match="anchors"):
         verify(filled)
@@ -143,7 +143,7 @@ def test_lost_anchors_are_said(filled):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_any_change_of_any_character_is_found(tmp_path_factory, data):
+def test_any_changed_character_is_detected(tmp_path_factory, data):
     store = Store(f"sqlite:///{tmp_path_factory.mktemp('any')}/a.db", tmp_path_factory.mktemp("any") / "key")
     store.open()
     store.append([entry.from_record(record(i)) for i in range(1, 4)])
@@ -164,7 +164,7 @@ def aged(number, days):
     return entry.from_record(record(number, created=datetime.now(UTC) - timedelta(days)))
 
 
-def test_what_retention_leaves_verifies_and_says_what_is_gone(store):
+def test_pruned_trail_verifies_with_checkpoint(store):
     store.append([aged(i, 100 - 10 * i) for i in range(1, 9)])
     assert prune(store, datetime.now(UTC) - timedelta(45)) == 5
     checked = verify(store)
@@ -177,14 +177,14 @@ def test_what_retention_leaves_verifies_and_says_what_is_gone(store):
     assert verify(store).bad is None
 
 
-def test_retention_may_remove_all_that_there_was(store):
+def test_retention_may_remove_everything(store):
     store.append([aged(i, 10) for i in range(1, 4)])
     assert prune(store, datetime.now(UTC) - timedelta(5)) == 3
     assert [row.kind for row in store.all()] == ["checkpoint"]
     assert verify(store).bad is None
 
 
-def test_a_gap_that_retention_did_not_make_is_found(store):
+def test_gap_after_retention_is_detected(store):
     store.append([aged(i, 100 - 10 * i) for i in range(1, 9)])
     prune(store, datetime.now(UTC) - timedelta(45))
     tamper(store, delete(records).where(records.c.seq == 6))
@@ -200,19 +200,19 @@ def test_another_key_is_refused(store, url, tmp_path):
         Store(url, tmp_path / "another.key").open()
 
 
-def test_a_record_comes_back_as_it_was():
-    made = replace(record(1), reasons=("tie",), worth=1.0, caller="ann")
-    assert entry.to_record(entry.from_record(made).body) == made
-    said = review(1, "vd_1", "overrule", scores=(1.0, 2.5), note="…")
-    assert entry.to_review(entry.from_review(said).body) == said
+def test_records_round_trip():
+    original = replace(record(1), reasons=("tie",), worth=1.0, caller="ann")
+    assert entry.to_record(entry.from_record(original).body) == original
+    rated = review(1, "vd_1", "overrule", scores=(1.0, 2.5), note="…")
+    assert entry.to_review(entry.from_review(rated).body) == rated
 
 
-def test_without_texts_nothing_of_them_is_kept():
+def test_texts_can_be_hashed():
     body = entry.from_record(record(1), store_text=False).body
     assert not entry.has_text(body)
     for text in ("Question", "one", "two", "an analysis", "answers", "boxed"):
         assert f'"{text}' not in body
         assert f"{text} " not in body
-    kept = entry.to_record(body)
-    assert kept.verdict.vote == record(1).verdict.vote
-    assert kept.task.responses[0].startswith("sha256:")
+    hashed = entry.to_record(body)
+    assert hashed.verdict.vote == record(1).verdict.vote
+    assert hashed.task.responses[0].startswith("sha256:")

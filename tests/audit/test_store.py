@@ -1,4 +1,4 @@
-"""The store on both databases: several writers, searching, what goes wrong."""
+"""The store on both databases: concurrent writers, queries, errors."""
 
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +13,11 @@ from grm_service.errors import AuditUnavailable
 from tests.audit.records import record, review
 
 
-def found(rows):
+def ids(rows):
     return [row.id for row in rows]
 
 
-def test_replicas_that_start_at_once_and_write_at_once_make_one_whole_chain(url, tmp_path):
+def test_concurrent_replicas_write_one_chain(url, tmp_path):
     def replica(number):
         with contextlib.closing(Store(url, tmp_path / "key")) as store:
             store.open()
@@ -32,45 +32,45 @@ def test_replicas_that_start_at_once_and_write_at_once_make_one_whole_chain(url,
     assert (checked.bad, checked.records) == (None, 180)
 
 
-def test_verdicts_are_found_by_what_they_are(store):
-    kept = [record(i, caller="ann" if i % 2 else "bob") for i in range(1, 7)]
-    store.append([entry.from_record(made) for made in kept])
+def test_verdicts_are_filtered(store):
+    stored = [record(i, caller="ann" if i % 2 else "bob") for i in range(1, 7)]
+    store.append([entry.from_record(each) for each in stored])
     store.append([entry.from_review(review(1, "vd_3"))])
-    assert found(store.verdicts(Search())) == ["vd_6", "vd_5", "vd_4", "vd_3", "vd_2", "vd_1"]
-    assert found(store.verdicts(Search(limit=2, before=4))) == ["vd_3", "vd_2"]
-    assert found(store.verdicts(Search(caller="ann"))) == ["vd_5", "vd_3", "vd_1"]
-    assert found(store.verdicts(Search(text="qUESTION 4?"))) == ["vd_4"]
-    assert found(store.verdicts(Search(profile="none", status="ok"))) == []
-    assert found(store.verdicts(Search(reviewed=True))) == ["vd_3"]
-    assert "vd_3" not in found(store.verdicts(Search(reviewed=False)))
+    assert ids(store.verdicts(Search())) == ["vd_6", "vd_5", "vd_4", "vd_3", "vd_2", "vd_1"]
+    assert ids(store.verdicts(Search(limit=2, before=4))) == ["vd_3", "vd_2"]
+    assert ids(store.verdicts(Search(caller="ann"))) == ["vd_5", "vd_3", "vd_1"]
+    assert ids(store.verdicts(Search(text="qUESTION 4?"))) == ["vd_4"]
+    assert ids(store.verdicts(Search(profile="none", status="ok"))) == []
+    assert ids(store.verdicts(Search(reviewed=True))) == ["vd_3"]
+    assert "vd_3" not in ids(store.verdicts(Search(reviewed=False)))
     assert [row.reviews for row in store.verdicts(Search(reviewed=True))] == [1]
 
 
 @pytest.mark.parametrize("hostile", ["%", "_%_", "'", '"; DROP TABLE records; --', "\\", "é", "…"])
-def test_what_is_searched_for_is_data(store, hostile):
+def test_search_text_is_escaped(store, hostile):
     store.append([entry.from_record(record(i)) for i in range(3)])
     assert len(store.verdicts(Search(text=hostile))) == (3 if hostile in "\\…" else 0)
     assert len(store.verdicts(Search())) == 3
 
 
-def test_the_queue_has_the_worthiest_first_and_leaves_out_the_rest(store):
+def test_queue_is_ordered_by_worth(store):
     worths = {1: 0.0, 2: 1.0, 3: 3.0, 4: 1.0}
     store.append([entry.from_record(record(i, worth=worth)) for i, worth in worths.items()])
     store.append([entry.from_review(review(1, "vd_3"))])
-    assert found(store.queue(Search())) == ["vd_3", "vd_4", "vd_2"]
-    assert found(store.queue(Search(reviewed=False))) == ["vd_4", "vd_2"]
+    assert ids(store.queue(Search())) == ["vd_3", "vd_4", "vd_2"]
+    assert ids(store.queue(Search(reviewed=False))) == ["vd_4", "vd_2"]
 
 
-def test_appending_is_all_or_nothing(store):
+def test_appending_is_atomic(store):
     store.append([entry.from_record(record(1))])
     with pytest.raises(AuditUnavailable):
         store.append([entry.from_record(record(2)), entry.from_record(record(1))])
-    assert found(store.all()) == ["vd_1"]
+    assert ids(store.all()) == ["vd_1"]
     store.append([entry.from_record(record(3))])
     assert verify(store).bad is None
 
 
-def test_a_trail_of_a_newer_version_is_refused(store, url, tmp_path):
+def test_newer_schema_is_refused(store, url, tmp_path):
     with store.database.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(AuditUnavailable, match="newer version"):
@@ -78,19 +78,19 @@ def test_a_trail_of_a_newer_version_is_refused(store, url, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("url", "says"),
+    ("url", "message"),
     [
         ("mysql://here/there", "not supported"),
         ("sqlite://", "must name a file"),
         ("nonsense", "cannot be used"),
     ],
 )
-def test_an_address_that_cannot_be_used_is_refused(url, says, tmp_path):
-    with pytest.raises(AuditUnavailable, match=says):
+def test_invalid_url_is_refused(url, message, tmp_path):
+    with pytest.raises(AuditUnavailable, match=message):
         Store(url, tmp_path / "key")
 
 
-def test_a_database_that_does_not_answer_is_said_without_its_password(tmp_path):
+def test_errors_hide_the_password(tmp_path):
     store = Store("postgresql://ann:secret@127.0.0.1:1/grm", tmp_path / "key")
     with pytest.raises(AuditUnavailable) as failed:
         store.open()
@@ -98,13 +98,13 @@ def test_a_database_that_does_not_answer_is_said_without_its_password(tmp_path):
     assert "secret" not in str(failed.value)
 
 
-def test_the_key_is_made_once_for_its_owner_alone_and_a_short_one_is_refused(tmp_path, url):
+def test_key_file_is_private_and_checked(tmp_path, url):
     file = tmp_path / "folder" / "key"
     for _ in range(2):
         with contextlib.closing(Store(url, file)) as store:
             store.open()
     assert file.stat().st_mode & 0o777 == 0o600
-    assert [made.name for made in file.parent.iterdir()] == ["key"]
+    assert [each.name for each in file.parent.iterdir()] == ["key"]
     file.write_text("short")
     with pytest.raises(AuditUnavailable, match="at least 32"):
         Store(url, file).open()

@@ -8,7 +8,7 @@ from tests.cli.test_cli import PAIR, run
 
 @pytest.fixture
 def grm(tmp_path):
-    """Runs a command with a trail of its own."""
+    """Return a function that runs a command on an empty trail."""
     trail = {
         "GRM_AUDIT_URL": f"sqlite:///{tmp_path}/audit.db",
         "GRM_AUDIT_KEY_FILE": str(tmp_path / "audit.key"),
@@ -24,7 +24,7 @@ def judged(grm):
     return json.loads(result.stdout)
 
 
-def test_what_the_command_line_judges_is_in_the_trail(grm, judged):
+def test_cli_verdicts_are_recorded(grm, judged):
     result = grm("audit", "export")
     assert result.exit_code == 0, result.output
     (line,) = [json.loads(line) for line in result.stdout.splitlines()]
@@ -34,7 +34,7 @@ def test_what_the_command_line_judges_is_in_the_trail(grm, judged):
     assert line["body"]["data"]["route"] == "cli"
 
 
-def test_verify_prints_the_head_which_a_later_run_can_hold_against_the_trail(grm, judged):
+def test_verify_accepts_a_noted_head(grm, judged):
     result = grm("audit", "verify")
     assert result.exit_code == 0, result.output
     head = result.stdout.strip()
@@ -46,7 +46,7 @@ def test_verify_prints_the_head_which_a_later_run_can_hold_against_the_trail(grm
     assert grm("audit", "verify", "--head", "nonsense").exit_code == 1
 
 
-def test_verify_names_the_first_bad_record(grm, judged, tmp_path):
+def test_verify_names_first_invalid_record(grm, judged, tmp_path):
     with sqlite3.connect(tmp_path / "audit.db") as database:
         database.execute("UPDATE records SET body = replace(body, 'prime', 'crime')")
     database.close()
@@ -55,21 +55,21 @@ def test_verify_names_the_first_bad_record(grm, judged, tmp_path):
     assert f"record 1 ({judged['id']})" in result.stderr
 
 
-def test_a_verdict_replays_to_the_same_plan_and_rewards(grm, judged):
+def test_replay_has_same_rewards(grm, judged):
     result = grm("audit", "replay", judged["id"])
     assert result.exit_code == 0, result.output
     assert "the same plan, texts and rewards" in result.stdout
 
 
 @pytest.mark.parametrize("mode", ["self", "query", "fixed"])
-def test_a_verdict_replays_by_the_principles_that_it_was_given_by(grm, mode):
-    asked = PAIR | {"principles": {"mode": mode, "set": "code"}, "seed": 3}
-    given = json.loads(grm("judge", "--json", stdin=json.dumps(asked)).stdout)
-    result = grm("audit", "replay", given["id"])
+def test_replay_uses_recorded_principles(grm, mode):
+    request = PAIR | {"principles": {"mode": mode, "set": "code"}, "seed": 3}
+    verdict = json.loads(grm("judge", "--json", stdin=json.dumps(request)).stdout)
+    result = grm("audit", "replay", verdict["id"])
     assert result.exit_code == 0, result.output
 
 
-def test_a_replay_with_another_judge_shows_what_differs(grm, judged):
+def test_replay_shows_differences(grm, judged):
     result = grm("audit", "replay", judged["id"], GRM_SCRIPT="first")
     assert result.exit_code == 1
     assert "model: scripted-content -> scripted-first" in result.stdout
@@ -77,7 +77,7 @@ def test_a_replay_with_another_judge_shows_what_differs(grm, judged):
     assert "plan" not in result.stdout, "orders and seeds are the same"
 
 
-def test_what_cannot_be_replayed_is_said(grm, judged):
+def test_replay_needs_a_stored_text(grm, judged):
     assert "no verdict 'vd_none'" in grm("audit", "replay", "vd_none").stderr
     hashed = json.loads(
         grm("judge", "--json", stdin=json.dumps(PAIR | {"seed": 9}), GRM_AUDIT_TEXT="false").stdout
@@ -87,13 +87,13 @@ def test_what_cannot_be_replayed_is_said(grm, judged):
     assert "without texts" in result.stderr
 
 
-def test_old_records_are_removed_on_request(grm, judged):
+def test_prune_removes_old_records(grm, judged):
     assert "0 records" in grm("audit", "prune", "--days", "1").stderr
     assert "1 records" in grm("audit", "prune", "--days", "0").stderr
     assert grm("audit", "verify").exit_code == 0
 
 
-def test_an_address_that_cannot_be_used_is_one_line(grm):
+def test_invalid_url_is_one_line(grm):
     result = grm("audit", "verify", GRM_AUDIT_URL="mysql://x/y")
     assert result.exit_code == 1
     assert "error: GRM_AUDIT_URL cannot be used" in result.stderr

@@ -26,28 +26,28 @@ def mine(tmp_path):
     return file
 
 
-def test_what_ships_has_no_findings():
+def test_builtin_sets_have_no_findings():
     result = run("lint")
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
-    assert result.stderr == "nothing was found in 7 principle sets\n"
+    assert result.stderr == "no findings in 7 principle sets\n"
 
 
-def test_findings_are_named_by_file_line_set_and_rule_and_fail(mine):
+def test_findings_name_line_and_rule(mine):
     result = run("lint", "code", str(mine))
     assert result.exit_code == 1
-    found = [line.removeprefix(f"{mine}:") for line in result.stdout.splitlines()]
-    assert [line.split(": ")[:3] for line in found] == [
+    lines = [line.removeprefix(f"{mine}:") for line in result.stdout.splitlines()]
+    assert [line.split(": ")[:3] for line in lines] == [
         ["6", "mine", "subjective"],
         ["8", "mine", "compound"],
         ["8", "mine", "style"],
         ["8", "mine", "gameable"],
     ]
-    assert found[0].endswith('readers differ on "engaging": say what one can check')
+    assert lines[0].endswith('readers differ on "engaging": state something that can be checked')
     assert result.stderr == "error: 4 findings in 2 principle sets\n"
 
 
-def test_sets_of_ones_own_are_linted_and_listed_and_hide_those_that_ship(mine):
+def test_own_sets_override_builtin_ones(mine):
     mine.with_name("code.yaml").write_text(MINE.replace("mine", "code").replace("engaging", "true"))
     own = {"GRM_PRINCIPLES_DIR": str(mine.parent)}
     assert {line.split(":")[0] for line in run("lint", env=own).stdout.splitlines()} == {
@@ -61,20 +61,20 @@ def test_sets_of_ones_own_are_linted_and_listed_and_hide_those_that_ship(mine):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         (MINE.replace("0.3", "3"), "mine.yaml:6: principles.1.weight"),
         (MINE + "more: 1\n", "more: unknown field"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named_with_the_line(mine, text, says):
+def test_invalid_file_is_named_with_line(mine, text, message):
     mine.write_text(text)
     result = run("lint", str(mine))
     assert result.exit_code == 1
-    assert says in result.stderr
+    assert message in result.stderr
 
 
-def test_an_unknown_name_is_refused_with_those_that_are_known(mine):
+def test_unknown_name_lists_known_ones(mine):
     result = run("lint", "cod")
     assert result.exit_code == 1
     assert "unknown principle set 'cod'; known: code, constitution" in result.stderr

@@ -1,4 +1,4 @@
-"""What the linter finds on principles, and what it leaves alone."""
+"""Findings of the principle linter, and texts without findings."""
 
 import time
 
@@ -36,7 +36,7 @@ def seconds(loop):
 
 
 @pytest.mark.parametrize("named", load_catalog().principle_sets.values(), ids=lambda named: named.name)
-def test_the_sets_that_ship_have_no_findings(named):
+def test_builtin_sets_have_no_findings(named):
     assert [findings for findings in lint([p.text for p in named.items()]) if findings] == []
 
 
@@ -63,7 +63,7 @@ def test_the_sets_that_ship_have_no_findings(named):
         ("It says that it is sure.", "gameable"),
     ],
 )
-def test_a_fault_is_found_by_exactly_its_rule(text, rule):
+def test_fault_matches_exactly_one_rule(text, rule):
     assert rules(text) == {rule}
 
 
@@ -84,17 +84,17 @@ def test_a_fault_is_found_by_exactly_its_rule(text, rule):
         "",
     ],
 )
-def test_what_only_looks_like_a_fault_is_left_alone(text):
+def test_similar_wording_is_no_fault(text):
     assert rules(text) == set()
 
 
-def test_the_form_that_the_query_asks_for_is_substance():
+def test_form_required_by_query_passes():
     assert rules("The name stands in bold.") == {"style"}
     assert rules("The name stands in bold.", BOLD) == set()
 
 
 @pytest.mark.parametrize(
-    ("text", "query", "found"),
+    ("text", "query", "expected"),
     [
         ("Names a train to the museum in Berlin.", BOLD, {"ungrounded"}),
         ("Names the theorem on the train to the museum in Berlin.", BOLD, set()),
@@ -104,11 +104,11 @@ def test_the_form_that_the_query_asks_for_is_substance():
     ],
     ids=["alien", "shares a word", "general", "no query", "not English"],
 )
-def test_a_principle_is_ungrounded_where_it_has_nothing_to_do_with_the_query(text, query, found):
-    assert rules(text, query) == found
+def test_unrelated_principle_is_ungrounded(text, query, expected):
+    assert rules(text, query) == expected
 
 
-def test_of_two_near_duplicates_the_later_is_redundant():
+def test_later_duplicate_is_redundant():
     first, other, again = lint(
         [
             "The proof covers all cases of the theorem.",
@@ -125,23 +125,26 @@ def test_opposites_are_no_duplicates():
     assert lint(["The request is answered at once.", "The request is not answered at once."]) == [(), ()]
 
 
-def test_a_finding_has_the_words_and_says_what_to_do():
-    (found,) = lint(["The plot is engaging, inspiring, fun, great, and engaging."])[0]
-    assert found.words == ("engaging", "inspiring", "fun")
-    assert found.message == 'readers differ on "engaging", "inspiring", "fun": say what one can check'
+def test_finding_has_words_and_advice():
+    (finding,) = lint(["The plot is engaging, inspiring, fun, great, and engaging."])[0]
+    assert finding.words == ("engaging", "inspiring", "fun")
+    assert (
+        finding.message
+        == 'readers differ on "engaging", "inspiring", "fun": state something that can be checked'
+    )
 
 
 @given(st.lists(st.text(), max_size=5), st.none() | st.text())
-def test_any_text_has_findings_or_none(texts, query):
+def test_any_text_can_be_linted(texts, query):
     assert len(lint(texts, query)) == len(texts)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_what_a_looping_model_writes_takes_no_longer_for_being_long(loop):
+def test_long_loops_are_fast(loop):
     assert seconds(loop) < 1
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.text(alphabet="adn wel's.1%-", min_size=1, max_size=6))
-def test_no_loop_makes_a_pattern_go_back_and_forth(loop):
+def test_patterns_do_not_backtrack(loop):
     assert seconds(loop) < 1

@@ -1,4 +1,4 @@
-"""Of which kind a query is, roughly."""
+"""Keyword classification of queries."""
 
 import pytest
 from hypothesis import given
@@ -25,11 +25,11 @@ from grm_service.principles.query_kind import kind_of
         ("", "other"),
     ],
 )
-def test_a_query_is_of_the_kind_that_most_of_its_telling_words_are_of(query, kind):
+def test_kind_by_most_keywords(query, kind):
     assert kind_of(query) == kind
 
 
 @given(st.text(max_size=200))
-def test_what_stands_far_behind_does_not_matter(text):
+def test_only_the_start_is_read(text):
     start = text.ljust(4000, "x")
     assert kind_of(start) == kind_of(start + " python sql regex")

@@ -1,4 +1,4 @@
-"""When two wordings are one principle."""
+"""Normalised wordings of principles."""
 
 import pytest
 from hypothesis import example, given
@@ -23,7 +23,7 @@ PIECES = st.sampled_from([
         "Include the steps of the proof",
     ],
 )
-def test_dress_and_opening_make_no_difference(wording):
+def test_markup_and_openings_are_ignored(wording):
     assert normalise(wording) == "step of proof"
 
 
@@ -37,29 +37,29 @@ def test_dress_and_opening_make_no_difference(wording):
         ("Weighs the 40 objections", "Weighs the objections"),
     ],
 )
-def test_what_changes_the_meaning_makes_a_difference(one, other):
+def test_meaning_changes_the_key(one, other):
     assert normalise(one) != normalise(other)
 
 
 @pytest.mark.parametrize("text", ["", " ", "1. **", "(40%)", "...", "the"])
-def test_where_there_is_no_word_there_is_no_key(text):
+def test_no_words_no_key(text):
     assert normalise(text) == ""
 
 
 @example("weight weight 1 2")
 @example("İ" * MAX_CHARS)
 @given(st.text(max_size=2 * MAX_CHARS) | st.lists(PIECES, max_size=300).map(" ".join))
-def test_any_text_has_a_key_that_is_its_own_key(text):
+def test_normalise_is_idempotent(text):
     key = normalise(text)
     assert normalise(key) == key
     assert len(key) <= MAX_CHARS
 
 
-def test_negations_carry_meaning_and_small_words_do_not():
+def test_negations_are_content_words():
     assert content("What is it that the User's notes do not say?") == {"user", "note", "not", "say"}
 
 
-def test_other_languages_are_told_from_english():
+def test_english_is_detected():
     assert is_english("What is the capital of Peru?")
     assert not is_english("Was ist in der Hauptstadt los?")
     assert not is_english("print(1)")

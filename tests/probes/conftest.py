@@ -10,7 +10,7 @@ from grm_service.settings import Settings
 
 @pytest.fixture
 def serving():
-    """A started service on a script or on an engine of the test's own. Use as `async with`."""
+    """A started service on a script or an engine. Use as `async with`."""
 
     @contextlib.asynccontextmanager
     async def _serving(script, **limits):

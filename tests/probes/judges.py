@@ -1,4 +1,4 @@
-"""Judges of known character: one that is right, and that one with a single weakness each."""
+"""Scripted judges: a sound one, and variants of it with a single weakness each."""
 
 import re
 
@@ -14,7 +14,7 @@ _BONUS = 5
 
 
 def worth(text):
-    """By content alone: the better answers earn 5, the worse ones 4, anything else 1."""
+    """Return a score by content alone: 5 for the better answers, 4 for the worse ones, 1 for other texts."""
     if text in GOOD:
         return 5
     return 4 if any(bad in text for bad in BAD) else 1
@@ -33,7 +33,7 @@ def wrong(texts, seed):
 
 
 def first(texts, seed):
-    """Favours the first, but not so far that two balanced orders would not make up for it."""
+    """Favour the first response, by less than two balanced orders can cancel."""
     return [worth(text) + _BONUS * (place == 0) for place, text in enumerate(texts)]
 
 
@@ -42,13 +42,13 @@ def only_first(texts, seed):
 
 
 def capricious(texts, seed):
-    """Takes one of two copies for the better one, now this, now that."""
+    """Prefer one of two copies of an answer, depending on the seed."""
     same = len(set(texts)) == 1
     return [worth(text) + _BONUS * (same and place == seed % 2) for place, text in enumerate(texts)]
 
 
-def _fooled_by(told):
-    return lambda texts, seed: [worth(text) + _BONUS * bool(told(text)) for text in texts]
+def _fooled_by(condition):
+    return lambda texts, seed: [worth(text) + _BONUS * bool(condition(text)) for text in texts]
 
 
 fond_of_length = _fooled_by(lambda text: len(text) > 300)
@@ -61,12 +61,12 @@ fooled_by_scores = _fooled_by(lambda text: "boxed" in text)
 
 
 def swept_along(texts, seed):
-    """Copies the height of a score that it finds in one response into all of them."""
+    """Raise all scores if any response contains scores."""
     return [worth(text) + _BONUS * any("boxed" in each for each in texts) for text in texts]
 
 
 def script(judge):
-    """The judge as a script for the scripted engine."""
+    """Return the judge as a script for the scripted engine."""
 
     def write(prompt, params):
         scores = judge(_SHOWN.findall(prompt.messages[-1].content), params.seed)

@@ -30,7 +30,7 @@ def write(tmp_path):
     return _write
 
 
-def test_what_ships_is_complete_and_sound():
+def test_builtin_files_are_valid():
     catalog = load_catalog()
     assert {"smollm2-judge", "smollm2-135m", "deepseek-grm-16b", "deepseek-grm-27b", "generic-judge"} <= set(
         catalog.profiles
@@ -55,7 +55,7 @@ adapter: {folder: ./lora, sha256: "%064d"}
 
 
 @pytest.mark.parametrize("load", [lambda file: load_catalog(file.parent).profile("mine"), load_profile])
-def test_an_adapter_lies_beside_its_profile_and_is_known_by_its_hash_wherever_that_is(write, load):
+def test_adapter_counts_by_hash_not_path(write, load):
     here = load(write(ADAPTED % (1, 2)) / "mine.yaml")
     assert here.adapter.folder == str(write("") / "lora")
     moved = replace(here, adapter=replace(here.adapter, folder="/elsewhere"))
@@ -68,18 +68,18 @@ def test_an_adapter_lies_beside_its_profile_and_is_known_by_its_hash_wherever_th
     )
 
 
-def test_an_adapter_without_a_package_is_refused(write):
+def test_adapter_needs_a_package(write):
     with pytest.raises(CatalogError, match="adapter is merged into the model of a package"):
         load_catalog(write(GOOD + f'adapter: {{folder: ./lora, sha256: "{"0" * 64}"}}'))
 
 
-def test_own_profiles_come_first(write):
+def test_own_profiles_override(write):
     own = write(GOOD.replace("name: mine", "name: generic-judge"), "generic-judge.yaml")
     assert load_catalog(own).profile("generic-judge").description == "A profile of my own."
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "says"),
+    ("text", "line", "message"),
     [
         (GOOD + "samplng: {k: 4}\n", 11, "samplng: unknown field"),
         (GOOD + "sampling:\n  k: 65\n", 12, "sampling.k: Input should be less than or equal to 64"),
@@ -99,25 +99,25 @@ def test_own_profiles_come_first(write):
         (b"name: \xff\n", 0, "cannot be read"),
     ],
 )
-def test_a_wrong_profile_names_file_line_and_field(write, text, line, says):
+def test_errors_name_file_line_and_field(write, text, line, message):
     with pytest.raises(CatalogError) as caught:
         load_catalog(write(text))
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert f"mine.yaml:{line or ''}" in str(caught.value)
 
 
-def test_an_unknown_name_lists_the_known_ones():
+def test_unknown_name_lists_known_ones():
     with pytest.raises(UnknownName, match=r"unknown profile 'x'; known: .*smollm2-135m") as caught:
         load_catalog().profile("x")
     assert caught.value.code == "unknown_profile"
 
 
-def test_a_folder_that_is_not_there_is_an_error(tmp_path):
+def test_missing_folder_is_an_error(tmp_path):
     with pytest.raises(CatalogError, match="GRM_MODELS_DIR"):
         load_catalog(tmp_path / "none")
 
 
-def test_the_fingerprint_changes_with_anything_and_only_then():
+def test_fingerprint_changes_with_any_field():
     assert fingerprint(PROFILE) == fingerprint(replace(PROFILE))
     assert fingerprint(PROFILE) != fingerprint(replace(PROFILE, opening="x"))
     assert fingerprint(PROFILE).startswith("sha256:")

@@ -329,7 +329,7 @@ def family(error):
 
 def codes():
     """Every code that the sources name."""
-    kinds = re.findall(r'_named\(self\.\w+, "([a-z ]+)"', sources())
+    kinds = re.findall(r'_lookup\(self\.\w+, "([a-z ]+)"', sources())
     return (
         {error.code for error in family(GRMError)}
         | {"unknown_" + kind.replace(" ", "_") for kind in kinds}

@@ -64,7 +64,7 @@ class JudgeOptionsText(JudgeOptionFields):
     mode: PrincipleMode = "self"
 
 
-def parse_options(setting: str, text: str) -> JudgeOptions:
+def parse_judge_options(setting: str, text: str) -> JudgeOptions:
     """Return the judge options of a setting, written as in a URL: `k=4&score=soft`. Raises BadSetting."""
     values = parse_query_string(JudgeOptionsText, setting, text)
     return values.to_options(PrincipleSpec(values.mode, values.principles))

@@ -7,7 +7,7 @@ from datetime import datetime
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from grm_service.api.judge_options import parse_options
+from grm_service.api.judge_options import parse_judge_options
 from grm_service.api.problems import documented
 from grm_service.api.state import probe_runner
 from grm_service.probes.report import ProbeReport, ProbeResult
@@ -78,7 +78,7 @@ class ProbesReply(BaseModel):
 
 def probe_schedule(settings: Settings) -> Schedule:
     """Return the schedule of the settings. Raises BadSetting if GRM_PROBE_OPTIONS is invalid."""
-    options = parse_options("GRM_PROBE_OPTIONS", settings.probe_options)
+    options = parse_judge_options("GRM_PROBE_OPTIONS", settings.probe_options)
     return Schedule(settings.probe_every_s, settings.probe_alarm, options)
 
 

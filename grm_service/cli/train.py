@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from grm_service.cli.console import Engine, ProfileName, failing, say, settings
+from grm_service.cli.console import Engine, ProfileName, failing, settings
+from grm_service.cli.judge_options import Given, judge_options, to_options
 from grm_service.cli.train_common import (
     Checkpointing,
     Concurrency,
@@ -19,45 +18,42 @@ from grm_service.cli.train_common import (
     Full,
     Hints,
     Limit,
+    Progress,
     Rank,
     RunOut,
     Samples,
     Seed,
-    items_of,
-    run_of,
-    same_form,
-    sample_into,
     say_finished,
-    show,
+    say_ready,
 )
-from grm_service.errors import MissingExtra
-from grm_service.factory import default_source
-from grm_service.profiles.catalog import fingerprint, format_fingerprint
+from grm_service.types import JudgeOptions
 
 app = typer.Typer(help="Train a judge of your own (SPCT).", no_args_is_help=True)
 
 
 @app.command()
+@judge_options(leave_out=("k", "k_meta", "stop", "timeout_s"))
 def sample(
     data: DataArg,
     out: File,
+    given: Given,
     profile: ProfileName = None,
     engine: Engine = None,
     samples: Samples = 3,
     hints: Hints = True,
     limit: Limit = None,
-    seed: Seed = 0,
     concurrency: Concurrency = 16,
 ) -> None:
-    """Sample trajectories with any engine: the judge's own, or a stronger judge's (--engine openai)."""
-    from grm_service.training.rejection_sampling import choose, read_all
+    """Sample trajectories from the profile's own judge, or from a stronger one (--engine openai)."""
+    from grm_service.training import SamplingConfig, sample_trajectories
 
-    found = settings(engine=engine, profile=profile)
+    settings(engine=engine, profile=profile)
     with failing():
-        items = items_of(data, limit)
-        asyncio.run(sample_into(found, items, out, samples, hints, seed, concurrency))
-        show(choose(items, read_all([out]), seed=seed))
-    say(f"{out} is ready: grm train rft {data} --trajectories {out} --out FOLDER")
+        config = SamplingConfig(samples, hints, concurrency, to_options(given))
+        sample_trajectories(
+            config, data=data, out=out, profile=profile, engine=engine, limit=limit, callback=Progress()
+        )
+    say_ready(out, data)
 
 
 @app.command()
@@ -65,25 +61,25 @@ def forms(
     data: DataArg,
     out: File,
     profile: ProfileName = None,
-    samples: Annotated[int, typer.Option(min=1, help="Orders an item.")] = 1,
+    samples: Annotated[int, typer.Option(min=1, help="Forms per item, each in another order.")] = 1,
     limit: Limit = None,
     seed: Seed = 0,
 ) -> None:
-    """Fill in first trajectories from the data, for a model too small to write any that are right."""
-    from grm_service.training.cold_start import fill
-    from grm_service.training.trajectories import TrajectoryFile, TrajectorySetup
+    """Fill in first trajectories from the data, for a model that is too small to sample right ones."""
+    from grm_service.training import fill_trajectories
 
-    found = settings(profile=profile)
+    settings(profile=profile)
     with failing():
-        served, _ = default_source(found)
-        items = items_of(data, limit)
-        setup = TrajectorySetup(
-            served.name, format_fingerprint(served), "form", "", samples, False, seed, fingerprint(served)
+        fill_trajectories(
+            data=data,
+            out=out,
+            profile=profile,
+            samples=samples,
+            seed=seed,
+            limit=limit,
+            callback=Progress(),
         )
-        with TrajectoryFile(out, setup) as file:
-            for tried in fill(file.left(items), served, samples, seed):
-                file.add(tried)
-    say(f"{out} is ready: grm train rft {data} --trajectories {out} --out FOLDER")
+    say_ready(out, data)
 
 
 @app.command()
@@ -96,62 +92,68 @@ def rft(
     samples: Samples = 3,
     hints: Hints = True,
     from_base: Annotated[
-        bool, typer.Option("--from-base", help="Begin from the profile's model without its adapter.")
+        bool, typer.Option("--from-base", help="Start from the profile's model without its adapter.")
     ] = False,
     only_scores: Annotated[
-        bool, typer.Option("--only-scores", help="Learn the scores alone, where the form is there already.")
+        bool,
+        typer.Option(
+            "--only-scores", help="Train on the scores only, if the model knows the format already."
+        ),
     ] = False,
     keep_easy: Annotated[
-        bool, typer.Option("--keep-easy", help="Items that were right every time, as of a stronger judge.")
+        bool,
+        typer.Option("--keep-easy", help="Keep items that are right every time (a stronger judge's)."),
     ] = False,
     general: Annotated[Path | None, typer.Option(help="General instructions, JSON Lines.")] = None,
-    general_share: Annotated[float, typer.Option(min=0, max=0.99, help="Of all examples.")] = 0.5,
+    general_share: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Share of general instructions in all examples.")
+    ] = 0.5,
     limit: Limit = None,
     full: Full = False,
     rank: Rank = 16,
-    length: Annotated[int, typer.Option(min=64, help="Tokens of a packed row, and most of one.")] = 1024,
-    batch: Annotated[int, typer.Option(min=1, help="Rows a step.")] = 8,
+    length: Annotated[
+        int, typer.Option(min=64, help="Tokens of a packed row; longer examples are left out.")
+    ] = 1024,
+    batch: Annotated[int, typer.Option(min=1, help="Rows per step.")] = 8,
     epochs: Annotated[float, typer.Option(min=0.01)] = 1.0,
-    learning_rate: Annotated[float | None, typer.Option(min=0, help="2e-4; 2e-5 of --full.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="Default: 2e-4, with --full 2e-5.")
+    ] = None,
     checkpointing: Checkpointing = False,
     seed: Seed = 0,
     concurrency: Concurrency = 16,
 ) -> None:
-    """Rejective fine-tuning on trajectories that judge right; they are sampled first where none are given."""
-    from grm_service.training import instruction_data as instructions
-    from grm_service.training.models import load, require
-    from grm_service.training.rejection_sampling import choose, read_all
-    from grm_service.training.rft import RFTConfig, fine_tune
+    """Rejective fine-tuning on trajectories that judge right; sampled first, unless --trajectories is set."""
+    from grm_service.training import RFTConfig, SamplingConfig, run_rft
 
-    found = settings(engine=engine, profile=profile)
+    settings(engine=engine, profile=profile)
+    config = RFTConfig(
+        rank=None if full else rank,
+        length=length,
+        batch=batch,
+        epochs=epochs,
+        learning_rate=learning_rate or (2e-5 if full else 2e-4),
+        seed=seed,
+        checkpointing=checkpointing,
+        only_scores=only_scores,
+    )
     with failing():
-        require()
-        served, source = default_source(found)
-        if from_base:
-            source = replace(source, adapter=None)
-        items = items_of(data, limit)
-        if not trajectories:
-            trajectories = [out / "trajectories.jsonl"]
-            asyncio.run(sample_into(found, items, trajectories[0], samples, hints, seed, concurrency))
-        same_form(served, trajectories)
-        choice = choose(items, read_all(trajectories), keep_easy, seed)
-        show(choice)
-        mixed = instructions.read(general) if general else []
-        turns = instructions.share_of(mixed, general_share, len(choice.examples), seed)
-        rate = learning_rate or (2e-5 if full else 2e-4)
-        asked = RFTConfig(
-            None if full else rank, length, batch, epochs, rate, seed, checkpointing, only_scores
+        result = run_rft(
+            config,
+            data=data,
+            out=out,
+            profile=profile,
+            engine=engine,
+            trajectories=trajectories or (),
+            sampling=SamplingConfig(samples, hints, concurrency, JudgeOptions(seed=seed)),
+            from_base=from_base,
+            keep_easy=keep_easy,
+            general=general,
+            general_share=general_share,
+            limit=limit,
+            callback=Progress(),
         )
-        files = {"general": general} | {f"trajectories_{i}": file for i, file in enumerate(trajectories)}
-        chosen = {"from_base": from_base, "keep_easy": keep_easy, "limit": limit, "general": len(turns)}
-        run = run_of(out, "rft", served, source, asked, items, files, **chosen)
-        learner = load(source, asked.rank)
-        say(
-            f"{len(choice.examples)} examples, {len(turns)} instructions; {learner.trainable:,} numbers train"
-        )
-        metrics = fine_tune(run, learner, choice.examples, turns, asked)
-        told = {**metrics, "rates": {name: dict(count) for name, count in choice.rates.items()}}
-        say_finished(run.finish(learner, told, f"{served.name}, trained by rejective fine-tuning."), metrics)
+    say_finished(result)
 
 
 @app.command()
@@ -160,102 +162,109 @@ def grpo(
     out: RunOut,
     profile: ProfileName = None,
     trajectories: Files = None,
-    held: Annotated[float, typer.Option(min=0, max=0.5, help="Share of items that only measure.")] = 0.05,
+    held_out: Annotated[
+        float, typer.Option("--held", min=0, max=0.5, help="Share of items held out for evaluation.")
+    ] = 0.05,
     steps: Annotated[int, typer.Option(min=1)] = 100,
-    groups: Annotated[int, typer.Option(min=1, help="Prompts a step.")] = 8,
-    group: Annotated[int, typer.Option(min=2, help="Completions a prompt.")] = 4,
-    kl: Annotated[float, typer.Option(min=0, help="Beta; it keeps the form, too.")] = 0.02,
-    learning_rate: Annotated[float | None, typer.Option(min=0, help="1e-5; 1e-6 of --full.")] = None,
-    temperature: Annotated[float, typer.Option(min=0.01, help="Of sampling.")] = 1.0,
-    length: Annotated[int, typer.Option(min=64, help="Most tokens of a prompt.")] = 2048,
-    evaluations: Annotated[int, typer.Option(min=1, help="Of the held-out items, on the way.")] = 5,
+    groups: Annotated[int, typer.Option(min=1, help="Prompts per step.")] = 8,
+    group: Annotated[int, typer.Option(min=2, help="Completions per prompt.")] = 4,
+    beta: Annotated[
+        float, typer.Option("--kl", min=0, help="Weight of the KL term (beta), which preserves the format.")
+    ] = 0.02,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="Default: 1e-5, with --full 1e-6.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(min=0.01, help="Sampling temperature.")] = 1.0,
+    length: Annotated[
+        int, typer.Option(min=64, help="Maximum tokens of a prompt; items with longer ones are left out.")
+    ] = 2048,
+    evaluations: Annotated[
+        int, typer.Option(min=1, help="Evaluations on the held-out items, evenly spaced.")
+    ] = 5,
     limit: Limit = None,
     full: Full = False,
     rank: Rank = 16,
     checkpointing: Checkpointing = False,
     seed: Seed = 0,
 ) -> None:
-    """Rule-based online RL: +1 for a right judgement, -1 for any other. Items that the trajectories show as
-    right every time are left out."""
-    from grm_service.evaluation.dataset import subset
-    from grm_service.training.grpo import CURVES, GRPOConfig, reinforce
-    from grm_service.training.models import load, require
-    from grm_service.training.rejection_sampling import read_all, too_easy
-    from grm_service.training.runs import LOG
-    from grm_service.training.trainer_log import draw
+    """Rule-based online RL (GRPO) with reward +1 for a right judgement and -1 for any other. Items that are
+    right every time in --trajectories are left out."""
+    from grm_service.training import GRPOConfig, run_grpo
 
-    found = settings(profile=profile)
+    settings(profile=profile)
+    config = GRPOConfig(
+        rank=None if full else rank,
+        steps=steps,
+        groups=groups,
+        group=group,
+        beta=beta,
+        learning_rate=learning_rate or (1e-6 if full else 1e-5),
+        temperature=temperature,
+        length=length,
+        evaluations=evaluations,
+        seed=seed,
+        checkpointing=checkpointing,
+    )
     with failing():
-        require()
-        served, source = default_source(found)
-        items = [item for item in items_of(data, limit) if len(item.responses) <= served.most_responses]
-        easy = {tried.item for tried in read_all(trajectories or []) if too_easy(tried)}
-        measured = subset(items, round(len(items) * held))
-        apart = {item.id for item in measured}
-        left = [item for item in items if item.id not in apart | easy]
-        say(f"{len(left)} items; {len(measured)} only measure, {len(easy)} are too easy")
-        rate = learning_rate or (1e-6 if full else 1e-5)
-        asked = GRPOConfig(
-            None if full else rank,
-            steps,
-            groups,
-            group,
-            kl,
-            rate,
-            temperature,
-            length,
-            evaluations,
-            seed,
-            checkpointing,
+        result = run_grpo(
+            config,
+            data=data,
+            out=out,
+            profile=profile,
+            trajectories=trajectories or (),
+            held_out=held_out,
+            limit=limit,
+            callback=Progress(),
         )
-        files = {f"trajectories_{i}": file for i, file in enumerate(trajectories or [])}
-        run = run_of(out, "grpo", served, source, asked, items, files, held=held, limit=limit)
-        learner = load(source, asked.rank)
-        metrics = reinforce(run, learner, left, measured, asked)
-        say_finished(run.finish(learner, metrics, f"{served.name}, trained by online RL (GRPO)."), metrics)
-        try:
-            draw(out / LOG, CURVES, out / "curves.png")
-        except MissingExtra as missing:
-            say(f"{missing}; {out / LOG} has the figures")
+    say_finished(result)
 
 
 @app.command("meta-rm")
 def meta_rm(
     data: DataArg,
     out: RunOut,
-    trajectories: Annotated[list[Path], typer.Option(help="Files of trajectories, one an option.")],
+    trajectories: Annotated[list[Path], typer.Option(help="File of sampled trajectories; can be repeated.")],
     profile: ProfileName = None,
-    held: Annotated[float, typer.Option(min=0, max=0.5, help="Share of items that only measure.")] = 0.1,
+    held_out: Annotated[
+        float, typer.Option("--held", min=0, max=0.5, help="Share of items held out for evaluation.")
+    ] = 0.1,
     limit: Limit = None,
     full: Full = False,
     rank: Rank = 16,
-    length: Annotated[int, typer.Option(min=64, help="Most tokens of a judgement.")] = 2048,
-    batch: Annotated[int, typer.Option(min=1, help="Judgements a step.")] = 16,
+    length: Annotated[
+        int, typer.Option(min=64, help="Maximum tokens of a judgement; longer ones are left out.")
+    ] = 2048,
+    batch: Annotated[int, typer.Option(min=1, help="Judgements per step.")] = 16,
     epochs: Annotated[float, typer.Option(min=0.01)] = 1.0,
-    learning_rate: Annotated[float | None, typer.Option(min=0, help="1e-4; 1e-5 of --full.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="Default: 1e-4, with --full 1e-5.")
+    ] = None,
     checkpointing: Checkpointing = False,
     seed: Seed = 0,
 ) -> None:
-    """A model that grades the judge's samples, so that the best of them are voted; begun from the judge."""
-    from grm_service.training.meta_rm import MetaRMConfig, judgements, split, train
-    from grm_service.training.models import load_classifier, require
-    from grm_service.training.rejection_sampling import read_all
+    """Train a meta RM, which grades the judge's samples so that only the best are voted. It starts from the
+    judge's weights."""
+    from grm_service.training import MetaRMConfig, run_meta_rm
 
-    found = settings(profile=profile)
+    settings(profile=profile)
+    config = MetaRMConfig(
+        rank=None if full else rank,
+        length=length,
+        batch=batch,
+        epochs=epochs,
+        learning_rate=learning_rate or (1e-5 if full else 1e-4),
+        seed=seed,
+        checkpointing=checkpointing,
+    )
     with failing():
-        require()
-        served, source = default_source(found)
-        same_form(served, trajectories)
-        items = items_of(data, limit)
-        examples, left_out = judgements(items, read_all(trajectories))
-        for why, count in left_out.items():
-            say(f"{count} trajectories left out: {why}")
-        learnt, measured = split(examples, held)
-        rate = learning_rate or (1e-5 if full else 1e-4)
-        asked = MetaRMConfig(None if full else rank, length, batch, epochs, rate, seed, checkpointing)
-        files = {f"trajectories_{i}": file for i, file in enumerate(trajectories)}
-        run = run_of(out, "meta-rm", served, source, asked, items, files, held=held, limit=limit)
-        learner = load_classifier(source, asked.rank)
-        say(f"{len(learnt)} judgements, {len(measured)} only measure; {learner.trainable:,} numbers train")
-        file, metrics = train(run, learner, learnt, measured, asked)
-        say_finished(file, metrics)
+        result = run_meta_rm(
+            config,
+            data=data,
+            out=out,
+            trajectories=trajectories,
+            profile=profile,
+            held_out=held_out,
+            limit=limit,
+            callback=Progress(),
+        )
+    say_finished(result)

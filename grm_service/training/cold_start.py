@@ -1,28 +1,38 @@
-"""First trajectories for a model too small to write any that are right: a form, filled in from the data.
+"""Cold start: first trajectories for a model that is too small to sample right ones, filled in from the data.
 
-Criteria are those for the query's kind; the analysis quotes each response where they begin to differ; the
-scores say what the label says. Only they know of it: until the first score nothing tells which response is
-the best, so that learning to write it is learning to judge, and its probabilities (soft scores) are those of
-a classifier. Two values and no others, so that all that is uncertain of a score is the judgement.
+A trajectory is a form: criteria for the kind of query, a quote of each response where they begin to differ,
+and scores from the label. Nothing before the first score depends on the label, so the model that learns to
+write the score learns to judge, and its token probabilities (soft scores) are those of a classifier. Scores
+have only two values, so that the judgement is all that is uncertain about them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
+from pathlib import Path
 
 from grm_service.errors import BadTask
 from grm_service.evaluation.dataset import Item
+from grm_service.factory import default_source
 from grm_service.judging import parse
 from grm_service.judging.orders import balanced_orders, undo
 from grm_service.judging.prompt import neutraliser
 from grm_service.principles.query_kind import QueryKind, kind_of
+from grm_service.profiles.catalog import fingerprint, form
 from grm_service.profiles.profile import Profile
-from grm_service.training.sampling import TOO_MANY, right
-from grm_service.training.trajectories import ItemTrajectories, Trajectory
+from grm_service.training.callbacks import TrainingCallback
+from grm_service.training.inputs import read_items, settings_for
+from grm_service.training.sampling import TOO_MANY_RESPONSES, is_right
+from grm_service.training.trajectories import (
+    ItemTrajectories,
+    Trajectory,
+    TrajectoryFile,
+    TrajectorySetup,
+)
 
 BEST, OTHERS = 0.8, 0.2
-"""Where on the profile's scale the scores stand."""
+"""The scores of the best response and of the others, as a share (0..1) of the profile's scale."""
 _CRITERIA: Mapping[QueryKind, tuple[str, str]] = {
     "maths": ("The result and every step to it are right", "The steps can be followed"),
     "code": ("The code does what was asked", "It is explained as far as it has to be"),
@@ -31,53 +41,80 @@ _CRITERIA: Mapping[QueryKind, tuple[str, str]] = {
     "question": ("What it says is true and answers the question", "It says what matters and no more"),
     "other": ("It does what was asked", "It is correct and clear"),
 }
-_BEFORE, _WORDS, _CHARS = 2, 8, 60
+_WORDS_BEFORE, _QUOTE_WORDS, _QUOTE_CHARS = 2, 8, 60
+
+
+def fill_trajectories(
+    *,
+    data: str | Path,
+    out: str | Path,
+    profile: str | Path | None = None,
+    samples: int = 1,
+    seed: int = 0,
+    limit: int | None = None,
+    callback: TrainingCallback | None = None,
+) -> list[ItemTrajectories]:
+    """Fill in forms for the items into the file `out`, `samples` per item, and return all that it has.
+
+    `profile` defaults to GRM_PROFILE. Raises BadTask if the profile cannot parse its own form.
+    """
+    served, _ = default_source(settings_for(profile))
+    items = read_items(data, limit, callback or TrainingCallback())
+    setup = TrajectorySetup(served.name, form(served), "form", "", samples, False, seed, fingerprint(served))
+    with TrajectoryFile(Path(out), setup) as file:
+        for trajectories in fill(file.remaining(items), served, samples, seed):
+            file.add(trajectories)
+        return list(file.done.values())
 
 
 def fill(items: Sequence[Item], profile: Profile, samples: int, seed: int) -> Iterator[ItemTrajectories]:
-    """A form for each item with one best response, in so many of its balanced orders.
+    """Yield the filled-in forms of each item, one for each of `samples` balanced orders.
 
-    Raises BadTask where the profile does not read its own form.
+    Raises BadTask if the profile cannot parse its own form.
     """
     for item in items:
         if len(item.responses) > profile.most_responses:
-            yield ItemTrajectories.of(item, error=TOO_MANY)
+            yield ItemTrajectories.of(item, error=TOO_MANY_RESPONSES)
             continue
-        drawn = balanced_orders(len(item.responses), samples, item.seed(seed))
-        yield ItemTrajectories.of(item, tuple(_filled(item, order, profile) for order in drawn))
+        orders = balanced_orders(len(item.responses), samples, item.seed(seed))
+        yield ItemTrajectories.of(item, tuple(_filled(item, order, profile) for order in orders))
 
 
 def _filled(item: Item, order: tuple[int, ...], profile: Profile) -> Trajectory:
+    text = _form(item, order, profile)
+    try:
+        scores = undo(order, parse.parse(text, len(order), profile).scores, len(order))
+    except parse.Unreadable as error:
+        raise BadTask(
+            f"the profile {profile.name} cannot parse its own form ({error.reason}): {text}"
+        ) from None
+    return Trajectory(order, text, scores, is_right(scores, item), "form")
+
+
+def _form(item: Item, order: tuple[int, ...], profile: Profile) -> str:
     clean, sections = neutraliser(profile), profile.sections
     first, second = _CRITERIA[kind_of(item.messages[-1].content)]
-    quotes = _where_they_differ([clean(item.responses[i]) for i in order])
-    said = "; ".join(f'Response {i} says "{quote}"' for i, quote in enumerate(quotes, 1))
+    quotes = _differing_quotes([clean(item.responses[i]) for i in order])
+    analysis = "; ".join(f'Response {i} says "{quote}"' for i, quote in enumerate(quotes, 1))
     scores = ", ".join(str(_score(profile, i in item.correct)) for i in order)
-    text = (
+    return (
         f"{sections.criteria}:\n1. {first} (Weight: 70%)\n2. {second} (Weight: 30%)\n"
-        f"{sections.analysis}: {said}.{profile.closing.text}{scores}}}"
+        f"{sections.analysis}: {analysis}.{profile.closing.text}{scores}}}"
     )
-    try:
-        read = undo(order, parse.parse(text, len(order), profile).scores, len(order))
-    except parse.Unreadable as unreadable:
-        raise BadTask(
-            f"the profile {profile.name} cannot read its form ({unreadable.reason}): {text}"
-        ) from None
-    return Trajectory(order, text, read, right(read, item), "form")
 
 
-def _score(profile: Profile, best: bool) -> int:
+def _score(profile: Profile, is_best: bool) -> int:
     scale = profile.scale
-    return round(scale.min + (BEST if best else OTHERS) * (scale.max - scale.min))
+    return round(scale.min + (BEST if is_best else OTHERS) * (scale.max - scale.min))
 
 
-def _where_they_differ(shown: Sequence[str]) -> list[str]:
-    """A few words of each, from shortly before the first that not all have."""
-    words = [text.split() for text in shown]
-    alike = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False)))
-    return [_quoted(each, max(alike - _BEFORE, 0)) for each in words]
+def _differing_quotes(texts: Sequence[str]) -> list[str]:
+    """Return a short quote of each text, which begins shortly before the first word that differs."""
+    words = [text.split() for text in texts]
+    common = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False)))
+    return [_quote(each, max(common - _WORDS_BEFORE, 0)) for each in words]
 
 
-def _quoted(words: Sequence[str], start: int) -> str:
-    found = words[start : start + _WORDS] or words[-_WORDS:]
-    return " ".join(found).replace('"', "'")[:_CHARS].rstrip() or "nothing"
+def _quote(words: Sequence[str], start: int) -> str:
+    quote = words[start : start + _QUOTE_WORDS] or words[-_QUOTE_WORDS:]
+    return " ".join(quote).replace('"', "'")[:_QUOTE_CHARS].rstrip() or "nothing"

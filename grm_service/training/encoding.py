@@ -1,4 +1,4 @@
-"""Examples as tokens: exactly those that the engine is fed when the judge serves, and those to write."""
+"""Training examples as token ids, with the same prompt tokens that the engine gets in serving."""
 
 from __future__ import annotations
 
@@ -18,87 +18,90 @@ from grm_service.training.rejection_sampling import Example
 from grm_service.types import Message, Prompt
 
 IGNORED = -100
-"""The label of a token that is read and not learnt."""
+"""The label of a token that does not count in the loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A prompt and its completion, the end of the turn included."""
+    """The token ids of a prompt and of its completion, which ends with the end-of-turn token."""
 
     prompt: list[int]
     completion: list[int]
 
     @property
     def row(self) -> dict[str, list[int]]:
-        """As SFTTrainer takes it when nothing is left to prepare: loss on the completion only."""
+        """The row of a tokenized dataset for SFTTrainer, with the loss on the completion only."""
         labels = [IGNORED] * len(self.prompt) + self.completion
         return {"input_ids": self.prompt + self.completion, "labels": labels}
 
 
 class Encoder:
-    """Encodes for one tokenizer and one profile; `end` is the token that ends a turn.
+    """Encodes prompts and examples for one tokenizer and one profile.
 
-    With `only_scores` what a judgement has before its scores is read like the prompt, and not learnt.
+    With `only_scores` the loss is on the scores of a judgement only: the text before them counts as prompt.
     """
 
     def __init__(
-        self, tokenizer: Any, profile: Profile, ends: Sequence[int], only_scores: bool = False
+        self, tokenizer: Any, profile: Profile, eos_token_ids: Sequence[int], only_scores: bool = False
     ) -> None:
         self.tokenizer, self.profile, self.only_scores = tokenizer, profile, only_scores
-        self.end = _end_of_turn(tokenizer, ends)
+        self.end = _end_of_turn(tokenizer, eos_token_ids)
         self._control = control_tokens(tokenizer)
 
     def prompt(self, item: Item, order: Sequence[int]) -> Prompt:
-        """What the judge is asked, with the opening that the engine begins its answer with."""
-        shown = [item.responses[i] for i in order]
-        asked = render(self.profile, item.messages, shown, control_tokens=self._control)
-        return replace(asked, continuation=self.profile.opening)
+        """Return the judging prompt, with the profile's opening as the start of the answer."""
+        responses = [item.responses[i] for i in order]
+        prompt = render(self.profile, item.messages, responses, control_tokens=self._control)
+        return replace(prompt, continuation=self.profile.opening)
 
     def example(self, example: Example) -> Tokens | None:
-        """None where the text does not begin as the profile has every critique begin.
+        """Return the tokens of an example, None if its text does not begin with the profile's opening.
 
-        What was written behind the scores is left out.
+        Text after the scores is cut off.
         """
         text, opening = example.trajectory.text, self.profile.opening
         if not text.startswith(opening):
             return None
         box = parse.find_box(text)
-        written, scores = text[len(opening) : box.end()], box.start(1) - len(opening)
-        asked = self.prompt(example.item, example.trajectory.order)
-        return self._tokens(asked, written, scores if self.only_scores else 0)
+        completion, scores_at = text[len(opening) : box.end()], box.start(1) - len(opening)
+        prompt = self.prompt(example.item, example.trajectory.order)
+        return self._tokens(prompt, completion, scores_at if self.only_scores else 0)
 
-    def general(self, turns: Turns) -> Tokens:
-        """An instruction and its answer, which have nothing to do with judging."""
-        asked = Prompt(tuple(Message(turn.role, turn.content) for turn in turns[:-1]))
-        return self._tokens(asked, turns[-1].content)
+    def instruction(self, turns: Turns) -> Tokens:
+        """Return the tokens of a general instruction and its answer."""
+        prompt = Prompt(tuple(Message(turn.role, turn.content) for turn in turns[:-1]))
+        return self._tokens(prompt, turns[-1].content)
 
-    def _tokens(self, prompt: Prompt, written: str, learnt: int = 0) -> Tokens:
-        """`learnt` is the character of what is written with which learning begins."""
-        encoded = self.tokenizer(written, add_special_tokens=False, return_offsets_mapping=learnt > 0)
-        completion = [*encoded["input_ids"], self.end]
-        given = sum(end <= learnt for _, end in encoded.get("offset_mapping", ()))
-        return Tokens(encode(self.tokenizer, prompt) + completion[:given], completion[given:])
+    def _tokens(self, prompt: Prompt, completion: str, loss_from: int = 0) -> Tokens:
+        """Return the tokens; those that end before the character `loss_from` count as prompt."""
+        encoded = self.tokenizer(completion, add_special_tokens=False, return_offsets_mapping=loss_from > 0)
+        ids = [*encoded["input_ids"], self.end]
+        split = sum(end <= loss_from for _, end in encoded.get("offset_mapping", ()))
+        return Tokens(encode(self.tokenizer, prompt) + ids[:split], ids[split:])
 
 
-def dataset(
-    encoder: Encoder, examples: Iterable[Example], general: Iterable[Turns], longest: int, seed: int
+def encode_all(
+    encoder: Encoder, examples: Iterable[Example], instructions: Iterable[Turns], max_length: int, seed: int
 ) -> tuple[list[Tokens], Counter[str]]:
-    """All in a drawn order, and how many were left out, by reason: nothing is cut."""
-    found, left_out = list[Tokens](), Counter[str]()
-    for tokens in (*map(encoder.example, examples), *map(encoder.general, general)):
+    """Return all rows in random order, and the number left out, by reason.
+
+    Rows of more than `max_length` tokens are left out: truncation would cut off the scores.
+    """
+    rows, left_out = list[Tokens](), Counter[str]()
+    for tokens in (*map(encoder.example, examples), *map(encoder.instruction, instructions)):
         if tokens is None:
             left_out["not_opened"] += 1
-        elif len(tokens.prompt) + len(tokens.completion) > longest:
+        elif len(tokens.prompt) + len(tokens.completion) > max_length:
             left_out["too_long"] += 1
         else:
-            found.append(tokens)
-    random.Random(seed).shuffle(found)
-    return found, left_out
+            rows.append(tokens)
+    random.Random(seed).shuffle(rows)
+    return rows, left_out
 
 
-def _end_of_turn(tokenizer: Any, ends: Sequence[int]) -> int:
-    """The first of the model's ends that its template puts behind an answer."""
+def _end_of_turn(tokenizer: Any, eos_token_ids: Sequence[int]) -> int:
+    """Return the first of the model's EOS tokens that its chat template puts after an answer."""
     turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "answer"}]
     text = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition("answer")[2]
-    written = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return next((token for token in written if token in ends), ends[0])
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return next((token for token in ids if token in eos_token_ids), eos_token_ids[0])

@@ -1,24 +1,34 @@
-"""Rule-based online RL: TRL's GRPOTrainer, with +1 for a right judgement and -1 for any other."""
+"""Rule-based online RL of SPCT: TRL's GRPOTrainer with the reward of grpo_reward.py."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from grm_service.engines.transformers.engine import encode, templated
-from grm_service.errors import BadTask
-from grm_service.evaluation.dataset import Item
-from grm_service.judging import parse
-from grm_service.judging.orders import balanced_orders, undo
-from grm_service.profiles.profile import Profile
+from grm_service.errors import BadTask, MissingExtra
+from grm_service.evaluation.dataset import Item, some
+from grm_service.factory import default_source
+from grm_service.training.callbacks import TrainingCallback
 from grm_service.training.encoding import Encoder
-from grm_service.training.models import Learner, processes, trainer_arguments
-from grm_service.training.runs import LOG, TrainingRun
-from grm_service.training.sampling import right
-from grm_service.training.trainer_log import last, watch
+from grm_service.training.grpo_reward import OrderedItem, OutcomeReward, in_all_orders
+from grm_service.training.inputs import input_hashes, read_items, settings_for
+from grm_service.training.models import (
+    Learner,
+    load,
+    require_packages,
+    trainer_arguments,
+    world_size,
+)
+from grm_service.training.rejection_sampling import is_too_easy
+from grm_service.training.runs import LOG, TrainingResult, TrainingRun
+from grm_service.training.trainer_log import add_log_callback, last_value, plot_curves
+from grm_service.training.trajectories import read_all
 
+logger = logging.getLogger(__name__)
 CURVES = {
     "reward": "Mean reward (+1 right, -1 wrong or unreadable)",
     "eval_right": "Right on the held-out part",
@@ -26,21 +36,25 @@ CURVES = {
     "kl": "KL to the model at the start",
     "completions/mean_length": "Tokens of a completion",
 }
-"""What is drawn of the log, with its titles."""
+"""The logged values to plot, with the titles of their panels."""
 
 
 @dataclass(frozen=True, slots=True)
 class GRPOConfig:
-    """`groups` of `group` completions make a step; `kl` is the paper's beta: 0.002 (16B) or 0.08 (27B), and
-    keeps the form as well, which has no reward of its own. `evaluations` of the held-out part, spread evenly.
-    Items whose prompt has more than `length` tokens are left out: a step pays for its longest in every row.
+    """Hyperparameters of online RL.
+
+    `rank` is that of the LoRA adapter; None trains all weights (use a learning rate of 1e-6). A step samples
+    `group` completions of each of `groups` prompts. `beta` is the weight of the KL term, 0.002 (16B) or 0.08
+    (27B) in the paper; it also preserves the output format, which has no reward. Items with prompts of more
+    than `length` tokens are left out, because every row of a step is padded to its longest. The held-out
+    items are measured `evaluations` times, evenly spaced.
     """
 
     rank: int | None = 16
     steps: int = 100
     groups: int = 8
     group: int = 4
-    kl: float = 0.02
+    beta: float = 0.02
     learning_rate: float = 1e-5
     temperature: float = 1.0
     length: int = 2048
@@ -48,88 +62,96 @@ class GRPOConfig:
     seed: int = 0
     checkpointing: bool = False
 
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """An item as it is shown in one of its orders."""
-
-    item: Item
-    order: tuple[int, ...]
+    def to_manifest(self) -> dict[str, Any]:
+        """Return the fields under their names in manifest.json, where `beta` is `kl`."""
+        arguments = asdict(self)
+        return arguments | {"kl": arguments.pop("beta")}
 
 
-def shown(items: Sequence[Item], seed: int) -> list[Shown]:
-    """Every item in all its balanced orders: each response stands in every place once."""
-    return [
-        Shown(item, order)
-        for item in items
-        for order in balanced_orders(len(item.responses), len(item.responses), item.seed(seed))
-    ]
+def run_grpo(
+    config: GRPOConfig,
+    *,
+    data: str | Path,
+    out: str | Path,
+    profile: str | Path | None = None,
+    trajectories: Sequence[str | Path] = (),
+    held_out: float = 0.05,
+    limit: int | None = None,
+    callback: TrainingCallback | None = None,
+) -> TrainingResult:
+    """Train the profile's model on the items with GRPO, into the folder `out`.
+
+    Items that `trajectories` show to be right every time are left out; a share `held_out` (0..0.5) of the
+    items is only measured. A run that was interrupted resumes. Raises GRMError.
+    """
+    require_packages()
+    folder, callback = Path(out), callback or TrainingCallback()
+    served, source = default_source(settings_for(profile))
+    items = read_items(data, limit, callback)
+    items = [item for item in items if len(item.responses) <= served.most_responses]
+    files = [Path(file) for file in trajectories]
+    easy = {each.item for each in read_all(files) if is_too_easy(each)}
+    # Easy items are held out as well: the accuracy must not depend on the trajectories.
+    eval_items = some(items, round(len(items) * held_out))
+    excluded = {item.id for item in eval_items} | easy
+    train_items = [item for item in items if item.id not in excluded]
+    arguments = {
+        **config.to_manifest(),
+        "held": held_out,
+        "limit": limit,
+        "sha256": input_hashes(items, files),
+    }
+    run = TrainingRun(folder, "grpo", replace(served, model=source.model), arguments)
+    learner = load(source, config.rank)
+    callback.on_train_begin(
+        {
+            "items": len(train_items),
+            "held-out items": len(eval_items),
+            "items too easy": len(easy),
+            "trainable parameters": learner.trainable,
+        }
+    )
+    metrics = train_grpo(run, learner, train_items, eval_items, config)
+    file = run.finish(learner, metrics, f"{served.name}, trained by online RL (GRPO).")
+    try:
+        plot_curves(folder / LOG, CURVES, folder / "curves.png")
+    except MissingExtra as error:
+        logger.warning("%s; %s has the values", error, folder / LOG)
+    return TrainingResult(file, metrics)
 
 
-def fitting(encoder: Encoder, items: Sequence[Item], length: int) -> list[Item]:
-    """Those whose prompt has at most so many tokens."""
-    return [
-        item
-        for item in items
-        if len(encode(encoder.tokenizer, encoder.prompt(item, range(len(item.responses))))) <= length
-    ]
-
-
-class OutcomeReward:
-    """The reward of completions, by the outcome alone; as TRL calls it, `row` says which prompt it was."""
-
-    __name__ = "outcome"
-
-    def __init__(self, profile: Profile, rows: Sequence[Shown]) -> None:
-        self._profile, self._rows = profile, rows
-
-    def __call__(
-        self, completions: Sequence[str], row: Sequence[int], log_metric: Any, **_: Any
-    ) -> list[float]:
-        """+1 or -1 for each. What cannot be read is wrong: there is no other reward for the form."""
-        outcomes = [self.outcome(text, self._rows[i]) for text, i in zip(completions, row, strict=True)]
-        log_metric("readable", fmean(each is not None for each in outcomes))
-        log_metric("right", fmean(each is True for each in outcomes))
-        return [1.0 if each else -1.0 for each in outcomes]
-
-    def outcome(self, text: str, row: Shown) -> bool | None:
-        """Whether the text behind the opening judges right; None where it cannot be read."""
-        n = len(row.order)
-        try:
-            critique = parse.parse(self._profile.opening + text, n, self._profile)
-        except parse.Unreadable:
-            return None
-        return right(undo(row.order, critique.scores, n), row.item)
-
-
-def reinforce(
-    run: TrainingRun, learner: Learner, items: Sequence[Item], held: Sequence[Item], asked: GRPOConfig
+def train_grpo(
+    run: TrainingRun,
+    learner: Learner,
+    train_items: Sequence[Item],
+    eval_items: Sequence[Item],
+    config: GRPOConfig,
 ) -> dict[str, Any]:
-    """Trains on the items, and gives what the manifest tells of it; `held` ones only measure."""
-    encoder = Encoder(learner.tokenizer, run.profile, learner.ends)
-    kept, held = (fitting(encoder, part, asked.length) for part in (items, held))
-    train, measured = shown(kept, asked.seed), shown(held, asked.seed)
+    """Train the model and return the metrics for the manifest. Raises BadTask if no item is left."""
+    encoder = Encoder(learner.tokenizer, run.profile, learner.eos_token_ids)
+    short, short_eval = (_short_items(encoder, part, config.length) for part in (train_items, eval_items))
+    train, evaluation = in_all_orders(short, config.seed), in_all_orders(short_eval, config.seed)
+    too_long = len(train_items) - len(short)
     if not train:
-        raise BadTask(
-            f"there is no item to train on: {len(items) - len(kept)} have longer prompts than --length"
-        )
-    trainer = _trainer(run, learner, encoder, train, measured, asked)
-    before = trainer.evaluate() if measured else {}
-    tokens_before = run.tokens_before
-    ended = trainer.train(resume_from_checkpoint=run.cut_off_at)
-    after = trainer.evaluate() if measured else {}
-    history, seconds = trainer.state.log_history, ended.metrics["train_runtime"]
-    tokens = (last(history, "num_tokens") or 0) - tokens_before
+        raise BadTask(f"there is no item to train on: {too_long} have longer prompts than --length")
+    trainer = _trainer(run, learner, encoder, train, evaluation, config)
+    before = trainer.evaluate() if evaluation else {}
+    # Read before training, which writes newer checkpoints.
+    tokens_before = run.tokens_at_checkpoint
+    output = trainer.train(resume_from_checkpoint=run.last_checkpoint)
+    after = trainer.evaluate() if evaluation else {}
+    history, seconds = trainer.state.log_history, output.metrics["train_runtime"]
+    tokens = (last_value(history, "num_tokens") or 0) - tokens_before
     return {
-        "items": len(kept),
-        "too_long": len(items) - len(kept),
-        "held": len(held),
+        "items": len(short),
+        "too_long": too_long,
+        "held": len(short_eval),
         "steps": trainer.state.global_step,
         "tokens": tokens,
         "tokens_per_s": round(tokens / seconds, 1),
         "seconds": round(seconds, 1),
-        "reward": last(history, "reward"),
-        "kl": last(history, "kl"),
+        "reward": last_value(history, "reward"),
+        "kl": last_value(history, "kl"),
         "right_before": before.get("eval_right"),
         "right_after": after.get("eval_right"),
         "readable_before": before.get("eval_readable"),
@@ -137,62 +159,64 @@ def reinforce(
     }
 
 
-def _rows(encoder: Encoder, rows: Sequence[Shown]) -> list[dict[str, Any]]:
-    return [{"prompt": _prompt(encoder, each), "row": number} for number, each in enumerate(rows)]
+def _short_items(encoder: Encoder, items: Sequence[Item], max_length: int) -> list[Item]:
+    """Return the items whose prompt has at most `max_length` tokens."""
+    return [
+        item
+        for item in items
+        if len(encode(encoder.tokenizer, encoder.prompt(item, range(len(item.responses))))) <= max_length
+    ]
 
 
-def _prompt(encoder: Encoder, row: Shown) -> str:
-    """The text that the trainer's tokenizer makes the engine's tokens of. Raises BadTask where it cannot."""
-    asked, tokenizer = encoder.prompt(row.item, row.order), encoder.tokenizer
-    text, wanted = templated(tokenizer, asked), encode(tokenizer, asked)
-    # Some tokenizers begin every text with a token that their template writes already.
-    for each in (text, text.removeprefix(tokenizer.bos_token or "")):
-        if tokenizer(each)["input_ids"] == wanted:
-            return each
-    raise BadTask(
-        f"the tokenizer of {encoder.tokenizer.name_or_path} adds tokens that the engine does not feed"
-    )
+def _prompt_text(encoder: Encoder, row: OrderedItem) -> str:
+    """Return the text that TRL tokenizes to the engine's tokens. Raises BadTask if there is none."""
+    prompt, tokenizer = encoder.prompt(row.item, row.order), encoder.tokenizer
+    text, ids = templated(tokenizer, prompt), encode(tokenizer, prompt)
+    # Some tokenizers add a BOS token that their chat template has written already.
+    for candidate in (text, text.removeprefix(tokenizer.bos_token or "")):
+        if tokenizer(candidate)["input_ids"] == ids:
+            return candidate
+    raise BadTask(f"the tokenizer of {tokenizer.name_or_path} adds tokens that the engine does not use")
 
 
 def _trainer(
     run: TrainingRun,
     learner: Learner,
     encoder: Encoder,
-    train: Sequence[Shown],
-    measured: Sequence[Shown],
-    asked: GRPOConfig,
+    train: Sequence[OrderedItem],
+    evaluation: Sequence[OrderedItem],
+    config: GRPOConfig,
 ) -> Any:
+    import trl
     from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
 
-    every = max(asked.steps // max(asked.evaluations, 1), 1)
-    config = GRPOConfig(
+    arguments = trl.GRPOConfig(
         output_dir=str(run.checkpoints),
-        max_steps=asked.steps,
-        per_device_train_batch_size=asked.group,
-        gradient_accumulation_steps=max(asked.groups // processes(), 1),
-        num_generations=asked.group,
-        num_generations_eval=1,
+        max_steps=config.steps,
+        per_device_train_batch_size=config.group,
+        gradient_accumulation_steps=max(config.groups // world_size(), 1),
+        num_generations=config.group,
+        num_generations_eval=1,  # evaluation needs no group to compare with
         per_device_eval_batch_size=16,
-        eval_strategy="steps" if measured else "no",
-        eval_steps=every,
+        eval_strategy="steps" if evaluation else "no",
+        eval_steps=max(config.steps // max(config.evaluations, 1), 1),
         max_completion_length=run.profile.sampling.max_tokens,
-        temperature=asked.temperature,
-        beta=asked.kl,
-        learning_rate=asked.learning_rate,
+        temperature=config.temperature,
+        beta=config.beta,
+        learning_rate=config.learning_rate,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=0.05,
-        **trainer_arguments(asked.seed, asked.checkpointing),
+        **trainer_arguments(config.seed, config.checkpointing),
     )
-    rows = [*train, *measured]
-    numbered = _rows(encoder, rows)
-    trainer = GRPOTrainer(
+    rows = [*train, *evaluation]
+    prompts = [{"prompt": _prompt_text(encoder, each), "row": index} for index, each in enumerate(rows)]
+    trainer = trl.GRPOTrainer(
         model=learner.model,
         processing_class=learner.tokenizer,
         reward_funcs=OutcomeReward(run.profile, rows),
-        args=config,
-        train_dataset=Dataset.from_list(numbered[: len(train)]),
-        eval_dataset=Dataset.from_list(numbered[len(train) :]) if measured else None,
+        args=arguments,
+        train_dataset=Dataset.from_list(prompts[: len(train)]),
+        eval_dataset=Dataset.from_list(prompts[len(train) :]) if evaluation else None,
     )
-    watch(trainer, run.folder / LOG)
+    add_log_callback(trainer, run.folder / LOG)
     return trainer

@@ -1,4 +1,4 @@
-"""The meta RM: one logit, by binary cross-entropy on whether a judgement is right (paper, section 3.3)."""
+"""The meta RM: a classifier with one logit that learns whether a judgement is right (SPCT, section 3.3)."""
 
 from __future__ import annotations
 
@@ -11,25 +11,36 @@ from typing import Any
 from grm_service.engines.meta_rm import encode, grades
 from grm_service.engines.transformers.engine import control_tokens
 from grm_service.errors import BadTask
-from grm_service.evaluation.dataset import Item, subset
-from grm_service.evaluation.outcomes import GradedSample, measure_grading
+from grm_service.evaluation.dataset import Item, some
+from grm_service.evaluation.grading import Graded, grading
+from grm_service.factory import default_source
 from grm_service.judging.prompt import render_judgement
 from grm_service.profiles.profile import Profile
-from grm_service.training.models import Learner, processes, save, trainer_arguments
-from grm_service.training.rejection_sampling import Example, known
-from grm_service.training.runs import LOG, TrainingRun
-from grm_service.training.trainer_log import watch
-from grm_service.training.trajectories import ItemTrajectories
+from grm_service.training.callbacks import TrainingCallback
+from grm_service.training.inputs import input_hashes, read_items, require_same_format, settings_for
+from grm_service.training.models import (
+    Learner,
+    load_classifier,
+    require_packages,
+    save,
+    trainer_arguments,
+    world_size,
+)
+from grm_service.training.rejection_sampling import Example, match_items
+from grm_service.training.runs import LOG, TrainingResult, TrainingRun
+from grm_service.training.trainer_log import add_log_callback
+from grm_service.training.trajectories import ItemTrajectories, read_all
 
 FOLDER = "meta-rm"
-_AT_ONCE = 16
+_EVAL_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
 class MetaRMConfig:
-    """`batch` judgements make a step; those of more than `length` tokens are left out.
+    """Hyperparameters of the meta RM.
 
-    `rank` is the LoRA adapter's, None trains all.
+    `rank` is that of the LoRA adapter; None trains all weights (use a learning rate of 1e-5). A step has
+    `batch` judgements; those of more than `length` tokens, prompt included, are left out.
     """
 
     rank: int | None = 16
@@ -42,110 +53,154 @@ class MetaRMConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class GradedRow:
-    """A judgement as tokens, and whether it is right."""
+class LabelledJudgement:
+    """A judgement as token ids, with its label."""
 
     tokens: list[int]
     right: bool
     item: Item
 
 
-def judgements(
-    items: Sequence[Item], tried: Iterable[ItemTrajectories]
-) -> tuple[list[Example], Counter[str]]:
-    """What a meta RM learns from, right and wrong, and how many were left out, by reason.
+def run_meta_rm(
+    config: MetaRMConfig,
+    *,
+    data: str | Path,
+    out: str | Path,
+    trajectories: Sequence[str | Path],
+    profile: str | Path | None = None,
+    held_out: float = 0.1,
+    limit: int | None = None,
+    callback: TrainingCallback | None = None,
+) -> TrainingResult:
+    """Train a meta RM for the profile's judge on sampled trajectories, into the folder `out`.
 
-    Hinted trajectories are written by a judge who knew, forms by nobody and always right: of both it would
-    learn what they look like. What cannot be read is never graded. Raises BadTask for other data.
+    It starts from the judge's weights. A share `held_out` (0..0.5) of the items is only measured. A run that
+    was interrupted resumes. Raises GRMError.
     """
-    found, left_out = list[Example](), Counter[str]()
-    for item, each in known(items, tried):
+    require_packages()
+    callback, files = callback or TrainingCallback(), [Path(file) for file in trajectories]
+    served, source = default_source(settings_for(profile))
+    require_same_format(served, files)
+    items = read_items(data, limit, callback)
+    examples, skipped = select_judgements(items, read_all(files))
+    callback.on_trajectories_skipped(skipped)
+    train_examples, eval_examples = split(examples, held_out)
+    arguments = {
+        **asdict(config),
+        "held": held_out,
+        "limit": limit,
+        "sha256": input_hashes(items, files),
+    }
+    run = TrainingRun(Path(out), "meta-rm", replace(served, model=source.model), arguments)
+    learner = load_classifier(source, config.rank)
+    callback.on_train_begin(
+        {
+            "judgements": len(train_examples),
+            "held-out judgements": len(eval_examples),
+            "trainable parameters": learner.trainable,
+        }
+    )
+    return train_meta_rm(run, learner, train_examples, eval_examples, config)
+
+
+def select_judgements(
+    items: Sequence[Item], trajectories: Iterable[ItemTrajectories]
+) -> tuple[list[Example], Counter[str]]:
+    """Return the trajectories to learn from, right and wrong, and the number of the others, by reason.
+
+    Only sampled trajectories count: from hinted ones and forms, which are nearly always right, it would learn
+    what they look like. Unreadable ones are never graded. Raises BadTask if an item's texts have changed.
+    """
+    examples, skipped = list[Example](), Counter[str]()
+    for item, each in match_items(items, trajectories):
         for trajectory in each.trajectories:
-            why = trajectory.error or (trajectory.origin if trajectory.origin != "sampled" else None)
-            if why is None:
-                found.append(Example(item, trajectory))
+            reason = trajectory.error or (trajectory.origin if trajectory.origin != "sampled" else None)
+            if reason is None:
+                examples.append(Example(item, trajectory))
             else:
-                left_out[why] += 1
-    return found, left_out
+                skipped[reason] += 1
+    return examples, skipped
 
 
-def split(examples: Sequence[Example], held: float) -> tuple[list[Example], list[Example]]:
-    """Those to train on, and a share (0..1) of the items only to measure on, with all of their groups."""
+def split(examples: Sequence[Example], held_out: float) -> tuple[list[Example], list[Example]]:
+    """Return the examples to train on and those of a share (0..1) of the items; no group is in both."""
     items = list({example.item.id: example.item for example in examples}.values())
-    apart = {_group(item) for item in subset(items, round(len(items) * held))}
+    eval_groups = {_group(item) for item in some(items, round(len(items) * held_out))}
     parts: tuple[list[Example], list[Example]] = ([], [])
     for example in examples:
-        parts[_group(example.item) in apart].append(example)
+        parts[_group(example.item) in eval_groups].append(example)
     return parts
 
 
-def train(
+def train_meta_rm(
     run: TrainingRun,
     learner: Learner,
-    examples: Sequence[Example],
-    held: Sequence[Example],
-    asked: MetaRMConfig,
-) -> tuple[Path, dict[str, Any]]:
-    """Trains, measures on `held`, and writes the run; gives the profile's file and the metrics.
+    train_examples: Sequence[Example],
+    eval_examples: Sequence[Example],
+    config: MetaRMConfig,
+) -> TrainingResult:
+    """Train, measure on the held-out examples and write the run.
 
-    Raises BadTask where the examples are not some right and some wrong.
+    Raises BadTask unless there are both right and wrong examples.
     """
-    rows, left_out = encoded(learner.tokenizer, run.profile, examples, asked.length)
-    measured, _ = encoded(learner.tokenizer, run.profile, held, asked.length)
+    rows, too_long = encode_judgements(learner.tokenizer, run.profile, train_examples, config.length)
+    eval_rows, _ = encode_judgements(learner.tokenizer, run.profile, eval_examples, config.length)
     if len({row.right for row in rows}) < 2:
         raise BadTask(
-            f"there is nothing to tell apart: {len(rows)} judgements are all right or all wrong "
-            f"({left_out} were too long)"
+            f"there is nothing to learn: {len(rows)} judgements are all right or all wrong "
+            f"({too_long} were too long)"
         )
-    trainer, trainable = _trainer(run, learner, rows, asked), learner.trainable
-    tokens_before = run.tokens_before
-    ended = trainer.train(resume_from_checkpoint=run.cut_off_at)
-    merged = learner.model.merge_and_unload() if asked.rank is not None else learner.model
-    # What is measured is what is served: all of one precision.
+    # Counted now, because a merged model has no adapter left.
+    trainer, trainable = _trainer(run, learner, rows, config), learner.trainable
+    tokens_before = run.tokens_at_checkpoint
+    output = trainer.train(resume_from_checkpoint=run.last_checkpoint)
+    merged = learner.model.merge_and_unload() if config.rank is not None else learner.model
+    # One precision for all weights, as in serving.
     merged = merged.to(merged.dtype).eval()
-    found = measure_grading(_graded(merged, measured))
-    tokens, seconds = trainer.state.num_input_tokens_seen - tokens_before, ended.metrics["train_runtime"]
+    held_out = grading(_grade(merged, eval_rows))
+    tokens, seconds = trainer.state.num_input_tokens_seen - tokens_before, output.metrics["train_runtime"]
     metrics = {
         "examples": len(rows),
         "right": sum(row.right for row in rows) / len(rows),
-        "too_long": left_out,
+        "too_long": too_long,
         "steps": trainer.state.global_step,
         "tokens": tokens,
         "tokens_per_s": round(tokens / seconds, 1),
         "seconds": round(seconds, 1),
-        "loss": ended.metrics["train_loss"],
-        "held_items": len({row.item.id for row in measured}),
-        "held": None if found is None else asdict(found),
+        "loss": output.metrics["train_loss"],
+        "held_items": len({row.item.id for row in eval_rows}),
+        "held": None if held_out is None else asdict(held_out),
     }
     save(replace(learner, model=merged), run.folder / FOLDER)
-    served = replace(run.profile, meta_rm=f"./{FOLDER}")
-    file = run.conclude(served, trainable, metrics, f"{run.profile.name}, with a meta RM.")
-    return file, metrics
+    trained = replace(run.profile, meta_rm=f"./{FOLDER}")
+    file = run.write_result(trained, trainable, metrics, f"{run.profile.name}, with a meta RM.")
+    return TrainingResult(file, metrics)
 
 
-def encoded(
-    tokenizer: Any, profile: Profile, examples: Iterable[Example], longest: int
-) -> tuple[list[GradedRow], int]:
-    """As the meta RM will read them when it serves, and how many were too long."""
-    control, found, too_long = control_tokens(tokenizer), list[GradedRow](), 0
+def encode_judgements(
+    tokenizer: Any, profile: Profile, examples: Iterable[Example], max_length: int
+) -> tuple[list[LabelledJudgement], int]:
+    """Return the judgements as the meta RM reads them in serving, and the number that were too long."""
+    control, rows, too_long = control_tokens(tokenizer), list[LabelledJudgement](), 0
     for example in examples:
         item, trajectory = example.item, example.trajectory
-        shown = [item.responses[i] for i in trajectory.order]
-        tokens = encode(tokenizer, render_judgement(profile, item.messages, shown, trajectory.text, control))
-        if len(tokens) > longest:
+        responses = [item.responses[i] for i in trajectory.order]
+        turns = render_judgement(profile, item.messages, responses, trajectory.text, control)
+        tokens = encode(tokenizer, turns)
+        if len(tokens) > max_length:
             too_long += 1
         else:
-            found.append(GradedRow(tokens, trajectory.right, item))
-    return found, too_long
+            rows.append(LabelledJudgement(tokens, trajectory.right, item))
+    return rows, too_long
 
 
 def _group(item: Item) -> str:
     return item.group or item.id
 
 
-def _graded(model: Any, rows: Sequence[GradedRow]) -> list[GradedSample]:
+def _grade(model: Any, rows: Sequence[LabelledJudgement]) -> list[Graded]:
     ordered = sorted(rows, key=lambda row: len(row.tokens))
-    batches = [ordered[start : start + _AT_ONCE] for start in range(0, len(ordered), _AT_ONCE)]
+    batches = [ordered[start : start + _EVAL_BATCH] for start in range(0, len(ordered), _EVAL_BATCH)]
     return [
         GradedSample(grade, row.right, row.item.id, _group(row.item))
         for batch in batches
@@ -153,39 +208,41 @@ def _graded(model: Any, rows: Sequence[GradedRow]) -> list[GradedSample]:
     ]
 
 
-def _trainer(run: TrainingRun, learner: Learner, rows: Sequence[GradedRow], asked: MetaRMConfig) -> Any:
+def _trainer(
+    run: TrainingRun, learner: Learner, rows: Sequence[LabelledJudgement], config: MetaRMConfig
+) -> Any:
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
     from transformers import Trainer, TrainingArguments
 
-    def entropy(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
-        """In nats, the mean over a step's judgements, on however many devices and rows at a time."""
+    def mean_loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+        """Return the loss in nats, averaged over the judgements of a step on all devices."""
         total = binary_cross_entropy_with_logits(outputs.logits[:, 0].float(), labels, reduction="sum")
         return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
-    def alone(batch: list[dict[str, Any]]) -> dict[str, Any]:
+    def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
         return {name: torch.tensor([row[name] for row in batch]) for name in batch[0]}
 
-    config = TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(run.checkpoints),
-        # One at a time nothing is padded.
+        # One judgement at a time needs no padding.
         per_device_train_batch_size=1,
-        gradient_accumulation_steps=max(asked.batch // processes(), 1),
-        num_train_epochs=asked.epochs,
-        learning_rate=asked.learning_rate,
+        gradient_accumulation_steps=max(config.batch // world_size(), 1),
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=0.05,
         max_grad_norm=1.0,
         include_num_input_tokens_seen=True,
         remove_unused_columns=False,
-        **trainer_arguments(asked.seed, asked.checkpointing),
+        **trainer_arguments(config.seed, config.checkpointing),
     )
     trainer = Trainer(
         model=learner.model,
-        args=config,
+        args=arguments,
         train_dataset=[{"input_ids": row.tokens, "labels": float(row.right)} for row in rows],
-        data_collator=alone,
-        compute_loss_func=entropy,
+        data_collator=collate,
+        compute_loss_func=mean_loss,
     )
-    watch(trainer, run.folder / LOG)
+    add_log_callback(trainer, run.folder / LOG)
     return trainer

@@ -1,4 +1,4 @@
-"""The model that learns: the one that the profile serves, whole or through a LoRA adapter."""
+"""The model to train: the profile's model, with all weights or through a LoRA adapter."""
 
 from __future__ import annotations
 
@@ -19,55 +19,56 @@ from grm_service.errors import MissingExtra, ModelNotLoaded
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """A model with what trains of it, its tokenizer, the tokens that end a turn, and where it came from."""
+    """A model to train, its tokenizer and EOS tokens, and the folder or hub id that it was loaded from."""
 
     model: Any
     tokenizer: Any
-    ends: Sequence[int]
+    eos_token_ids: Sequence[int]
     files: str
 
     @property
     def trainable(self) -> int:
-        """How many numbers train."""
+        """The number of trainable parameters."""
         return sum(each.numel() for each in self.model.parameters() if each.requires_grad)
 
 
-def require() -> None:
-    """Raises MissingExtra where a package that trains is missing."""
+def require_packages() -> None:
+    """Raise MissingExtra if a package for training is not installed."""
     if not all(map(find_spec, ("torch", "trl", "peft", "datasets"))):
         raise MissingExtra("train", "training")
 
 
 def load(source: Source, rank: int | None) -> Learner:
-    """With a LoRA adapter of this rank on every linear layer, or, where it is None, all of the model.
+    """Load a causal LM with a LoRA adapter of this rank on every linear layer; None trains all weights.
 
-    An adapter that the source has already goes on being trained. Raises ModelNotLoaded, MissingExtra.
+    If the source has an adapter already, it is trained further. Raises ModelNotLoaded, MissingExtra.
     """
-    require()
+    require_packages()
     from transformers import AutoTokenizer
 
     files = transformers_files(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(files)
         model = _adapted(Path(files), rank) if is_adapter(Path(files)) else _fresh(files, rank)
-    except (OSError, ValueError) as failed:
-        raise ModelNotLoaded(f"{source.model} cannot be loaded to be trained: {failed}") from None
+    except (OSError, ValueError) as error:
+        raise ModelNotLoaded(f"{source.model} cannot be loaded for training: {error}") from None
+    # TRL needs one to pad with; it ignores the labels of padding.
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    found = ends(model.generation_config.eos_token_id, tokenizer.eos_token_id)
-    return Learner(model, tokenizer, found, files)
+    eos_token_ids = ends(model.generation_config.eos_token_id, tokenizer.eos_token_id)
+    return Learner(model, tokenizer, eos_token_ids, files)
 
 
 def load_classifier(source: Source, rank: int | None) -> Learner:
-    """The same model with one logit in place of the next token, its adapter, if it has one, merged.
+    """Load the model as a classifier with one logit; an adapter that it has is merged.
 
-    A LoRA adapter of this rank trains beside the head, or, where it is None, all does. Raises as `load`.
+    A LoRA adapter of this rank is trained together with the head; None trains all weights. Raises as `load`.
     """
-    require()
+    require_packages()
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     files = transformers_files(source)
-    # What vLLM reads out of the problem type is that a grade is the logit's sigmoid.
+    # From this problem type vLLM knows that a grade is the sigmoid of the logit.
     head = {"num_labels": 1, "problem_type": "multi_label_classification"}
     kind = AutoModelForSequenceClassification
     try:
@@ -80,25 +81,25 @@ def load_classifier(source: Source, rank: int | None) -> Learner:
             getattr(model, model.base_model_prefix).load_state_dict(body)
         else:
             model = kind.from_pretrained(files, dtype=_dtype(rank), **head)
-    except (OSError, ValueError) as failed:
-        raise ModelNotLoaded(f"{source.model} cannot be loaded to be trained: {failed}") from None
-    model.score.weight.data.zero_()  # it begins with an even chance for all
+    except (OSError, ValueError) as error:
+        raise ModelNotLoaded(f"{source.model} cannot be loaded for training: {error}") from None
+    model.score.weight.data.zero_()  # every grade starts at 0.5
     fill_with(model, tokenizer)
     return Learner(model if rank is None else _with_adapter(model, rank, "SEQ_CLS"), tokenizer, (), files)
 
 
-def processes() -> int:
-    """How many train together (accelerate launch)."""
+def world_size() -> int:
+    """Return the number of processes that train together (accelerate launch)."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def leads() -> bool:
-    """Whether this process is the one that writes."""
+def is_main_process() -> bool:
+    """Return whether this process is the one that writes files."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def computes_bf16() -> bool:
-    """Whether this machine multiplies in bf16, rather than only rounding to it."""
+def has_bf16() -> bool:
+    """Return whether this machine multiplies in bf16 in hardware."""
     import torch
 
     if torch.cuda.is_available():
@@ -107,18 +108,18 @@ def computes_bf16() -> bool:
 
 
 def trainer_arguments(seed: int, checkpointing: bool) -> dict[str, Any]:
-    """What all trainers are told alike, by the names of TrainingArguments."""
+    """Return the TrainingArguments that all trainers share."""
     import torch
 
     gpu = torch.cuda.is_available()
     return {
-        "bf16": computes_bf16(),
+        "bf16": has_bf16(),
         "use_cpu": not gpu,
         "dataloader_pin_memory": gpu,
         "gradient_checkpointing": checkpointing,
         "logging_steps": 1,
         "save_strategy": "steps",
-        "save_steps": 0.1,
+        "save_steps": 0.1,  # of all steps
         "save_total_limit": 1,
         "report_to": "none",
         "seed": seed,
@@ -126,9 +127,9 @@ def trainer_arguments(seed: int, checkpointing: bool) -> dict[str, Any]:
 
 
 def save(learner: Learner, folder: Path) -> None:
-    """Adapter or weights, and the tokenizer with its template, without which neither engine runs them.
+    """Save the adapter or the weights, with the tokenizer and its chat template, which both engines need.
 
-    An adapter is kept in float16: half the size, and exact enough for what a GGUF rounds to anyway.
+    An adapter is saved in float16: half the size, and more precise than the GGUF that it is merged into.
     """
     import torch
     from peft import PeftModel, get_peft_model_state_dict
@@ -138,7 +139,7 @@ def save(learner: Learner, folder: Path) -> None:
         state = get_peft_model_state_dict(model)
         halved = {name: value.to(torch.float16) for name, value in state.items()}
         model.save_pretrained(str(folder), state_dict=halved, selected_adapters=["default"])
-        # A form to be filled in, which says nothing of this model.
+        # An empty model card.
         (folder / "README.md").unlink(missing_ok=True)
     else:
         model.save_pretrained(folder)
@@ -158,7 +159,7 @@ def _with_adapter(model: Any, rank: int, kind: str) -> Any:
     )
     adapted = get_peft_model(model, config)
     for each in adapted.parameters():
-        if each.requires_grad:  # a head beside the adapter has its model's precision
+        if each.requires_grad:  # PEFT leaves a head in the precision of the model
             each.data = each.data.float()
     return adapted
 
@@ -166,8 +167,8 @@ def _with_adapter(model: Any, rank: int, kind: str) -> Any:
 def _adapted(files: Path, rank: int | None) -> Any:
     from peft import PeftModel
 
-    named = json.loads((files / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
-    base = _base(str(base_of(files) or named), rank)
+    config = json.loads((files / "adapter_config.json").read_text(encoding="utf-8"))
+    base = _base(str(base_of(files) or config["base_model_name_or_path"]), rank)
     model = PeftModel.from_pretrained(base, str(files), is_trainable=rank is not None)
     return model if rank is not None else model.merge_and_unload()
 
@@ -182,7 +183,7 @@ def _base(files: str, rank: int | None) -> Any:
 
 
 def _dtype(rank: int | None) -> Any:
-    """What stays as it is may be rounded; what trains must take small steps."""
+    """Return the precision of the weights: frozen ones can be bf16, small updates need float32."""
     import torch
 
-    return torch.bfloat16 if rank is not None and computes_bf16() else torch.float32
+    return torch.bfloat16 if rank is not None and has_bf16() else torch.float32

@@ -1,4 +1,4 @@
-"""The folder of a run: the model, a profile that serves it, how it came to be, and what was logged."""
+"""Training runs: a folder with the model, a profile that serves it, a manifest and the trainer's log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import resource
 import shutil
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -22,17 +22,25 @@ from grm_service.engines.files.convert import convert
 from grm_service.errors import BadTask
 from grm_service.profiles.catalog import MANIFEST, fingerprint, format_fingerprint, load_profile
 from grm_service.profiles.profile import Profile
-from grm_service.training.models import Learner, leads, processes, save
+from grm_service.training.models import Learner, is_main_process, save, world_size
 
 LOG, PROFILE = "log.jsonl", "profile.yaml"
 _PACKAGES = ("grm-service", "torch", "transformers", "trl", "peft", "datasets")
 
 
-class TrainingRun:
-    """A run into a folder; what was cut off goes on where the arguments are the same.
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """The result of a run: the file of the profile that serves its model, and the manifest's metrics."""
 
-    `arguments` are all that decides what comes out, with hashes of the data. Raises BadTask where the folder
-    holds another run, or a finished one.
+    profile: Path
+    metrics: dict[str, Any]
+
+
+class TrainingRun:
+    """A run in a folder, which resumes from its last checkpoint if the arguments are the same.
+
+    `profile` names the base model; `arguments` are all inputs that the result depends on, with hashes of the
+    data. Raises BadTask if the folder has a run with other arguments, or a finished one.
     """
 
     def __init__(self, folder: Path, kind: str, profile: Profile, arguments: Mapping[str, Any]) -> None:
@@ -47,48 +55,50 @@ class TrainingRun:
             "versions": _versions(),
         }
         folder.mkdir(parents=True, exist_ok=True)
-        self._same_run()
+        self._require_same_run()
         self._write({"finished": None})
 
     @property
     def checkpoints(self) -> Path:
-        """The trainer's own, while it is under way."""
+        """The folder of the trainer's checkpoints, deleted at the end."""
         return self.folder / "checkpoints"
 
     @property
-    def cut_off_at(self) -> str | None:
-        """The checkpoint to go on from."""
+    def last_checkpoint(self) -> str | None:
+        """The checkpoint to resume from, None for a new run."""
         from transformers.trainer_utils import get_last_checkpoint
 
         return get_last_checkpoint(str(self.checkpoints)) if self.checkpoints.is_dir() else None
 
     @property
-    def tokens_before(self) -> int:
-        """What the trainer had seen there: it counts on from it, while its clock begins anew."""
-        if (cut_off_at := self.cut_off_at) is None:
+    def tokens_at_checkpoint(self) -> int:
+        """The tokens before the last checkpoint: the trainer counts them again, but its clock restarts."""
+        if (last_checkpoint := self.last_checkpoint) is None:
             return 0
-        state = json.loads((Path(cut_off_at) / "trainer_state.json").read_text(encoding="utf-8"))
+        state = json.loads((Path(last_checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))
         return int(state["num_input_tokens_seen"])
 
     def finish(self, learner: Learner, metrics: Mapping[str, Any], description: str) -> Path:
-        """Writes model, profile and manifest; gives the profile's file."""
-        if leads():
+        """Write the trained judge, its profile and the manifest; return the profile's file."""
+        if is_main_process():
             model = self.folder / "model"
             save(learner, model)
-            if _readable_as_gguf(learner, model):
+            if _has_gguf_reader(learner, model):
                 convert(model, self.folder / "model.gguf")
-        served = replace(self.profile, model="./model", package=None, adapter=None)
-        return self.conclude(served, learner.trainable, metrics, description)
+        trained = replace(self.profile, model="./model", package=None, adapter=None)
+        return self.write_result(trained, learner.trainable, metrics, description)
 
-    def conclude(self, served: Profile, trainable: int, metrics: Mapping[str, Any], description: str) -> Path:
-        """Writes the profile that serves what lies in the folder, and the manifest."""
-        if not leads():
+    def write_result(
+        self, profile: Profile, trainable: int, metrics: Mapping[str, Any], description: str
+    ) -> Path:
+        """Write the profile of the trained model and the manifest; return the profile's file."""
+        if not is_main_process():
             return self.folder / PROFILE
-        file = write_profile(served, self.folder, description)
+        file = write_profile(profile, self.folder, description)
         self._write(
             {
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-                "processes": processes(),
+                "processes": world_size(),
                 "trainable": trainable,
                 "peak_memory_bytes": peak_memory_bytes(),
                 "metrics": dict(metrics),
@@ -97,32 +107,32 @@ class TrainingRun:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         return file
 
-    def _same_run(self) -> None:
+    def _require_same_run(self) -> None:
         file = self.folder / MANIFEST
         if not file.exists():
             return
         before = json.loads(file.read_text(encoding="utf-8"))
         if before["finished"]:
-            raise BadTask(f"{self.folder} holds a finished run: take a new folder")
-        differ = [
+            raise BadTask(f"{self.folder} holds a finished run: use a new folder")
+        changes = [
             f"{key} {before.get(key)!r}, now {value!r}"
             for key, value in self.manifest.items()
             if before.get(key) != value and key != "versions"
         ]
-        if differ:
-            raise BadTask(f"{self.folder} holds a run with {'; '.join(differ)}: take a new folder")
+        if changes:
+            raise BadTask(f"{self.folder} holds a run with {'; '.join(changes)}: use a new folder")
 
     def _write(self, more: Mapping[str, Any]) -> None:
-        if not leads():
+        if not is_main_process():
             return
-        # Whole or not at all, as a kill may come at any time.
-        torn = self.folder / f"{MANIFEST}.tmp"
-        torn.write_text(json.dumps({**self.manifest, **more}, indent=2) + "\n", encoding="utf-8")
-        torn.replace(self.folder / MANIFEST)
+        # Atomic: the process can be killed at any time.
+        temporary = self.folder / f"{MANIFEST}.tmp"
+        temporary.write_text(json.dumps({**self.manifest, **more}, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(self.folder / MANIFEST)
 
 
 def peak_memory_bytes() -> int:
-    """The most that this process has held: on the GPU where it has used one, else in memory."""
+    """Return this process's peak memory: of the GPU if there is one, else of the CPU."""
     import torch
 
     if torch.cuda.is_available():
@@ -131,39 +141,38 @@ def peak_memory_bytes() -> int:
 
 
 def write_profile(profile: Profile, folder: Path, description: str) -> Path:
-    """`profile.yaml`, named after the folder; defaults are left out."""
+    """Write `profile.yaml`, with the folder's name and without default values; return the file."""
     trained = replace(profile, name=folder.resolve().name, description=description)
     file, yaml = folder / PROFILE, YAML()
     yaml.width = 10_000
     with file.open("w", encoding="utf-8") as out:
         out.write(f"# Written by grm train; {MANIFEST} says how the model came to be.\n")
-        yaml.dump(_told(trained), out)
-    if format_fingerprint(load_profile(file)) != format_fingerprint(profile):
+        yaml.dump(_to_yaml(trained), out)
+    if form(load_profile(file)) != form(profile):
         raise AssertionError(f"{file} is not the profile that was trained")
     return file
 
 
-def _told(value: Any) -> Any:
+def _to_yaml(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        made = {field.name: getattr(value, field.name) for field in fields(value)}
-        default = {field.name: field.default for field in fields(value)}
-        return {name: _told(each) for name, each in made.items() if each != default[name]}
+        changed = [field.name for field in fields(value) if getattr(value, field.name) != field.default]
+        return {name: _to_yaml(getattr(value, name)) for name in changed}
     if isinstance(value, str) and "\n" in value:
         return LiteralScalarString(value)
     return list(value) if isinstance(value, tuple) else value
 
 
-def _readable_as_gguf(learner: Learner, model: Path) -> bool:
-    """Whether the openvino engine is here and reads the architecture."""
+def _has_gguf_reader(learner: Learner, model: Path) -> bool:
+    """Return whether the openvino engine is installed and supports the architecture."""
     base = Path(learner.model.config.name_or_path) if is_adapter(model) else model
     return bool(find_spec("openvino_genai") and find_spec("gguf") and checkpoint.family(base))
 
 
 def _versions() -> dict[str, str | None]:
-    def of(package: str) -> str | None:
+    def installed(package: str) -> str | None:
         try:
             return version(package)
         except PackageNotFoundError:
             return None
 
-    return {package: of(package) for package in _PACKAGES}
+    return {package: installed(package) for package in _PACKAGES}

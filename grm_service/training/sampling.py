@@ -1,101 +1,217 @@
-"""Trajectories from an engine: the judge's own, or a stronger one's (distillation), sampled as it serves."""
+"""Sampling of trajectories with the profile's own judge, or with a stronger one (distillation)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from grm_service.concurrency import for_each
 from grm_service.engines.base import Engine
-from grm_service.errors import EngineError, EngineNotReady, EngineUnreachable, PromptTooLong
+from grm_service.errors import (
+    BadTask,
+    EngineError,
+    EngineNotReady,
+    EngineUnreachable,
+    PrinciplesUnreadable,
+    PromptTooLong,
+)
 from grm_service.evaluation.dataset import Item
 from grm_service.evaluation.outcomes import credit
-from grm_service.judging.plan import plan
+from grm_service.factory import open_service
+from grm_service.judging.plan import Plan, plan
+from grm_service.judging.principle_writer import PrincipleWriter
 from grm_service.judging.sampler import Sampler
+from grm_service.profiles.catalog import fingerprint, form
 from grm_service.profiles.profile import Profile
-from grm_service.training.trajectories import ItemTrajectories, Origin, Trajectory, TrajectoryFile
+from grm_service.serving.service import Service
+from grm_service.settings import EngineName, Settings
+from grm_service.training.callbacks import TrainingCallback
+from grm_service.training.inputs import read_items, settings_for
+from grm_service.training.models import world_size
+from grm_service.training.rejection_sampling import select
+from grm_service.training.trajectories import (
+    ItemTrajectories,
+    Origin,
+    Trajectory,
+    TrajectoryFile,
+    TrajectorySetup,
+)
 from grm_service.types import JudgeOptions, Sample, Scores, Task
 
-TOO_MANY = "too_many_responses"
+TOO_MANY_RESPONSES = "too_many_responses"
 """The error of an item whose responses do not fit one prompt of the profile."""
-_FAILED = {failed.code for failed in (EngineError, EngineUnreachable, EngineNotReady)}
+_ENGINE_FAILURES = {error.code for error in (EngineError, EngineUnreachable, EngineNotReady)}
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingConfig:
+    """Options of sampling.
+
+    Every item gets `samples` trajectories (1..63) in balanced orders. With `hints`, an item whose samples are
+    all wrong gets one more, with the best response in its prompt. `concurrency` items are sampled at once. Of
+    `options` only seed, temperature, max_tokens, score and principles are used.
+    """
+
+    samples: int = 3
+    hints: bool = True
+    concurrency: int = 16
+    options: JudgeOptions = JudgeOptions()
+
+
+def sample_trajectories(
+    config: SamplingConfig,
+    *,
+    data: str | Path,
+    out: str | Path,
+    profile: str | Path | None = None,
+    engine: EngineName | None = None,
+    limit: int | None = None,
+    callback: TrainingCallback | None = None,
+) -> list[ItemTrajectories]:
+    """Sample trajectories of the items into the file `out`, and return all that it has.
+
+    Items that are in the file already are not sampled again. `profile` and `engine` default to the GRM_*
+    settings. Runs its own event loop, so call it from synchronous code. Raises GRMError.
+    """
+    callback = callback or TrainingCallback()
+    items = read_items(data, limit, callback)
+    trajectories = sample_items(config, items, Path(out), settings_for(profile, engine), callback)
+    callback.on_trajectories_selected(select(items, trajectories, seed=config.options.seed))
+    return trajectories
+
+
+def sample_items(
+    config: SamplingConfig, items: list[Item], out: Path, settings: Settings, callback: TrainingCallback
+) -> list[ItemTrajectories]:
+    """Sample the items that are not in the file yet, and return all that it has. Raises GRMError."""
+    if world_size() > 1:
+        raise BadTask("several processes cannot sample into one file: run grm train sample first")
+    service = open_service(settings)
+    return asyncio.run(_sample_with(service, config, items, out, callback))
+
+
+async def _sample_with(
+    service: Service, config: SamplingConfig, items: list[Item], out: Path, callback: TrainingCallback
+) -> list[ItemTrajectories]:
+    engine, profile = service.engine, service.profile
+    try:
+        callback.on_engine_loading(service)
+        # The engine alone: training needs neither the audit trail nor the meta RM.
+        await engine.start()
+        with TrajectoryFile(out, _setup(service, config)) as file:
+            callback.on_sampling_begin(len(file.remaining(items)), len(items))
+            try:
+                await sample_all(items, file, engine, profile, config.concurrency, callback.on_item_sampled)
+            finally:
+                callback.on_sampling_end()
+            return list(file.done.values())
+    finally:
+        await service.close()
+
+
+def _setup(service: Service, config: SamplingConfig) -> TrajectorySetup:
+    """Return the setup of the file. Raises BadTask if the engine or catalog does not have the options."""
+    options, profile, engine = config.options, service.profile, service.engine
+    used = JudgeOptions(score=options.score, principles=options.principles)
+    _, _, principles = service.validator.task(Task((), (), options=used))
+    return TrajectorySetup(
+        profile.name,
+        form(profile),
+        engine.name,
+        engine.model,
+        config.samples,
+        config.hints,
+        options.seed,
+        fingerprint(profile),
+        options.temperature,
+        options.max_tokens,
+        options.score,
+        replace(options.principles, items=principles),
+    )
 
 
 async def sample_all(
-    items: Iterable[Item],
+    items: list[Item],
     file: TrajectoryFile,
     engine: Engine,
     profile: Profile,
-    at_once: int,
-    on_done: Callable[[], None] = lambda: None,
+    concurrency: int,
+    on_item: Callable[[], None] = lambda: None,
 ) -> None:
-    """Tries every item that is not in the file yet, so many at once. Raises EngineError."""
-    sampler = TrajectorySampler(engine, profile, file)
+    """Sample every item that is not in the file yet, `concurrency` at once. Raises EngineError."""
+    sampler = TrajectorySampler(engine, profile, file.setup)
 
-    async def take(item: Item) -> None:
-        file.add(await sampler.take(item))
-        on_done()
+    async def sample(item: Item) -> None:
+        file.add(await sampler.sample(item))
+        on_item()
 
-    await for_each(file.left(list(items)), take, at_once)
+    await for_each(file.remaining(items), sample, concurrency)
 
 
 class TrajectorySampler:
-    """Tries items as the file's setup says."""
+    """Samples the trajectories of items, with the options of a file's setup."""
 
-    def __init__(self, engine: Engine, profile: Profile, file: TrajectoryFile) -> None:
-        self._sampler, self._profile, self._setup = Sampler(engine), profile, file.setup
+    def __init__(self, engine: Engine, profile: Profile, setup: TrajectorySetup) -> None:
+        self._sampler, self._writer = Sampler(engine), PrincipleWriter(engine)
+        self._profile, self._setup = profile, setup
 
-    async def take(self, item: Item) -> ItemTrajectories:
-        """The item's trajectories, and a hinted one where all are wrong. Raises EngineError.
-
-        A single one is warm too: greedy it would be the same however often it is asked for.
-        """
-        n, samples = len(item.responses), self._setup.samples
-        if n > self._profile.most_responses:
-            return ItemTrajectories.of(item, error=TOO_MANY)
-        # One more than are asked for: the next of the balanced orders is the hinted one's.
-        task = Task(
-            item.messages,
-            item.responses,
-            options=JudgeOptions(k=samples + 1, seed=item.seed(self._setup.seed)),
-        )
-        planned = plan(task, self._profile)
+    async def sample(self, item: Item) -> ItemTrajectories:
+        """Return the item's trajectories, with a hinted one if all are wrong. Raises EngineError."""
+        if len(item.responses) > self._profile.most_responses:
+            return ItemTrajectories.of(item, error=TOO_MANY_RESPONSES)
         try:
-            taken = await asyncio.gather(*(self._sampler.sample(planned, i) for i in range(samples)))
-            found = [_trajectory(item, sample, "sampled") for sample in taken]
-            if self._setup.hints and len(item.correct) == 1 and not any(each.right for each in found):
-                told = hinted(self._profile, planned.orders[samples].index(item.correct[0]) + 1)
-                sample = await self._sampler.sample(replace(planned, profile=told), samples)
-                found.append(_trajectory(item, sample, "hinted"))
-        except PromptTooLong as wrong:
-            return ItemTrajectories.of(item, error=wrong.code)
-        return ItemTrajectories.of(item, tuple(found))
+            planned = await self._plan(item)
+            samples = await asyncio.gather(
+                *(self._sampler.sample(planned, i) for i in range(self._setup.samples))
+            )
+            trajectories = [_trajectory(item, sample, "sampled") for sample in samples]
+            if self._setup.hints and len(item.correct) == 1 and not any(each.right for each in trajectories):
+                trajectories.append(await self._hinted(item, planned))
+        except (PromptTooLong, PrinciplesUnreadable) as error:
+            return ItemTrajectories.of(item, error=error.code)
+        return ItemTrajectories.of(item, tuple(trajectories))
+
+    async def _plan(self, item: Item) -> Plan:
+        # One order more than `samples`, for the hinted one. So k is never 1, which would be greedy and return
+        # the same text for every seed.
+        options = self._setup.options(k=self._setup.samples + 1, seed=item.seed(self._setup.seed))
+        principles = options.principles.items
+        if options.principles.mode == "query":
+            principles, _ = await self._writer.write(self._profile, item.messages, principles)
+        return plan(Task(item.messages, item.responses, options=options), self._profile, principles)
+
+    async def _hinted(self, item: Item, planned: Plan) -> Trajectory:
+        index = self._setup.samples
+        position = planned.orders[index].index(item.correct[0]) + 1
+        planned = replace(planned, profile=with_hint(self._profile, position))
+        return _trajectory(item, await self._sampler.sample(planned, index), "hinted")
 
 
-def hinted(profile: Profile, best: int) -> Profile:
-    """The profile with the best response told at the end of the input, as it is numbered there."""
+def with_hint(profile: Profile, best: int) -> Profile:
+    """Return the profile with the number of the best response (from 1) at the end of its prompt."""
     judge = f"{profile.prompt.judge.rstrip()}\n\nThe best response is: Response {best}\n"
     return replace(profile, prompt=replace(profile.prompt, judge=judge))
 
 
-def right(scores: Scores | None, item: Item) -> bool:
-    """The outcome, strictly: a tie with the best is wrong, and so is what cannot be read."""
+def is_right(scores: Scores | None, item: Item) -> bool:
+    """Return whether every right response scores above every wrong one; ties and missing scores are wrong."""
     if scores is None or not item.correct:
         return False
-    shown = [score for score in scores if score is not None]
-    return len(shown) == len(scores) and credit(shown, item.correct).strict == 1
+    present = [score for score in scores if score is not None]
+    return len(present) == len(scores) and credit(present, item.correct).strict == 1
 
 
 def _trajectory(item: Item, sample: Sample, origin: Origin) -> Trajectory:
-    if sample.error in _FAILED:
-        # It says nothing about the judge, so it must not count as wrong; what is in the file stays.
-        raise EngineError(f"the engine failed ({sample.error}) at {item.id}; run it again to go on")
+    if sample.error in _ENGINE_FAILURES:
+        # The judge is not wrong because its engine failed: end the run; the finished items stay in the file.
+        raise EngineError(f"the engine failed ({sample.error}) at {item.id}; run the command again to resume")
     return Trajectory(
         order=sample.order,
         text=sample.text,
         scores=sample.scores,
-        right=right(sample.scores, item),
+        right=is_right(sample.scores, item),
         origin=origin,
         error=sample.error,
         closed=sample.closed,

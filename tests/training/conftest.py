@@ -6,10 +6,17 @@ import pytest
 from grm_service.engines.choice import Source
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.evaluation.dataset import Item
-from grm_service.profiles.catalog import format_fingerprint
+from grm_service.judging.orders import balanced_orders
+from grm_service.profiles.catalog import form
 from grm_service.profiles.profile import Sampling
+from grm_service.training.rejection_sampling import Example
 from grm_service.training.sampling import sample_all
-from grm_service.training.trajectories import TrajectoryFile, TrajectorySetup, read
+from grm_service.training.trajectories import (
+    Trajectory,
+    TrajectoryFile,
+    TrajectorySetup,
+    read_trajectories,
+)
 from grm_service.types import Message
 from tests.engines.tiny import save_model
 from tests.judging.profiles import PROFILE
@@ -21,11 +28,17 @@ SHORT = replace(PROFILE, model="tiny", sampling=Sampling(k=4, max_tokens=64))
 
 
 def item(number, correct=(0,), source="maths", n=2):
-    said = tuple(f"{i} and {number}, which is {i * number}" for i in range(n))
-    return Item(f"{source}:{number}", source, (Message("user", f"Question {number}?"),), said, correct)
+    responses = tuple(f"{i} and {number}, which is {i * number}" for i in range(n))
+    return Item(f"{source}:{number}", source, (Message("user", f"Question {number}?"),), responses, correct)
 
 
 ITEMS = [item(i, (i % 2,)) for i in range(12)]
+OPENED = replace(SHORT, opening="Specific Criteria:\n1. A good response")
+TEXT = OPENED.opening + " says what is so.\nAnalysis: Both do.\nScores: \\boxed{8, 3}"
+EXAMPLES = [
+    Example(item, Trajectory(balanced_orders(2, 1, item.seed(0))[0], TEXT, (8.0, 3.0), True))
+    for item in ITEMS[:6]
+]
 
 
 def setup(**changed):
@@ -36,13 +49,13 @@ def setup(**changed):
 
 @pytest.fixture
 def sampled(tmp_path):
-    """What the scripted judge writes of some items, through the file."""
+    """Sample trajectories with the scripted judge, through a file."""
 
     async def sample(items=ITEMS, engine=None, **changed):
         file = tmp_path / "trajectories.jsonl"
         with TrajectoryFile(file, setup(**changed)) as out:
             await sample_all(items, out, engine or ScriptedEngine("content"), SHORT, 4)
-        return read(file)[1]
+        return read_trajectories(file)[1]
 
     return sample
 
@@ -59,7 +72,7 @@ def source(tiny, tmp_path):
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """A tiny model is faster on one, whatever else runs."""
+    """Run torch on one thread, on which a tiny model is fastest."""
     import torch
 
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""Online RL: its reward on cases made by hand, and two steps on a tiny model that can write scores."""
+"""Online RL: a few steps on a tiny model that can write scores."""
 
 import json
 from dataclasses import replace
@@ -6,48 +6,19 @@ from dataclasses import replace
 import pytest
 
 from grm_service.engines.choice import Source
-from grm_service.profiles.profile import Sampling
-from grm_service.training.grpo import CURVES, GRPOConfig, OutcomeReward, Shown, shown
+from grm_service.training.grpo import CURVES, GRPOConfig, train_grpo
 from grm_service.training.rejection_sampling import Example
-from grm_service.training.trainer_log import draw
+from grm_service.training.trainer_log import plot_curves
 from grm_service.training.trajectories import Trajectory
-from tests.training.conftest import ITEMS, SHORT, item, needs_trl
-
-PROFILE = replace(SHORT, opening="Scores: \\boxed{", sampling=Sampling(max_tokens=8))
-
-
-def rewards(*texts):
-    logged, row = {}, Shown(item(1, (0,)), (1, 0))
-    given = OutcomeReward(PROFILE, [row])(
-        texts, row=[0] * len(texts), log_metric=logged.__setitem__, prompts=None
-    )
-    return given, logged
-
-
-def test_a_reward_is_one_for_the_best_response_strictly_above_and_minus_one_for_anything_else():
-    given, logged = rewards("3, 8}", "8, 3}", "5, 5}", "3, 11}", "3}", "I think", "")
-    assert given == [1, -1, -1, -1, -1, -1, -1]
-    assert logged == {"readable": pytest.approx(3 / 7), "right": pytest.approx(1 / 7)}
-
-
-def test_the_reward_does_not_depend_on_the_form():
-    assert rewards("3, 8} so it is")[0] == rewards("3, 8}")[0] == [1]
-
-
-def test_every_item_is_shown_with_each_response_in_each_place():
-    rows = shown([item(1, n=3), item(2)], seed=0)
-    assert len(rows) == 5
-    assert {row.order.index(0) for row in rows[:3]} == {0, 1, 2}
-    assert {row.order for row in rows[3:]} == {(0, 1), (1, 0)}
-    first = {shown([item(i)], 0)[0].order for i in range(9)}
-    assert len(first) == 2
+from tests.training.conftest import ITEMS, needs_trl
+from tests.training.test_grpo_reward import PROFILE
 
 
 @pytest.fixture(scope="module")
 def writes_scores(tiny, tmp_path_factory):
-    """The tiny model, taught to write scores that are right half of the time."""
+    """Return the tiny model after fine-tuning on scores that are right half of the time."""
     from grm_service.training.models import load, save
-    from grm_service.training.rft import RFTConfig, fine_tune
+    from grm_service.training.rft import RFTConfig, train_rft
     from grm_service.training.runs import TrainingRun
 
     folder = tmp_path_factory.mktemp("scores")
@@ -59,25 +30,24 @@ def writes_scores(tiny, tmp_path_factory):
     ]
     learner = load(Source(str(tiny), None, folder), None)
     run = TrainingRun(folder / "run", "rft", replace(PROFILE, model="tiny"), {})
-    fine_tune(run, learner, examples, [], RFTConfig(None, 512, 2, 6, 1e-2))
+    train_rft(run, learner, examples, [], RFTConfig(None, 512, 2, 6, 1e-2))
     save(learner, folder / "model")
     return Source(str(folder / "model"), None, folder)
 
 
 @needs_trl
-@pytest.mark.filterwarnings("ignore")  # what TRL, peft and transformers say of each other
+@pytest.mark.filterwarnings("ignore")  # deprecations that TRL, peft and transformers cause each other
 @pytest.mark.parametrize("rank", [4, None])
-def test_two_steps_move_every_trainable_parameter_and_are_logged(rank, writes_scores, tmp_path):
-    from grm_service.training.grpo import reinforce
+def test_steps_move_every_parameter(rank, writes_scores, tmp_path):
     from grm_service.training.models import load
     from grm_service.training.runs import LOG, TrainingRun
 
     learner = load(writes_scores, rank)
     before = {n: v.detach().clone() for n, v in learner.model.named_parameters() if v.requires_grad}
     run = TrainingRun(tmp_path / "x", "grpo", replace(PROFILE, model=writes_scores.model), {})
-    asked = GRPOConfig(rank, steps=3, groups=4, kl=0.1, learning_rate=1e-2, length=1024, evaluations=1)
+    config = GRPOConfig(rank, steps=3, groups=4, beta=0.1, learning_rate=1e-2, length=1024, evaluations=1)
     long = replace(ITEMS[0], id="long", responses=("11 " * 700, "12"))
-    metrics = reinforce(run, learner, [*ITEMS[:8], long], ITEMS[8:], asked)
+    metrics = train_grpo(run, learner, [*ITEMS[:8], long], ITEMS[8:], config)
     after = dict(learner.model.named_parameters())
     assert [name for name, value in before.items() if value.equal(after[name])] == []
     assert (metrics["steps"], metrics["items"], metrics["too_long"]) == (3, 8, 1)
@@ -86,7 +56,7 @@ def test_two_steps_move_every_trainable_parameter_and_are_logged(rank, writes_sc
     rows = [json.loads(line) for line in (run.folder / LOG).read_text().splitlines()]
     for name in CURVES:
         assert [row[name] for row in rows if name in row], name
-    assert draw(run.folder / LOG, CURVES, run.folder / "curves.png")
+    assert plot_curves(run.folder / LOG, CURVES, run.folder / "curves.png")
     assert (run.folder / "curves.png").stat().st_size > 1000
     run.finish(learner, metrics, "Trained by a test.")
     assert (run.folder / "model.gguf").is_file()
@@ -94,7 +64,7 @@ def test_two_steps_move_every_trainable_parameter_and_are_logged(rank, writes_sc
 
 @needs_trl
 @pytest.mark.filterwarnings("ignore")
-def test_an_adapter_that_was_fine_tuned_goes_on_as_the_same_adapter(tiny, tmp_path):
+def test_adapter_is_trained_further(tiny, tmp_path):
     from grm_service.training.models import load, save
 
     first = load(Source(str(tiny), None, tmp_path), 4)
@@ -107,3 +77,21 @@ def test_an_adapter_that_was_fine_tuned_goes_on_as_the_same_adapter(tiny, tmp_pa
     assert tuned.keys() == {n for n, v in first.model.named_parameters() if v.requires_grad}
     assert all((value == 0.5).all() for value in tuned.values())
     assert again.trainable == first.trainable == 8960
+
+
+def test_manifest_records_beta_as_kl():
+    """Runs that were begun before the field was renamed can be resumed."""
+    assert GRPOConfig(beta=0.5).to_manifest()["kl"] == 0.5
+    assert set(GRPOConfig().to_manifest()) == {
+        "rank",
+        "steps",
+        "groups",
+        "group",
+        "kl",
+        "learning_rate",
+        "temperature",
+        "length",
+        "evaluations",
+        "seed",
+        "checkpointing",
+    }

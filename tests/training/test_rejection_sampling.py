@@ -1,4 +1,4 @@
-"""What a judge learns from: rejective sampling's rules on cases made by hand."""
+"""The rules of rejection sampling, on hand-written cases."""
 
 from dataclasses import replace
 
@@ -6,8 +6,8 @@ import pytest
 
 from grm_service.errors import BadTask
 from grm_service.judging.orders import balanced_orders
-from grm_service.training.rejection_sampling import choose, too_easy
-from grm_service.training.sampling import right
+from grm_service.training.rejection_sampling import is_too_easy, select
+from grm_service.training.sampling import is_right
 from grm_service.training.trajectories import ItemTrajectories, Trajectory
 from tests.training.conftest import item
 
@@ -16,24 +16,24 @@ RIGHT = Trajectory((0, 1), "Scores: \\boxed{8, 3}", (8.0, 3.0), True)
 WRONG = Trajectory((1, 0), "Scores: \\boxed{8, 3}", (3.0, 8.0), False)
 
 
-def tried(*trajectories, of=ITEM):
-    return ItemTrajectories.of(of, trajectories)
+def trajectories_of(*trajectories, item=ITEM):
+    return ItemTrajectories.of(item, trajectories)
 
 
-def kept(*found, items=(ITEM,), **asked):
-    return [example.trajectory for example in choose(items, found, **asked).examples]
+def selected(*trajectories, items=(ITEM,), **options):
+    return [example.trajectory for example in select(items, trajectories, **options).examples]
 
 
-def shown(order, **changed):
-    """A right trajectory of the item, shown in this order."""
+def right_in(order, **changed):
+    """Return a right trajectory of the item in this order."""
     return replace(RIGHT, order=order, **changed)
 
 
-BOTH = (shown((0, 1)), shown((1, 0)))
+BOTH = (right_in((0, 1)), right_in((1, 0)))
 
 
 @pytest.mark.parametrize(
-    ("scores", "correct", "judged"),
+    ("scores", "correct", "right"),
     [
         ((8.0, 3.0), (0,), True),
         ((3.0, 8.0), (0,), False),
@@ -44,60 +44,63 @@ BOTH = (shown((0, 1)), shown((1, 0)))
         ((8.0, 3.0, 3.0), (0, 1), False),
     ],
 )
-def test_right_is_strictly_above_every_wrong_one(scores, correct, judged):
-    assert right(scores, item(1, correct, n=3 if len(correct) > 1 else 2)) is judged
+def test_right_is_strictly_above_wrong(scores, correct, right):
+    assert is_right(scores, item(1, correct, n=3 if len(correct) > 1 else 2)) is right
 
 
-def test_wrong_and_unreadable_ones_are_rejected_and_counted():
-    unread = Trajectory((0, 1), "", None, False, error="no_scores")
-    choice = choose([ITEM], [tried(*BOTH, WRONG, unread)])
-    assert [each.trajectory for each in choice.examples] == list(BOTH)
-    assert choice.rates == {"maths": {"kept": 2, "wrong": 1, "no_scores": 1}}
+def test_rejected_trajectories_are_counted():
+    unreadable = Trajectory((0, 1), "", None, False, error="no_scores")
+    selection = select([ITEM], [trajectories_of(*BOTH, WRONG, unreadable)])
+    assert [each.trajectory for each in selection.examples] == list(BOTH)
+    assert selection.rates == {"maths": {"kept": 2, "wrong": 1, "no_scores": 1}}
 
 
-def test_an_item_that_is_right_every_time_is_too_easy_unless_the_judge_is_a_better_one():
-    assert too_easy(tried(*BOTH))
-    assert kept(tried(*BOTH)) == []
-    assert kept(tried(*BOTH), keep_easy=True) == list(BOTH)
+def test_easy_items_are_dropped():
+    assert is_too_easy(trajectories_of(*BOTH))
+    assert selected(trajectories_of(*BOTH)) == []
+    assert selected(trajectories_of(*BOTH), keep_easy=True) == list(BOTH)
 
 
-def test_an_item_that_was_tried_once_is_not_known_to_be_easy():
-    assert not too_easy(tried(RIGHT))
-    assert not too_easy(tried(*(replace(each, origin="form") for each in BOTH)))
+def test_one_sample_is_not_easy():
+    assert not is_too_easy(trajectories_of(RIGHT))
+    assert not is_too_easy(trajectories_of(*(replace(each, origin="form") for each in BOTH)))
 
 
-def test_a_hinted_trajectory_that_tells_of_the_hint_is_rejected():
-    hinted = [shown(order, origin="hinted") for order in ((0, 1), (1, 0))]
-    assert kept(tried(WRONG, *hinted)) == hinted
-    telling = [replace(each, text=f"As told, the best response is 1. {each.text}") for each in hinted]
-    assert kept(tried(WRONG, *telling)) == []
+def test_mention_of_the_hint_is_rejected():
+    hinted = [right_in(order, origin="hinted") for order in ((0, 1), (1, 0))]
+    assert selected(trajectories_of(WRONG, *hinted)) == hinted
+    mentioning = [replace(each, text=f"As told, the best response is 1. {each.text}") for each in hinted]
+    assert selected(trajectories_of(WRONG, *mentioning)) == []
 
 
-def test_the_best_response_stands_in_every_place_equally_often_in_every_source():
+def test_positions_are_balanced_per_source():
     items = [item(i, (i % 3,), source, n=3) for source in "ab" for i in range(40)]
-    found = [
-        tried(Trajectory(order, "", (0.0,) * 3, True), of=each)
+    trajectories = [
+        trajectories_of(Trajectory(order, "", (0.0,) * 3, True), item=each)
         for each in items
         for order in balanced_orders(3, 1 + each.correct[0], each.seed(0))
     ]
-    examples = choose(items, found, keep_easy=True).examples
-    places = {}
+    examples = select(items, trajectories, keep_easy=True).examples
+    counts = {}
     for example in examples:
-        place = example.trajectory.order.index(example.item.correct[0])
-        places[example.item.source, place] = places.get((example.item.source, place), 0) + 1
-    assert set(places) == {(source, place) for source in "ab" for place in range(3)}
-    assert {source: len({places[source, place] for place in range(3)}) for source in "ab"} == {"a": 1, "b": 1}
+        position = example.trajectory.order.index(example.item.correct[0])
+        key = example.item.source, position
+        counts[key] = counts.get(key, 0) + 1
+    assert set(counts) == {(source, position) for source in "ab" for position in range(3)}
+    assert {source: len({counts[source, at] for at in range(3)}) for source in "ab"} == {"a": 1, "b": 1}
 
 
-def test_the_same_trajectories_are_chosen_every_time():
+def test_selection_is_deterministic():
     items = [item(i, (0,)) for i in range(30)]
-    found = [tried(shown(balanced_orders(2, 1, each.seed(0))[0]), of=each) for each in items]
-    first, again, other = (choose(items, found, seed=seed) for seed in (0, 0, 1))
+    trajectories = [
+        trajectories_of(right_in(balanced_orders(2, 1, each.seed(0))[0]), item=each) for each in items
+    ]
+    first, again, other = (select(items, trajectories, seed=seed) for seed in (0, 0, 1))
     assert first == again
     assert 0 < len(first.examples) < 30
     assert first.examples != other.examples
 
 
-def test_data_that_has_changed_since_is_refused():
-    with pytest.raises(BadTask, match="maths:1 has other texts now"):
-        choose([replace(ITEM, responses=("other", "texts"))], [tried(*BOTH)])
+def test_changed_data_is_refused():
+    with pytest.raises(BadTask, match="the texts of maths:1 have changed"):
+        select([replace(ITEM, responses=("other", "texts"))], [trajectories_of(*BOTH)])

@@ -1,123 +1,175 @@
-"""Trajectories are sampled as the judge serves, once, and resumed to the same data."""
+"""Trajectories are sampled with the serving prompt, and an interrupted run resumes to the same data."""
 
 import asyncio
+import json
+from dataclasses import asdict
 
 import pytest
 
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import BadTask, EngineError
 from grm_service.judging.prompt import render
-from grm_service.training.rejection_sampling import choose
+from grm_service.training.rejection_sampling import select
 from grm_service.training.sampling import sample_all
-from grm_service.training.trajectories import TrajectoryFile, read
-from grm_service.types import Params
+from grm_service.training.trajectories import TrajectoryFile, read_trajectories
+from grm_service.types import Params, Principle, PrincipleSpec
 from tests.training.conftest import ITEMS, SHORT, item, setup
 
 pytestmark = pytest.mark.anyio
 
 
-def obliging(prompt, params: Params):
-    """Always wrong, unless it is told the best response."""
-    _, _, told = prompt.messages[-1].content.partition("The best response is: Response ")
-    best = int(told) if told else 0
+def needs_hint(prompt, params: Params):
+    """Judge wrong, unless the prompt has the best response."""
+    _, _, hint = prompt.messages[-1].content.partition("The best response is: Response ")
+    best = int(hint) if hint else 0
     scores = ", ".join("8" if i == best else "3" for i in (1, 2))
     return f"Scores: \\boxed{{{scores}}}"
 
 
-async def test_each_item_has_its_samples_in_balanced_orders_with_their_outcome(sampled):
-    found = await sampled()
-    assert sorted(tried.item for tried in found) == sorted(each.id for each in ITEMS)
+async def test_samples_in_balanced_orders(sampled):
+    trajectories = await sampled()
+    assert sorted(each.item for each in trajectories) == sorted(each.id for each in ITEMS)
     by_id = {each.id: each for each in ITEMS}
-    for tried in found:
-        plain = [each for each in tried.trajectories if each.origin == "sampled"]
+    for of_item in trajectories:
+        plain = [each for each in of_item.trajectories if each.origin == "sampled"]
         assert len(plain) == 3
         assert {each.order for each in plain[:2]} == {(0, 1), (1, 0)}
         for each in plain:
-            best = by_id[tried.item].correct[0]
+            best = by_id[of_item.item].correct[0]
             assert each.right == (each.scores[best] > each.scores[1 - best])
-    first = [tried.trajectories[0].order for tried in found]
-    assert len(set(first)) == 2, "else the best response would have one place"
+    first = [of_item.trajectories[0].order for of_item in trajectories]
+    assert len(set(first)) == 2, "else the best response would always be at one position"
 
 
-async def test_what_is_never_right_is_told_the_best_response_once(sampled):
-    found = await sampled(engine=ScriptedEngine(obliging))
-    for tried in found:
-        assert [each.origin for each in tried.trajectories] == ["sampled"] * 3 + ["hinted"]
-        assert [each.right for each in tried.trajectories] == [False] * 3 + [True]
-    assert all(each.trajectory.origin == "hinted" for each in choose(ITEMS, found).examples)
+async def test_hint_after_wrong_samples(sampled):
+    trajectories = await sampled(engine=ScriptedEngine(needs_hint))
+    for of_item in trajectories:
+        assert [each.origin for each in of_item.trajectories] == ["sampled"] * 3 + ["hinted"]
+        assert [each.right for each in of_item.trajectories] == [False] * 3 + [True]
+    assert all(each.trajectory.origin == "hinted" for each in select(ITEMS, trajectories).examples)
 
 
-async def test_without_hints_nobody_is_told(sampled):
-    engine = ScriptedEngine(obliging)
-    found = await sampled(engine=engine, hints=False)
-    assert {len(tried.trajectories) for tried in found} == {3}
+async def test_without_hints(sampled):
+    engine = ScriptedEngine(needs_hint)
+    trajectories = await sampled(engine=engine, hints=False)
+    assert {len(of_item.trajectories) for of_item in trajectories} == {3}
     assert not any("The best response is" in prompt.messages[-1].content for prompt in engine.prompts)
 
 
-async def test_the_hint_is_the_only_thing_added_to_the_prompt(sampled):
-    engine = ScriptedEngine(obliging)
-    (tried,) = await sampled(items=ITEMS[:1], engine=engine)
-    order = tried.trajectories[-1].order
+async def test_hint_is_appended_to_prompt(sampled):
+    engine = ScriptedEngine(needs_hint)
+    (of_item,) = await sampled(items=ITEMS[:1], engine=engine)
+    order = of_item.trajectories[-1].order
     texts = [ITEMS[0].responses[i] for i in order]
-    asked = render(SHORT, ITEMS[0].messages, texts, control_tokens=engine.control_tokens)
+    prompt = render(SHORT, ITEMS[0].messages, texts, control_tokens=engine.control_tokens)
     hint = f"\n\nThe best response is: Response {order.index(0) + 1}"
-    assert engine.prompts[-1].messages[-1].content == asked.messages[-1].content + hint
+    assert engine.prompts[-1].messages[-1].content == prompt.messages[-1].content + hint
 
 
-async def test_an_interrupted_run_goes_on_to_the_same_data(tmp_path):
-    async def run(file, engine, at_once=3):
+async def test_judge_options_reach_the_engine(sampled):
+    params = []
+
+    def judge(prompt, each):
+        params.append(each)
+        return needs_hint(prompt, each)
+
+    engine = ScriptedEngine(judge)
+    fixed = PrincipleSpec("fixed", None, (Principle("Be brief, says the caller."),))
+    await sampled(items=ITEMS[:1], engine=engine, temperature=0.25, max_tokens=48, principles=fixed)
+    assert {(each.temperature, each.max_tokens) for each in params} == {(0.25, 48)}
+    assert all("Be brief, says the caller." in each.messages[-1].content for each in engine.prompts)
+
+
+async def test_query_principles_are_written_first(sampled):
+    def judge(prompt, params):
+        writes = "Response 1" not in prompt.messages[-1].content
+        return "1. Counts every step" if writes else needs_hint(prompt, params)
+
+    engine = ScriptedEngine(judge)
+    await sampled(items=ITEMS[:1], engine=engine, hints=False, principles=PrincipleSpec("query"))
+    assert len(engine.prompts) == 4
+    assert all("Counts every step" in each.messages[-1].content for each in engine.prompts[1:])
+
+
+async def test_interrupted_run_resumes(tmp_path):
+    async def run(file, engine, concurrency=3):
         with TrajectoryFile(file, setup()) as out:
-            await sample_all(ITEMS, out, engine, SHORT, at_once)
+            await sample_all(ITEMS, out, engine, SHORT, concurrency)
 
-    class Dying(ScriptedEngine):
+    class Killed(ScriptedEngine):
         async def complete(self, prompt, params):
             if len(self.prompts) == 20:
                 raise asyncio.CancelledError
             return await super().complete(prompt, params)
 
-    whole, torn = tmp_path / "whole.jsonl", tmp_path / "torn.jsonl"
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
     await run(whole, ScriptedEngine("content"))
     with pytest.raises(asyncio.CancelledError):
-        await run(torn, Dying("content"))
-    assert 0 < len(read(torn)[1]) < len(ITEMS)
-    with torn.open("a") as file:
+        await run(cut, Killed("content"))
+    assert 0 < len(read_trajectories(cut)[1]) < len(ITEMS)
+    with cut.open("a") as file:
         file.write('{"item":"maths:9","dig')  # a kill in the middle of a line
     again = ScriptedEngine("content")
-    await run(torn, again, at_once=1)
+    await run(cut, again, concurrency=1)
     assert len(again.prompts) < 3 * len(ITEMS)
-    found, expected = ({each.item: each for each in read(file)[1]} for file in (torn, whole))
-    assert found == expected
-    assert choose(ITEMS, found.values()).rates == choose(ITEMS, expected.values()).rates
+    resumed, expected = ({each.item: each for each in read_trajectories(file)[1]} for file in (cut, whole))
+    assert resumed == expected
+    assert select(ITEMS, resumed.values()).rates == select(ITEMS, expected.values()).rates
 
 
-async def test_a_file_is_not_gone_on_with_otherwise(tmp_path, sampled):
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"samples": 4}, "samples 3, now 4"), ({"temperature": 0.9}, r"temperature None, now 0\.9")],
+)
+async def test_other_options_need_another_file(changed, message, tmp_path, sampled):
     await sampled()
     with (
-        pytest.raises(BadTask, match="was sampled otherwise"),
-        TrajectoryFile(tmp_path / "trajectories.jsonl", setup(samples=4)),
+        pytest.raises(BadTask, match=f"was sampled with other options .{message}"),
+        TrajectoryFile(tmp_path / "trajectories.jsonl", setup(**changed)),
     ):
         pass
 
 
-async def test_a_failure_of_the_engine_ends_the_run_and_is_no_wrong_judgement(tmp_path):
+def test_older_files_resume(tmp_path):
+    """Files written before the setup had judge options can be resumed with their defaults."""
+    fields = asdict(setup())
+    for name in ("temperature", "max_tokens", "score", "principles"):
+        del fields[name]
+    file = tmp_path / "old.jsonl"
+    file.write_text(json.dumps(fields) + "\n")
+    with TrajectoryFile(file, setup()) as out:
+        assert out.remaining(ITEMS) == ITEMS
+
+
+def test_principles_survive_the_file(tmp_path):
+    fixed = setup(principles=PrincipleSpec("fixed", "helpfulness", (Principle("Helps", 0.5),)))
+    for _ in range(2):
+        with TrajectoryFile(tmp_path / "t.jsonl", fixed):
+            pass
+    assert read_trajectories(tmp_path / "t.jsonl")[0] == fixed
+
+
+async def test_engine_failure_ends_the_run(tmp_path):
+    """A failure does not count as a wrong judgement."""
+
     class Failing(ScriptedEngine):
         async def complete(self, prompt, params):
             raise EngineError("out of memory")
 
     with (
         TrajectoryFile(tmp_path / "t.jsonl", setup()) as out,
-        pytest.raises(EngineError, match="run it again to go on"),
+        pytest.raises(EngineError, match="run the command again to resume"),
     ):
         await sample_all(ITEMS, out, Failing(), SHORT, 2)
-    assert read(tmp_path / "t.jsonl")[1] == []
+    assert read_trajectories(tmp_path / "t.jsonl")[1] == []
 
 
-async def test_more_responses_than_a_prompt_takes_are_left_out_with_the_reason(sampled):
-    found = await sampled(items=[item(1, n=SHORT.most_responses + 1)])
-    assert [(tried.error, tried.trajectories) for tried in found] == [("too_many_responses", ())]
+async def test_too_many_responses(sampled):
+    trajectories = await sampled(items=[item(1, n=SHORT.most_responses + 1)])
+    assert [(each.error, each.trajectories) for each in trajectories] == [("too_many_responses", ())]
 
 
-def test_a_file_of_something_else_is_refused(tmp_path):
+def test_other_files_are_refused(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"id": 1}\n')
-    with pytest.raises(BadTask, match="line 1, is not what grm train writes"):
-        read(tmp_path / "x.jsonl")
+    with pytest.raises(BadTask, match="line 1, is not a trajectory of grm train"):
+        read_trajectories(tmp_path / "x.jsonl")

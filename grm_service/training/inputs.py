@@ -1,0 +1,64 @@
+"""Inputs of the training functions: settings, preference items, files of trajectories, and their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from grm_service.engines.files.weights import sha256
+from grm_service.errors import BadSetting, BadTask
+from grm_service.evaluation.dataset import Item, some
+from grm_service.evaluation.reading import read
+from grm_service.profiles.catalog import form
+from grm_service.profiles.profile import Profile
+from grm_service.settings import EngineName, Settings
+from grm_service.training.callbacks import TrainingCallback
+from grm_service.training.trajectories import read_trajectories
+
+
+def settings_for(profile: str | Path | None, engine: EngineName | None = None) -> Settings:
+    """Return the GRM_* settings with this profile and engine in place of theirs. Raises BadSetting."""
+    overrides = {"profile": None if profile is None else str(profile), "engine": engine}
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise BadSetting("; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors())) from None
+
+
+def read_items(data: str | Path, limit: int | None, callback: TrainingCallback) -> list[Item]:
+    """Return the items that have a single best response, at most `limit`, each source in proportion.
+
+    Raises BadTask if the data cannot be read.
+    """
+    rows = read(str(data))
+    # A tie has no label to learn.
+    items = [item for item in rows.items if len(item.correct) == 1]
+    callback.on_rows_skipped(rows.left_out | {"no single best response": len(rows.items) - len(items)})
+    return items if limit is None else some(items, limit)
+
+
+def require_same_format(profile: Profile, files: Iterable[Path]) -> None:
+    """Raise BadTask if a file's trajectories were sampled with another prompt or output format."""
+    for file in files:
+        setup, _ = read_trajectories(file)
+        if setup.form != form(profile):
+            raise BadTask(
+                f"{file} was sampled with the profile {setup.profile}, whose prompt or output format is not "
+                f"that of {profile.name}: sample it again"
+            )
+
+
+def input_hashes(
+    items: Sequence[Item], trajectories: Sequence[Path], general: str | Path | None = None
+) -> Mapping[str, str]:
+    """Return the SHA-256 of every input that the result depends on, by its name in the manifest."""
+    files = {f"trajectories_{i}": file for i, file in enumerate(trajectories)}
+    if general is not None:
+        files["general"] = Path(general)
+    hashes = {name: sha256(file) for name, file in files.items()}
+    # The items are hashed and not their file: data can also be a folder or a dataset of the hub.
+    lines = "\n".join(f"{item.id} {item.digest}" for item in items)
+    return hashes | {"data": hashlib.sha256(lines.encode()).hexdigest()}

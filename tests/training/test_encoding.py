@@ -1,0 +1,83 @@
+"""Examples are encoded to the tokens that the engine gets in serving."""
+
+from dataclasses import replace
+
+import pytest
+
+from grm_service.engines.transformers.engine import TransformersEngine, encode
+from grm_service.judging.plan import plan
+from grm_service.judging.sampler import Sampler
+from grm_service.training.encoding import Encoder, encode_all
+from grm_service.training.rejection_sampling import Example
+from grm_service.training.trajectories import Trajectory
+from grm_service.types import JudgeOptions, Message, Params, Prompt, Task
+from tests.training.conftest import EXAMPLES, ITEMS, OPENED, TEXT
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def tokenizer(tiny):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny)
+
+
+async def test_training_tokens_are_serving_tokens(tiny):
+    engine = TransformersEngine("tiny", lambda: str(tiny))
+    await engine.start()
+    prompts, write = [], engine._writer.write
+
+    async def record(ids, params):
+        prompts.append(ids)
+        return await write(ids, params)
+
+    engine._writer.write = record
+    item = ITEMS[0]
+    planned = plan(Task(item.messages, item.responses, options=JudgeOptions(k=2, seed=3)), OPENED)
+    encoder = Encoder(engine._tokenizer, OPENED, engine._ends)
+    trained = encoder.example(Example(item, Trajectory(planned.orders[1], TEXT, (8.0, 3.0), True)))
+    await Sampler(engine).sample(planned, 1)
+    assert prompts[0] == trained.prompt
+    # The whole text, as in the request for the probabilities of soft scores.
+    prompt = replace(encoder.prompt(item, planned.orders[1]), continuation=TEXT)
+    await engine.complete(prompt, Params(1))
+    assert prompts[-1] == trained.prompt + trained.completion[:-1]
+    assert trained.completion[-1] == engine._tokenizer.convert_tokens_to_ids("<|im_end|>")
+    await engine.close()
+
+
+def test_loss_is_on_the_completion(tokenizer):
+    row = Encoder(tokenizer, OPENED, (1,)).example(EXAMPLES[0]).row
+    labels = [label for label in row["labels"] if label != -100]
+    assert tokenizer.decode(labels) == TEXT.removeprefix(OPENED.opening) + "<|im_end|>"
+    assert row["input_ids"][-len(labels) :] == labels
+
+
+def test_only_scores(tokenizer):
+    whole = Encoder(tokenizer, OPENED, (1,)).example(EXAMPLES[0]).row
+    scores = Encoder(tokenizer, OPENED, (1,), only_scores=True).example(EXAMPLES[0]).row
+    assert scores["input_ids"] == whole["input_ids"]
+    labels = [label for label in scores["labels"] if label != -100]
+    assert "8, 3}" in tokenizer.decode(labels)
+    assert "boxed" not in tokenizer.decode(labels)
+    assert scores["labels"][-len(labels) :] == whole["input_ids"][-len(labels) :]
+
+
+def test_text_after_scores_is_cut(tokenizer):
+    encoder = Encoder(tokenizer, OPENED, (1,))
+    longer = [replace(e, trajectory=replace(e.trajectory, text=e.trajectory.text + "\nSo")) for e in EXAMPLES]
+    assert encode_all(encoder, longer, [], 512, 0) == encode_all(encoder, EXAMPLES, [], 512, 0)
+
+
+def test_examples_left_out(tokenizer):
+    encoder = Encoder(tokenizer, OPENED, (1,))
+    other = [replace(e, trajectory=replace(e.trajectory, text="Scores: \\boxed{8, 3}")) for e in EXAMPLES]
+    rows, left_out = encode_all(encoder, [*other, EXAMPLES[0]], [], 512, 0)
+    assert (len(rows), left_out) == (1, {"not_opened": 6})
+    assert encode_all(encoder, EXAMPLES, [], 64, 0)[1] == {"too_long": 6}
+
+
+def test_instruction_prompt(tokenizer):
+    tokens = Encoder(tokenizer, OPENED, (1,)).instruction((Message("user", "x"), Message("assistant", "y")))
+    assert tokens.prompt == encode(tokenizer, Prompt((Message("user", "x"),)))

@@ -1,6 +1,7 @@
 """The loop with a simulated policy and judge (world.py)."""
 
 import asyncio
+import math
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ from grm_service.errors import (
 )
 from grm_service.improving.lineage import Draft, Round, SecondOpinion, Standard
 from grm_service.improving.loop import ROUTE, improve
-from grm_service.types import NOBODY, Message, PrincipleSpec
+from grm_service.types import NOBODY, Alternative, Message, PrincipleSpec
 from tests.improving.world import engine_of, longest, noisy, policy_of, quality, task_of
 from tests.meta_rm import ScriptedMetaRM, guide
 
@@ -173,13 +174,26 @@ async def test_token_budget_is_never_exceeded(open_world, tokens, mode):
     assert improvement.drafts[0].cut
 
 
-@pytest.mark.parametrize("tokens", [3000, 5000, 9999])
-async def test_soft_scores_are_in_the_budget(open_world, tokens):
-    engine = Counting(wordy)
-    task = task_of(n=3, rounds=9, tokens=tokens, options={"score": "soft"})
-    improvement = await improved(open_world, engine, task)
-    assert improvement.rounds[0].record.verdict.samples[0].expected is not None
-    assert engine.generated == improvement.cost.generated <= tokens
+async def test_soft_scores_are_in_the_budget(open_world):
+    class Unsure(Counting):
+        async def complete(self, prompt, params):
+            completion = await super().complete(prompt, params)
+            # Each "1" may begin a "10", so it costs another token.
+            ones = [Alternative(" " * i + "1", math.log(0.02)) for i in range(1, params.alternatives)]
+            row = (Alternative(completion.text, math.log(0.6)), *ones)
+            return replace(completion, alternatives=(row,))
+
+    engine = Unsure(wordy)
+    task = task_of(n=3, rounds=0, options={"score": "soft"})
+    with pytest.raises(BadTask) as refused:
+        await improved(open_world, engine, replace(task, tokens=100))
+    least = int(str(refused.value).split()[-3])
+    for tokens in (least, least + 500, 9999):
+        engine.generated = 0
+        improvement = await improved(open_world, engine, replace(task, tokens=tokens))
+        assert improvement.rounds[0].record.verdict.samples[0].expected is not None
+        assert improvement.opinion.record is not None
+        assert engine.generated == improvement.cost.generated <= tokens
 
 
 async def test_principle_attempts_are_in_the_budget(open_world):

@@ -43,11 +43,11 @@ def improve(
     file: Annotated[Path | None, typer.Argument(help="A JSON request; stdin if omitted or -.")] = None,
     engine: Engine = None,
     profile: ProfileName = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the reply of /v1/improve.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the reply of /v1/improve as JSON.")] = False,
     *,
     given: Given,
 ) -> None:
-    """Improve one answer with a request of POST /v1/improve and show its lineage.
+    """Improve one answer, with a request in the format of POST /v1/improve, and show its lineage.
 
     The judge options override the request's fields.
     """

@@ -58,12 +58,12 @@ def parse_principles(text: str) -> PrincipleSpec:
     return PrincipleSpec(cast("PrincipleMode", mode), set_name or None)
 
 
-def to_options(given: Given, **changed: Any) -> JudgeOptions:
+def to_options(options: Given, **changed: Any) -> JudgeOptions:
     """Return the options from the command line, with defaults for the others.
 
     `changed` are further options, by name. Raises BadTask if one on the command line is out of its bounds.
     """
-    values = dict(given)
+    values = dict(options)
     if isinstance(values.get("principles"), str):
         values["principles"] = parse_principles(values["principles"])
     try:
@@ -73,12 +73,12 @@ def to_options(given: Given, **changed: Any) -> JudgeOptions:
     return JudgeOptions(**(values | changed))
 
 
-def to_fields(given: Given, field_names: Mapping[str, str] | None = None) -> dict[str, Any]:
+def to_fields(options: Given, field_names: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the options from the command line as fields of a JSON request.
 
     `field_names` maps options to other names of their fields. Raises BadTask.
     """
-    values = dict(given)
+    values = dict(options)
     if isinstance(values.get("principles"), str):
         spec = parse_principles(values["principles"])
         values["principles"] = {"mode": spec.mode, "set": spec.set_name}

@@ -35,7 +35,7 @@ Port = Annotated[int | None, typer.Option(help="Port to listen on (8000).")]
 
 
 def serve(host: Host = None, port: Port = None, engine: Engine = None, profile: ProfileName = None) -> None:
-    """Serve rewards over HTTP. All settings can also be set as environment variables, as GRM_HOST."""
+    """Serve rewards over HTTP. Every setting is also an environment variable: --host is GRM_HOST."""
     from grm_service.api.server import serve as run
     from grm_service.api.telemetry import log_json
 
@@ -56,11 +56,11 @@ def judge(
     file: Annotated[Path | None, typer.Argument(help="A JSON request; stdin if omitted or -.")] = None,
     engine: Engine = None,
     profile: ProfileName = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the reply of /v1/rewards.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the reply of /v1/rewards as JSON.")] = False,
     *,
     given: Given,
 ) -> None:
-    """Judge one request of POST /v1/rewards and show critique, votes and rewards.
+    """Judge one request, in the format of POST /v1/rewards, and show critique, votes and rewards.
 
     The judge options override the request's fields.
     """

@@ -53,7 +53,7 @@ class VerdictBound:
         return self.fixed + self.samples * min(_MIN_CRITIQUE, self.critique_tokens)
 
     def critique_limit(self, remaining: int) -> int:
-        """Return the token limit of each critique, given the `remaining` tokens (at least `minimum`)."""
+        """Return the token limit of each critique within the `remaining` tokens (at least `minimum`)."""
         return min(self.critique_tokens, (remaining - self.fixed) // self.samples)
 
 

@@ -1,4 +1,4 @@
-"""How much better one response is than another, with the standard error over the samples."""
+"""The gain of one response over another, and its standard error over the samples."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class PromptItem:
 
     def seed(self, run_seed: int) -> int:
         """Return the prompt's own seed, 0..2**31-1."""
-        # With one seed for all, every prompt's drafts would be shown in the same orders.
+        # With one seed for all prompts, every prompt's drafts would be judged in the same orders.
         return int.from_bytes(hashlib.sha256(f"{run_seed}:{self.digest}".encode()).digest()[:4]) >> 1
 
 

@@ -22,7 +22,7 @@ PAIRS, COMPARED, SETUP = "pairs.jsonl", "compared.jsonl", "setup.json"
 
 @dataclass(frozen=True, slots=True)
 class PairsSetup:
-    """How drafts are written and judged; None means the profile's default.
+    """The settings by which drafts are written and judged; None means the profile's default.
 
     `policy` is the address and model of its server, or "judge" for the judge's own engine. `n`, `max_tokens`
     and `temperature` apply to the drafts, the options after `seed` to the judge.

@@ -79,7 +79,7 @@ async def test_reward_is_never_below_the_original(open_world, judge, qualities, 
         assert rewards[improvement.best] == max(rewards.values())
 
 
-async def test_given_draft_returns_if_none_is_better(open_world):
+async def test_given_draft_stays_if_best(open_world):
     engine = engine_of(policy_of(3, 4, better=lambda old: 1))
     improvement = await improved(open_world, engine, task_of(draft="Mine, of quality 8.", n=2))
     assert improvement.drafts[0] == Draft(0, 0, "Mine, of quality 8.", given=True)

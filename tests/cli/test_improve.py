@@ -60,7 +60,7 @@ def test_improve_names_the_invalid_field(grm, stdin, message):
 
 def test_api_key_needs_a_policy_url(grm):
     result = grm("improve", stdin=json.dumps(REQUEST), code=1, GRM_POLICY_API_KEY="k")
-    assert "set GRM_POLICY_URL" in result.stderr
+    assert "need GRM_POLICY_URL" in result.stderr
 
 
 def test_unreachable_policy_is_one_line(grm):

@@ -14,11 +14,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 from rich.console import Console
 
-from grm_service.cli.judge_options import parse_principles
 from grm_service.errors import GRMError
 from grm_service.serving.service import Service
 from grm_service.settings import EngineName, Settings
-from grm_service.types import PrincipleMode
 
 err = Console(stderr=True, soft_wrap=True)
 
@@ -39,12 +37,6 @@ def settings(**flags: object) -> Settings:
         return Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as wrong:
         fail(GRMError("; ".join(f"GRM_{str(e['loc'][0]).upper()}: {e['msg']}" for e in wrong.errors())))
-
-
-def principles_asked(option: str) -> tuple[PrincipleMode, str | None]:
-    """Return the mode and set of --principles. Raises BadTask."""
-    spec = parse_principles(option)
-    return spec.mode, spec.set_name
 
 
 def say(text: str) -> None:

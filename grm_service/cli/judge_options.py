@@ -48,7 +48,7 @@ def judge_options(
     return decorate
 
 
-def parse_principles(text: str) -> PrincipleSpec:
+def parse_principles_flag(text: str) -> PrincipleSpec:
     """Return the principles of --principles: a mode, optionally with a colon and a set. Raises BadTask."""
     mode, _, set_name = text.partition(":")
     if mode not in get_args(PrincipleMode):
@@ -65,7 +65,7 @@ def to_options(options: Given, **changed: Any) -> JudgeOptions:
     """
     values = dict(options)
     if isinstance(values.get("principles"), str):
-        values["principles"] = parse_principles(values["principles"])
+        values["principles"] = parse_principles_flag(values["principles"])
     try:
         TypeAdapter(JudgeOptions).validate_python(values)
     except ValidationError as wrong:
@@ -80,7 +80,7 @@ def to_fields(options: Given, field_names: Mapping[str, str] | None = None) -> d
     """
     values = dict(options)
     if isinstance(values.get("principles"), str):
-        spec = parse_principles(values["principles"])
+        spec = parse_principles_flag(values["principles"])
         values["principles"] = {"mode": spec.mode, "set": spec.set_name}
     return {(field_names or {}).get(name, name): value for name, value in values.items()}
 

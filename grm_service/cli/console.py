@@ -84,7 +84,7 @@ def _merge(text: bytes, overrides: Mapping[str, Any]) -> bytes:
 
 
 @contextmanager
-def failing() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """Print any GRMError raised inside as one line and exit with 1."""
     try:
         yield

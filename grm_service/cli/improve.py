@@ -15,7 +15,7 @@ from grm_service.cli.console import (
     Engine,
     ProfileName,
     err,
-    failing,
+    exit_on_error,
     read_request,
     say,
     say_loading,
@@ -56,7 +56,7 @@ def improve(
     from grm_service.cli.lineage import show
 
     config = settings(engine=engine, profile=profile)
-    with failing():
+    with exit_on_error():
         request = read_request(ImproveRequest, file, to_fields(given, _FLAGS))
         improvement = asyncio.run(_improve(config, request))
     if as_json:
@@ -91,7 +91,7 @@ def pairs(
     from grm_service.improving.run_folder import PAIRS
 
     config = settings(engine=engine, profile=profile)
-    with failing():
+    with exit_on_error():
         setup = _setup(config, to_options(given), n, max_tokens, temperature)
         items = read_prompts(prompts)[:limit]
         thresholds = PairThresholds(margin, agreement)

@@ -18,7 +18,7 @@ from grm_service.cli.console import (
     Engine,
     ProfileName,
     err,
-    failing,
+    exit_on_error,
     read_request,
     say,
     say_loading,
@@ -40,7 +40,7 @@ def serve(host: Host = None, port: Port = None, engine: Engine = None, profile: 
     from grm_service.api.telemetry import log_json
 
     config = settings(host=host, port=port, engine=engine, profile=profile)
-    with failing():
+    with exit_on_error():
         service = open_service(config)
         policy = open_policy(config, service)
         if config.log_format == "json":
@@ -71,7 +71,7 @@ def judge(
     from grm_service.profiles.profile import Scale
 
     config = settings(engine=engine, profile=profile)
-    with failing():
+    with exit_on_error():
         request = read_request(RewardRequest, file, to_fields(given))
 
     async def run() -> tuple[Record, Scale]:
@@ -85,7 +85,7 @@ def judge(
         finally:
             await service.close()
 
-    with failing():
+    with exit_on_error():
         record, scale = asyncio.run(run())
     if as_json:
         print(RewardReply.answer(record, request, scale).model_dump_json(indent=2))  # noqa: T201
@@ -95,7 +95,7 @@ def judge(
 
 def profiles() -> None:
     """List the known profiles."""
-    with failing():
+    with exit_on_error():
         catalog = open_catalog(settings())
     table = Table("name", "model", "k", "description")
     for profile in catalog.profiles.values():

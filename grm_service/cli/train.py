@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from grm_service.cli.console import Engine, ProfileName, failing, say, settings
+from grm_service.cli.console import Engine, ProfileName, exit_on_error, say, settings
 from grm_service.cli.train_common import (
     Checkpointing,
     Concurrency,
@@ -53,7 +53,7 @@ def sample(
     from grm_service.training.rejection_sampling import choose, read_all
 
     found = settings(engine=engine, profile=profile)
-    with failing():
+    with exit_on_error():
         items = items_of(data, limit)
         asyncio.run(sample_into(found, items, out, samples, hints, seed, concurrency))
         show(choose(items, read_all([out]), seed=seed))
@@ -74,7 +74,7 @@ def forms(
     from grm_service.training.trajectories import TrajectoryFile, TrajectorySetup
 
     found = settings(profile=profile)
-    with failing():
+    with exit_on_error():
         served, _ = default_source(found)
         items = items_of(data, limit)
         setup = TrajectorySetup(
@@ -124,7 +124,7 @@ def rft(
     from grm_service.training.rft import RFTConfig, fine_tune
 
     found = settings(engine=engine, profile=profile)
-    with failing():
+    with exit_on_error():
         require()
         served, source = default_source(found)
         if from_base:
@@ -185,7 +185,7 @@ def grpo(
     from grm_service.training.trainer_log import draw
 
     found = settings(profile=profile)
-    with failing():
+    with exit_on_error():
         require()
         served, source = default_source(found)
         items = [item for item in items_of(data, limit) if len(item.responses) <= served.most_responses]
@@ -242,7 +242,7 @@ def meta_rm(
     from grm_service.training.rejection_sampling import read_all
 
     found = settings(profile=profile)
-    with failing():
+    with exit_on_error():
         require()
         served, source = default_source(found)
         same_form(served, trajectories)

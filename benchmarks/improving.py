@@ -14,13 +14,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from grm_service.api.improve_schemas import ImproveReply
-
+from grm_service.api.lineage import ImproveReply
 from grm_service.factory import open_policy, open_service
-from grm_service.improving.lineage import Brief
+from grm_service.improving.lineage import ImproveTask
 from grm_service.improving.loop import improve
-from grm_service.improving.prompts import PromptItem, read
+from grm_service.improving.prompt_file import PromptItem, read_prompts
 from grm_service.settings import Settings
+from grm_service.types import JudgeOptions
 
 
 async def lineages(asked: list[PromptItem], out: Path, changed: dict[str, Any]) -> None:
@@ -35,7 +35,7 @@ async def lineages(asked: list[PromptItem], out: Path, changed: dict[str, Any]) 
             for each in asked:
                 if each.id in done:
                     continue
-                whole = await improve(service, policy, Brief(messages=each.messages, **changed))
+                whole = await improve(service, policy, ImproveTask(messages=each.messages, **changed))
                 reply = ImproveReply.of(whole, "rewards").model_dump(mode="json")
                 file.write(json.dumps({"id": each.id} | reply, ensure_ascii=False) + "\n")
                 file.flush()
@@ -109,8 +109,9 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=1800)
     asked = parser.parse_args()
-    prompts = read(asked.prompts)[: asked.limit]
-    changed = {"max_tokens": asked.max_tokens, "k": asked.k, "seconds": asked.seconds}
+    prompts = read_prompts(asked.prompts)[: asked.limit]
+    options = JudgeOptions(k=asked.k)
+    changed = {"max_tokens": asked.max_tokens, "options": options, "seconds": asked.seconds}
     asyncio.run(lineages(prompts, asked.out, changed))
     print(table(_rows(asked.out)))
 

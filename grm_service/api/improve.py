@@ -1,4 +1,4 @@
-"""Better answers over HTTP: whole, or as server-sent events while they come about."""
+"""POST /v1/improve: the whole lineage in one reply, or as server-sent events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from grm_service.api.lineage import DraftOut, ImproveReply, OpinionOut, RoundOut
 from grm_service.api.problems import JUDGING, problem_of
 from grm_service.api.schemas import Detail, ImproveRequest
 from grm_service.api.state import policy, service
-from grm_service.api.stream import as_event, begun, following, wanted
+from grm_service.api.stream import first_event, iterate, to_sse, wants_events
 from grm_service.errors import GRMError
 from grm_service.improving.lineage import Draft, Improvement, Round, SecondOpinion
 from grm_service.improving.loop import ROUTE, improve
@@ -33,45 +33,47 @@ router = APIRouter()
 async def improved(
     request: Request, body: Annotated[ImproveRequest, Body(openapi_examples=examples.IMPROVE)]
 ) -> Response:
-    """Let the server's policy answer, and its judge choose: best of n, revised by the judge's own critiques.
+    """Sample answers from the server's policy, judge them, and revise the best by the judge's critiques.
 
-    The reply has every draft, who it came from, and each verdict on it. Never comes back what has a lower
-    reward than the original; read `flags` before you believe a gain. With `stream` it comes as events: each
-    `draft`, each `round` with its verdict, `second_opinion`, then `improved` or `error`.
+    The reply has every draft, the draft that it revises, and each verdict on it. The best draft never has a
+    lower reward than the original; read `flags` before you believe a gain. With `stream` the reply comes as
+    events: each `draft`, each `round` with its verdict, `second_opinion`, then `improved` or `error`.
     """
-    requester, told = Requester(caller(request), ROUTE, "eval"), asyncio.Queue[_Event | None]()
-    improving = improve(service(request), policy(request), body.to_improve_task(), told.put_nowait, requester)
-    if wanted(request, body):
-        working = asyncio.create_task(improving)
-        first = await begun(request, working, told)
-        return StreamingResponse(_events(working, told, first, body.detail), media_type="text/event-stream")
-    whole = await while_present(request, improving)
-    return JSONResponse(ImproveReply.of(whole, body.detail).model_dump(mode="json"))
+    requester, events = Requester(caller(request), ROUTE, "eval"), asyncio.Queue[_Event | None]()
+    improving = improve(
+        service(request), policy(request), body.to_improve_task(), events.put_nowait, requester
+    )
+    if wants_events(request, body):
+        work = asyncio.create_task(improving)
+        first = await first_event(request, work, events)
+        return StreamingResponse(_stream(work, events, first, body.detail), media_type="text/event-stream")
+    improvement = await while_present(request, improving)
+    return JSONResponse(ImproveReply.of(improvement, body.detail).model_dump(mode="json"))
 
 
-async def _events(
-    working: asyncio.Task[Improvement],
-    told: asyncio.Queue[_Event | None],
+async def _stream(
+    work: asyncio.Task[Improvement],
+    events: asyncio.Queue[_Event | None],
     first: _Event | None,
     detail: Detail,
 ) -> AsyncIterator[bytes]:
     try:
         if first is not None:
-            yield _event(first, detail)
-        async for event in following(told):
-            yield KEEPALIVE_COMMENT if event is None else _event(event, detail)
-        yield as_event("improved", ImproveReply.of(await working, detail).model_dump_json())
+            yield _to_sse(first, detail)
+        async for event in iterate(events):
+            yield KEEPALIVE_COMMENT if event is None else _to_sse(event, detail)
+        yield to_sse("improved", ImproveReply.of(await work, detail).model_dump_json())
     except GRMError as failed:
-        yield as_event("error", bytes(problem_of(failed).body).decode())
+        yield to_sse("error", bytes(problem_of(failed).body).decode())
     finally:
-        working.cancel()
+        work.cancel()
 
 
-def _event(event: _Event, detail: Detail) -> bytes:
+def _to_sse(event: _Event, detail: Detail) -> bytes:
     match event:
         case Draft():
-            return as_event("draft", DraftOut.of(event).model_dump_json())
+            return to_sse("draft", DraftOut.of(event).model_dump_json())
         case Round():
-            return as_event("round", RoundOut.of(event, detail).model_dump_json())
+            return to_sse("round", RoundOut.of(event, detail).model_dump_json())
         case SecondOpinion():
-            return as_event("second_opinion", OpinionOut.of(event, detail).model_dump_json())
+            return to_sse("second_opinion", OpinionOut.of(event, detail).model_dump_json())

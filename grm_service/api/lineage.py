@@ -1,4 +1,4 @@
-"""An improvement as it goes out: drafts, rounds, the second opinion, what to make of it."""
+"""The reply of /v1/improve: drafts, rounds, the second opinion, flags and cost."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from grm_service.types import PrincipleMode
 
 
 class DraftOut(BaseModel):
-    """One answer. `parent`: the draft that it revises, by the `critiques` (samples) of the verdict on that.
+    """One answer. `parent`: the draft that it revises, based on `critiques` (samples) of the verdict on that.
 
-    Both are empty for what was sampled from the conversation alone, or `given`. `cut`: it ended at its token
-    limit. `same_as`: the draft that said the same before; this one was not judged.
+    Both are empty if it was sampled from the conversation alone, or `given` in the request. `cut`: it reached
+    its token limit. `same_as`: an earlier draft with the same text; this one was not judged.
     """
 
     id: int
@@ -41,9 +41,9 @@ class DraftOut(BaseModel):
 
 
 class GainOut(BaseModel):
-    """The mean of the samples' own differences and its standard error, null for a single sample.
+    """The mean of the paired differences within each sample, and its standard error (null for one sample).
 
-    `clear`: it is more than twice its error.
+    `clear`: the mean is more than twice its error.
     """
 
     mean: float
@@ -56,9 +56,9 @@ class GainOut(BaseModel):
 
 
 class RoundOut(BaseModel):
-    """One verdict: its responses were `drafts`, in this order, and `best` stayed.
+    """One verdict on `drafts`, in this order; `best` is the draft with the highest reward.
 
-    `gain`: of `best` over what was best before, null in the first round.
+    `gain`: of `best` over the previous best, null in the first round.
     """
 
     round: int
@@ -79,9 +79,9 @@ class RoundOut(BaseModel):
 
 
 class OpinionOut(BaseModel):
-    """What another standard says of the original and the best: the two responses of its verdict.
+    """The verdict by another standard on the original and the best, its two responses.
 
-    `shared`: it sees a clear gain too. `error` is the code of why it says nothing; then the rest is null.
+    `shared`: it finds a clear gain too. `error`: the code of the failure; then the other results are null.
     """
 
     profile: str | None
@@ -109,7 +109,7 @@ class OpinionOut(BaseModel):
 
 
 class LengthOut(BaseModel):
-    """Characters of the original and the best; `growth` is their ratio, null where the original is empty."""
+    """Characters of the original and the best; `growth`: their ratio, null if the original is empty."""
 
     original: int
     best: int
@@ -117,7 +117,7 @@ class LengthOut(BaseModel):
 
 
 class CostOut(BaseModel):
-    """Tokens by who generated them; `generated` is what counted for the budget."""
+    """Tokens of policy, judge and second opinion; `generated` is the part that counts towards the budget."""
 
     generated: int
     policy: UsageOut
@@ -137,19 +137,19 @@ class CostOut(BaseModel):
 
 
 class FailureOut(BaseModel):
-    """What ended the loop."""
+    """The error that ended the loop."""
 
     code: str
     detail: str
 
 
 class ImproveReply(BaseModel):
-    """The whole lineage. `text` is the best draft's; `original` is always 0: the given draft, or the first.
+    """The whole lineage. `text` is the best draft's; `original` is 0: the request's draft, or the first one.
 
-    `stopped`: 'rounds' and 'tokens', 'seconds' of the budget are used up, a round brought 'no_gain', or it
-    'failed'. `flags`: 'same_model' writes and judges; 'gain_not_shared' by the second opinion; 'gain_unclear'
-    within the votes' spread; 'grew_longer' by more than half. `gain` and `second_opinion` are null where the
-    original stayed the best.
+    `stopped`: 'rounds' (all done), 'tokens' or 'seconds' (budget used up), 'no_gain' (in the last round), or
+    'failed'. `flags`: 'same_model' (policy and judge are one model), 'gain_not_shared' (the second opinion
+    does not confirm it), 'gain_unclear' (within the spread of the votes), 'grew_longer' (by more than half).
+    `gain` and `second_opinion` are null if the original is still the best.
     """
 
     text: str
@@ -168,22 +168,22 @@ class ImproveReply(BaseModel):
     cost: CostOut
 
     @classmethod
-    def of(cls, whole: Improvement, detail: Detail = "samples") -> ImproveReply:
-        before = len(whole.drafts[whole.original].text)
-        failure, opinion = whole.failure, whole.opinion
+    def of(cls, improvement: Improvement, detail: Detail = "samples") -> ImproveReply:
+        original = len(improvement.drafts[improvement.original].text)
+        failure, opinion = improvement.failure, improvement.opinion
         return cls(
-            text=whole.text,
-            best=whole.best,
-            original=whole.original,
-            gain=GainOut.of(whole.gain),
+            text=improvement.text,
+            best=improvement.best,
+            original=improvement.original,
+            gain=GainOut.of(improvement.gain),
             second_opinion=None if opinion is None else OpinionOut.of(opinion, detail),
-            length=LengthOut(original=before, best=len(whole.text), growth=whole.growth),
-            flags=list(whole.flags),
-            stopped=whole.stopped,
+            length=LengthOut(original=original, best=len(improvement.text), growth=improvement.growth),
+            flags=list(improvement.flags),
+            stopped=improvement.stopped,
             failure=None if failure is None else FailureOut(code=failure[0], detail=failure[1]),
-            policy=whole.policy,
-            judge=whole.judge,
-            drafts=[DraftOut.of(draft) for draft in whole.drafts],
-            rounds=[RoundOut.of(each, detail) for each in whole.rounds],
-            cost=CostOut.of(whole.cost, whole.seconds),
+            policy=improvement.policy,
+            judge=improvement.judge,
+            drafts=[DraftOut.of(draft) for draft in improvement.drafts],
+            rounds=[RoundOut.of(each, detail) for each in improvement.rounds],
+            cost=CostOut.of(improvement.cost, improvement.seconds),
         )

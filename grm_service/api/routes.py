@@ -16,7 +16,7 @@ from grm_service.api.replies import PrincipleOut, PrinciplesReply, RewardReply, 
 from grm_service.api.schemas import PrinciplesRequest, RewardRequest
 from grm_service.api.server_info import PrincipleSetOut, ProbesSeen, ProfileOut, Ready, SpentOut
 from grm_service.api.state import probe_runner, service
-from grm_service.api.stream import stream, wanted
+from grm_service.api.stream import stream, wants_events
 from grm_service.profiles.catalog import fingerprint
 from grm_service.types import PrincipleSpec, Requester
 
@@ -39,7 +39,7 @@ async def rewards(
     `error`.
     """
     requester = Requester(caller(request), priority=body.priority, key=idempotency_key)
-    if wanted(request, body):
+    if wants_events(request, body):
         return await stream(request, service(request), body, requester)
     judging = service(request).judge(body.to_task(), requester=requester)
     record = await while_present(request, judging)

@@ -1,4 +1,4 @@
-"""One judgement as server-sent events: `plan`, each `sample` as it is finished, then `verdict` or `error`."""
+"""A judgement as server-sent events: `plan`, each finished `sample`, then `verdict` or `error`."""
 
 from __future__ import annotations
 
@@ -21,85 +21,83 @@ from grm_service.serving.service import Service
 from grm_service.types import Requester, Sample
 
 _KEEPALIVE_S = 15.0
-_Told = asyncio.Queue[Plan | Sample | None]
+_EventQueue = asyncio.Queue[Plan | Sample | None]
 
 
-def wanted(request: Request, body: RewardRequest | ImproveRequest) -> bool:
-    """Whether the client asks for events, in the body or by what it accepts."""
+def wants_events(request: Request, body: RewardRequest | ImproveRequest) -> bool:
+    """Return whether the client requests a stream, in the body or with its Accept header."""
     return body.stream or "text/event-stream" in request.headers.get("accept", "")
 
 
 async def stream(
     request: Request, service: Service, body: RewardRequest, requester: Requester
 ) -> StreamingResponse:
-    """Answers once the judging has begun: what is refused before that is refused as everywhere else.
+    """Return the stream once judging has started; an earlier failure is raised, so it gets an HTTP status.
 
-    One who joins a judgement that is under way, or gets a verdict again, gets all its samples in the end.
+    A request that joins a running judgement, or repeats one, gets the samples it missed before the verdict.
     """
-    told: _Told = asyncio.Queue()
-    judging = asyncio.create_task(service.judge(body.to_task(), told.put_nowait, requester))
-    first = await begun(request, judging, told)
-    return StreamingResponse(_events(service, judging, told, first, body), media_type="text/event-stream")
+    events: _EventQueue = asyncio.Queue()
+    judging = asyncio.create_task(service.judge(body.to_task(), events.put_nowait, requester))
+    first = await first_event(request, judging, events)
+    return StreamingResponse(_stream(service, judging, events, first, body), media_type="text/event-stream")
 
 
-async def _events(
+async def _stream(
     service: Service,
     judging: asyncio.Task[Record],
-    told: _Told,
+    events: _EventQueue,
     first: Plan | Sample | None,
     body: RewardRequest,
 ) -> AsyncIterator[bytes]:
     sent = set[int]()
     try:
         if isinstance(first, Plan):
-            yield as_event("plan", PlanOut.of(first).model_dump_json())
-            async for event in following(told):
+            yield to_sse("plan", PlanOut.of(first).model_dump_json())
+            async for event in iterate(events):
                 if event is None:
                     yield KEEPALIVE_COMMENT
                 elif isinstance(event, Plan):
-                    yield as_event("plan", PlanOut.of(event).model_dump_json())
+                    yield to_sse("plan", PlanOut.of(event).model_dump_json())
                 else:
                     sent.add(event.index)
-                    yield as_event("sample", SampleOut.of(event).model_dump_json())
+                    yield to_sse("sample", SampleOut.of(event).model_dump_json())
         record = await judging
         if first is None:
-            yield as_event("plan", PlanOut.of_verdict(record.verdict).model_dump_json())
+            yield to_sse("plan", PlanOut.of_verdict(record.verdict).model_dump_json())
         for sample in record.verdict.samples:
             if sample.index not in sent:
-                yield as_event("sample", SampleOut.of(sample).model_dump_json())
-        left_out = {"samples"} if body.detail == "rewards" else None
-        yield as_event(
-            "verdict",
-            RewardReply.answer(record, body, service.scale(record)).model_dump_json(exclude=left_out),
-        )
+                yield to_sse("sample", SampleOut.of(sample).model_dump_json())
+        exclude = {"samples"} if body.detail == "rewards" else None
+        reply = RewardReply.answer(record, body, service.scale(record))
+        yield to_sse("verdict", reply.model_dump_json(exclude=exclude))
     except GRMError as failed:
-        yield as_event("error", bytes(problem_of(failed).body).decode())
+        yield to_sse("error", bytes(problem_of(failed).body).decode())
     finally:
         judging.cancel()
 
 
-async def begun(request: Request, working: asyncio.Task[Any], told: asyncio.Queue[Any]) -> Any:
-    """The first that work tells: then it was not refused. None where it ended well without a word.
+async def first_event(request: Request, work: asyncio.Task[Any], events: asyncio.Queue[Any]) -> Any:
+    """Return the first event of `work`, or None if it succeeds without any; raise what it raises before.
 
-    From then on None in the queue is its end. Raises what the work does until then.
+    `events` ends with None once the work is done.
     """
-    working.add_done_callback(lambda _: told.put_nowait(None))
+    work.add_done_callback(lambda _: events.put_nowait(None))
     try:
-        first = await while_present(request, told.get())
+        first = await while_present(request, events.get())
         if first is None:
-            working.result()
+            work.result()
     except BaseException:
-        working.cancel()
+        work.cancel()
         raise
     return first
 
 
-async def following(told: asyncio.Queue[Any]) -> AsyncIterator[Any]:
-    """What is told, until that is None; None where nothing was for so long that the client may give up."""
+async def iterate(events: asyncio.Queue[Any]) -> AsyncIterator[Any]:
+    """Yield events until the queue's final None; yield None when a keepalive is due."""
     while True:
         try:
             async with asyncio.timeout(_KEEPALIVE_S):
-                event = await told.get()
+                event = await events.get()
         except TimeoutError:
             yield None
             continue
@@ -108,5 +106,6 @@ async def following(told: asyncio.Queue[Any]) -> AsyncIterator[Any]:
         yield event
 
 
-def as_event(name: str, data: str) -> bytes:
+def to_sse(name: str, data: str) -> bytes:
+    """Return one server-sent event."""
     return format_sse_event(event=name, data_str=data)

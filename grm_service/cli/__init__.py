@@ -7,7 +7,7 @@ import typer
 from grm_service.cli import audit, evaluate, improve, keys, models, principles, probe, serve, train
 
 app = typer.Typer(
-    help="The reward service that explains itself.",
+    help="A generative reward model service: judge responses, evaluate and train judges.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -17,7 +17,7 @@ from grm_service.audit.compare import differences
 from grm_service.audit.entry import canonical_json
 from grm_service.audit.records import Record
 from grm_service.audit.trail import Trail
-from grm_service.cli.console import Engine, fail, failing, say, settings
+from grm_service.cli.console import Engine, exit_on_error, fail, say, settings
 from grm_service.errors import GRMError
 from grm_service.factory import open_service, open_trail
 from grm_service.review.reviews import VerdictArchive
@@ -35,7 +35,7 @@ def verify(
     ] = None,
 ) -> None:
     """Verify the whole trail. Name the first invalid record, if any, and exit with 1."""
-    with failing(), _open_trail() as trail:
+    with exit_on_error(), _open_trail() as trail:
         check = chain.verify(trail.store, None if head is None else _parse_head(head))
     if check.bad is not None:
         fail(GRMError(f"record {check.bad} ({check.id or 'not in the database'}): {check.why}"))
@@ -46,7 +46,7 @@ def verify(
 @app.command()
 def export() -> None:
     """Write every record to stdout as JSON Lines, with its seq and hash."""
-    with failing(), _open_trail() as trail:
+    with exit_on_error(), _open_trail() as trail:
         for row in trail.store.all():
             line = {"seq": row.seq, "hash": row.hash, "body": json.loads(row.body)}
             sys.stdout.write(canonical_json(line) + "\n")
@@ -55,7 +55,7 @@ def export() -> None:
 @app.command()
 def preferences() -> None:
     """Write reviewed verdicts to stdout as preference data, in JSON Lines."""
-    with failing(), _open_trail() as trail:
+    with exit_on_error(), _open_trail() as trail:
         for item in VerdictArchive(trail).preferences(NOBODY):
             sys.stdout.write(json.dumps(item, ensure_ascii=False) + "\n")
 
@@ -65,7 +65,7 @@ def prune(
     days: Annotated[float, typer.Option(min=0, max=36500, help="Remove records older than this.")],
 ) -> None:
     """Remove old records. The remaining trail still verifies, and a checkpoint records the removal."""
-    with failing(), _open_trail() as trail:
+    with exit_on_error(), _open_trail() as trail:
         removed = chain.prune(trail.store, datetime.now(UTC) - timedelta(days))
     say(f"{removed} records were removed")
 
@@ -76,7 +76,7 @@ def replay(
     engine: Engine = None,
 ) -> None:
     """Judge the task of a verdict again and print the differences; exit with 1 if there are any."""
-    with failing():
+    with exit_on_error():
         with _open_trail() as trail:
             stored, _ = VerdictArchive(trail).find(NOBODY, id)
         if not stored.has_text:

@@ -1,32 +1,35 @@
-"""What every command does alike: settings, words to the person, failures as one line and exit 1."""
+"""Shared by all commands: settings, requests from files, messages on stderr, errors as one line."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar, cast, get_args
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json, to_json
 from rich.console import Console
 
-from grm_service.errors import BadTask, GRMError
+from grm_service.errors import GRMError
 from grm_service.serving.service import Service
 from grm_service.settings import EngineName, Settings
-from grm_service.types import PrincipleMode
 
 err = Console(stderr=True, soft_wrap=True)
 
 Request = TypeVar("Request", bound=BaseModel)
-Engine = Annotated[EngineName | None, typer.Option(help="What generates (auto).")]
-ProfileName = Annotated[str | None, typer.Option(help="A profile's name, or a path ending in .yaml.")]
+Engine = Annotated[EngineName | None, typer.Option(help="Inference engine (auto).")]
+ProfileName = Annotated[str | None, typer.Option(help="Name of a profile, or a path ending in .yaml.")]
 
 
 def settings(**flags: object) -> Settings:
-    """The settings, flags that were given before the environment; sets up the log."""
+    """Return the settings, with flags that are not None over the environment, and configure logging.
+
+    Exits with 1 if a setting is invalid.
+    """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     for noisy in ("httpx", "gguf", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -36,49 +39,53 @@ def settings(**flags: object) -> Settings:
         fail(GRMError("; ".join(f"GRM_{str(e['loc'][0]).upper()}: {e['msg']}" for e in wrong.errors())))
 
 
-def principles_asked(option: str) -> tuple[PrincipleMode, str | None]:
-    """What --principles says: a mode, and after a colon the name of a set. Raises BadTask."""
-    mode, _, set_name = option.partition(":")
-    if mode not in get_args(PrincipleMode):
-        raise BadTask(
-            f"--principles {option!r}: say self, query or fixed, with a set as in fixed:helpfulness"
-        )
-    return cast("PrincipleMode", mode), set_name or None
-
-
 def say(text: str) -> None:
-    """A line for the person, beside what goes to stdout."""
+    """Print a line for the user on stderr; stdout is for results."""
     err.print(text, highlight=False, markup=False)
 
 
 def say_loading(service: Service) -> None:
-    """Which model is being loaded, by which engine, and why that."""
+    """Print the model that is being loaded, the engine, and why that engine was chosen."""
     model = service.engine.model or "the model of the server"
     say(f"loading {model} with the engine {service.engine.name} ({service.chosen})")
 
 
 def fail(wrong: Exception) -> NoReturn:
-    """Says what is wrong and exits with 1."""
+    """Print an error and exit with 1."""
     err.print(f"error: {wrong}", style="red", highlight=False, markup=False)
     raise typer.Exit(1)
 
 
-def read_request(kind: type[Request], file: Path | None) -> Request:
-    """A request out of a file, None or - for stdin; what is wrong with it is said, field by field."""
+def read_request(kind: type[Request], file: Path | None, overrides: Mapping[str, Any]) -> Request:
+    """Return the JSON request in a file (stdin for None or -), with `overrides` over its fields.
+
+    Prints each invalid field and exits with 1 if the request is invalid.
+    """
     try:
         text = sys.stdin.buffer.read() if file is None or str(file) == "-" else file.read_bytes()
-        return kind.model_validate_json(text)
+        return kind.model_validate_json(_merge(text, overrides))
     except OSError as wrong:
         fail(wrong)
     except ValidationError as wrong:
         for error in wrong.errors():
             say(f"{'.'.join(map(str, error['loc'])) or 'request'}: {error['msg']}")
-        fail(GRMError(f"{file or 'stdin'} is no request that can be done"))
+        fail(GRMError(f"{file or 'stdin'} is not a valid request"))
+
+
+def _merge(text: bytes, overrides: Mapping[str, Any]) -> bytes:
+    """Return a JSON object with `overrides`; return anything else unchanged, for pydantic to report."""
+    if not overrides:
+        return text
+    try:
+        fields = from_json(text)
+    except ValueError:
+        return text
+    return to_json({**fields, **overrides}) if isinstance(fields, dict) else text
 
 
 @contextmanager
-def failing() -> Iterator[None]:
-    """What goes wrong inside, as a person reads it."""
+def exit_on_error() -> Iterator[None]:
+    """Print any GRMError raised inside as one line and exit with 1."""
     try:
         yield
     except GRMError as wrong:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from typer.core import TyperGroup
 
-from grm_service.cli.console import Engine, ProfileName, err, failing, say, say_loading, settings
+from grm_service.cli.console import Engine, ProfileName, err, exit_on_error, say, say_loading, settings
 from grm_service.cli.judge_options import Given, judge_options, to_options
 from grm_service.errors import BadTask
 from grm_service.evaluation.run_folder import JudgeKind
@@ -62,7 +62,7 @@ def run(
     from grm_service.evaluation.baselines import MAX_LOGPROB_K
 
     settings(engine=engine, profile=profile)
-    with failing(), _Progress() as progress:
+    with exit_on_error(), _Progress() as progress:
         ks = _parse_ks(k)
         if judge == "logprob" and max(ks) > MAX_LOGPROB_K:
             say(f"logprob is deterministic: k is {MAX_LOGPROB_K}, one sample for each order")
@@ -101,7 +101,7 @@ def compare(
     from grm_service import evaluation
     from grm_service.evaluation.markdown import render_comparisons
 
-    with failing():
+    with exit_on_error():
         comparisons = evaluation.compare(runs, out)
     _show(
         render_comparisons(comparisons, [])
@@ -119,7 +119,7 @@ def check(
     from grm_service.evaluation import reproduce
     from grm_service.evaluation.markdown import render_checks
 
-    with failing():
+    with exit_on_error():
         checks = reproduce(report, committed)
     _show(render_checks(checks))
     if not all(each.reproduced for each in checks):

@@ -10,24 +10,25 @@ from typing import Annotated, Any, cast, get_args, get_type_hints
 
 import typer
 from annotated_types import Ge, Gt, Le
+from pydantic import TypeAdapter, ValidationError
 from typing_extensions import Doc
 
 from grm_service.errors import BadTask
 from grm_service.types import JudgeOptions, PrincipleMode, PrincipleSpec
 
 Given = dict[str, Any]
-"""The options that the person gave, by the names of JudgeOptions."""
+"""The options from the command line, by their names in JudgeOptions."""
 _HINTS = get_type_hints(JudgeOptions, include_extras=True)
-_PRINCIPLES = "self, query or fixed; MODE:SET names a set, as in fixed:helpfulness."
+_PRINCIPLES = "self, query or fixed; MODE:SET adds a named set, as in fixed:helpfulness."
 
 
 def judge_options(
     leave_out: tuple[str, ...] = (), flags: Mapping[str, str] | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the judge options; its parameter `given` gets those that were set on the command line.
+    """Add the judge options to a command, whose parameter `given` receives those on the command line.
 
-    `leave_out` names options that the command has no use for, `flags` other flags for some of them (where the
-    command's own --max-tokens is a policy's, say).
+    `leave_out` names options that the command does not have. `flags` maps options to other flag names, for
+    instance if the command's own --max-tokens is the policy's.
     """
     names = [field.name for field in fields(JudgeOptions) if field.name not in leave_out]
     flag_of = {name: (flags or {}).get(name, name) for name in names}
@@ -35,60 +36,85 @@ def judge_options(
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def run(**values: Any) -> None:
-            taken = {name: values.pop(flag_of[name]) for name in names}
-            given = {name: value for name, value in taken.items() if value is not None}
-            command(**values, given=given)
+            options = {name: values.pop(flag_of[name]) for name in names}
+            command(**values, given={name: value for name, value in options.items() if value is not None})
 
-        signature = inspect.signature(command)
-        own = [each for each in signature.parameters.values() if each.name != "given"]
-        added = [
-            inspect.Parameter(
-                flag_of[name], inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(name)
-            )
-            for name in names
-        ]
-        hints = get_type_hints(command, include_extras=True)
-        kept = [
-            each.replace(annotation=hints[each.name], kind=inspect.Parameter.KEYWORD_ONLY) for each in own
-        ]
-        run.__signature__ = signature.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
-        run.__annotations__ = {each.name: each.annotation for each in [*kept, *added]}
+        # Typer reads a command's flags from its signature.
+        parameters = [*_own_parameters(command), *(_parameter(flag_of[name], name) for name in names)]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
         return run
 
     return decorate
 
 
-def parse_principles(text: str) -> PrincipleSpec:
-    """Return what --principles means: a mode, and after a colon the name of a set. Raises BadTask."""
+def parse_principles_flag(text: str) -> PrincipleSpec:
+    """Return the principles of --principles: a mode, optionally with a colon and a set. Raises BadTask."""
     mode, _, set_name = text.partition(":")
     if mode not in get_args(PrincipleMode):
-        raise BadTask(f"--principles {text!r}: give self, query or fixed, with a set as in fixed:helpfulness")
+        raise BadTask(
+            f"--principles {text!r}: use self, query or fixed, optionally with a set as in fixed:helpfulness"
+        )
     return PrincipleSpec(cast("PrincipleMode", mode), set_name or None)
 
 
-def to_options(given: Given, **changed: Any) -> JudgeOptions:
-    """Return the options that were given, with the defaults for the others. Raises BadTask."""
-    values = given | changed
+def to_options(options: Given, **changed: Any) -> JudgeOptions:
+    """Return the options from the command line, with defaults for the others.
+
+    `changed` are further options, by name. Raises BadTask if one on the command line is out of its bounds.
+    """
+    values = dict(options)
     if isinstance(values.get("principles"), str):
-        values["principles"] = parse_principles(values["principles"])
-    return JudgeOptions(**values)
+        values["principles"] = parse_principles_flag(values["principles"])
+    try:
+        TypeAdapter(JudgeOptions).validate_python(values)
+    except ValidationError as wrong:
+        raise BadTask("; ".join(f"{_flag(e['loc'][0])}: {e['msg']}" for e in wrong.errors())) from None
+    return JudgeOptions(**(values | changed))
 
 
-def _option(name: str) -> Any:
+def to_fields(options: Given, field_names: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the options from the command line as fields of a JSON request.
+
+    `field_names` maps options to other names of their fields. Raises BadTask.
+    """
+    values = dict(options)
+    if isinstance(values.get("principles"), str):
+        spec = parse_principles_flag(values["principles"])
+        values["principles"] = {"mode": spec.mode, "set": spec.set_name}
+    return {(field_names or {}).get(name, name): value for name, value in values.items()}
+
+
+def _own_parameters(command: Callable[..., None]) -> list[inspect.Parameter]:
+    """Return the command's own parameters without `given`, their annotations resolved."""
+    hints = get_type_hints(command, include_extras=True)
+    return [
+        each.replace(annotation=hints[each.name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for each in inspect.signature(command).parameters.values()
+        if each.name != "given"
+    ]
+
+
+def _parameter(flag: str, name: str) -> inspect.Parameter:
+    return inspect.Parameter(flag, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(name))
+
+
+def _annotation(name: str) -> Any:
     """Return the annotation of one flag: its type, its bounds and its help."""
     if name == "principles":
         return Annotated[str | None, typer.Option(help=_PRINCIPLES)]
     hint, *metadata = get_args(_HINTS[name])
-    bounds: dict[str, Any] = {}
-    help_ = ""
+    option: dict[str, Any] = {}
     for each in metadata:
         match each:
-            case Ge(ge):
-                bounds["min"] = ge
-            case Gt(gt):
-                bounds["min"] = gt
-            case Le(le):
-                bounds["max"] = le
+            case Ge(bound) | Gt(bound):
+                option["min"] = bound
+            case Le(bound):
+                option["max"] = bound
             case Doc():
-                help_ = each.documentation
-    return Annotated[hint | None, typer.Option(help=help_, **bounds)]
+                option["help"] = each.documentation
+    return Annotated[hint | None, typer.Option(**option)]
+
+
+def _flag(name: object) -> str:
+    return "--" + str(name).replace("_", "-")

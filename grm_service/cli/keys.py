@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from grm_service.cli.console import fail, failing, settings
+from grm_service.cli.console import exit_on_error, fail, settings
 from grm_service.errors import GRMError
 from grm_service.serving import keys
 
@@ -28,14 +28,14 @@ def add(
     auditor: Annotated[bool, typer.Option(help="Allow reading and reviewing all verdicts.")] = False,
 ) -> None:
     """Create a key and print it once: the file stores only its hash. Restart the server to load it."""
-    with failing():
+    with exit_on_error():
         print(keys.add(_file(), name, weight, max_requests, auditor))  # noqa: T201
 
 
 @app.command("list")
 def list_() -> None:
     """List the keys by owner."""
-    with failing():
+    with exit_on_error():
         known = keys.load(_file()).keys
     table = Table("name", "weight", "max requests", "auditor")
     for key in known:
@@ -48,7 +48,7 @@ def list_() -> None:
 @app.command()
 def remove(name: Annotated[str, typer.Argument(help="Name of the owner.")]) -> None:
     """Remove a key from the file. Restart the server to apply it."""
-    with failing():
+    with exit_on_error():
         keys.remove(_file(), name)
 
 

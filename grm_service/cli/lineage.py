@@ -1,4 +1,4 @@
-"""An improvement for people: a tree of drafts with their rewards, and what to make of the gain."""
+"""An improvement in the terminal: a tree of drafts with their rewards, the gain, its flags and the cost."""
 
 from __future__ import annotations
 
@@ -12,99 +12,100 @@ from rich.tree import Tree
 
 from grm_service.improving.gain import Gain
 from grm_service.improving.lineage import Draft, Flag, Improvement, Round, SecondOpinion, Stop
-from grm_service.improving.loop import OnProgress
+from grm_service.improving.loop import OnEvent
 
 _STOPPED: dict[Stop, str] = {
-    "rounds": "all rounds were made",
-    "no_gain": "a round brought no gain outside the votes' spread",
-    "tokens": "the budget of tokens is used up",
+    "rounds": "all rounds are done",
+    "no_gain": "the last round brought no gain beyond the spread of the votes",
+    "tokens": "the token budget is used up",
     "seconds": "the time is up",
-    "failed": "it failed",
+    "failed": "a round failed",
 }
 _FLAGS: dict[Flag, str] = {
     "same_model": "the policy is the judge: it rates its own answers",
-    "gain_not_shared": "the second opinion does not share the gain",
-    "gain_unclear": "the gain is within the votes' spread",
+    "gain_not_shared": "the second opinion does not confirm the gain",
+    "gain_unclear": "the gain is within the spread of the votes",
     "grew_longer": "the answer grew by more than half",
 }
 
 
 @contextmanager
-def telling(console: Console) -> Iterator[OnProgress]:
-    """A line for what is under way, for the loop to tell."""
-    with console.status("the policy writes") as status:
+def progress(console: Console) -> Iterator[OnEvent]:
+    """Show the loop's progress as a status line; yield the callback for its events."""
+    with console.status("the policy is writing") as status:
         drafts = 0
 
         def on_event(event: Draft | Round | SecondOpinion) -> None:
             nonlocal drafts
             if isinstance(event, Draft):
                 drafts += 1
-                status.update(f"{drafts} drafts; the judge reads")
+                status.update(f"{drafts} drafts; the judge is reading")
             elif isinstance(event, Round):
                 best = max(event.record.verdict.vote.rewards)
-                status.update(f"{drafts} drafts, the best has {best:.2f}; the policy writes")
+                status.update(f"{drafts} drafts, best reward {best:.2f}; the policy is writing")
 
         yield on_event
 
 
-def show(console: Console, whole: Improvement) -> None:
-    """The best draft, the tree, the gain and what speaks against it."""
-    # Text, never markup: what a model wrote must not style or link anything here.
-    console.print(Panel(Text(whole.text), title=f"draft {whole.best}, the best"))
-    console.print(_tree(whole))
-    for line in (*_gains(whole), *_ending(whole)):
+def show(console: Console, improvement: Improvement) -> None:
+    """Print the best draft, the tree of drafts, the gain and its flags."""
+    # Text, not markup: a model's output must not style or link anything in the terminal.
+    console.print(Panel(Text(improvement.text), title=f"draft {improvement.best}, the best"))
+    console.print(_tree(improvement))
+    for line in (*_gains(improvement), *_ending(improvement)):
         console.print(line, markup=False, highlight=False)
-    for flag in whole.flags:
+    for flag in improvement.flags:
         console.print(f"! {_FLAGS[flag]}", style="yellow", markup=False, highlight=False)
 
 
-def _tree(whole: Improvement) -> Tree:
+def _tree(improvement: Improvement) -> Tree:
     root = Tree("drafts, with the rewards of each verdict", guide_style="dim")
     branches = dict[int | None, Tree]({None: root})
-    for draft in whole.drafts:
-        branches[draft.id] = branches[draft.parent].add(_line(whole, draft))
+    for draft in improvement.drafts:
+        branches[draft.id] = branches[draft.parent].add(_line(improvement, draft))
     return root
 
 
-def _line(whole: Improvement, draft: Draft) -> Text:
+def _line(improvement: Improvement, draft: Draft) -> Text:
     rewards = [
-        f"{each.record.verdict.vote.rewards[each.drafts.index(draft.id)]:.2f}"
-        for each in whole.rounds
-        if draft.id in each.drafts
+        f"{judged.record.verdict.vote.rewards[judged.drafts.index(draft.id)]:.2f}"
+        for judged in improvement.rounds
+        if draft.id in judged.drafts
     ]
     notes = [
         "given" if draft.given else "",
         "cut" if draft.cut else "",
-        f"says the same as {draft.same_as}" if draft.same_as is not None else "",
-        "the original" if draft.id == whole.original else "",
+        f"same text as {draft.same_as}" if draft.same_as is not None else "",
+        "the original" if draft.id == improvement.original else "",
     ]
-    style = "bold green" if draft.id == whole.best else ""
+    style = "bold green" if draft.id == improvement.best else ""
     line = Text(f"#{draft.id} {' → '.join(rewards) or '-'}  ", style=style)
     line.append(" ".join(draft.text.split())[:60], style="")
     return line.append("".join(f" ({note})" for note in notes if note), style="dim")
 
 
-def _gains(whole: Improvement) -> Iterator[str]:
-    if whole.best == whole.original:
-        yield "the original stayed the best"
+def _gains(improvement: Improvement) -> Iterator[str]:
+    if improvement.best == improvement.original:
+        yield "the original is still the best"
         return
-    yield f"gain over the original: {_told(whole.gain)}"
-    opinion = whole.opinion
+    yield f"gain over the original: {_gain_text(improvement.gain)}"
+    opinion = improvement.opinion
     if opinion is not None:
-        yield f"second opinion: {_told(opinion.gain) if opinion.error is None else opinion.error}"
-    growth = "" if whole.growth is None else f", {whole.growth:.2f} times the original"
-    yield f"length: {len(whole.text)} characters{growth}"
+        yield f"second opinion: {_gain_text(opinion.gain) if opinion.error is None else opinion.error}"
+    growth = "" if improvement.growth is None else f", {improvement.growth:.2f} times the original"
+    yield f"length: {len(improvement.text)} characters{growth}"
 
 
-def _ending(whole: Improvement) -> Iterator[str]:
-    why = f": {whole.failure[1]}" if whole.failure is not None else ""
-    yield f"ended because {_STOPPED[whole.stopped]}{why}"
-    who = {"policy": whole.cost.policy, "judge": whole.cost.judge, "second opinion": whole.cost.opinion}
-    parts = ", ".join(f"{name} {usage.completion_tokens}" for name, usage in who.items())
-    yield f"{whole.cost.generated} tokens generated in {whole.seconds:.1f} s: {parts}"
+def _ending(improvement: Improvement) -> Iterator[str]:
+    message = f": {improvement.failure[1]}" if improvement.failure is not None else ""
+    yield f"stopped because {_STOPPED[improvement.stopped]}{message}"
+    cost = improvement.cost
+    usages = {"policy": cost.policy, "judge": cost.judge, "second opinion": cost.opinion}
+    parts = ", ".join(f"{name} {usage.completion_tokens}" for name, usage in usages.items())
+    yield f"{cost.generated} tokens generated in {improvement.seconds:.1f} s: {parts}"
 
 
-def _told(gain: Gain | None) -> str:
+def _gain_text(gain: Gain | None) -> str:
     if gain is None:
-        return "no sample saw both"
+        return "no sample scored both"
     return f"{gain.mean:+.2f}" + ("" if gain.error is None else f" ± {gain.error:.2f}")

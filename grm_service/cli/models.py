@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from grm_service.cli.console import failing, say, settings
+from grm_service.cli.console import exit_on_error, say, settings
 from grm_service.engines.files.convert import Encoding
 from grm_service.factory import default_profile, open_catalog
 
@@ -20,7 +20,7 @@ def fetch(name: Annotated[str, typer.Argument(help="A profile's name, such as sm
     from grm_service.engines.files.weights import f16_gguf
 
     config = settings(profile=name)
-    with failing():
+    with exit_on_error():
         profile = default_profile(config, open_catalog(config))
         if profile.package is None:
             say(f"{profile.model} comes from the model hub and is downloaded at the first start")
@@ -41,6 +41,6 @@ def convert(
     from grm_service.engines.files.convert import convert as write
 
     settings()
-    with failing():
+    with exit_on_error():
         write(source, target, base, encoding)
     say(f"{target} is ready: GRM_MODEL={target} grm serve")

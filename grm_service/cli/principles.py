@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from grm_service.cli.console import fail, failing, say, settings
+from grm_service.cli.console import exit_on_error, fail, say, settings
 from grm_service.errors import GRMError, UnknownName
 from grm_service.factory import open_catalog
 from grm_service.principles import lint as linter
@@ -24,7 +24,7 @@ app = typer.Typer(
 @app.command("list")
 def list_() -> None:
     """List the known sets."""
-    with failing():
+    with exit_on_error():
         catalog = open_catalog(settings())
     table = Table("name", "principles", "description")
     for named in catalog.principle_sets.values():
@@ -42,7 +42,7 @@ def lint(
 
     The linter knows words, not meaning: check each finding, and do not take a clean result as proof.
     """
-    with failing():
+    with exit_on_error():
         paths = list(_paths(sets, principle_files(settings().principles_dir)))
         lines = list(_lines(paths))
     for line in lines:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from grm_service.cli.console import Engine, ProfileName, err, fail, failing, say_loading, settings
+from grm_service.cli.console import Engine, ProfileName, err, exit_on_error, fail, say_loading, settings
 from grm_service.cli.judge_options import Given, judge_options, to_options
 from grm_service.errors import GRMError
 from grm_service.factory import open_service
@@ -36,7 +36,7 @@ def probe(
     from grm_service.probes.cases import probes
 
     config = settings(engine=engine, profile=profile, probe_alarm=alarm)
-    with failing():
+    with exit_on_error():
         report = asyncio.run(_run(config, probes(to_options(given))))
     if as_json:
         print(ProbesReply.of(report).model_dump_json(indent=2))  # noqa: T201

@@ -18,12 +18,13 @@ from grm_service.cli.console import (
     Engine,
     ProfileName,
     err,
-    failing,
+    exit_on_error,
     read_request,
     say,
     say_loading,
     settings,
 )
+from grm_service.cli.judge_options import Given, judge_options, to_fields
 from grm_service.factory import open_catalog, open_policy, open_service
 from grm_service.types import Requester
 
@@ -34,50 +35,57 @@ Port = Annotated[int | None, typer.Option(help="Port to listen on (8000).")]
 
 
 def serve(host: Host = None, port: Port = None, engine: Engine = None, profile: ProfileName = None) -> None:
-    """Serve rewards over HTTP. Every setting is also an environment variable, GRM_ + its name."""
+    """Serve rewards over HTTP. Every setting is also an environment variable: --host is GRM_HOST."""
     from grm_service.api.server import serve as run
     from grm_service.api.telemetry import log_json
 
-    found = settings(host=host, port=port, engine=engine, profile=profile)
-    with failing():
-        service = open_service(found)
-        policy = open_policy(found, service)
-        if found.log_format == "json":
+    config = settings(host=host, port=port, engine=engine, profile=profile)
+    with exit_on_error():
+        service = open_service(config)
+        policy = open_policy(config, service)
+        if config.log_format == "json":
             log_json()
-            run(found, service, lambda address: logger.info("serving on %s", address), policy)
+            run(config, service, lambda address: logger.info("serving on %s", address), policy)
         else:
             say_loading(service)
-            run(found, service, _announce, policy)
+            run(config, service, _announce, policy)
 
 
+@judge_options()
 def judge(
-    file: Annotated[Path | None, typer.Argument(help="A request as JSON; - or nothing reads stdin.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="A JSON request; stdin if omitted or -.")] = None,
     engine: Engine = None,
     profile: ProfileName = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the reply as /v1/rewards gives it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the reply of /v1/rewards as JSON.")] = False,
+    *,
+    given: Given,
 ) -> None:
-    """Judge one request, as POST /v1/rewards takes it, and show why."""
+    """Judge one request, in the format of POST /v1/rewards, and show critique, votes and rewards.
+
+    The judge options override the request's fields.
+    """
     from grm_service.api.replies import RewardReply
     from grm_service.api.schemas import RewardRequest
     from grm_service.audit.records import Record
     from grm_service.cli.terminal import sampling_bar, show
     from grm_service.profiles.profile import Scale
 
-    found = settings(engine=engine, profile=profile)
-    request = read_request(RewardRequest, file)
+    config = settings(engine=engine, profile=profile)
+    with exit_on_error():
+        request = read_request(RewardRequest, file, to_fields(given))
 
     async def run() -> tuple[Record, Scale]:
-        service = open_service(found)
+        service = open_service(config)
         say_loading(service)
         await service.start()
         try:
-            with sampling_bar(err) as advance:
-                record = await service.judge(request.to_task(), advance, Requester(route="cli"))
+            with sampling_bar(err) as on_event:
+                record = await service.judge(request.to_task(), on_event, Requester(route="cli"))
                 return record, service.scale(record)
         finally:
             await service.close()
 
-    with failing():
+    with exit_on_error():
         record, scale = asyncio.run(run())
     if as_json:
         print(RewardReply.answer(record, request, scale).model_dump_json(indent=2))  # noqa: T201
@@ -86,8 +94,8 @@ def judge(
 
 
 def profiles() -> None:
-    """List the judges that are known."""
-    with failing():
+    """List the known profiles."""
+    with exit_on_error():
         catalog = open_catalog(settings())
     table = Table("name", "model", "k", "description")
     for profile in catalog.profiles.values():
@@ -99,7 +107,7 @@ def _announce(address: str) -> None:
     from grm_service.api.examples import REWARDS
 
     body = shlex.quote(json.dumps(REWARDS["pair"]["value"]))
-    say(f"serving on {address} (the explorer, for a browser), docs on {address}/docs; try:")
-    # Not through the console: a line to paste must not be wrapped.
+    say(f"serving on {address} (open it in a browser for the explorer), docs on {address}/docs; try:")
+    # Not through the console, which would wrap a line that is meant to be pasted.
     sys.stderr.write(f"\n  curl -s {address}/v1/rewards -H 'Content-Type: application/json' -d {body}\n\n")
     sys.stderr.flush()

@@ -1,9 +1,10 @@
-"""Verdicts for people: what the judge stood by, what it wrote, how it voted."""
+"""Verdicts and probe results in the terminal, and progress bars."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from statistics import fmean
 
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -28,7 +29,7 @@ from grm_service.types import Sample, Task
 
 @contextmanager
 def sampling_bar(console: Console) -> Iterator[OnEvent]:
-    """A progress bar over the samples of a plan, for the judge to tell."""
+    """Show a progress bar over the samples of a plan; yield the callback for the judge's events."""
     with _progress(console) as progress:
         task = progress.add_task("sampling", total=None)
 
@@ -42,10 +43,10 @@ def sampling_bar(console: Console) -> Iterator[OnEvent]:
 
 
 @contextmanager
-def bar(console: Console, doing: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar over so many steps; what it gives is called after each."""
+def bar(console: Console, description: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a progress bar over `total` steps; yield a function to call after each."""
     with _progress(console) as progress:
-        task = progress.add_task(doing, total=total)
+        task = progress.add_task(description, total=total)
         yield lambda: progress.advance(task)
 
 
@@ -62,25 +63,25 @@ def _progress(console: Console) -> Progress:
 
 
 def show(console: Console, task: Task, record: Record) -> None:
-    """One verdict: a representative sample, the votes, the rewards."""
+    """Print a verdict: the critique of a representative sample, the votes and the rewards."""
     verdict = record.verdict
-    counted = [s for s in verdict.samples if s.counted]
-    # The sample nearest to the vote speaks for it best.
-    nearest = min(counted, key=lambda s: _distance(s, verdict.vote.rewards))
+    counted = [sample for sample in verdict.samples if sample.counted]
+    # The sample whose scores are closest to the rewards represents the vote best.
+    nearest = min(counted, key=lambda sample: _distance(sample, verdict.vote.rewards))
     console.print(Panel(_critique(nearest), title=f"sample {nearest.index}: principles and critique"))
     console.print(_votes(verdict.samples, len(task.responses)))
     console.print(_rewards(task, record))
 
 
 def show_probes(console: Console, report: ProbeReport) -> None:
-    """What the probes showed: a line each, with the first case that did not pass."""
+    """Print a table of the probes, one row each, with the first case that failed."""
     table = Table(title=f"probes of {report.profile}", title_justify="left")
     for name in (
         "probe",
         "rate",
         "passed",
         "unreadable",
-        "what a sound judge does; the first case that did not pass",
+        "expected behaviour; first failed case",
     ):
         table.add_column(name, justify="right" if name in ("rate", "passed", "unreadable") else "left")
     for result in report.probes:
@@ -96,22 +97,24 @@ def show_probes(console: Console, report: ProbeReport) -> None:
 
 
 def _distance(sample: Sample, rewards: tuple[float, ...]) -> float:
+    """Return the mean absolute difference between the sample's scores and the rewards."""
     assert sample.critique is not None
-    apart = [abs(s - r) for s, r in zip(sample.critique.scores, rewards, strict=True) if s is not None]
-    return sum(apart) / len(apart)
+    scores = zip(sample.critique.scores, rewards, strict=True)
+    return fmean(abs(score - reward) for score, reward in scores if score is not None)
 
 
 def _critique(sample: Sample) -> RenderableType:
     assert sample.critique is not None
-    seen = ", ".join(f"Response {p} = #{i}" for p, i in enumerate(sample.order, 1))
+    labels = ", ".join(f"Response {p} = #{i}" for p, i in enumerate(sample.order, 1))
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("weight", style="cyan", justify="right")
     table.add_column("principle")
     for principle in sample.critique.principles:
         weight = f"{principle.weight:.0%}" if principle.weight is not None else ""
         table.add_row(weight, Text(principle.text))
-    note = Text(f"the model saw: {seen}" + (" (closed by the service)" if sample.closed else ""), style="dim")
-    # Text, never markup: what a model wrote must not style or link anything here.
+    closed = " (closed by the service)" if sample.closed else ""
+    note = Text(f"order in the prompt: {labels}{closed}", style="dim")
+    # Text, not markup: a model's output must not style or link anything in the terminal.
     return Group(table, Text(""), Text(sample.critique.analysis), Text(""), note)
 
 
@@ -122,9 +125,9 @@ def _votes(samples: tuple[Sample, ...], n: int) -> Table:
         table.add_column(f"#{i}", justify="right")
     table.add_column("note", style="dim")
     for sample in samples:
-        read = sample.critique.scores if sample.critique else ()
-        scores = ["" if x is None else f"{x:g}" for x in read] or ["-"] * n
-        table.add_row(str(sample.index), *scores, _note(sample))
+        scores = sample.critique.scores if sample.critique else ()
+        cells = ["" if score is None else f"{score:g}" for score in scores] or ["-"] * n
+        table.add_row(str(sample.index), *cells, _note(sample))
     return table
 
 

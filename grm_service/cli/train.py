@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from grm_service.cli.console import Engine, ProfileName, failing, settings
+from grm_service.cli.console import Engine, ProfileName, exit_on_error, settings
 from grm_service.cli.judge_options import Given, judge_options, to_options
 from grm_service.cli.train_common import (
     Checkpointing,
@@ -48,7 +48,7 @@ def sample(
     from grm_service.training import SamplingConfig, sample_trajectories
 
     settings(engine=engine, profile=profile)
-    with failing():
+    with exit_on_error():
         config = SamplingConfig(samples, hints, concurrency, to_options(given))
         sample_trajectories(
             config, data=data, out=out, profile=profile, engine=engine, limit=limit, callback=Progress()
@@ -69,7 +69,7 @@ def forms(
     from grm_service.training import fill_trajectories
 
     settings(profile=profile)
-    with failing():
+    with exit_on_error():
         fill_trajectories(
             data=data,
             out=out,
@@ -137,7 +137,7 @@ def rft(
         checkpointing=checkpointing,
         only_scores=only_scores,
     )
-    with failing():
+    with exit_on_error():
         result = run_rft(
             config,
             data=data,
@@ -205,7 +205,7 @@ def grpo(
         seed=seed,
         checkpointing=checkpointing,
     )
-    with failing():
+    with exit_on_error():
         result = run_grpo(
             config,
             data=data,
@@ -256,7 +256,7 @@ def meta_rm(
         seed=seed,
         checkpointing=checkpointing,
     )
-    with failing():
+    with exit_on_error():
         result = run_meta_rm(
             config,
             data=data,

@@ -1,1 +1,1 @@
-"""Better answers and preference pairs: drafts of a policy, judged. It owns no method of its own."""
+"""Better answers and preference pairs: a policy writes drafts, the judge compares them."""

@@ -1,8 +1,8 @@
-"""What an improvement may still generate, and what its parts can cost at most.
+"""The token and time budget of an improvement, and upper bounds on what a verdict can generate.
 
-Tokens that are generated count, whoever generates them: every completion is bounded beforehand, so that the
-sum holds to the token. Tokens of prompts cannot be known before a server has read them: they are reported and
-not counted.
+Only generated tokens count, those of policy, judge and second opinion alike. Every completion gets a token
+limit beforehand, so the total never exceeds the budget. Prompt tokens are unknown until a server has
+tokenized the prompt: they are reported but not counted.
 """
 
 from __future__ import annotations
@@ -13,74 +13,101 @@ from dataclasses import dataclass
 from grm_service.judging.plan import MIN_SPLIT, plan
 from grm_service.judging.principle_writer import MAX_ATTEMPTS
 from grm_service.judging.sampler import closing_tokens
-from grm_service.profiles.profile import Profile
+from grm_service.judging.soft_scores import ALTERNATIVES
+from grm_service.profiles.profile import Profile, Scale
 from grm_service.types import Task, Usage
 
-_LEAST_DRAFT = 32
-_LEAST_CRITIQUE = 64
+_MIN_DRAFT = 32
+_MIN_CRITIQUE = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
-    """The most that a verdict can generate: `samples` critiques, and `fixed` tokens beside them."""
+class VerdictBound:
+    """Upper bound on the tokens of one verdict: `samples` critiques, and `fixed` tokens besides.
+
+    `critique_tokens` is the limit of a critique without a budget.
+    """
 
     samples: int
     fixed: int
-    wanted: int
-    """Tokens of a critique."""
+    critique_tokens: int
 
     @classmethod
-    def of(cls, task: Task, profile: Profile) -> Price:
-        """Also where the responses turn out not to fit one prompt, and are judged in blocks (judge.py)."""
+    def of(cls, task: Task, profile: Profile) -> VerdictBound:
+        """Return the bound for a task, including the case that its responses do not fit into one prompt.
+
+        The judge then splits them into blocks, which can take more samples.
+        """
         plans = [plan(task, profile)]
         if len(task.responses) >= MIN_SPLIT and not plans[0].in_blocks:
             plans.append(plan(task, profile, split=True))
-        closing = max(sum(closing_tokens(len(order)) for order in each.orders) for each in plans)
-        written = MAX_ATTEMPTS * profile.sampling.max_tokens if task.options.principles.mode == "query" else 0
+        fixed = max(sum(_fixed_tokens(task, profile, len(order)) for order in each.orders) for each in plans)
+        if task.options.principles.mode == "query":
+            fixed += MAX_ATTEMPTS * profile.sampling.max_tokens
         samples = max(len(each.orders) for each in plans)
-        return cls(samples, closing + written, plans[0].max_tokens)
+        return cls(samples, fixed, plans[0].max_tokens)
 
     @property
-    def least(self) -> int:
-        """Below this it is not worth asking."""
-        return self.fixed + self.samples * min(_LEAST_CRITIQUE, self.wanted)
+    def minimum(self) -> int:
+        """The smallest budget with which a verdict is worth requesting."""
+        return self.fixed + self.samples * min(_MIN_CRITIQUE, self.critique_tokens)
 
-    def critique(self, left: int) -> int:
-        """Tokens that one critique may take, so that the verdict keeps to what is left (at least `least`)."""
-        return min(self.wanted, (left - self.fixed) // self.samples)
+    def critique_limit(self, remaining: int) -> int:
+        """Return the token limit of each critique within the `remaining` tokens (at least `minimum`)."""
+        return min(self.critique_tokens, (remaining - self.fixed) // self.samples)
 
 
-def least_draft(max_tokens: int) -> int:
-    """Tokens below which a draft is not worth asking for."""
-    return min(_LEAST_DRAFT, max_tokens)
+def _fixed_tokens(task: Task, profile: Profile, n: int) -> int:
+    """Return the most tokens that a sample of n responses takes besides its critique."""
+    soft = n * _soft_score_tokens(profile.scale) if task.options.score == "soft" else 0
+    return closing_tokens(n) + soft
+
+
+def _soft_score_tokens(scale: Scale) -> int:
+    """Return the most tokens that one soft score takes (soft_scores.py)."""
+    numbers = [str(x) for x in range(scale.min, scale.max + 1)]
+    prefixes = {number[:end] for number in numbers for end in range(1, len(number))}
+    # Any of the likeliest tokens may begin a longer number: "1" then takes one more token for "10".
+    longest = max((sum(each.startswith(first) for each in prefixes) for first in prefixes), default=0)
+    return 2 + ALTERNATIVES * longest
+
+
+def min_draft_tokens(max_tokens: int) -> int:
+    """Return the smallest token limit with which a draft is worth requesting."""
+    return min(_MIN_DRAFT, max_tokens)
 
 
 class Budget:
-    """What is left. `kept` tokens are held back for the second opinion, until they are released."""
+    """The remaining tokens and time; `reserved` tokens are held back for the second opinion."""
 
-    def __init__(self, tokens: int, seconds: float, kept: int) -> None:
-        self._left, self.kept = tokens, kept
-        self._began = self.now
-        self.deadline = self._began + seconds
+    def __init__(self, tokens: int, seconds: float, reserved: int) -> None:
+        self._remaining, self.reserved = tokens, reserved
+        self._started = self.now
+        self.deadline = self._started + seconds
 
     @property
     def tokens(self) -> int:
-        return self._left - self.kept
+        """The tokens that may still be generated, without the reserved ones."""
+        return self._remaining - self.reserved
 
     @property
     def now(self) -> float:
-        """On the loop's clock, as `deadline` is."""
+        """The time on the event loop's clock, as `deadline` is."""
         return asyncio.get_running_loop().time()
 
     @property
-    def seconds(self) -> float:
-        """How long it has taken."""
-        return self.now - self._began
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return self.now - self._started
 
     def spend(self, usage: Usage) -> None:
-        self._left -= usage.completion_tokens
+        """Subtract the generated tokens."""
+        self._remaining -= usage.completion_tokens
 
-    def each(self, n: int, max_tokens: int, after: Price) -> int | None:
-        """Tokens of each of n drafts, with room for their verdict; None where there is too little."""
-        most = min(max_tokens, (self.tokens - after.least) // n) if n else max_tokens
-        return most if most >= least_draft(max_tokens) and self.tokens >= after.least else None
+    def draft_limit(self, n: int, max_tokens: int, verdict: VerdictBound) -> int | None:
+        """Return the token limit of each of n drafts that leaves room for their verdict.
+
+        None if the remaining tokens are too few.
+        """
+        limit = min(max_tokens, (self.tokens - verdict.minimum) // n) if n else max_tokens
+        return limit if limit >= min_draft_tokens(max_tokens) and self.tokens >= verdict.minimum else None

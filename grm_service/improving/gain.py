@@ -1,4 +1,4 @@
-"""By how much one response is better than another, and whether the votes' spread leaves a doubt."""
+"""The gain of one response over another, and its standard error over the samples."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from statistics import fmean, stdev
 
 from grm_service.types import Verdict
 
-_ERRORS = 2.0
+_MIN_STANDARD_ERRORS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """Mean of the samples' own differences, which a strict or a lenient sample does not blur.
+    """The mean of the paired differences within each sample, and its standard error.
 
-    `error` is its standard error, None for a single sample.
+    Pairing cancels how strict or lenient a sample is. `error` is None for a single sample.
     """
 
     mean: float
@@ -23,20 +23,20 @@ class Gain:
 
     @property
     def clear(self) -> bool:
-        """Whether it is more than twice its error; one sample alone never makes it clear."""
-        return self.error is not None and self.mean > _ERRORS * self.error
+        """True if the mean is more than twice its standard error; never for a single sample."""
+        return self.error is not None and self.mean > _MIN_STANDARD_ERRORS * self.error
 
 
-def gain(verdict: Verdict, new: int, old: int) -> Gain | None:
-    """Of response `new` over response `old` of a verdict; None where no counted sample saw both."""
-    apart = differences(verdict, new, old)
-    if not apart:
+def paired_gain(verdict: Verdict, new: int, old: int) -> Gain | None:
+    """Return the gain of response `new` over response `old`; None if no counted sample scored both."""
+    values = _differences(verdict, new, old)
+    if not values:
         return None
-    return Gain(fmean(apart), stdev(apart) / sqrt(len(apart)) if len(apart) > 1 else None)
+    return Gain(fmean(values), stdev(values) / sqrt(len(values)) if len(values) > 1 else None)
 
 
-def differences(verdict: Verdict, new: int, old: int) -> list[float]:
-    """Score of `new` less that of `old`, of every counted sample that saw both."""
+def _differences(verdict: Verdict, new: int, old: int) -> list[float]:
+    """Return the score of `new` minus that of `old` for every counted sample that scored both."""
     rows = [sample.scores for sample in verdict.samples if sample.counted and sample.scores is not None]
     return [
         after - before for row in rows if (after := row[new]) is not None and (before := row[old]) is not None

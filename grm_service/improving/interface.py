@@ -1,4 +1,4 @@
-"""What improving needs of the service that judges its drafts."""
+"""The interface through which improving uses the judge's service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from grm_service.types import Requester, Task, Usage
 
 
 class JudgeService(Protocol):
-    """Judges drafts, and lends its engine to a policy that has none of its own."""
+    """Judges drafts, and lends its engine to a policy without one of its own."""
 
     @property
     def engine(self) -> Engine: ...
@@ -22,7 +22,7 @@ class JudgeService(Protocol):
         ...
 
     def check(self, task: Task) -> None:
-        """Raise what `judge` would raise before any work: BadTask and its kinds, EngineNotReady."""
+        """Raise what `judge` would raise before any work: BadTask and its subclasses, EngineNotReady."""
         ...
 
     async def judge(self, task: Task, *, requester: Requester) -> Record:
@@ -32,12 +32,12 @@ class JudgeService(Protocol):
     def reserve(
         self, samples: int, requester: Requester, deadline: float | None = None
     ) -> AbstractAsyncContextManager[None]:
-        """Wait in the queue and hold room for `samples` on the engine; `deadline` is on the loop's clock.
+        """Wait in the queue and reserve engine capacity for `samples`; `deadline` is on the loop's clock.
 
-        Raises Overloaded, and Shed where the deadline cannot be met.
+        Raises Overloaded, and Shed if the deadline cannot be met.
         """
         ...
 
     def count_tokens(self, usage: Usage) -> None:
-        """Count what was generated on the engine outside of judgements."""
+        """Count tokens that were generated on the engine outside of judgements."""
         ...

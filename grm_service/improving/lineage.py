@@ -1,4 +1,4 @@
-"""What an improvement is asked for, and what becomes of it: drafts, rounds, a second opinion."""
+"""The values of an improvement: its task, drafts, rounds, second opinion and flags."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from grm_service.audit.records import Record
 from grm_service.improving.gain import Gain
 from grm_service.types import JudgeOptions, Message, PrincipleSpec, Usage
 
-_OWN, _NOTHING = PrincipleSpec(), Usage()
+_GROWTH_LIMIT = 1.5
 Stop = Literal["rounds", "no_gain", "tokens", "seconds", "failed"]
 Flag = Literal["same_model", "gain_not_shared", "gain_unclear", "grew_longer"]
 
@@ -19,7 +19,7 @@ class Standard:
     """A profile (None: the server's default) and the principles to judge by."""
 
     profile: str | None = None
-    principles: PrincipleSpec = _OWN
+    principles: PrincipleSpec = PrincipleSpec()
 
 
 HELPFULNESS = Standard(principles=PrincipleSpec("fixed", "helpfulness"))
@@ -27,12 +27,12 @@ HELPFULNESS = Standard(principles=PrincipleSpec("fixed", "helpfulness"))
 
 @dataclass(frozen=True, slots=True)
 class ImproveTask:
-    """One query whose answer is to be improved.
+    """A query and the settings for improving the answer to it.
 
-    `messages` end with the user's turn; `draft` is an answer to begin with. `n` drafts are sampled first,
-    `revisions` in each of at most `rounds` rounds, with the policy's `temperature` and at most `max_tokens`
-    tokens each. `options` are the judge's, for both verdicts. `tokens` bounds what policy, judge and second
-    opinion generate together, `seconds` how long it takes.
+    `messages` end with the user's turn; `draft` is an answer to start from. `n` drafts are sampled first,
+    then `revisions` in each of at most `rounds` rounds, with the policy's `temperature` and at most
+    `max_tokens` tokens each. `options` are the judge's and apply to the second opinion too, except for its
+    principles. `tokens` limits what policy, judge and second opinion generate together, `seconds` the time.
     """
 
     messages: tuple[Message, ...]
@@ -50,17 +50,17 @@ class ImproveTask:
 
     @property
     def standard(self) -> Standard:
-        """The profile and principles that choose among the drafts."""
+        """The profile and principles that select the best draft."""
         return Standard(self.profile, self.options.principles)
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One answer; `id` is its place in the lineage.
+    """One answer; `id` is its index in the lineage.
 
-    `parent` is the draft that it revises, by what `critiques` (indices of samples) said in the verdict on it;
-    None for what was sampled from the conversation alone, or `given` by the caller. `cut`: it ended at its
-    token limit. `same_as`: the draft that said the same before; then this one is not judged.
+    `parent` is the draft that it revises, based on `critiques` (sample indices) of the verdict on the parent;
+    None if it was sampled from the conversation alone, or `given` by the caller. `cut` means that it reached
+    its token limit. `same_as` is an earlier draft with the same text; this one is then not judged.
     """
 
     id: int
@@ -75,9 +75,9 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One verdict: `drafts` were judged together, in this order, and `best` stayed.
+    """One verdict on `drafts`, judged together in this order; `best` is the one with the highest reward.
 
-    `gain` is that of `best` over the one that was best before, None in the first round.
+    `gain` is the gain of `best` over the previous best, None in the first round.
     """
 
     number: int
@@ -89,7 +89,10 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class SecondOpinion:
-    """What another standard says of the original and the best, in this order; `error`: why nothing."""
+    """The verdict by another standard on the original and the best, in this order.
+
+    `error` is the code of the failure if there is no verdict.
+    """
 
     standard: Standard
     record: Record | None = None
@@ -98,30 +101,33 @@ class SecondOpinion:
 
     @property
     def shared(self) -> bool | None:
-        """Whether it sees a gain outside its own votes' spread; None where it says nothing."""
+        """True if it finds a clear gain too; None if it has no verdict, or no sample scored both."""
         return None if self.gain is None else self.gain.clear
 
 
 @dataclass(frozen=True, slots=True)
 class ImprovementCost:
-    """Tokens by who generated them, as far as they were told of (what fails on the way is not)."""
+    """The tokens of policy, judge and second opinion.
 
-    policy: Usage = _NOTHING
-    judge: Usage = _NOTHING
-    opinion: Usage = _NOTHING
+    Tokens of completions that failed or were cancelled are unknown and missing here.
+    """
+
+    policy: Usage = Usage()
+    judge: Usage = Usage()
+    opinion: Usage = Usage()
 
     @property
     def generated(self) -> int:
-        """What counts for the budget."""
+        """The generated tokens, which count towards the budget."""
         return sum(usage.completion_tokens for usage in (self.policy, self.judge, self.opinion))
 
 
 @dataclass(frozen=True, slots=True)
 class Improvement:
-    """The whole lineage. `gain` is that of `best` over `original` in the last verdict, which is on both.
+    """The whole lineage. `gain` is the gain of `best` over `original` in the last verdict, which has both.
 
-    `opinion` is None where the original stayed the best: there is no gain to share. `failure` is what ended
-    it with "failed": its code and what it said.
+    `gain` and `opinion` are None if the original is still the best. `failure` is the code and message of the
+    error that ended the loop, if `stopped` is "failed".
     """
 
     policy: str
@@ -140,11 +146,27 @@ class Improvement:
 
     @property
     def text(self) -> str:
-        """The best draft's."""
+        """The text of the best draft."""
         return self.drafts[self.best].text
 
     @property
     def growth(self) -> float | None:
-        """Characters of the best for each of the original; None where that is empty."""
+        """Characters of the best divided by those of the original; None if the original is empty."""
         before = len(self.drafts[self.original].text)
         return len(self.text) / before if before else None
+
+
+def find_flags(improvement: Improvement, same_model: bool) -> tuple[Flag, ...]:
+    """Return the reasons to distrust a gain; `same_model` if policy and judge are one model.
+
+    A second opinion without a verdict counts as one that does not share the gain.
+    """
+    better = improvement.best != improvement.original
+    gain, opinion, growth = improvement.gain, improvement.opinion, improvement.growth
+    holds: dict[Flag, bool] = {
+        "same_model": same_model,
+        "gain_not_shared": better and not (opinion is not None and opinion.shared),
+        "gain_unclear": better and not (gain is not None and gain.clear),
+        "grew_longer": better and (growth is None or growth > _GROWTH_LIMIT),
+    }
+    return tuple(flag for flag, value in holds.items() if value)

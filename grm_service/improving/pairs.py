@@ -1,4 +1,4 @@
-"""Preference pairs: drafts that a verdict puts far enough apart, and with enough samples behind it."""
+"""Preference pairs: two drafts whose rewards are far enough apart, with enough samples that agree."""
 
 from __future__ import annotations
 
@@ -19,27 +19,26 @@ from grm_service.errors import (
 )
 from grm_service.improving.interface import JudgeService
 from grm_service.improving.policy import Policy
-from grm_service.improving.prompts import PromptItem
-from grm_service.improving.revising import drafting
+from grm_service.improving.prompt_file import PromptItem
+from grm_service.improving.revision_prompts import draft_prompt
 from grm_service.improving.run_folder import PairsFolder, PairsSetup, PromptResult
 from grm_service.judging.orders import sample_seed
-from grm_service.types import JudgeOptions, Params, PrincipleSpec, Requester, Task
+from grm_service.types import Params, Requester, Task
 from grm_service.version import __version__
 
 ROUTE = "pairs"
-"""The route of its verdicts, in records."""
+"""The route in the records of its verdicts."""
 SAME_DRAFTS = "same_drafts"
-"""The reason why drafts that all say the same make no pair."""
-_FINDINGS = {
-    failed.code
-    for failed in (AllUnreadable, ResponseUnread, PrinciplesUnreadable, PromptTooLong, TextTooLong)
+"""The reason to drop a prompt whose drafts are all the same."""
+_PROMPT_ERRORS = {
+    error.code for error in (AllUnreadable, ResponseUnread, PrinciplesUnreadable, PromptTooLong, TextTooLong)
 }
-"""Why a prompt can have no verdict. Anything else says nothing about the prompt: it ends the run."""
+"""Failures of a single prompt, which is dropped. Any other failure ends the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairThresholds:
-    """What a pair must reach: how far the rewards lie apart, and the share of samples that see it so."""
+    """The least difference of rewards in a pair, and the least share of samples that agree with it (0..1)."""
 
     margin: float = 1.0
     agreement: float = 0.75
@@ -47,7 +46,7 @@ class PairThresholds:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Indices of two drafts. `agreement`: the share of samples that score the chosen one above the other."""
+    """Two draft indices; `agreement` is the share of samples that score `chosen` above `rejected`."""
 
     chosen: int
     rejected: int
@@ -55,51 +54,52 @@ class Pair:
     agreement: float
 
 
-def choose(compared: PromptResult, bar: PairThresholds) -> Pair | str:
-    """The best draft over the worst one, or the reason why this makes no pair.
+def select_pair(result: PromptResult, thresholds: PairThresholds) -> Pair | str:
+    """Return the best and the worst draft as a pair, or the reason to drop the prompt.
 
-    Of equal ones the shorter is the best. The reasons: an error's code, 'same_drafts' (all say the same),
-    'small_margin', 'low_agreement', 'cut' (the best one ended at its token limit: from it one learns to
-    break off).
+    Of equally good drafts the shorter is chosen. The reasons are an error's code, 'same_drafts',
+    'small_margin', 'low_agreement', and 'cut' (the best draft reached its token limit, and a policy trained
+    on it would learn to break off).
     """
-    if compared.error is not None:
-        return compared.error
-    every = range(len(compared.drafts))
-    best = max(every, key=lambda i: (compared.rewards[i], -len(compared.drafts[i])))
-    worst = min(every, key=lambda i: compared.rewards[i])
-    both = [
+    if result.error is not None:
+        return result.error
+    drafts = range(len(result.drafts))
+    best = max(drafts, key=lambda i: (result.rewards[i], -len(result.drafts[i])))
+    worst = min(drafts, key=lambda i: result.rewards[i])
+    agrees = [
         above > below
-        for row in compared.scores
+        for row in result.scores
         if (above := row[best]) is not None and (below := row[worst]) is not None
     ]
-    pair = Pair(best, worst, compared.rewards[best] - compared.rewards[worst], fmean(both) if both else 0.0)
-    if pair.margin <= 0 or pair.margin < bar.margin:
+    margin = result.rewards[best] - result.rewards[worst]
+    pair = Pair(best, worst, margin, fmean(agrees) if agrees else 0.0)
+    if pair.margin <= 0 or pair.margin < thresholds.margin:
         return "small_margin"
-    if pair.agreement < bar.agreement:
+    if pair.agreement < thresholds.agreement:
         return "low_agreement"
-    return "cut" if best in compared.cut else pair
+    return "cut" if best in result.cut else pair
 
 
-def row(asked: PromptItem, compared: PromptResult, pair: Pair) -> dict[str, Any]:
-    """A line of the pairs' file, in the columns of TRL (conversational), and where it came from."""
+def to_row(prompt: PromptItem, result: PromptResult, pair: Pair) -> dict[str, Any]:
+    """Return a line of the pairs file: TRL's conversational columns, and the provenance."""
 
     def answer(i: int) -> list[dict[str, str]]:
-        return [{"role": "assistant", "content": compared.drafts[i]}]
+        return [{"role": "assistant", "content": result.drafts[i]}]
 
     return {
-        "prompt": [{"role": turn.role, "content": turn.content} for turn in asked.messages],
+        "prompt": [{"role": turn.role, "content": turn.content} for turn in prompt.messages],
         "chosen": answer(pair.chosen),
         "rejected": answer(pair.rejected),
         "provenance": {
-            "id": asked.id,
-            "policy": compared.policy,
-            "judge": compared.judge,
-            "profile": compared.profile,
-            "fingerprint": compared.fingerprint,
-            "verdict": compared.verdict,
-            "drafts": len(compared.drafts),
-            "samples": len(compared.scores),
-            "rewards": [compared.rewards[pair.chosen], compared.rewards[pair.rejected]],
+            "id": prompt.id,
+            "policy": result.policy,
+            "judge": result.judge,
+            "profile": result.profile,
+            "fingerprint": result.fingerprint,
+            "verdict": result.verdict,
+            "drafts": len(result.drafts),
+            "samples": len(result.scores),
+            "rewards": [result.rewards[pair.chosen], result.rewards[pair.rejected]],
             "margin": pair.margin,
             "agreement": pair.agreement,
             "version": __version__,
@@ -109,74 +109,80 @@ def row(asked: PromptItem, compared: PromptResult, pair: Pair) -> dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class PairsReport:
-    """What became of the prompts: `dropped` by reason. `longer`: pairs whose chosen draft is the longer."""
+    """The numbers of prompts, pairs, and prompts `dropped` by reason.
+
+    `longer` counts the pairs whose chosen draft is the longer one; `margin` is the mean over all pairs, None
+    if there are none.
+    """
 
     prompts: int
-    kept: int
+    pairs: int
     dropped: dict[str, int]
     longer: int
     margin: float | None
-    """Mean of the kept ones."""
 
 
-def write(asked: Sequence[PromptItem], folder: PairsFolder, bar: PairThresholds) -> PairsReport:
-    """Chooses among what the folder has, and writes its pairs; another bar needs no new verdicts."""
+def write_pairs(
+    prompts: Sequence[PromptItem], folder: PairsFolder, thresholds: PairThresholds
+) -> PairsReport:
+    """Select pairs from the finished prompts and write them; other thresholds need no new verdicts."""
     dropped, rows = Counter[str](), list[dict[str, Any]]()
     longer, margins = 0, list[float]()
-    for each in asked:
-        compared = folder.done[each.id]
-        pair = choose(compared, bar)
+    for prompt in prompts:
+        result = folder.done[prompt.id]
+        pair = select_pair(result, thresholds)
         if isinstance(pair, str):
             dropped[pair] += 1
             continue
-        rows.append(row(each, compared, pair))
-        longer += len(compared.drafts[pair.chosen]) > len(compared.drafts[pair.rejected])
+        rows.append(to_row(prompt, result, pair))
+        longer += len(result.drafts[pair.chosen]) > len(result.drafts[pair.rejected])
         margins.append(pair.margin)
-    folder.write(rows)
+    folder.write_pairs(rows)
     mean = fmean(margins) if margins else None
-    return PairsReport(len(asked), len(rows), dict(dropped.most_common()), longer, mean)
+    return PairsReport(len(prompts), len(rows), dict(dropped.most_common()), longer, mean)
 
 
-async def compare_all(
-    asked: Sequence[PromptItem],
+async def judge_prompts(
+    prompts: Sequence[PromptItem],
     folder: PairsFolder,
     service: JudgeService,
     policy: Policy,
-    at_once: int,
-    on_compared: Callable[[], None] = lambda: None,
+    concurrency: int,
+    on_finished: Callable[[], None] = lambda: None,
 ) -> None:
-    """Has drafts written where there are none, and judged; what the folder has already is not done again.
+    """Write drafts for prompts without any, judge them, and store the results; skip finished prompts.
 
-    A failure that says nothing about a prompt is raised; what was finished before is kept.
+    A failure that is not due to a single prompt is raised; results up to then are stored.
     """
 
-    async def compare(item: PromptItem) -> None:
-        folder.add(await _compared(item, folder.setup, service, policy))
-        on_compared()
+    async def process(prompt: PromptItem) -> None:
+        folder.add(await _process(prompt, folder.setup, service, policy))
+        on_finished()
 
-    await for_each(folder.left(asked), compare, at_once)
+    await for_each(folder.remaining(prompts), process, concurrency)
 
 
-async def _compared(
-    asked: PromptItem, setup: PairsSetup, service: JudgeService, policy: Policy
+async def _process(
+    prompt: PromptItem, setup: PairsSetup, service: JudgeService, policy: Policy
 ) -> PromptResult:
     requester, writer = Requester(route=ROUTE, priority="eval"), None
-    drafts, cut = tuple(dict.fromkeys(asked.drafts)), tuple[int, ...]()
+    drafts, cut = tuple(dict.fromkeys(prompt.drafts)), tuple[int, ...]()
     try:
-        if not asked.drafts:
+        if not prompt.drafts:
             writer = policy.engine.model
-            drafts, cut = await _written(asked, setup, policy, requester)
+            drafts, cut = await _write_drafts(prompt, setup, policy, requester)
         if len(drafts) < 2:
-            return PromptResult(asked.id, asked.digest, drafts, cut, writer, error=SAME_DRAFTS)
-        record = await service.judge(_task(asked, drafts, setup), requester=requester)
+            return PromptResult(prompt.id, prompt.digest, drafts, cut, writer, error=SAME_DRAFTS)
+        options = setup.judge_options(prompt.seed(setup.seed))
+        record = await service.judge(Task(prompt.messages, drafts, options=options), requester=requester)
     except GRMError as failed:
-        if failed.code not in _FINDINGS:
+        if failed.code not in _PROMPT_ERRORS:
             raise
-        return PromptResult(asked.id, asked.digest, drafts, cut, writer, error=failed.code)
+        return PromptResult(prompt.id, prompt.digest, drafts, cut, writer, error=failed.code)
     verdict = record.verdict
     return PromptResult(
-        asked.id,
-        asked.digest,
+        prompt.id,
+        prompt.digest,
         drafts,
         cut,
         writer,
@@ -189,29 +195,17 @@ async def _compared(
     )
 
 
-async def _written(
-    asked: PromptItem, setup: PairsSetup, policy: Policy, requester: Requester
+async def _write_drafts(
+    prompt: PromptItem, setup: PairsSetup, policy: Policy, requester: Requester
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Different drafts, and which of them ended at their token limit."""
+    """Return the distinct drafts, and the indices of those that reached their token limit."""
     await policy.start()
-    prompt, seed = drafting(asked.messages, policy.engine.control_tokens), asked.seed(setup.seed)
-    wished = [
-        (prompt, Params(setup.max_tokens, setup.temperature, seed=sample_seed(seed, i)))
+    messages, seed = draft_prompt(prompt.messages, policy.engine.control_tokens), prompt.seed(setup.seed)
+    requests = [
+        (messages, Params(setup.max_tokens, setup.temperature, seed=sample_seed(seed, i)))
         for i in range(setup.n)
     ]
-    found = dict[str, bool]()
-    for completion in await policy.write(wished, requester=requester):
-        found.setdefault(completion.text.strip(), completion.finish_reason == "length")
-    return tuple(found), tuple(i for i, cut in enumerate(found.values()) if cut)
-
-
-def _task(asked: PromptItem, drafts: tuple[str, ...], setup: PairsSetup) -> Task:
-    return Task(
-        asked.messages,
-        drafts,
-        options=JudgeOptions(
-            principles=PrincipleSpec(setup.principles, setup.principle_set),
-            k=setup.k,
-            seed=asked.seed(setup.seed),
-        ),
-    )
+    is_cut = dict[str, bool]()
+    for completion in await policy.write(requests, requester=requester):
+        is_cut.setdefault(completion.text.strip(), completion.finish_reason == "length")
+    return tuple(is_cut), tuple(i for i, cut in enumerate(is_cut.values()) if cut)

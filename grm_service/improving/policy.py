@@ -1,4 +1,4 @@
-"""Who writes drafts: a server of its own, or the judge's own engine asked in plain chat."""
+"""The policy that writes drafts: another server, or the judge's own engine with plain chat prompts."""
 
 from __future__ import annotations
 
@@ -14,60 +14,64 @@ from grm_service.improving.interface import JudgeService
 from grm_service.judging.sampler import complete
 from grm_service.types import Completion, Params, Prompt, Requester
 
-_ANYBODY = Requester()
-OnWritten = Callable[[int, Completion], None]
-"""Is told each completion as it is finished, with its place among those asked for."""
+_ANONYMOUS = Requester()
+OnCompletion = Callable[[int, Completion], None]
+"""Called with the index of a request and its completion, as soon as that is finished."""
 
 
 class Policy:
-    """Writes drafts with `engine`; None: with the judge's own, where drafts wait in line like samples."""
+    """Writes drafts with `engine`; None means the judge's engine, where drafts queue like samples."""
 
     def __init__(self, service: JudgeService, engine: Engine | None = None) -> None:
         self._service = service
         self.engine = service.engine if engine is None else engine
-        self._own = engine is not None
-        self._started = not self._own
+        self._has_own_engine = engine is not None
+        self._started = not self._has_own_engine
         self._starting = asyncio.Lock()
 
     @property
     def is_judge(self) -> bool:
-        """Whether it is the model that judges."""
+        """True if policy and judge are the same model."""
         return self.engine.model == self._service.engine.model
 
     async def start(self) -> None:
-        """Reaches its server, when it is first needed: a judge does not need one. Raises PolicyFailed."""
+        """Connect to the policy's server on first use. Raises PolicyFailed."""
         async with self._starting:
             if not self._started:
                 try:
                     await self.engine.start()
                 except EngineError as failed:
-                    raise PolicyFailed(f"the policy cannot be asked: {failed}") from failed
+                    raise PolicyFailed(f"the policy is not available: {failed}") from failed
                 self._started = True
 
     async def close(self) -> None:
-        if self._own:
+        """Close the policy's engine, unless it is the judge's."""
+        if self._has_own_engine:
             await self.engine.close()
 
     async def write(
         self,
-        asked: Sequence[tuple[Prompt, Params]],
+        requests: Sequence[tuple[Prompt, Params]],
         deadline: float | None = None,
-        requester: Requester = _ANYBODY,
-        on_written: OnWritten = lambda at, completion: None,
+        requester: Requester = _ANONYMOUS,
+        on_completion: OnCompletion = lambda index, completion: None,
     ) -> list[Completion]:
-        """All of them at once, by the deadline on the loop's clock.
+        """Return the completions in order, generated concurrently; `deadline` is on the loop's clock.
 
-        Raises PolicyFailed, PromptTooLong, DeadlineExceeded, and Overloaded where it is the judge's engine.
+        Raises PolicyFailed, PromptTooLong, DeadlineExceeded, and Overloaded if it is the judge's engine.
         """
-        if not asked:
+        if not requests:
             return []
         await self._start_by(deadline)
-        async with self._room(len(asked), deadline, requester):
+        async with self._reserve(len(requests), deadline, requester):
             try:
                 async with asyncio.timeout_at(deadline):
-                    return await gather(self._one(at, *each, on_written) for at, each in enumerate(asked))
+                    return await gather(
+                        self._complete(index, prompt, params, on_completion)
+                        for index, (prompt, params) in enumerate(requests)
+                    )
             except TimeoutError:
-                raise DeadlineExceeded("time ran out while the policy wrote") from None
+                raise DeadlineExceeded("time ran out while the policy was writing") from None
 
     async def _start_by(self, deadline: float | None) -> None:
         try:
@@ -76,23 +80,24 @@ class Policy:
         except TimeoutError:
             raise DeadlineExceeded("time ran out before the policy answered") from None
 
-    def _room(
+    def _reserve(
         self, n: int, deadline: float | None, requester: Requester
     ) -> AbstractAsyncContextManager[None]:
-        if self._own:
+        if self._has_own_engine:
             return nullcontext()
         return self._service.reserve(n, requester, deadline)
 
-    async def _one(self, at: int, prompt: Prompt, params: Params, on_written: OnWritten) -> Completion:
-        with tracing.span(
-            "draft", tracing.asked(self.engine.name, self.engine.model, params), "CLIENT"
-        ) as span:
+    async def _complete(
+        self, index: int, prompt: Prompt, params: Params, on_completion: OnCompletion
+    ) -> Completion:
+        attributes = tracing.asked(self.engine.name, self.engine.model, params)
+        with tracing.span("draft", attributes, "CLIENT") as span:
             try:
                 completion = await complete(self.engine, prompt, params)
             except EngineError as failed:
                 raise PolicyFailed(f"the policy failed: {failed}") from failed
             span.note(tracing.spent(completion.usage))
-        if not self._own:
+        if not self._has_own_engine:
             self._service.count_tokens(completion.usage)
-        on_written(at, completion)
+        on_completion(index, completion)
         return completion

@@ -1,6 +1,6 @@
-"""What survives a kill: one line for every finished prompt, and how all of them were made.
+"""The resumable folder of a `grm pairs` run: its setup, a line per finished prompt, and the pairs.
 
-The thresholds are no part of it: pairs are chosen anew out of what was judged, as often as one likes.
+The thresholds are not part of the setup: pairs can be selected again from the finished prompts at any time.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from grm_service.improving.prompts import PromptItem
+from grm_service.improving.prompt_file import PromptItem
 from grm_service.run_journal import Journal, replace_text, same_setup, unfinished, whole_lines
-from grm_service.types import PrincipleMode, Scores
+from grm_service.types import JudgeOptions, PrincipleMode, PrincipleSpec, ScoreKind, Scores, StopRule
 
 PAIRS, COMPARED, SETUP = "pairs.jsonl", "compared.jsonl", "setup.json"
 
 
 @dataclass(frozen=True, slots=True)
 class PairsSetup:
-    """How drafts are written and judged; `k` None: as the profile says.
+    """The settings by which drafts are written and judged; None means the profile's default.
 
-    `policy` is the address of a server and the model asked for there, or "judge": the judge's own engine.
+    `policy` is the address and model of its server, or "judge" for the judge's own engine. `n`, `max_tokens`
+    and `temperature` apply to the drafts, the options after `seed` to the judge.
     """
 
     policy: str
@@ -38,14 +39,34 @@ class PairsSetup:
     principles: PrincipleMode = "self"
     principle_set: str | None = None
     seed: int = 0
+    k_meta: int | None = None
+    score: ScoreKind = "hard"
+    stop: StopRule = "none"
+    timeout_s: float | None = None
+    critique_tokens: int | None = None
+    critique_temperature: float | None = None
+
+    def judge_options(self, seed: int) -> JudgeOptions:
+        """Return the judge's options for a prompt with its own seed."""
+        return JudgeOptions(
+            k=self.k,
+            k_meta=self.k_meta,
+            seed=seed,
+            temperature=self.critique_temperature,
+            max_tokens=self.critique_tokens,
+            score=self.score,
+            stop=self.stop,
+            timeout_s=self.timeout_s,
+            principles=PrincipleSpec(self.principles, self.principle_set),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class PromptResult:
-    """A prompt's drafts, all different, and the verdict on them; `error`: the code of why there is none.
+    """The distinct drafts of a prompt and their verdict, or the `error` code that explains why it has none.
 
-    `cut`: those that ended at their token limit. `policy` wrote them, None: they stood in the file. `scores`
-    has one row a counted sample.
+    `cut` has the drafts that reached their token limit. `policy` is the model that wrote the drafts, None if
+    they came with the prompt. `scores` has one row per counted sample.
     """
 
     id: str
@@ -62,31 +83,31 @@ class PromptResult:
     error: str | None = None
 
 
-_COMPARED, _WRITER = TypeAdapter(PromptResult), "grm pairs"
+_RESULT, _WRITER = TypeAdapter(PromptResult), "grm pairs"
 
 
 class PairsFolder(Journal):
-    """The finished prompts of one run. A context manager: one process at a time writes into it."""
+    """The finished prompts of one run. A context manager: one process at a time writes into the folder."""
 
     def __init__(self, path: Path, setup: PairsSetup) -> None:
         super().__init__(path / COMPARED, path / ".lock", f"another {_WRITER}")
         self.path, self.setup = path, setup
         self.done: dict[str, PromptResult] = {}
 
-    def left(self, asked: Sequence[PromptItem]) -> list[PromptItem]:
-        """Those that are not finished. Raises BadTask where a finished one had other texts."""
-        return unfinished(asked, self.done, self.path)
+    def remaining(self, prompts: Sequence[PromptItem]) -> list[PromptItem]:
+        """Return the unfinished prompts. Raises BadTask if a finished one had other texts."""
+        return unfinished(prompts, self.done, self.path)
 
-    def add(self, compared: PromptResult) -> None:
-        """Keeps a finished prompt."""
-        self.done[compared.id] = compared
-        self._add_line(_COMPARED.dump_json(compared).decode())
+    def add(self, result: PromptResult) -> None:
+        """Store the result of a finished prompt."""
+        self.done[result.id] = result
+        self._add_line(_RESULT.dump_json(result).decode())
 
-    def write(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Replaces the pairs."""
+    def write_pairs(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Replace the file of pairs."""
         replace_text(self.path / PAIRS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def _go_on(self) -> None:
         same_setup(self.path / SETUP, self.setup, _WRITER)
-        finished = whole_lines(self.path / COMPARED, _COMPARED.validate_json, "finished prompt")
-        self.done = {each.id: each for each in finished}
+        results = whole_lines(self.path / COMPARED, _RESULT.validate_json, "finished prompt")
+        self.done = {result.id: result for result in results}

@@ -1,4 +1,4 @@
-"""Improving over HTTP: the whole lineage, or as it happens."""
+"""POST /v1/improve, as one reply and as a stream."""
 
 import asyncio
 import json
@@ -13,23 +13,23 @@ from tests.improving.world import PROFILE, engine_of, policy_of, quality
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
-ASK = {"query": "Name a prime.", "n": 3, "rounds": 1, "k": 4, "max_tokens": 64}
+REQUEST = {"query": "Name a prime.", "n": 3, "rounds": 1, "k": 4, "max_tokens": 64}
 
 
-def world(client, policy, **judges):
-    """Puts a world of known qualities behind the service."""
+def simulate(client, policy, **judges):
+    """Let the service's engine simulate policy and judge (tests/improving/world.py)."""
     client.service.engine._write = engine_of(policy, **judges)._write
 
 
 async def improved(client, **change):
-    answer = await client.post("/v1/improve", json=ASK | change)
+    answer = await client.post("/v1/improve", json=REQUEST | change)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-async def test_the_reply_has_the_whole_lineage(serve):
+async def test_reply_has_the_lineage(serve):
     async with serve(profile=PROFILE.name) as client:
-        world(client, policy_of(3, 5, 4), second=quality)
+        simulate(client, policy_of(3, 5, 4), second=quality)
         reply = await improved(client)
         verdict = (await client.get(f"/v1/verdicts/{reply['rounds'][1]['verdict']['id']}")).json()
     assert reply["text"] == reply["drafts"][reply["best"]]["text"]
@@ -55,48 +55,48 @@ async def test_the_reply_has_the_whole_lineage(serve):
     assert verdict["request"]["responses"] == [reply["drafts"][i]["text"] for i in second["drafts"]]
 
 
-async def test_details_can_be_left_out(serve):
+async def test_detail_rewards_omits_samples(serve):
     async with serve() as client:
         reply = await improved(client, detail="rewards")
     assert {each["verdict"]["samples"] for each in reply["rounds"]} == {None}
 
 
 @pytest.mark.parametrize("how", [{"headers": EVENTS}, {"more": {"stream": True}}], ids=["accept", "body"])
-async def test_each_draft_round_and_opinion_comes_as_an_event(serve, how):
+async def test_stream_has_all_events(serve, how):
     async with serve(profile=PROFILE.name) as client:
-        world(client, policy_of(3, 5, 4), second=quality)
-        body = ASK | how.get("more", {})
+        simulate(client, policy_of(3, 5, 4), second=quality)
+        body = REQUEST | how.get("more", {})
         events = read(await client.post("/v1/improve", json=body, headers=how.get("headers")))
-        whole = await improved(client)
+        reply = await improved(client)
     names = ["draft"] * 3 + ["round"] + ["draft"] * 2 + ["round", "second_opinion", "improved"]
     assert [name for name, _ in events] == names
-    told = {name: [value for each, value in events if each == name] for name in names}
-    assert told["draft"] == told["improved"][0]["drafts"] == whole["drafts"]
-    assert told["round"] == told["improved"][0]["rounds"]
-    assert told["second_opinion"] == [told["improved"][0]["second_opinion"]]
+    sent = {name: [value for each, value in events if each == name] for name in names}
+    assert sent["draft"] == sent["improved"][0]["drafts"] == reply["drafts"]
+    assert sent["round"] == sent["improved"][0]["rounds"]
+    assert sent["second_opinion"] == [sent["improved"][0]["second_opinion"]]
 
 
-async def test_what_fails_after_the_first_event_is_an_error_event(serve):
+async def test_late_failure_is_an_error_event(serve):
     async with serve(script="unreadable") as client:
-        events = read(await client.post("/v1/improve", json=ASK, headers=EVENTS))
+        events = read(await client.post("/v1/improve", json=REQUEST, headers=EVENTS))
     assert [name for name, _ in events] == ["draft"] * 3 + ["error"]
     assert events[-1][1]["code"] == "all_unreadable"
 
 
-async def test_what_is_refused_before_is_a_problem_as_ever(serve):
+async def test_early_failure_is_a_problem(serve):
     async with serve() as client:
-        refused = await client.post("/v1/improve", json=ASK | {"profile": "nobody"}, headers=EVENTS)
-        poor = ASK | {"draft": "11", "budget": {"tokens": 10}}
+        refused = await client.post("/v1/improve", json=REQUEST | {"profile": "nobody"}, headers=EVENTS)
+        poor = REQUEST | {"draft": "11", "budget": {"tokens": 10}}
         too_little = await client.post("/v1/improve", json=poor, headers=EVENTS)
         client.service.engine.complete = failing(EngineError("out of memory"))
-        failed = await client.post("/v1/improve", json=ASK, headers=EVENTS)
+        failed = await client.post("/v1/improve", json=REQUEST, headers=EVENTS)
     assert (refused.status_code, refused.json()["code"]) == (404, "unknown_profile")
     assert (too_little.status_code, too_little.json()["code"]) == (422, "bad_request")
     assert (failed.status_code, failed.json()["code"]) == (502, "policy_failed")
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"n": 0}, "give a 'draft'"),
         ({"query": None, "messages": [{"role": "assistant", "content": "Hi"}]}, "must be the user's"),
@@ -107,28 +107,28 @@ async def test_what_is_refused_before_is_a_problem_as_ever(serve):
         ({"draft": "x" * 200_001}, "GRM_MAX_TEXT_CHARS"),
     ],
 )
-async def test_what_cannot_be_improved_is_refused_with_the_reason(serve, change, says):
+async def test_invalid_requests_have_a_reason(serve, change, message):
     async with serve() as client:
-        body = {name: value for name, value in (ASK | change).items() if value is not None}
+        body = {name: value for name, value in (REQUEST | change).items() if value is not None}
         answer = await client.post("/v1/improve", json=body)
     assert answer.status_code == 422
-    assert says in json.dumps(answer.json()), answer.text
+    assert message in json.dumps(answer.json()), answer.text
 
 
-async def test_drafts_of_the_judges_own_engine_wait_in_line_and_leave_it_with_their_client(serve):
+async def test_disconnect_frees_the_queue(serve):
     async with serve() as client:
         client.service.engine.complete = never
-        asking = asyncio.create_task(client.post("/v1/improve", json=ASK))
-        await until(lambda: client.service.queue.in_flight == ASK["n"])
-        asking.cancel()
+        work = asyncio.create_task(client.post("/v1/improve", json=REQUEST))
+        await until(lambda: client.service.queue.in_flight == REQUEST["n"])
+        work.cancel()
         await until(lambda: client.service.queue.in_flight == 0)
 
 
-async def test_another_server_can_be_the_policy_and_only_the_settings_name_it(serve):
+async def test_settings_name_a_policy_server(serve):
     server = await Loopback(model="writer", name="An answer.").open()
     try:
         async with serve(policy_url=server.url, policy_model="writer", policy_api_key="secret") as client:
-            assert server.asked == [], "it is asked when it is needed"
+            assert server.asked == [], "no request before it is needed"
             reply = await improved(client, n=1, rounds=0)
             assert client.service.queue.in_flight == 0
     finally:

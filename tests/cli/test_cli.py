@@ -1,3 +1,5 @@
+"""grm judge, profiles, models convert and serve, run as commands."""
+
 import json
 import os
 import re
@@ -19,7 +21,7 @@ def run(*args, stdin=None, env=None):
     return CliRunner().invoke(app, [*args], input=stdin, env={"COLUMNS": "100", **(env or {})})
 
 
-def test_judge_prints_the_reply_for_machines():
+def test_judge_prints_json():
     result = run("judge", "--engine", "scripted", "--json", stdin=json.dumps(PAIR))
     assert result.exit_code == 0, result.output
     reply = json.loads(result.stdout)
@@ -27,52 +29,93 @@ def test_judge_prints_the_reply_for_machines():
     assert len(reply["samples"]) == 4
 
 
-def test_judge_shows_principles_critique_votes_and_rewards(tmp_path):
+def test_judge_shows_the_verdict(tmp_path):
     file = tmp_path / "pair.json"
     file.write_text(json.dumps(PAIR))
     result = run("judge", str(file), "--engine", "scripted")
     assert result.exit_code == 0, result.output
-    for shown in (
+    for text in (
         "A good response answers the question that was asked.",
         "earns",
         "votes",
         "rewards",
         "agreement",
     ):
-        assert shown in result.stdout
+        assert text in result.stdout
     assert "[bold]12[/bold]" in result.stdout, "a response is text, not markup"
 
 
 @pytest.mark.parametrize(
-    ("stdin", "says"),
+    ("stdin", "message"),
     [("{", "Invalid JSON"), ("{}", "responses"), (json.dumps(PAIR | {"k": 0}), "k:"), ("\ud800", "")],
 )
-def test_judge_refuses_a_bad_request_with_the_field(stdin, says):
+def test_judge_names_the_invalid_field(stdin, message):
     result = run("judge", "--engine", "scripted", stdin=stdin.encode("utf-8", "surrogatepass"))
     assert result.exit_code == 1
-    assert says in result.stderr
+    assert message in result.stderr
     assert "error:" in result.stderr
 
 
-def test_judge_fails_where_nothing_is_readable():
+def test_judge_fails_if_all_is_unreadable():
     result = run("judge", "--engine", "scripted", stdin=json.dumps(PAIR), env={"GRM_SCRIPT": "unreadable"})
     assert result.exit_code == 1
     assert "none of the 4 samples could be read (no_scores: 4)" in result.stderr
 
 
-def test_judge_says_when_the_file_is_not_there():
+def test_judge_names_a_missing_file():
     result = run("judge", "nowhere.json", "--engine", "scripted")
     assert result.exit_code == 1
     assert "nowhere.json" in result.stderr
 
 
-def test_profiles_lists_what_ships():
+def test_flags_override_the_request():
+    flags = ["--k", "2", "--score", "soft", "--seed", "7", "--principles", "fixed:helpfulness"]
+    result = run("judge", "--engine", "scripted", "--json", *flags, stdin=json.dumps(PAIR))
+    reply = json.loads(result.stdout)
+    assert len(reply["samples"]) == 2
+    assert reply["rewards"] == [sum(s["expected"][i] for s in reply["samples"]) / 2 for i in range(2)]
+    body = PAIR | {"k": 2, "score": "soft", "seed": 7}
+    body["principles"] = {"mode": "fixed", "set": "helpfulness"}
+    same = json.loads(run("judge", "--engine", "scripted", "--json", stdin=json.dumps(body)).stdout)
+    assert (same["samples"], same["principles"]) == (reply["samples"], reply["principles"])
+
+
+def test_judge_stops_early():
+    clear = {"query": "q", "responses": ["14", "11"], "k": 32}
+    result = run("judge", "--engine", "scripted", "--json", "--stop", "exact", stdin=json.dumps(clear))
+    reply = json.loads(result.stdout)
+    assert reply["stopped"] == "exact"
+    assert len(reply["samples"]) < reply["k"] == 32
+
+
+def test_k_meta_reaches_the_judge(meta_rm):
+    args = ["judge", "--engine", "scripted", "--json", "--k-meta", "1"]
+    reply = json.loads(run(*args, stdin=json.dumps(PAIR)).stdout)
+    assert [sample["counted"] for sample in reply["samples"]].count(True) == 1
+    assert len(meta_rm.graded) == 4
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--timeout-s", "0"], "timeout_s: Input should be greater than 0"),
+        (["--principles", "nice"], "use self, query or fixed"),
+        (["--k-meta", "2"], "k_meta needs a meta RM"),
+    ],
+)
+def test_invalid_flags_are_one_line(flags, message):
+    result = run("judge", "--engine", "scripted", *flags, stdin=json.dumps(PAIR))
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
+def test_profiles_lists_shipped_profiles():
     result = run("profiles")
     assert result.exit_code == 0
     assert "smollm2-135m" in result.stdout
 
 
-def test_models_convert_writes_a_gguf_that_says_how_to_serve_it(smollm, tmp_path):
+def test_convert_writes_gguf_and_serve_command(smollm, tmp_path):
     model = safetensors(smollm.package, smollm.cache)
     result = run("models", "convert", str(model), str(tmp_path / "model.gguf"), "--type", "q8_0")
     assert result.exit_code == 0, result.stderr
@@ -81,21 +124,21 @@ def test_models_convert_writes_a_gguf_that_says_how_to_serve_it(smollm, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "message"),
     [
         (["/nowhere", "model.gguf"], "/nowhere cannot be converted"),
         (["/nowhere", "model.bin"], "does not end in .gguf"),
         (["/nowhere", "model.gguf", "--base", "/nowhere"], "it is no adapter"),
     ],
 )
-def test_models_convert_refuses_with_one_clear_line(args, says):
+def test_convert_errors_are_one_line(args, message):
     result = run("models", "convert", *args)
     assert result.exit_code == 1
-    assert says in result.stderr
+    assert message in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("env", "says"),
+    ("env", "message"),
     [
         ({"GRM_PORT": "x"}, "GRM_PORT"),
         ({"GRM_PROFILE": "nope"}, "unknown profile 'nope'"),
@@ -106,34 +149,34 @@ def test_models_convert_refuses_with_one_clear_line(args, says):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
-def test_serve_refuses_to_start_with_one_clear_line(env, says):
-    result = started("serve", env=env)
+def test_serve_errors_are_one_line(env, message):
+    result = run_process("serve", env=env)
     assert result.returncode == 1
     errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1
-    assert says in errors[0]
+    assert message in errors[0]
     assert "Traceback" not in result.stderr
 
 
-def test_serve_refuses_a_profile_with_a_typo_and_names_file_line_and_field(tmp_path):
+def test_profile_typo_names_file_and_line(tmp_path):
     text = (ROOT / "models/smollm2-135m.yaml").read_text().replace("sampling:", "samplng:")
     (tmp_path / "smollm2-135m.yaml").write_text(text)
-    result = started("serve", "--engine", "scripted", env={"GRM_MODELS_DIR": str(tmp_path)})
+    result = run_process("serve", "--engine", "scripted", env={"GRM_MODELS_DIR": str(tmp_path)})
     line = 1 + text[: text.index("samplng:")].count("\n")
     assert result.returncode == 1
     assert f"smollm2-135m.yaml:{line}: samplng: unknown field" in result.stderr
 
 
-def test_a_broken_model_file_is_one_clear_line(tmp_path):
+def test_broken_model_error_is_one_line(tmp_path):
     (tmp_path / "broken.gguf").write_bytes(b"not a model")
-    result = started(
+    result = run_process(
         "serve", "--port", "0", env={"GRM_MODEL": str(tmp_path / "broken.gguf"), "GRM_ENGINE": "openvino"}
     )
     assert result.returncode == 1
     assert re.search(r"^error: OpenVINO cannot load the model .*broken\.gguf", result.stderr, re.MULTILINE)
 
 
-def started(*args, env):
+def run_process(*args, env):
     return subprocess.run(
         [sys.executable, "-m", "grm_service", *args],
         env={**os.environ, **env},
@@ -144,7 +187,7 @@ def started(*args, env):
     )
 
 
-def test_importing_the_package_and_the_method_is_light():
+def test_importing_judging_is_light():
     heavy = "{'torch', 'pydantic', 'fastapi', 'httpx'}"
     code = f"import sys, grm_service.judging.prompt, grm_service.types; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

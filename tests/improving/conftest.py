@@ -12,7 +12,7 @@ from tests.improving.world import PROFILE
 
 @pytest.fixture
 def open_world(tmp_path):
-    """A started service on an engine, and its policy; `writer`: an engine of the policy's own."""
+    """Start a service on an engine, with a policy; `writer` is a separate engine for the policy."""
 
     @contextlib.asynccontextmanager
     async def _open(engine, writer=None):

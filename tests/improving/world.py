@@ -1,4 +1,4 @@
-"""A world of known qualities: a policy whose drafts say how good they are, and judges of known taste."""
+"""A simulated policy whose drafts state their quality, and judges with known preferences."""
 
 import re
 
@@ -9,36 +9,37 @@ from grm_service.profiles.catalog import load_catalog
 from grm_service.types import JudgeOptions, Message
 
 QUERY = (Message("user", "Name a prime."),)
-_SHOWN = re.compile(
+_RESPONSES = re.compile(
     r"^\[The Begin of Response \d+\]\n(.*?)\n\[The End of Response \d+\]$", re.DOTALL | re.MULTILINE
 )
+_OPEN_BOX = re.compile(r"\\boxed\{([^}]*)$")
 _QUALITY = re.compile(r"quality (\d+)")
 
 
 def quality(text, seed=0):
-    found = _QUALITY.search(text)
-    return int(found[1]) if found else 1
+    match = _QUALITY.search(text)
+    return int(match[1]) if match else 1
 
 
 def noisy(text, seed):
-    """By quality, one up or down from sample to sample, and not alike for all texts."""
+    """Score by quality, off by at most one, depending on the seed and the text."""
     return min(10, max(1, quality(text) + (seed + len(text)) % 3 - 1))
 
 
 def longest(text, seed):
-    """By nothing but length."""
+    """Score by length alone."""
     return min(10, 1 + len(text) // 20)
 
 
 def policy_of(*qualities, better=lambda old: min(10, old + 2), filler=""):
-    """First drafts of these qualities in turn; a revision is as much better as `better` says."""
+    """Write first drafts of these qualities in turn, and revisions of the quality `better(old)`."""
     by_seed = {sample_seed(0, i): each for i, each in enumerate(qualities)}
 
     def write(prompt, params):
         if len(prompt.messages) == len(QUERY):
             return f"A draft of quality {by_seed.get(params.seed, qualities[-1])}."
         old = prompt.messages[-2].content
-        # Longer each time by the filler, and no two alike.
+        # Each revision differs from the others and is longer by the filler.
         return (
             f"Revision {params.seed % 997} of quality {better(quality(old))}. {filler}"
             + old.partition(". ")[2]
@@ -48,16 +49,18 @@ def policy_of(*qualities, better=lambda old: min(10, old + 2), filler=""):
 
 
 def engine_of(policy, judge=quality, second=None):
-    """One engine for policy and judge; `second` judges where principles are given."""
+    """Return one engine for policy and judge; `second` judges if the prompt has fixed principles."""
 
     def write(prompt, params):
-        shown = _SHOWN.findall(prompt.messages[-1].content)
-        if not shown:
+        responses = _RESPONSES.findall(prompt.messages[-1].content)
+        if not responses:
             return policy(prompt, params)
-        taste = second if second and "Judge only by these criteria" in prompt.messages[-1].content else judge
-        told = "\n".join(f"Response {i} is of note." for i in range(1, 1 + len(shown)))
-        scores = ", ".join(str(taste(text, params.seed)) for text in shown)
-        return f" answers.\n\nAnalysis:\n{told}\n\nScores: \\boxed{{{scores}}}"
+        score = second if second and "Judge only by these criteria" in prompt.messages[-1].content else judge
+        analysis = "\n".join(f"Response {i} is of note." for i in range(1, 1 + len(responses)))
+        scores = ", ".join(str(score(text, params.seed)) for text in responses)
+        if (box := _OPEN_BOX.search(prompt.continuation)) is not None:
+            return scores.removeprefix(box[1]) + "}"
+        return f" answers.\n\nAnalysis:\n{analysis}\n\nScores: \\boxed{{{scores}}}"
 
     return ScriptedEngine(write)
 
@@ -65,8 +68,11 @@ def engine_of(policy, judge=quality, second=None):
 PROFILE = load_catalog().profile("smollm2-135m")
 
 
-def brief(standard=None, critique_tokens=None, k=4, seed=0, **changed):
+def task_of(standard=None, critique_tokens=None, k=4, seed=0, options=None, **changed):
+    """Return a task; `options` are further judge options."""
     standard = standard or Standard()
-    options = JudgeOptions(k=k, seed=seed, max_tokens=critique_tokens, principles=standard.principles)
-    asked = {"messages": QUERY, "max_tokens": 64, "profile": standard.profile, "options": options}
-    return ImproveTask(**asked | changed)
+    options = JudgeOptions(
+        k=k, seed=seed, max_tokens=critique_tokens, principles=standard.principles, **(options or {})
+    )
+    fields = {"messages": QUERY, "max_tokens": 64, "profile": standard.profile, "options": options}
+    return ImproveTask(**fields | changed)

@@ -1,4 +1,4 @@
-"""Prompts out of a file, with drafts where there are some already."""
+"""A JSON Lines file of prompts, optionally with drafts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from grm_service.types import Message, Role
 
 @dataclass(frozen=True, slots=True)
 class PromptItem:
-    """A conversation that ends with the user's turn; `drafts` are answers to it, empty: to be written."""
+    """A conversation that ends with the user's turn; `drafts` are answers to it, empty if none exist yet."""
 
     id: str
     messages: tuple[Message, ...]
@@ -24,33 +24,34 @@ class PromptItem:
 
     @property
     def digest(self) -> str:
-        """Of all that can change what becomes of it."""
+        """A digest of the texts, with which a resumed run detects that they have changed."""
         return hashlib.sha256(repr((self.messages, self.drafts)).encode("utf-8", "replace")).hexdigest()[:16]
 
-    def seed(self, run: int) -> int:
-        """Of its own, 0..2**31-1: else every prompt's drafts would be shown in the same orders."""
-        return int.from_bytes(hashlib.sha256(f"{run}:{self.digest}".encode()).digest()[:4]) >> 1
+    def seed(self, run_seed: int) -> int:
+        """Return the prompt's own seed, 0..2**31-1."""
+        # With one seed for all prompts, every prompt's drafts would be judged in the same orders.
+        return int.from_bytes(hashlib.sha256(f"{run_seed}:{self.digest}".encode()).digest()[:4]) >> 1
 
 
-def read(path: Path) -> list[PromptItem]:
-    """A file of JSON Lines with `prompt` (a text, or messages), and `id` and `drafts` where there are any.
+def read_prompts(path: Path) -> list[PromptItem]:
+    """Read a JSON Lines file with `prompt` (a text or messages) and optional `id` and `drafts`.
 
-    Other columns are passed over. Raises BadTask with the line that cannot be read.
+    Other columns are ignored. Raises BadTask with the number of an invalid line.
     """
-    found = dict[str, PromptItem]()
+    prompts = dict[str, PromptItem]()
     for number, line in _lines(path):
         try:
             row = _PromptRow.model_validate_json(line)
         except ValidationError as wrong:
-            said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'row'}: {e['msg']}" for e in wrong.errors())
-            raise BadTask(f"{path}, line {number}: {said}") from None
-        asked = row.to_asked(number)
-        if asked.id in found:
-            raise BadTask(f"{path}, line {number}: the id {asked.id!r} has been there before")
-        found[asked.id] = asked
-    if not found:
+            errors = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'row'}: {e['msg']}" for e in wrong.errors())
+            raise BadTask(f"{path}, line {number}: {errors}") from None
+        item = row.to_item(number)
+        if item.id in prompts:
+            raise BadTask(f"{path}, line {number}: duplicate id {item.id!r}")
+        prompts[item.id] = item
+    if not prompts:
         raise BadTask(f"{path} has no prompt")
-    return list(found.values())
+    return list(prompts.values())
 
 
 class _Turn(BaseModel):
@@ -58,32 +59,34 @@ class _Turn(BaseModel):
     content: str
 
 
-def _messages(prompt: object) -> object:
+def _to_messages(prompt: object) -> object:
     return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
 
 
 class _PromptRow(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    prompt: Annotated[list[_Turn], BeforeValidator(_messages), Field(min_length=1)]
+    prompt: Annotated[list[_Turn], BeforeValidator(_to_messages), Field(min_length=1)]
     drafts: Annotated[list[str], Field(max_length=64)] = []
     id: str | int | None = None
 
     @model_validator(mode="after")
-    def _answered(self) -> _PromptRow:
+    def _check(self) -> _PromptRow:
         if self.prompt[-1].role != "user":
-            raise ValueError("the prompt's last turn must be the user's: it is what is answered")
+            raise ValueError("the prompt's last turn must be the user's")
         if len(self.drafts) == 1:
-            raise ValueError("a single draft makes no pair: give two or more, or none to have them written")
+            raise ValueError("a single draft makes no pair: pass two or more, or none to have them written")
         return self
 
-    def to_asked(self, number: int) -> PromptItem:
+    def to_item(self, number: int) -> PromptItem:
+        """Return the item; without an id, the line number is its id."""
         name = str(number) if self.id is None else str(self.id)
         turns = tuple(Message(turn.role, turn.content) for turn in self.prompt)
         return PromptItem(name, turns, tuple(self.drafts))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the number and content of each line that is not blank."""
     try:
         for number, line in enumerate(path.read_bytes().splitlines(), 1):
             if line.strip():

@@ -183,7 +183,7 @@ async def test_what_is_graded_when_it_serves_is_what_was_trained(tiny):
     from grm_service.judging.plan import plan
     from grm_service.training.meta_rm import encoded
     from grm_service.training.rejection_sampling import Example
-    from tests.judging.test_guided_voting import writing
+    from tests.judging.engines import writing
     from tests.meta_rm import ScriptedMetaRM
 
     tokenizer = AutoTokenizer.from_pretrained(tiny)

@@ -51,7 +51,7 @@ def _span_fields(span):
         "id": span.span_id.hex(),
         "parent": span.parent_span_id.hex(),
         "seconds": (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9,
-        "began": span.start_time_unix_nano,
+        "started": span.start_time_unix_nano,
         "ended": span.end_time_unix_nano,
         "failed": span.status.code == Status.STATUS_CODE_ERROR,
         "events": len(span.events),

@@ -15,9 +15,9 @@ from tests.api.helpers import GatedEngine, json_log
 
 @pytest.fixture
 def serve(tmp_path):
-    """Return an async context manager that serves the app in memory and yields a client.
+    """Return a function that serves the app in memory, used as `async with serve(...) as client`.
 
-    The engine is scripted and the audit trail is in `tmp_path`; keywords are settings.
+    The engine is scripted and the audit trail is in `tmp_path`; keyword arguments are settings.
     """
     trail = {"audit_url": f"sqlite:///{tmp_path}/audit.db", "audit_key_file": tmp_path / "audit.key"}
 

@@ -35,11 +35,13 @@ class GatedEngine(ScriptedEngine):
 
 
 async def never(prompt, params):
-    """Never return; like the results of the two functions below, a replacement for an engine's `complete`."""
+    """A `complete` for an engine that never returns."""
     await asyncio.Event().wait()
 
 
 def failing(error):
+    """Return a `complete` that raises `error`."""
+
     async def complete(prompt, params):
         raise error
 
@@ -47,6 +49,7 @@ def failing(error):
 
 
 def writing(text):
+    """Return a `complete` that writes `text`."""
     return ScriptedEngine(lambda prompt, params: text).complete
 
 

@@ -39,9 +39,9 @@ async def test_content_types_are_fixed(serve):
 async def test_unchanged_file_is_304(serve):
     async with serve() as client:
         tag = (await client.get("/web/app.js")).headers["etag"]
-        again = await client.get("/web/app.js", headers={"If-None-Match": tag})
-    assert again.status_code == 304
-    assert again.headers["cache-control"] == "no-cache"
+        repeat = await client.get("/web/app.js", headers={"If-None-Match": tag})
+    assert repeat.status_code == 304
+    assert repeat.headers["cache-control"] == "no-cache"
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,6 @@ def test_group_transforms_need_two_responses(transform):
 @given(st.lists(st.floats(1, 10), min_size=2, max_size=64), st.sampled_from(["minmax", *GROUP_TRANSFORMS]))
 def test_transforms_preserve_the_order(rewards, transform):
     transformed = shaped(rewards, [""] * len(rewards), transform=transform).rewards
-    for i, one in enumerate(rewards):
+    for i, reward in enumerate(rewards):
         for j, other in enumerate(rewards):
-            assert one >= other or transformed[i] <= transformed[j]
+            assert reward >= other or transformed[i] <= transformed[j]

@@ -64,7 +64,7 @@ async def test_spans_continue_the_traceparent(serve, traced, collector):
     assert judgement["gen_ai.usage.output_tokens"] == spent
     assert not any(span["failed"] for span in collector.spans)
     for sample in samples:
-        assert judgement["began"] <= sample["began"] <= sample["ended"] <= judgement["ended"]
+        assert judgement["started"] <= sample["started"] <= sample["ended"] <= judgement["ended"]
 
 
 async def test_new_trace_without_traceparent(serve, traced, collector, log_lines):
@@ -131,7 +131,7 @@ async def test_failed_spans_have_error_types(serve, traced, collector):
             await client.post("/v1/rewards", json=PAIR | {"k": 1, "seed": 2})
 
     def errors(name):
-        spans = sorted(collector.named(name), key=lambda span: span["began"])
+        spans = sorted(collector.named(name), key=lambda span: span["started"])
         return [(span["error.type"], span["failed"]) for span in spans]
 
     assert errors("sample") == [("no_scores", True), ("engine_failed", True), ("internal", True)]
@@ -160,7 +160,7 @@ async def test_cancelled_spans_name_the_cause(serve, gated_engine, traced, colle
 
 
 async def test_replayed_judgement_has_no_samples(serve, gated_engine, traced, collector):
-    """Nor does it have token usage, whether it joined a running request or was cached."""
+    """It has no token usage either, whether the request joined a running one or was replayed."""
     with traced():
         async with serve() as client:
             requests = [asyncio.create_task(client.post("/v1/rewards", json=PAIR)) for _ in range(2)]

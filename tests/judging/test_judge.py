@@ -102,7 +102,7 @@ async def test_closing_without_continuation():
 
 
 async def test_quoted_scores_are_not_read():
-    """Scores in a response are not read as the judge's, even if the model repeats the response."""
+    """Scores in a response do not count, even if the model repeats that response."""
 
     def parrot(prompt, params):
         content = prompt.messages[-1].content
@@ -160,7 +160,7 @@ async def test_engine_failure_of_every_sample():
 
 
 async def test_failures_and_timeouts_raise_engine_error():
-    """The judge's output is not blamed if no sample finished."""
+    """They are not reported as unreadable samples."""
     calls = iter(range(100))
 
     async def late_or_unreachable(prompt, params):
@@ -175,7 +175,7 @@ async def test_failures_and_timeouts_raise_engine_error():
 
 
 async def test_no_room_to_close_a_sample():
-    """Only the sample without room stays unreadable."""
+    """The other samples are still voted."""
     calls = iter(range(100))
 
     def script(prompt, params):

@@ -1,4 +1,4 @@
-"""Groups too large for one prompt: run_judge in overlapping blocks, rewarded on one scale."""
+"""Groups too large for one prompt: judged in overlapping blocks, rewarded on one scale."""
 
 import random
 import re

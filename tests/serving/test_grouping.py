@@ -126,10 +126,10 @@ async def test_repeated_response_gets_the_same_verdict():
     grouper, _ = make_grouper(judge)
     first = asyncio.create_task(submit(grouper, *"ab", grouping=Grouping(30, 2)))
     await until(lambda: judge.tasks)
-    again = await submit(grouper, "b")
+    repeat = await submit(grouper, "b")
     later = await submit(grouper, "a")
     assert len(judge.tasks) == 1
-    assert again[0] == (await first)[1]
+    assert repeat[0] == (await first)[1]
     assert later[0] == (await first)[0]
 
 

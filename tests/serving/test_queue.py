@@ -100,7 +100,7 @@ async def test_burst_does_not_block_other_callers(work_on):
 
 
 async def test_shares_follow_the_weights(work_on):
-    """A caller of twice the weight gets twice as many places."""
+    """A caller with twice the weight gets twice as many places."""
     work = work_on(RequestQueue(1, 100))
     await work.submit("first")
     for i in range(9):
@@ -135,7 +135,7 @@ async def test_request_past_its_deadline_is_shed(work_on):
 
 
 async def test_hopeless_deadline_is_shed_at_once(work_on):
-    """The deadline is earlier than recent judgements would allow."""
+    """Recent judgements took longer than the time that is left."""
     work = work_on(RequestQueue(1, 100))
     await work.submit("slow")
     await asyncio.sleep(0.2)

@@ -93,11 +93,11 @@ async def test_abandoned_work_is_cancelled_and_restarted():
     for call in calls:
         call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
-    again = start_calls(single_flight, work, 1)
+    repeat = start_calls(single_flight, work, 1)
     await settle()
     assert (work.started, work.cancelled) == (2, 1)
     work.go.set()
-    assert await again[0] == ("result 2", "miss")
+    assert await repeat[0] == ("result 2", "miss")
 
 
 async def test_failure_is_shared_but_not_cached():

@@ -1,4 +1,4 @@
-"""A collector on 127.0.0.1 that takes spans by OTLP over HTTP."""
+"""An OpenTelemetry collector on 127.0.0.1 that receives spans by OTLP over HTTP."""
 
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -7,7 +7,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 
 class Collector(ThreadingHTTPServer):
-    """Keeps what is sent to it: `bodies` as they came, `spans` as dictionaries."""
+    """Records what it receives: raw `bodies`, `spans` as dictionaries, and `resources`."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -29,7 +29,7 @@ class _Handler(BaseHTTPRequestHandler):
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             self.server.resources.append(_attributes(resource.resource))
             for scope in resource.scope_spans:
-                self.server.spans += [_read(span) for span in scope.spans]
+                self.server.spans += [_span_fields(span) for span in scope.spans]
         self.send_response(200)
         self.send_header("content-length", "0")
         self.end_headers()
@@ -39,11 +39,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _attributes(holder):
-    values = ((each.key, each.value) for each in holder.attributes)
+    values = ((attribute.key, attribute.value) for attribute in holder.attributes)
     return {key: getattr(value, value.WhichOneof("value")) for key, value in values}
 
 
-def _read(span):
+def _span_fields(span):
     return {
         "name": span.name,
         "kind": Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),
@@ -51,7 +51,7 @@ def _read(span):
         "id": span.span_id.hex(),
         "parent": span.parent_span_id.hex(),
         "seconds": (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9,
-        "began": span.start_time_unix_nano,
+        "started": span.start_time_unix_nano,
         "ended": span.end_time_unix_nano,
         "failed": span.status.code == Status.STATUS_CODE_ERROR,
         "events": len(span.events),

@@ -10,12 +10,14 @@ from grm_service.api.dialects.registry import DialectRegistry
 from grm_service.api.probes import probe_schedule
 from grm_service.factory import open_policy, open_service
 from grm_service.settings import Settings
+from tests.api.helpers import GatedEngine, json_log
 
 
 @pytest.fixture
 def serve(tmp_path):
-    """Serves the app in memory with the scripted engine, its audit trail in the test's folder; settings by
-    keyword. Use as `async with`.
+    """Return a function that serves the app in memory, used as `async with serve(...) as client`.
+
+    The engine is scripted and the audit trail is in `tmp_path`; keyword arguments are settings.
     """
     trail = {"audit_url": f"sqlite:///{tmp_path}/audit.db", "audit_key_file": tmp_path / "audit.key"}
 
@@ -42,3 +44,18 @@ def serve(tmp_path):
                 yield client
 
     return _serve
+
+
+@pytest.fixture
+def gated_engine(monkeypatch):
+    """Make the service use a GatedEngine, and return it."""
+    engine = GatedEngine()
+    monkeypatch.setattr("grm_service.engines.scripted.ScriptedEngine", lambda script: engine)
+    return engine
+
+
+@pytest.fixture
+def log_lines():
+    """Return a function that reads the JSON lines logged so far."""
+    with json_log() as read:
+        yield read

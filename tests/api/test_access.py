@@ -1,4 +1,4 @@
-"""Who may ask: keys by header or in the path, hashed at rest, never shown."""
+"""API keys: in a header or in the path, per-caller limits and usage, access without keys."""
 
 import asyncio
 import logging
@@ -6,7 +6,6 @@ import logging
 import pytest
 
 from grm_service.serving.keys import add, load
-from tests.api.test_repeats import gated  # noqa: F401  a fixture
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -14,8 +13,8 @@ PAIR = {"query": "Name a prime.", "responses": ["11", "12"], "k": 4}
 
 
 @pytest.fixture
-def secrets(tmp_path):
-    """Two callers' keys, and the file that knows them."""
+def key_file(tmp_path):
+    """Return a key file and the keys of its two callers; the second may have one request in flight."""
     path = tmp_path / "keys.yaml"
     return path, add(path, "first"), add(path, "second", max_requests=1)
 
@@ -24,16 +23,16 @@ def bearer(key):
     return {"Authorization": f"Bearer {key}"}
 
 
-async def test_a_key_comes_by_header_or_in_the_path(serve, secrets):
-    path, key, _ = secrets
+async def test_key_in_header_or_path(serve, key_file):
+    path, key, _ = key_file
     async with serve(keys=load(path)) as client:
-        for answer in (
+        for reply in (
             await client.post("/v1/rewards", json=PAIR, headers=bearer(key)),
             await client.post("/v1/rewards", json=PAIR, headers={"X-API-Key": key}),
             await client.post(f"/t/{key}/v1/rewards", json=PAIR),
             await client.post(f"/t/{key}/v1/rewards/batch", json=[PAIR]),
         ):
-            assert answer.status_code == 200, answer.text
+            assert reply.status_code == 200, reply.text
 
 
 @pytest.mark.parametrize(
@@ -50,35 +49,35 @@ async def test_a_key_comes_by_header_or_in_the_path(serve, secrets):
         ("/t/wrong/t/wrong/v1/rewards", {}),
     ],
 )
-async def test_without_a_right_one_nothing_is_answered(serve, secrets, path, headers):
+async def test_missing_or_wrong_key_is_401(serve, key_file, path, headers):
     encoded = {name: value.encode("utf-8") for name, value in headers.items()}
-    async with serve(keys=load(secrets[0])) as client:
-        answer = await client.post(path, json=PAIR, headers=encoded)
-    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
-    assert answer.headers["www-authenticate"] == "Bearer"
-    assert "wrong" not in answer.text
+    async with serve(keys=load(key_file[0])) as client:
+        reply = await client.post(path, json=PAIR, headers=encoded)
+    assert (reply.status_code, reply.json()["code"]) == (401, "unauthorized")
+    assert reply.headers["www-authenticate"] == "Bearer"
+    assert "wrong" not in reply.text
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/docs", "/redoc", "/openapi.json"])
-async def test_probes_and_documentation_need_none(serve, secrets, path):
-    async with serve(keys=load(secrets[0])) as client:
+async def test_health_and_docs_need_no_key(serve, key_file, path):
+    async with serve(keys=load(key_file[0])) as client:
         assert (await client.get(path)).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/livez/../v1/profiles", "/docs/../v1/profiles", "/livezz"])
-async def test_what_only_looks_open_is_not(serve, secrets, path):
-    async with serve(keys=load(secrets[0])) as client:
-        answer = await client.get(path)
-    assert answer.status_code in (401, 404)
+async def test_similar_paths_need_a_key(serve, key_file, path):
+    async with serve(keys=load(key_file[0])) as client:
+        reply = await client.get(path)
+    assert reply.status_code in (401, 404)
 
 
-async def test_where_there_are_no_keys_one_in_the_path_is_taken_out_all_the_same(serve):
+async def test_path_key_is_stripped_without_keys(serve):
     async with serve() as client:
         assert (await client.post("/t/anything/v1/rewards", json=PAIR)).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:8000", "LOCALHOST", ""])
-async def test_a_server_without_keys_answers_this_machine(serve, host):
+async def test_without_keys_localhost_is_served(serve, host):
     async with serve(local=True) as client:
         assert (await client.get("/v1/verdicts", headers={"Host": host})).status_code == 200
 
@@ -86,27 +85,28 @@ async def test_a_server_without_keys_answers_this_machine(serve, host):
 @pytest.mark.parametrize(
     "host", ["evil.example:8000", "127.0.0.1.evil.example", "10.0.0.1", "[::1", "localhost@evil"]
 )
-async def test_a_page_elsewhere_cannot_read_it_by_a_name_of_its_own(serve, host):
+async def test_dns_rebinding_is_refused(serve, host):
+    """A web page elsewhere could point its own host name at this machine."""
     async with serve(local=True) as client:
-        answer = await client.get("/v1/verdicts", headers={"Host": host})
-    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
-    assert "GRM_ALLOW_ANYONE" in answer.json()["detail"]
+        reply = await client.get("/v1/verdicts", headers={"Host": host})
+    assert (reply.status_code, reply.json()["code"]) == (401, "unauthorized")
+    assert "GRM_ALLOW_ANYONE" in reply.json()["detail"]
 
 
-async def test_a_key_is_in_no_log_and_no_answer(serve, secrets, caplog):
+async def test_keys_are_not_logged_or_returned(serve, key_file, caplog):
     caplog.set_level(logging.DEBUG)
-    path, key, _ = secrets
+    path, key, _ = key_file
     async with serve(keys=load(path)) as client:
         client.event_hooks = {}
-        answers = [await client.get(f"/t/{key}/nowhere"), await client.post(f"/t/{key}/v1/rewards", json={})]
-    assert [answer.status_code for answer in answers] == [404, 422]
-    assert all(key not in answer.text for answer in answers)
-    ours = [record.getMessage() for record in caplog.records if record.name.startswith("grm_service")]
-    assert all(key not in message for message in ours)
+        replies = [await client.get(f"/t/{key}/nowhere"), await client.post(f"/t/{key}/v1/rewards", json={})]
+    assert [reply.status_code for reply in replies] == [404, 422]
+    assert all(key not in reply.text for reply in replies)
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("grm_service")]
+    assert all(key not in message for message in messages)
 
 
-async def test_callers_do_not_get_each_others_verdicts(serve, secrets):
-    path, *keys = secrets
+async def test_callers_do_not_share_verdicts(serve, key_file):
+    path, *keys = key_file
     async with serve(keys=load(path)) as client:
         first, second = [
             (await client.post("/v1/rewards", json=PAIR, headers=bearer(key))).json() for key in keys
@@ -115,30 +115,32 @@ async def test_callers_do_not_get_each_others_verdicts(serve, secrets):
     assert first["rewards"] == second["rewards"]
 
 
-async def test_a_callers_limit_is_its_own(serve, secrets, gated):  # noqa: F811
-    path, free, limited = secrets
+async def test_limits_are_per_caller(serve, key_file, gated_engine):
+    path, free, limited = key_file
     async with serve(keys=load(path)) as client:
 
-        def ask(key, seed):
+        def post(key, seed):
             return client.post("/v1/rewards", json=PAIR | {"seed": seed}, headers=bearer(key))
 
-        running = asyncio.create_task(ask(limited, 0))
-        await until(lambda: gated.asked == 4)
-        refused = await ask(limited, 1)
-        other = asyncio.create_task(ask(free, 2))
-        await until(lambda: gated.asked == 8)
-        gated.gate.set()
+        running = asyncio.create_task(post(limited, 0))
+        await until(lambda: gated_engine.calls == 4)
+        refused = await post(limited, 1)
+        other = asyncio.create_task(post(free, 2))
+        await until(lambda: gated_engine.calls == 8)
+        gated_engine.gate.set()
         assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
         assert "'second'" in refused.json()["detail"]
-        assert [(await each).status_code for each in (running, other)] == [200, 200]
+        assert [(await task).status_code for task in (running, other)] == [200, 200]
 
 
-async def test_a_caller_s_usage_is_counted_and_is_its_own(serve, secrets):
-    path, first, second = secrets
+async def test_usage_is_per_caller(serve, key_file):
+    path, first, second = key_file
     async with serve(keys=load(path)) as client:
         for seed in (0, 0, 1):
             await client.post("/v1/rewards", json=PAIR | {"seed": seed}, headers=bearer(first))
-        used, none = [(await client.get("/v1/usage", headers=bearer(key))).json() for key in (first, second)]
-    assert (used["caller"], used["verdicts"], used["judged"], used["samples"]) == ("first", 3, 2, 8)
-    assert used["usage"]["completion_tokens"] > 0
-    assert (none["caller"], none["verdicts"]) == ("second", 0)
+        usage, other_usage = [
+            (await client.get("/v1/usage", headers=bearer(key))).json() for key in (first, second)
+        ]
+    assert (usage["caller"], usage["verdicts"], usage["judged"], usage["samples"]) == ("first", 3, 2, 8)
+    assert usage["usage"]["completion_tokens"] > 0
+    assert (other_usage["caller"], other_usage["verdicts"]) == ("second", 0)

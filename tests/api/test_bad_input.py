@@ -1,3 +1,5 @@
+"""Invalid requests: status, problem body, and nothing generated."""
+
 import json
 
 import httpx
@@ -9,12 +11,13 @@ pytestmark = pytest.mark.anyio
 PAIR = {"query": "q", "responses": ["a", "b"], "k": 2}
 
 
-async def refused(serve, content, status, **settings):
+async def expect_refusal(serve, content, status, **settings):
+    """Post `content`, assert that it is refused with `status`, and return the problem."""
     async with serve(**settings) as client:
         reply = await client.post(
             "/v1/rewards", content=content, headers={"Content-Type": "application/json"}
         )
-        assert client.service.engine.prompts == [], "nothing may be generated"
+        assert client.service.engine.prompts == [], "a refused request must not reach the engine"
     assert reply.status_code == status, reply.text
     assert reply.headers["content-type"] == "application/problem+json"
     problem = reply.json()
@@ -57,8 +60,8 @@ async def refused(serve, content, status, **settings):
     ],
     ids=str,
 )
-async def test_each_wrong_field_is_named(serve, change, field):
-    problem = await refused(serve, json.dumps(PAIR | change).encode(), 422)
+async def test_invalid_field_is_named(serve, change, field):
+    problem = await expect_refusal(serve, json.dumps(PAIR | change).encode(), 422)
     assert problem["code"] == "invalid_request"
     assert field in [error["field"] for error in problem["errors"]]
 
@@ -66,7 +69,7 @@ async def test_each_wrong_field_is_named(serve, change, field):
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
 async def test_numbers_must_be_finite(serve, number):
     body = json.dumps(PAIR)[:-1] + f', "temperature": {number}}}'
-    problem = await refused(serve, body.encode(), 422)
+    problem = await expect_refusal(serve, body.encode(), 422)
     assert problem["errors"][0]["field"] == "temperature"
 
 
@@ -82,55 +85,55 @@ async def test_numbers_must_be_finite(serve, number):
     ],
     ids=["broken", "empty", "array", "null", "latin", "deep"],
 )
-async def test_what_is_not_a_json_object_in_utf8_is_refused(serve, content, status):
-    await refused(serve, content, status)
+async def test_body_must_be_a_json_object(serve, content, status):
+    await expect_refusal(serve, content, status)
 
 
-async def test_unknown_names_are_404_and_list_the_known(serve):
-    problem = await refused(serve, json.dumps(PAIR | {"profile": "nope"}).encode(), 404)
+async def test_unknown_name_lists_the_known_ones(serve):
+    problem = await expect_refusal(serve, json.dumps(PAIR | {"profile": "nope"}).encode(), 404)
     assert problem["code"] == "unknown_profile"
     assert "smollm2-judge" in problem["detail"]
-    problem = await refused(serve, json.dumps(PAIR | {"principles": {"set": "nope"}}).encode(), 404)
+    problem = await expect_refusal(serve, json.dumps(PAIR | {"principles": {"set": "nope"}}).encode(), 404)
     assert problem["code"] == "unknown_principle_set"
     assert "helpfulness" in problem["detail"]
 
 
-async def test_a_profile_of_another_model_is_refused_by_name(serve):
-    problem = await refused(serve, json.dumps(PAIR | {"profile": "deepseek-grm-27b"}).encode(), 409)
+async def test_profile_of_another_model_is_refused(serve):
+    problem = await expect_refusal(serve, json.dumps(PAIR | {"profile": "deepseek-grm-27b"}).encode(), 409)
     assert "--profile deepseek-grm-27b" in problem["detail"]
 
 
-async def test_a_profile_for_any_model_is_served(serve):
+async def test_generic_profile_is_served(serve):
     async with serve() as client:
         reply = await client.post("/v1/rewards", json=PAIR | {"profile": "generic-judge"})
     assert reply.json()["profile"] == "generic-judge"
 
 
-async def test_fixed_principles_must_be_given(serve):
-    problem = await refused(serve, json.dumps(PAIR | {"principles": {"mode": "fixed"}}).encode(), 422)
+async def test_fixed_mode_requires_principles(serve):
+    problem = await expect_refusal(serve, json.dumps(PAIR | {"principles": {"mode": "fixed"}}).encode(), 422)
     assert "principles.items or principles.set" in problem["detail"]
 
 
-async def test_a_text_past_the_limit_is_refused_with_the_sizes(serve):
-    problem = await refused(
+async def test_long_text_is_refused_with_sizes(serve):
+    problem = await expect_refusal(
         serve, json.dumps(PAIR | {"responses": ["x" * 101]}).encode(), 422, max_text_chars=100
     )
     assert problem["code"] == "text_too_long"
     assert "responses.0 has 101 characters, at most 100" in problem["detail"]
 
 
-@pytest.mark.parametrize("stated", [True, False], ids=["stated", "chunked"])
-async def test_a_body_past_the_limit_is_413(serve, stated):
+@pytest.mark.parametrize("with_length", [True, False], ids=["content-length", "chunked"])
+async def test_large_body_is_413(serve, with_length):
     async def chunks():
         for _ in range(20):
             yield b"x" * 100
 
-    content = b"x" * 2000 if stated else chunks()
-    problem = await refused(serve, content, 413, max_body_bytes=1024)
+    content = b"x" * 2000 if with_length else chunks()
+    problem = await expect_refusal(serve, content, 413, max_body_bytes=1024)
     assert "1024 bytes" in problem["detail"]
 
 
-async def test_no_readable_sample_is_an_error_with_null_rewards_and_the_reasons(serve):
+async def test_all_unreadable_has_null_rewards(serve):
     async with serve(script="unreadable") as client:
         reply = await client.post("/v1/rewards", json=PAIR)
     problem = reply.json()
@@ -142,7 +145,7 @@ async def test_no_readable_sample_is_an_error_with_null_rewards_and_the_reasons(
     assert len(problem["samples"]) == 2
 
 
-async def test_soft_scores_are_refused_where_the_engine_cannot_give_them(serve):
+async def test_soft_scores_require_logprobs(serve):
     async with serve() as client:
         client.service.engine.abilities = Abilities(alternatives=False)
         reply = await client.post("/v1/rewards", json=PAIR | {"score": "soft"})
@@ -152,18 +155,18 @@ async def test_soft_scores_are_refused_where_the_engine_cannot_give_them(serve):
     assert ready["lacks"] == ["alternatives"]
 
 
-async def test_before_the_model_is_ready_nothing_is_judged(serve):
+async def test_not_ready_is_503(serve):
     async with serve() as client:
         client.service._started.clear()
         reply = await client.post("/v1/rewards", json=PAIR)
         ready = await client.get("/readyz")
-    for answer in (reply, ready):
-        assert answer.status_code == 503
-        assert answer.json()["code"] == "not_ready"
-        assert answer.headers["retry-after"]
+    for response in (reply, ready):
+        assert response.status_code == 503
+        assert response.json()["code"] == "not_ready"
+        assert response.headers["retry-after"]
 
 
-async def test_an_unexpected_error_tells_the_caller_nothing_inside(serve):
+async def test_internal_error_hides_details(serve):
     async with serve() as client:
         client.service.engine.complete = None
         reply = await client.post("/v1/rewards", json=PAIR)
@@ -173,7 +176,7 @@ async def test_an_unexpected_error_tells_the_caller_nothing_inside(serve):
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nope", 404), ("GET", "/v1/rewards", 405)])
-async def test_wrong_places_are_problems_too(serve, method, path, status):
+async def test_unknown_routes_are_problems(serve, method, path, status):
     async with serve() as client:
         reply: httpx.Response = await client.request(method, path)
     assert reply.status_code == status

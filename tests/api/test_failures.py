@@ -1,6 +1,6 @@
-"""Every way in which a judgement can fail: its code, its status, what provokes it; and docs/failure-codes.md.
+"""Every failure of the API: a request that triggers it, its code and status, and docs/failure-codes.md.
 
-The tables below must name every code that the sources do: a new one fails here until something provokes it.
+The tables below must cover every code in the sources: a new code fails here until a request triggers it.
 """
 
 import asyncio
@@ -13,13 +13,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import make_url
 
-import grm_service.integrations.common  # noqa: F401  it has an error of its own
+import grm_service.integrations.common  # noqa: F401  defines an error
 from grm_service.api import body, problems
 from grm_service.engines.base import Abilities
 from grm_service.engines.remote.upstream import Upstream
 from grm_service.errors import EngineError, GRMError, PromptTooLong
 from grm_service.serving.keys import APIKey, Keys
-from tests.api.test_sample_failures import REASONS, failing, never, sources, writes
+from tests.api.helpers import failing, never, sources, writing
+from tests.api.test_sample_failures import SAMPLE_ERRORS
 from tests.engines.loopback import Loopback
 from tests.meta_rm import ScriptedMetaRM, guide
 from tests.waiting import until
@@ -31,23 +32,23 @@ KEY = {"X-API-Key": "right"}
 KEYS = Keys((APIKey("first", hashlib.sha256(b"right").hexdigest(), max_requests=1),))
 
 NOT_OVER_HTTP = {
-    "judge_failed": "the base of those below it; never raised itself",
-    "client_gone": "its client has left and reads nothing; test_metrics sees it counted",
-    "unsafe_address": "stops the start, before anything listens",
-    "not_configured": "of the integrations, in the trainer's own process",
-    "bad_catalog": "stops the start",
-    "bad_setting": "stops the start",
-    "model_not_loaded": "stops the start",
+    "judge_failed": "a base class, never raised itself",
+    "client_gone": "the client has disconnected and reads no reply; see test_metrics",
+    "unsafe_address": "raised at start, before the server listens",
+    "not_configured": "raised by the integrations in the trainer's process",
+    "bad_catalog": "raised at start",
+    "bad_setting": "raised at start",
+    "model_not_loaded": "raised at start",
 }
 CASES = []
 
 
-def case(code, status, refused=None, **settings):
-    """A way to provoke a code; `refused`: the reason under which it is counted as a request not taken."""
+def case(code, status, rejection=None, **settings):
+    """Register a request that fails with `code`; `rejection` is its reason in grm_rejected_total, if any."""
 
-    def add(provoke):
-        CASES.append(pytest.param(code, status, refused, settings, provoke, id=refused or code))
-        return provoke
+    def add(trigger):
+        CASES.append(pytest.param(code, status, rejection, settings, trigger, id=rejection or code))
+        return trigger
 
     return add
 
@@ -56,8 +57,8 @@ def post(client, change=(), path="/v1/rewards", **how):
     return client.post(path, json=PAIR | dict(change), **how)
 
 
-async def behind_one_that_never_ends(client, change, headers=None):
-    """The answer to a request that finds another in the engine."""
+async def post_behind_a_hanging_request(client, change, headers=None):
+    """Return the reply to a request while another one occupies the engine."""
     client.service.engine.complete = never
     first = asyncio.create_task(post(client, headers=headers))
     await until(lambda: client.service.queue.in_flight)
@@ -74,27 +75,27 @@ async def fixed_without_principles(client):
 
 
 @case("unknown_profile", 404, "unknown_profile")
-async def a_profile_of_no_name(client):
+async def unknown_profile(client):
     return await post(client, {"profile": "nobody"})
 
 
 @case("unknown_principle_set", 404, "unknown_principle_set")
-async def a_set_of_no_name(client):
+async def unknown_principle_set(client):
     return await post(client, {"principles": {"set": "nothing"}})
 
 
 @case("unknown_verdict", 404, "unknown_verdict")
-async def a_verdict_that_never_was(client):
+async def unknown_verdict(client):
     return await client.get("/v1/verdicts/vd_none")
 
 
 @case("profile_not_served", 409, "profile_not_served")
-async def a_profile_of_another_model(client):
+async def profile_of_another_model(client):
     return await post(client, {"profile": "deepseek-grm-27b"})
 
 
 @case("soft_not_served", 422, "soft_not_served")
-async def soft_without_probabilities(client):
+async def soft_without_logprobs(client):
     client.service.engine.abilities = Abilities(alternatives=False)
     return await post(client, {"score": "soft"})
 
@@ -105,12 +106,12 @@ async def k_meta_without_a_meta_rm(client):
 
 
 @case("text_too_long", 422, "text_too_long", max_text_chars=100)
-async def a_long_text(client):
+async def long_text(client):
     return await post(client, {"query": "x" * 101})
 
 
 @case("prompt_too_long", 422, "prompt_too_long")
-async def more_than_the_model_holds(client):
+async def prompt_beyond_the_context(client):
     client.service.engine.complete = failing(PromptTooLong(9000, 512, 8192))
     return await post(client)
 
@@ -123,17 +124,17 @@ async def one_key_for_two_requests(client):
 
 
 @case("invalid_request", 422, "invalid_request")
-async def a_wrong_field(client):
+async def invalid_field(client):
     return await post(client, {"k": 0})
 
 
 @case("unreadable_body", 400, "unreadable_body")
-async def what_is_no_gzip(client):
+async def invalid_gzip(client):
     return await post(client, headers={"Content-Encoding": "gzip"})
 
 
 @case("too_slow", 408, "too_slow")
-async def a_body_that_stops(client):
+async def stalled_body(client):
     async def pieces():
         yield b'{"query":'
         await asyncio.Event().wait()
@@ -144,73 +145,73 @@ async def a_body_that_stops(client):
 
 
 @case("too_large", 413, "too_large", max_body_bytes=1024)
-async def a_large_body(client):
+async def large_body(client):
     return await post(client, {"query": "x" * 2000})
 
 
 @case("unsupported_encoding", 415, "unsupported_encoding")
-async def another_encoding(client):
+async def unknown_encoding(client):
     return await post(client, headers={"Content-Encoding": "br"})
 
 
 @case("not_found", 404, "not_found")
-async def no_such_place(client):
+async def unknown_path(client):
     return await client.get("/v2/rewards")
 
 
 @case("method_not_allowed", 405, "method_not_allowed")
-async def another_method(client):
+async def wrong_method(client):
     return await client.get("/v1/rewards")
 
 
 @case("unauthorized", 401, "unauthorized", keys=KEYS)
-async def no_key(client):
+async def missing_key(client):
     return await post(client)
 
 
 @case("overloaded", 429, "line_full", max_samples=2, max_waiting=1)
-async def a_full_line(client):
+async def full_queue(client):
     client.service.engine.complete = never
     waiting = [asyncio.create_task(post(client, {"seed": seed})) for seed in range(2)]
     await until(lambda: client.service.queue.waiting)
     try:
         return await post(client, {"seed": 2})
     finally:
-        for each in waiting:
-            each.cancel()
+        for task in waiting:
+            task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
 @case("overloaded", 429, "caller_share", keys=KEYS)
-async def more_than_the_key_allows(client):
-    return await behind_one_that_never_ends(client, {}, KEY)
+async def caller_over_its_limit(client):
+    return await post_behind_a_hanging_request(client, {}, KEY)
 
 
 @case("deadline_exceeded", 504, "shed", max_samples=2)
-async def no_time_left_in_the_line(client):
-    return await behind_one_that_never_ends(client, {"timeout_s": 0.05})
+async def deadline_in_the_queue(client):
+    return await post_behind_a_hanging_request(client, {"timeout_s": 0.05})
 
 
 @case("deadline_exceeded", 504)
-async def no_sample_in_time(client):
+async def deadline_before_any_sample(client):
     client.service.engine.complete = never
     return await post(client, {"timeout_s": 0.05})
 
 
 @case("not_ready", 503, "not_ready")
-async def an_engine_being_brought_back(client):
+async def engine_not_ready(client):
     client.service.engine.ready = False
     return await post(client)
 
 
 @case("draining", 503, "draining")
-async def a_server_that_shuts_down(client):
+async def draining_server(client):
     client.service.drain()
     return await post(client)
 
 
 @case("audit_unavailable", 503, "audit_unavailable")
-async def a_trail_that_cannot_be_written(client):
+async def unwritable_trail(client):
     path = make_url(client.service.trail.store.database.name).database
     with sqlite3.connect(path) as connection:
         connection.execute("DROP TABLE records")
@@ -219,49 +220,49 @@ async def a_trail_that_cannot_be_written(client):
 
 
 @case("all_unreadable", 502, script="unreadable")
-async def no_scores_at_all(client):
+async def unreadable_samples(client):
     return await post(client)
 
 
 @case("siblings_missing", 503, "siblings_missing")
-async def one_alone_to_be_compared(client):
+async def rank_of_a_single_response(client):
     return await client.post(
         "/slime?window_s=0&transform=rank", json={"prompt": "Name a prime.", "response": "11"}
     )
 
 
 @case("response_unread", 502)
-async def one_of_many_that_spoils_every_sample(client):
+async def response_unread_in_every_sample(client):
     complete = client.service.engine.complete
 
-    async def spoilt(prompt, params):
+    async def complete_unless_unspeakable(prompt, params):
         words = prompt.messages[-1].content
-        return await (writes("nothing") if "unspeakable" in words else complete)(prompt, params)
+        return await (writing("nothing") if "unspeakable" in words else complete)(prompt, params)
 
-    client.service.engine.complete = spoilt
+    client.service.engine.complete = complete_unless_unspeakable
     return await post(client, {"responses": [*map(str, range(11)), "unspeakable"]})
 
 
 @case("principles_unreadable", 502)
-async def no_principle_at_all(client):
+async def unreadable_principles(client):
     client.service.engine._write = lambda prompt, params: " 1 1 1"
     return await client.post("/v1/principles", json={"query": "q"})
 
 
 @case("engine_failed", 502)
-async def an_engine_that_fails(client):
+async def failing_engine(client):
     client.service.engine.complete = failing(EngineError("out of memory"))
     return await post(client)
 
 
 @case("meta_rm_failed", 502)
-async def a_meta_rm_that_fails(client):
+async def failing_meta_rm(client):
     guide(client.service, ScriptedMetaRM("out of memory"))
     return await post(client)
 
 
 @case("engine_unreachable", 502)
-async def a_server_that_is_gone(client):
+async def unreachable_server(client):
     server = await Loopback().open()
     await server.kill()
     gone = Upstream(server.url, None, 5, 1)
@@ -277,50 +278,49 @@ async def a_server_that_is_gone(client):
 
 
 @case("policy_failed", 502)
-async def a_policy_that_fails(client):
+async def failing_policy(client):
     client.service.engine.complete = failing(EngineError("out of memory"))
     return await client.post("/v1/improve", json={"query": "q"})
 
 
 @case("internal", 500)
-async def a_bug(client):
+async def internal_error(client):
     client.service.engine.complete = None
     return await post(client)
 
 
 @pytest.fixture
-def own_trail(tmp_path):
+def trail_settings(tmp_path):
     return {"audit_url": f"sqlite:///{tmp_path}/audit.db", "audit_key_file": tmp_path / "audit.key"}
 
 
-def rejected(client):
+def rejections(client):
     families = text_string_to_metric_families(client.service.metrics.text().decode())
     samples = [sample for family in families for sample in family.samples]
     return {s.labels["reason"]: s.value for s in samples if s.name == "grm_rejected_total"}
 
 
-def page():
-    """The page's rows: code or reason -> its other cells."""
+def documented_codes():
+    """Return the rows of docs/failure-codes.md: code or sample error -> its other cells."""
     rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(dict(rows)) == len(rows)
     return {name: cells.split(" | ") for name, cells in rows}
 
 
-@pytest.mark.parametrize(("code", "status", "refused", "settings", "provoke"), CASES)
-async def test_each_failure_has_its_code_and_its_status_and_no_number(
-    serve, own_trail, code, status, refused, settings, provoke
-):
-    async with serve(**own_trail | settings) as client:
-        answer = await provoke(client)
-        assert rejected(client) == ({refused: 1} if refused else {})
-    problem = answer.json()
-    assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["x-request-id"]
-    assert ("retry-after" in answer.headers) == (status in (429, 503))
+@pytest.mark.parametrize(("code", "status", "rejection", "settings", "trigger"), CASES)
+async def test_failure_has_code_and_status(serve, trail_settings, code, status, rejection, settings, trigger):
+    """No failure has rewards; docs/failure-codes.md agrees on status and retryable."""
+    async with serve(**trail_settings | settings) as client:
+        reply = await trigger(client)
+        assert rejections(client) == ({rejection: 1} if rejection else {})
+    problem = reply.json()
+    assert (reply.status_code, problem["status"], problem["code"]) == (status, status, code)
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.headers["x-request-id"]
+    assert ("retry-after" in reply.headers) == (status in (429, 503))
     assert problem["detail"]
     assert set(problem.get("rewards", [])) <= {None}
-    assert page()[code][:2] == [str(status), "yes" if problem["retryable"] else "no"]
+    assert documented_codes()[code][:2] == [str(status), "yes" if problem["retryable"] else "no"]
 
 
 def family(error):
@@ -339,7 +339,7 @@ def codes():
     )
 
 
-def test_every_code_of_the_sources_is_provoked_and_explained():
-    provoked = {each.values[0] for each in CASES}
-    assert codes() - NOT_OVER_HTTP.keys() == provoked
-    assert page().keys() == provoked | REASONS.keys()
+def test_every_code_is_covered_and_documented():
+    covered = {case.values[0] for case in CASES}
+    assert codes() - NOT_OVER_HTTP.keys() == covered
+    assert documented_codes().keys() == covered | SAMPLE_ERRORS.keys()

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from grm_service.errors import EngineError
-from tests.api.test_sample_failures import failing, never
+from tests.api.helpers import failing, never
 from tests.api.test_stream import EVENTS, read
 from tests.engines.loopback import Loopback
 from tests.improving.world import PROFILE, engine_of, policy_of, quality

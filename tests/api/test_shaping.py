@@ -13,7 +13,7 @@ def shaped(rewards=REWARDS, texts=TEXTS, **shaping):
     return shape(rewards, texts, Scale(), Shaping(**shaping))
 
 
-def test_without_a_wish_rewards_stay():
+def test_default_shaping_changes_nothing():
     assert shaped().rewards == REWARDS
     assert shaped().length_penalty == (0.0, 0.0, 0.0, 0.0)
 
@@ -38,23 +38,23 @@ def test_equal_rewards_stay_equal_and_finite(transform, same):
     assert shaped((5.0, 5.0), ("a", "b"), transform=transform).rewards == pytest.approx((same, same))
 
 
-def test_length_costs_what_was_said_and_no_more():
+def test_length_penalty_is_capped():
     penalty = LengthPenalty(free=500, per_1000=0.4, most=0.9)
-    found = shaped(length_penalty=penalty)
-    assert found.length_penalty == pytest.approx((-0.9, -0.2, 0.0, 0.0))
-    assert found.rewards == pytest.approx((9.1, 3.8, 4.0, 1.0))
-    assert found.transformed == REWARDS
+    result = shaped(length_penalty=penalty)
+    assert result.length_penalty == pytest.approx((-0.9, -0.2, 0.0, 0.0))
+    assert result.rewards == pytest.approx((9.1, 3.8, 4.0, 1.0))
+    assert result.transformed == REWARDS
 
 
 @pytest.mark.parametrize("transform", GROUP_TRANSFORMS)
-def test_a_single_response_has_no_place_in_a_group(transform):
+def test_group_transforms_need_two_responses(transform):
     with pytest.raises(ValueError, match="only one"):
         shaped((5.0,), ("a",), transform=transform)
 
 
 @given(st.lists(st.floats(1, 10), min_size=2, max_size=64), st.sampled_from(["minmax", *GROUP_TRANSFORMS]))
-def test_no_transform_changes_the_order(rewards, transform):
-    found = shaped(rewards, [""] * len(rewards), transform=transform).rewards
-    for i, one in enumerate(rewards):
+def test_transforms_preserve_the_order(rewards, transform):
+    transformed = shaped(rewards, [""] * len(rewards), transform=transform).rewards
+    for i, reward in enumerate(rewards):
         for j, other in enumerate(rewards):
-            assert one >= other or found[i] <= found[j]
+            assert reward >= other or transformed[i] <= transformed[j]

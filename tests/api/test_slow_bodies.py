@@ -1,4 +1,4 @@
-"""Bodies that come slowly: what stops or drips is given up, what is only large is not."""
+"""Slow request bodies: stalled or dripping ones time out, large steady ones do not."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
-def impatient(monkeypatch):
+def short_timeouts(monkeypatch):
     monkeypatch.setattr(body, "_PATIENCE_S", 0.2)
     monkeypatch.setattr(body, "_MIN_BYTES_S", 10_000.0)
 
@@ -31,36 +31,36 @@ async def dripping():
         await asyncio.sleep(0.01)
 
 
-async def test_a_body_that_drips_for_ever_is_given_up_although_it_never_stops(serve, impatient):
+async def test_dripping_body_is_408(serve, short_timeouts):
     async with serve() as client:
-        answer = await client.post("/v1/rewards", content=dripping(), headers=JSON)
-    assert (answer.status_code, answer.json()["code"]) == (408, "too_slow")
-    assert answer.json()["retryable"] is True
+        reply = await client.post("/v1/rewards", content=dripping(), headers=JSON)
+    assert (reply.status_code, reply.json()["code"]) == (408, "too_slow")
+    assert reply.json()["retryable"] is True
 
 
-async def test_a_large_body_may_take_longer_than_the_patience_as_long_as_it_keeps_coming(serve, impatient):
-    async def pieces():
+async def test_steady_large_body_is_read(serve, short_timeouts):
+    async def chunks():
         for _ in range(10):
-            yield b" " * 10_000  # worth a second each
+            yield b" " * 10_000  # one second each at the minimum rate
             await asyncio.sleep(0.05)
         yield b"[" + PAIR + b"]"
 
     async with serve() as client:
-        began = asyncio.get_running_loop().time()
-        answer = await client.post("/v1/rewards/batch", content=pieces(), headers=JSON)
-        assert asyncio.get_running_loop().time() - began > 0.4
-    assert answer.status_code == 200
-    assert answer.json()[0]["status"] == "ok"
+        start = asyncio.get_running_loop().time()
+        reply = await client.post("/v1/rewards/batch", content=chunks(), headers=JSON)
+        assert asyncio.get_running_loop().time() - start > 0.4
+    assert reply.status_code == 200
+    assert reply.json()[0]["status"] == "ok"
 
 
-async def test_one_that_is_refused_is_not_read_for_ever(serve, impatient):
+async def test_refused_body_is_not_read(serve, short_timeouts):
     async with serve() as client:
         headers = JSON | {"Content-Length": str(2**30)}
-        answer = await client.post("/v1/rewards", content=dripping(), headers=headers)
-    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+        reply = await client.post("/v1/rewards", content=dripping(), headers=headers)
+    assert (reply.status_code, reply.json()["code"]) == (413, "too_large")
 
 
-async def test_over_a_real_connection_it_is_told_so_and_hung_up_on(impatient, monkeypatch):
+async def test_slow_connection_is_closed(short_timeouts, monkeypatch):
     monkeypatch.setattr(http_protocol, "_PATIENCE_S", 0.5)
     settings = Settings(engine="scripted")
     service = open_service(settings)
@@ -76,11 +76,11 @@ async def test_over_a_real_connection_it_is_told_so_and_hung_up_on(impatient, mo
     while not reading.done():
         writer.write(b" ")
         await asyncio.sleep(0.02)
-    answer = await reading
+    reply = await reading
     writer.close()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
         assert (await client.post("/v1/rewards", content=PAIR, headers=JSON)).status_code == 200
     server.should_exit = True
     await serving
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    assert b'"too_slow"' in answer
+    assert reply.startswith(b"HTTP/1.1 408 ")
+    assert b'"too_slow"' in reply

@@ -1,4 +1,4 @@
-"""Spans, as a collector on loopback receives them over OTLP/HTTP."""
+"""Spans, as a local collector receives them over OTLP/HTTP."""
 
 import asyncio
 import os
@@ -17,8 +17,6 @@ from grm_service.api.schemas import RewardRequest
 from grm_service.errors import EngineError, MissingExtra
 from grm_service.serving.keys import add, load
 from tests.api.collector import Collector
-from tests.api.test_repeats import gated  # noqa: F401  a fixture
-from tests.api.test_telemetry import logged  # noqa: F401  a fixture
 from tests.engines.loopback import Loopback
 from tests.waiting import until
 
@@ -40,12 +38,12 @@ def collector():
 
 @pytest.fixture
 def traced(collector, monkeypatch):
-    """Spans go to the collector while inside; all of them are there afterwards."""
+    """Return a context manager that exports spans to the collector, and flushes them at its end."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     return tracing.exporting
 
 
-async def test_a_request_s_spans_hang_together_below_its_traceparent(serve, traced, collector):
+async def test_spans_continue_the_traceparent(serve, traced, collector):
     with traced():
         async with serve() as client:
             verdict = (await client.post("/v1/rewards", json=PAIR, headers=TRACEPARENT)).json()
@@ -66,21 +64,20 @@ async def test_a_request_s_spans_hang_together_below_its_traceparent(serve, trac
     assert judgement["gen_ai.usage.output_tokens"] == spent
     assert not any(span["failed"] for span in collector.spans)
     for sample in samples:
-        assert judgement["began"] <= sample["began"] <= sample["ended"] <= judgement["ended"]
+        assert judgement["started"] <= sample["started"] <= sample["ended"] <= judgement["ended"]
 
 
-async def test_without_a_traceparent_a_request_begins_a_trace_that_its_log_names(
-    serve, traced, collector, logged  # noqa: F811
-):  # fmt: skip
+async def test_new_trace_without_traceparent(serve, traced, collector, log_lines):
+    """The log lines have its id."""
     with traced():
         async with serve() as client:
             await client.get("/v1/profiles")
-    (only,) = collector.spans
-    assert (only["name"], only["parent"]) == ("GET /v1/profiles", "")
-    assert {line["trace_id"] for line in logged() if "trace_id" in line} == {only["trace"]}
+    (span,) = collector.spans
+    assert (span["name"], span["parent"]) == ("GET /v1/profiles", "")
+    assert {line["trace_id"] for line in log_lines() if "trace_id" in line} == {span["trace"]}
 
 
-async def test_probes_have_no_spans(serve, traced, collector):
+async def test_health_checks_have_no_spans(serve, traced, collector):
     with traced():
         async with serve() as client:
             for path in ("/livez", "/readyz", "/metrics"):
@@ -88,19 +85,19 @@ async def test_probes_have_no_spans(serve, traced, collector):
     assert collector.spans == []
 
 
-async def test_a_sample_lasts_from_its_beginning_to_its_end(serve, gated, traced, collector):  # noqa: F811
+async def test_sample_span_duration(serve, gated_engine, traced, collector):
     with traced():
         async with serve() as client:
-            asked = asyncio.create_task(client.post("/v1/rewards", json=PAIR))
-            await until(lambda: gated.asked == 4)
+            request = asyncio.create_task(client.post("/v1/rewards", json=PAIR))
+            await until(lambda: gated_engine.calls == 4)
             await asyncio.sleep(0.1)
-            gated.gate.set()
-            await asked
+            gated_engine.gate.set()
+            await request
     assert all(sample["seconds"] >= 0.1 for sample in collector.named("sample"))
 
 
-async def test_a_trace_tells_codes_and_counts_but_no_texts_and_no_keys(serve, traced, collector, tmp_path):
-    def told(prompt, params):
+async def test_spans_have_no_texts_or_keys(serve, traced, collector, tmp_path):
+    def leak_the_prompt(prompt, params):
         raise EngineError(f"no answer to {prompt.messages[-1].content}")
 
     key = add(tmp_path / "keys.yaml", "first")
@@ -111,7 +108,7 @@ async def test_a_trace_tells_codes_and_counts_but_no_texts_and_no_keys(serve, tr
             await client.post(f"/t/{key}/v1/rewards", json=secret | {"k": 2})
             await client.post(f"/t/{key}/v1/rewards", json=secret | {"k": 2, "profile": "whoknows"})
             await client.post("/v1/rewards", json=secret, headers={"X-API-Key": "grm_guessed"})
-            client.service.engine._write = told
+            client.service.engine._write = leak_the_prompt
             await client.post(f"/t/{key}/v1/rewards", json=secret | {"k": 2, "seed": 1})
     assert len(collector.named("POST /v1/rewards")) == 3
     everything = b"".join(collector.bodies)
@@ -120,7 +117,7 @@ async def test_a_trace_tells_codes_and_counts_but_no_texts_and_no_keys(serve, tr
     assert all(span["events"] == 0 for span in collector.spans)
 
 
-async def test_what_failed_says_why(serve, traced, collector):
+async def test_failed_spans_have_error_types(serve, traced, collector):
     def broken(prompt, params):
         raise EngineError("out of memory")
 
@@ -133,52 +130,51 @@ async def test_what_failed_says_why(serve, traced, collector):
             client.service.engine.complete = None
             await client.post("/v1/rewards", json=PAIR | {"k": 1, "seed": 2})
 
-    def told(name):
-        spans = sorted(collector.named(name), key=lambda span: span["began"])
+    def errors(name):
+        spans = sorted(collector.named(name), key=lambda span: span["started"])
         return [(span["error.type"], span["failed"]) for span in spans]
 
-    assert told("sample") == [("no_scores", True), ("engine_failed", True), ("internal", True)]
+    assert errors("sample") == [("no_scores", True), ("engine_failed", True), ("internal", True)]
     judgements = [("all_unreadable", True), ("engine_failed", True), ("unknown_profile", True)]
-    assert told("judgement") == [*judgements, ("internal", True)]
-    # As OTel has it, a server did not fail where the request was wrong.
+    assert errors("judgement") == [*judgements, ("internal", True)]
+    # By OTel's conventions, a client error is no failure of the server's span.
     requests = [("all_unreadable", True), ("engine_failed", True), ("unknown_profile", False)]
-    assert told("POST /v1/rewards") == [*requests, ("internal", True)]
+    assert errors("POST /v1/rewards") == [*requests, ("internal", True)]
 
 
-async def test_samples_that_are_cut_off_say_whether_it_was_the_deadline(
-    serve, gated, traced, collector  # noqa: F811
-):  # fmt: skip
+async def test_cancelled_spans_name_the_cause(serve, gated_engine, traced, collector):
     with traced():
         async with serve() as client:
             await client.post("/v1/rewards", json=PAIR | {"timeout_s": 0.1})
-            left = asyncio.create_task(client.service.judge(RewardRequest(**PAIR | {"seed": 1}).to_task()))
-            await until(lambda: gated.asked == 8)
-            left.cancel()
-            await asyncio.gather(left, return_exceptions=True)
-            await until(lambda: gated.cancelled == 8)
+            abandoned = asyncio.create_task(
+                client.service.judge(RewardRequest(**PAIR | {"seed": 1}).to_task())
+            )
+            await until(lambda: gated_engine.calls == 8)
+            abandoned.cancel()
+            await asyncio.gather(abandoned, return_exceptions=True)
+            await until(lambda: gated_engine.cancelled == 8)
     ends = [sample["error.type"] for sample in collector.named("sample")]
     assert sorted(ends) == ["cancelled"] * 4 + ["deadline_exceeded"] * 4
     ends = [judgement["error.type"] for judgement in collector.named("judgement")]
     assert sorted(ends) == ["cancelled", "deadline_exceeded"]
 
 
-async def test_one_who_joins_or_asks_again_has_a_judgement_without_samples_or_cost(
-    serve, gated, traced, collector  # noqa: F811
-):  # fmt: skip
+async def test_replayed_judgement_has_no_samples(serve, gated_engine, traced, collector):
+    """It has no token usage either, whether the request joined a running one or was replayed."""
     with traced():
         async with serve() as client:
-            asked = [asyncio.create_task(client.post("/v1/rewards", json=PAIR)) for _ in range(2)]
-            await until(lambda: gated.asked == 4 and client.service._single_flight._running)
-            gated.gate.set()
-            await asyncio.gather(*asked)
+            requests = [asyncio.create_task(client.post("/v1/rewards", json=PAIR)) for _ in range(2)]
+            await until(lambda: gated_engine.calls == 4 and client.service._single_flight._running)
+            gated_engine.gate.set()
+            await asyncio.gather(*requests)
             await client.post("/v1/rewards", json=PAIR)
-    by_how = {judgement["grm.replay"]: judgement for judgement in collector.named("judgement")}
-    assert set(by_how) == {"miss", "join", "hit"}
-    assert {sample["parent"] for sample in collector.named("sample")} == {by_how["miss"]["id"]}
-    assert [how for how, judgement in by_how.items() if "gen_ai.usage.input_tokens" in judgement] == ["miss"]
+    by_replay = {judgement["grm.replay"]: judgement for judgement in collector.named("judgement")}
+    assert set(by_replay) == {"miss", "join", "hit"}
+    assert {sample["parent"] for sample in collector.named("sample")} == {by_replay["miss"]["id"]}
+    assert [replay for replay, span in by_replay.items() if "gen_ai.usage.input_tokens" in span] == ["miss"]
 
 
-async def test_an_upstream_server_joins_the_trace_of_each_sample(serve, traced, collector):
+async def test_upstream_requests_join_the_trace(serve, traced, collector):
     upstream = await Loopback().open()
     try:
         with traced():
@@ -190,14 +186,15 @@ async def test_an_upstream_server_joins_the_trace_of_each_sample(serve, traced, 
     finally:
         await upstream.kill()
     joined = [re.search(r"traceparent: 00-(\w+)-(\w+)-01", head) for head in upstream.heads[before:]]
-    assert {found[1] for found in joined} == {TRACE}
-    asking = collector.named("sample") + collector.named("principles")
-    assert {found[2] for found in joined} == {span["id"] for span in asking}
+    assert {match[1] for match in joined} == {TRACE}
+    client_spans = collector.named("sample") + collector.named("principles")
+    assert {match[2] for match in joined} == {span["id"] for span in client_spans}
     assert collector.named("principles")
-    assert {span["kind"] for span in asking} == {"CLIENT"}
+    assert {span["kind"] for span in client_spans} == {"CLIENT"}
 
 
-async def test_where_traces_are_not_asked_for_nothing_is_sent_or_loaded(serve, monkeypatch, collector):
+async def test_disabled_tracing_sends_nothing(serve, monkeypatch, collector):
+    """The SDK is not even imported."""
     endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
     for off in ({}, endpoint | {"OTEL_SDK_DISABLED": "true"}, endpoint | {"OTEL_TRACES_EXPORTER": "none"}):
         with monkeypatch.context() as patched:
@@ -207,22 +204,22 @@ async def test_where_traces_are_not_asked_for_nothing_is_sent_or_loaded(serve, m
                 async with serve() as client:
                     assert (await client.post("/v1/rewards", json=PAIR)).status_code == 200
     assert collector.spans == []
-    told = "import grm_service.cli.serve, grm_service.api.server, sys; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout
+    script = "import grm_service.cli.serve, grm_service.api.server, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert "grm_service.tracing" in loaded
     assert "opentelemetry.sdk" not in loaded
 
 
-def test_where_they_are_asked_for_and_the_extra_is_missing_it_is_said(monkeypatch, traced):
+def test_missing_otel_extra(monkeypatch, traced):
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(MissingExtra, match=r"pip install 'grm-service\[otel\]'"), traced():
         pass
 
 
-async def test_a_collector_that_is_not_there_holds_up_neither_requests_nor_the_end(serve, monkeypatch):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+async def test_unreachable_collector_does_not_block(serve, monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"http://127.0.0.1:{port}/v1/traces")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
     monkeypatch.setattr(tracing, "_FLUSH_S", 0.1)
@@ -232,15 +229,15 @@ async def test_a_collector_that_is_not_there_holds_up_neither_requests_nor_the_e
                 assert (await client.post("/v1/rewards", json=PAIR)).status_code == 200
 
 
-def test_grm_serve_sends_all_its_spans_before_it_ends(collector):
-    # FastAPI's own spans, which tell whole paths, stay off even where they are asked for.
+def test_serve_flushes_spans_on_exit(collector):
+    # FastAPI's own spans contain whole paths, so they stay off even if enabled.
     wanted = {"OTEL_RESOURCE_ATTRIBUTES": "a=b", "FASTAPI_OTEL_AUTO_CONFIGURE": "true"}
     environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, **wanted}
     command = [sys.executable, "-m", "grm_service", "serve", "--engine", "scripted", "--port", "0"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
-            told = iter(process.stderr.readline, "")
-            url = next(found[1] for line in told if (found := re.search(r"serving on (http\S+?),? ", line)))
+            lines = iter(process.stderr.readline, "")
+            url = next(match[1] for line in lines if (match := re.search(r"serving on (http\S+?),? ", line)))
             path = "/t/grm_quiet/v1/rewards"
             assert httpx.post(url + path, json=PAIR, headers=TRACEPARENT, timeout=60).status_code == 200
             process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""A small profile for the tests of the method."""
+"""A small profile for the tests of the judge."""
 
 from grm_service.profiles.profile import Profile, PromptTemplate
 

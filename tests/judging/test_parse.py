@@ -1,5 +1,9 @@
-"""Each file of odd_outputs/ is one model output: what must be read from it, ---, the text."""
+"""The parser of critiques.
 
+Each file in odd_outputs/ has the expected scores or error, a line with ---, and the model's output.
+"""
+
+import re
 from pathlib import Path
 
 import pytest
@@ -24,11 +28,11 @@ def test_odd_output(path):
     assert read == expected
 
 
-def test_there_are_odd_outputs():
+def test_odd_outputs_exist():
     assert len(ODD) >= 25
 
 
-def test_principles_analysis_and_scores_are_told_apart():
+def test_principles_analysis_and_scores():
     text = (
         "Specific Criteria:\n1. **Accuracy**: facts hold (Weight: 60%)\n2. Tone [weight: 0.4]\n   in full\n\n"
         "Analysis:\n- Response 1 is right.\n\nScores: \\boxed{7, 5}"
@@ -39,13 +43,13 @@ def test_principles_analysis_and_scores_are_told_apart():
     assert critique.scores == (7.0, 5.0)
 
 
-def test_without_labels_all_is_analysis():
+def test_unlabelled_text_is_analysis():
     critique = parse.parse("Good and bad.\nScores: \\boxed{7, 5}", 2, PROFILE)
     assert critique.principles == ()
     assert critique.analysis == "Good and bad."
 
 
-def test_criteria_without_analysis_keep_what_follows_the_list():
+def test_text_after_criteria_is_analysis():
     critique = parse.parse(
         "Specific Criteria:\n1. Short\n2. Right\nBoth are.\n\nScores: \\boxed{7, 5}", 2, PROFILE
     )
@@ -63,17 +67,17 @@ def test_criteria_without_analysis_keep_what_follows_the_list():
         ("1. A (weight: 400%)", None),
     ],
 )
-def test_weights_in_many_dresses(line, weight):
+def test_weight_formats(line, weight):
     assert parse.parse_principles(line) == (Principle("A", weight),)
 
 
-def test_repetitions_numbers_and_headings_are_no_principles():
+def test_lines_that_are_not_principles():
     text = "1. Right\n2. Right\n3. 1.1.1\n4. Clear\n#### Output ####\n5. Later"
     assert [p.text for p in parse.parse_principles(text)] == ["Right", "Clear"]
 
 
 @pytest.mark.parametrize(
-    ("cut", "kept"),
+    ("cut", "expected"),
     [
         ("Both fine.\nScores: \\boxed{7,", "Both fine."),
         ("Both fine.\n**Scores:**", "Both fine."),
@@ -83,14 +87,12 @@ def test_repetitions_numbers_and_headings_are_no_principles():
         ("", ""),
     ],
 )
-def test_a_half_written_score_line_is_taken_back_before_closing(cut, kept):
-    assert parse.before_closing(cut) == kept
+def test_partial_score_line_is_removed(cut, expected):
+    assert parse.before_closing(cut) == expected
 
 
 @given(st.lists(st.integers(1, 10), min_size=1, max_size=64))
-def test_the_closing_admits_every_vote_and_what_it_admits_is_read(scores):
-    import re
-
+def test_closing_regex_accepts_all_scores(scores):
     ending = ", ".join(map(str, scores)) + "}"
     assert re.fullmatch(parse.closing_regex(len(scores), Scale()), ending)
     read = parse.parse("Cut\n\nScores: \\boxed{" + ending, len(scores), PROFILE)
@@ -98,14 +100,12 @@ def test_the_closing_admits_every_vote_and_what_it_admits_is_read(scores):
 
 
 @pytest.mark.parametrize("ending", ["0, 1}", "11, 1}", "1, 1, 1}", "1}", "1,1}", "1, 1", "x, x}"])
-def test_the_closing_admits_nothing_else(ending):
-    import re
-
+def test_closing_regex_rejects_other_text(ending):
     assert not re.fullmatch(parse.closing_regex(2, Scale()), ending)
 
 
 @given(st.text())
-def test_no_text_crashes_the_parser(text):
+def test_parser_accepts_any_text(text):
     try:
         critique = parse.parse(text + "\nScores: \\boxed{3, 4}", 2, PROFILE)
     except parse.Unreadable as unreadable:

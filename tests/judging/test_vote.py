@@ -9,7 +9,7 @@ rows = st.integers(1, 6).flatmap(
 )
 
 
-def test_rewards_are_means_and_std_is_that_of_the_population():
+def test_rewards_and_population_std():
     result = vote([(8.0, 4.0), (6.0, 4.0)])
     assert result.rewards == (7.0, 4.0)
     assert result.std == (1.0, 0.0)
@@ -18,7 +18,7 @@ def test_rewards_are_means_and_std_is_that_of_the_population():
     assert result.agreement == 1.0
 
 
-def test_a_tie_is_a_tie_and_nobody_wins_it():
+def test_top_tie_has_no_best():
     result = vote([(5.0, 7.0, 7.0)])
     assert result.best is None
     assert result.ties == ((1, 2),)
@@ -26,29 +26,29 @@ def test_a_tie_is_a_tie_and_nobody_wins_it():
     assert result.agreement == 0.5
 
 
-def test_a_split_vote_has_an_agreement_of_one_half():
+def test_split_vote_agreement():
     assert vote([(9.0, 3.0), (3.0, 9.0)]).agreement == 0.5
 
 
-def test_a_tie_below_the_top_leaves_the_best():
+def test_tie_below_the_top():
     result = vote([(9.0, 3.0, 3.0)])
     assert result.best == 0
     assert result.ties == ((1, 2),)
 
 
-def test_a_single_response_has_a_reward_but_no_agreement():
+def test_single_response_has_no_agreement():
     result = vote([(7.0,), (8.0,)])
     assert result.rewards == (7.5,)
     assert result.best == 0
     assert result.agreement is None
 
 
-def test_agreement_counts_the_samples_that_put_the_best_on_top():
+def test_agreement_is_a_share_of_samples():
     assert vote([(9.0, 1.0)] * 7 + [(1.0, 2.0)]).agreement == pytest.approx(7 / 8)
 
 
 @given(rows, st.randoms())
-def test_the_vote_does_not_care_who_stands_where(scores, random):
+def test_vote_is_permutation_equivariant(scores, random):
     n = len(scores[0])
     permuted = list(range(n))
     random.shuffle(permuted)
@@ -60,7 +60,7 @@ def test_the_vote_does_not_care_who_stands_where(scores, random):
 
 
 @given(rows)
-def test_best_and_ties_follow_from_the_rewards(scores):
+def test_best_and_ties_match_the_rewards(scores):
     result = vote(scores)
     winners = [i for i, r in enumerate(result.rewards) if r == max(result.rewards)]
     assert result.best == (winners[0] if len(winners) == 1 else None)

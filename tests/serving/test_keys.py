@@ -1,3 +1,5 @@
+"""API keys: the file, the CLI, and the check at start."""
+
 import stat
 
 import pytest
@@ -9,37 +11,37 @@ from grm_service.serving import keys
 from grm_service.types import Caller
 
 
-def test_a_key_is_known_by_its_hash_alone(tmp_path):
+def test_only_hashes_are_stored(tmp_path):
     path = tmp_path / "keys.yaml"
     first, second = keys.add(path, "run-1", 2.0, 16), keys.add(path, "run-2")
     text = path.read_text()
     assert first not in text
     assert second not in text
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    known = keys.load(path)
-    assert known.caller(first) == Caller("run-1", 2.0, 16)
-    assert known.caller(second) == Caller("run-2")
-    assert known.caller(first + "x") is None
-    assert known.caller("") is None
+    stored_keys = keys.load(path)
+    assert stored_keys.caller(first) == Caller("run-1", 2.0, 16)
+    assert stored_keys.caller(second) == Caller("run-2")
+    assert stored_keys.caller(first + "x") is None
+    assert stored_keys.caller("") is None
 
 
-def test_a_removed_key_is_unknown(tmp_path):
+def test_removed_key_is_unknown(tmp_path):
     path = tmp_path / "keys.yaml"
-    made = keys.add(path, "run-1")
+    key = keys.add(path, "run-1")
     keys.remove(path, "run-1")
-    assert keys.load(path).caller(made) is None
+    assert keys.load(path).caller(key) is None
     with pytest.raises(CatalogError, match="no key named 'run-1'"):
         keys.remove(path, "run-1")
 
 
-def test_a_name_is_one_keys(tmp_path):
+def test_names_are_unique(tmp_path):
     keys.add(tmp_path / "keys.yaml", "run-1")
     with pytest.raises(CatalogError, match="has a key named 'run-1'"):
         keys.add(tmp_path / "keys.yaml", "run-1")
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("keys: [{name: a, sha256: short}]", "keys.0.sha256"),
         ("keys: [{name: a, key: grm_plain}]", "keys.0"),
@@ -47,28 +49,28 @@ def test_a_name_is_one_keys(tmp_path):
         ("- nonsense", "keys.yaml"),
     ],
 )
-def test_a_file_that_is_wrong_is_named_with_its_line(tmp_path, text, says):
+def test_error_names_the_file_and_line(tmp_path, text, message):
     path = tmp_path / "keys.yaml"
     path.write_text(text)
-    with pytest.raises(CatalogError, match=says):
+    with pytest.raises(CatalogError, match=message):
         keys.load(path)
 
 
-def test_the_command_line_adds_lists_and_removes(tmp_path):
+def test_cli_adds_lists_and_removes(tmp_path):
     def grm(*args, **env):
         return CliRunner().invoke(app, ["keys", *args], env={"GRM_KEYS_FILE": str(tmp_path / "k.yaml")} | env)
 
-    made = grm("add", "run-1", "--weight", "2").stdout.strip()
-    assert keys.load(tmp_path / "k.yaml").caller(made) == Caller("run-1", 2.0)
+    key = grm("add", "run-1", "--weight", "2").stdout.strip()
+    assert keys.load(tmp_path / "k.yaml").caller(key) == Caller("run-1", 2.0)
     assert "run-1" in grm("list").stdout
-    assert made not in grm("list").stdout
+    assert key not in grm("list").stdout
     assert grm("remove", "run-1").exit_code == 0
     assert grm("remove", "run-1").exit_code == 1
     assert "GRM_KEYS_FILE" in grm("list", GRM_KEYS_FILE="").stderr
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "judge.example", "192.0.2.1"])
-def test_a_server_that_others_reach_needs_keys(host):
-    done = CliRunner().invoke(app, ["serve", "--engine", "scripted", "--host", host, "--port", "0"])
-    assert done.exit_code == 1
-    assert "grm keys add" in done.stderr
+def test_public_address_requires_keys(host):
+    result = CliRunner().invoke(app, ["serve", "--engine", "scripted", "--host", host, "--port", "0"])
+    assert result.exit_code == 1
+    assert "grm keys add" in result.stderr

@@ -1,4 +1,4 @@
-"""The waiting line: bounded, fair between callers, and nobody is run too late."""
+"""The request queue: bounded, fair between callers, and sheds requests that cannot meet their deadline."""
 
 import asyncio
 
@@ -14,187 +14,190 @@ HEAVY, LIGHT = Caller("heavy"), Caller("light")
 
 
 class Work:
-    """Requests that hold their place until they are told to end."""
+    """Requests that occupy their place in the queue until `finish` is called."""
 
-    def __init__(self, line):
-        self.line, self.begun, self.ends, self.tasks = line, [], {}, {}
+    def __init__(self, queue):
+        self.queue, self.started, self.finish_events, self.tasks = queue, [], {}, {}
 
-    async def ask(self, name, samples=1, caller=NOBODY, priority="train", deadline=None):
-        self.ends[name] = asyncio.Event()
+    async def submit(self, name, samples=1, caller=NOBODY, priority="train", deadline=None):
+        self.finish_events[name] = asyncio.Event()
         self.tasks[name] = asyncio.create_task(self._hold(name, samples, caller, priority, deadline))
         await settle()
 
-    async def _hold(self, name, *how):
-        async with self.line.reserve(*how):
-            self.begun.append(name)
-            await self.ends[name].wait()
+    async def _hold(self, name, *args):
+        async with self.queue.reserve(*args):
+            self.started.append(name)
+            await self.finish_events[name].wait()
 
-    async def end(self, name):
-        self.ends[name].set()
+    async def finish(self, name):
+        self.finish_events[name].set()
         await self.tasks[name]
         await settle()
 
-    async def drop(self):
+    async def cancel_all(self):
         for task in self.tasks.values():
             task.cancel()
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
 
 
 @pytest.fixture
-async def on():
-    """Makes the work on a line, and leaves nothing of it behind."""
-    made = []
+async def work_on():
+    """Return a function that creates Work on a queue; its requests are cancelled after the test."""
+    works = []
 
-    def _on(line):
-        made.append(Work(line))
-        return made[-1]
+    def _work_on(queue):
+        works.append(Work(queue))
+        return works[-1]
 
-    yield _on
-    for work in made:
-        await work.drop()
+    yield _work_on
+    for work in works:
+        await work.cancel_all()
 
 
-async def test_no_more_samples_run_than_there_is_room_for(on):
-    work = on(RequestQueue(8, 10))
+async def test_samples_in_flight_are_bounded(work_on):
+    work = work_on(RequestQueue(8, 10))
     for name in "abc":
-        await work.ask(name, samples=4)
-    assert work.begun == ["a", "b"]
-    assert (work.line.in_flight, work.line.waiting) == (8, 1)
-    await work.end("a")
-    assert work.begun == ["a", "b", "c"]
+        await work.submit(name, samples=4)
+    assert work.started == ["a", "b"]
+    assert (work.queue.in_flight, work.queue.waiting) == (8, 1)
+    await work.finish("a")
+    assert work.started == ["a", "b", "c"]
 
 
-async def test_a_request_larger_than_the_room_runs_alone(on):
-    work = on(RequestQueue(8, 10))
-    await work.ask("small")
-    await work.ask("large", samples=64)
-    assert work.begun == ["small"]
-    await work.end("small")
-    await work.ask("late")
-    assert work.begun == ["small", "large"]
-    await work.end("large")
-    assert work.begun == ["small", "large", "late"]
+async def test_oversized_request_runs_alone(work_on):
+    work = work_on(RequestQueue(8, 10))
+    await work.submit("small")
+    await work.submit("large", samples=64)
+    assert work.started == ["small"]
+    await work.finish("small")
+    await work.submit("late")
+    assert work.started == ["small", "large"]
+    await work.finish("large")
+    assert work.started == ["small", "large", "late"]
 
 
-async def test_a_full_line_refuses_at_once_and_says_when_to_come_back(on):
-    work = on(RequestQueue(1, 1))
-    await work.ask("runs")
-    await work.ask("waits")
+async def test_full_queue_refuses_with_retry_after(work_on):
+    work = work_on(RequestQueue(1, 1))
+    await work.submit("runs")
+    await work.submit("waits")
     with pytest.raises(Overloaded, match="1 requests wait already") as refused:
-        async with work.line.reserve(1, NOBODY, "train", None):
+        async with work.queue.reserve(1, NOBODY, "train", None):
             pytest.fail("no place was free")
     assert 1 <= refused.value.retry_after_s <= 60
-    await work.end("runs")
-    assert work.begun == ["runs", "waits"]
+    await work.finish("runs")
+    assert work.started == ["runs", "waits"]
 
 
-async def test_a_burst_of_one_caller_does_not_hold_up_another(on):
-    work = on(RequestQueue(1, 100))
+async def test_burst_does_not_block_other_callers(work_on):
+    work = work_on(RequestQueue(1, 100))
     for i in range(6):
-        await work.ask(f"h{i}", caller=HEAVY)
+        await work.submit(f"h{i}", caller=HEAVY)
     for i in range(2):
-        await work.ask(f"l{i}", caller=LIGHT)
+        await work.submit(f"l{i}", caller=LIGHT)
     for _ in range(5):
-        await work.end(work.begun[-1])
-    assert work.begun == ["h0", "l0", "h1", "l1", "h2", "h3"]
+        await work.finish(work.started[-1])
+    assert work.started == ["h0", "l0", "h1", "l1", "h2", "h3"]
 
 
-async def test_a_caller_of_twice_the_weight_gets_twice_as_much(on):
-    work = on(RequestQueue(1, 100))
-    await work.ask("first")
+async def test_shares_follow_the_weights(work_on):
+    """A caller with twice the weight gets twice as many places."""
+    work = work_on(RequestQueue(1, 100))
+    await work.submit("first")
     for i in range(9):
-        await work.ask(f"double{i}", caller=Caller("double", 2.0))
-        await work.ask(f"single{i}", caller=Caller("single", 1.0))
+        await work.submit(f"double{i}", caller=Caller("double", 2.0))
+        await work.submit(f"single{i}", caller=Caller("single", 1.0))
     for _ in range(9):
-        await work.end(work.begun[-1])
-    assert sum(name.startswith("double") for name in work.begun[1:10]) == 6
+        await work.finish(work.started[-1])
+    assert sum(name.startswith("double") for name in work.started[1:10]) == 6
 
 
-async def test_train_is_served_before_eval(on):
-    work = on(RequestQueue(1, 100))
-    await work.ask("first")
-    await work.ask("eval", priority="eval")
-    await work.ask("train")
-    await work.end("first")
-    await work.end("train")
-    assert work.begun == ["first", "train", "eval"]
+async def test_train_runs_before_eval(work_on):
+    work = work_on(RequestQueue(1, 100))
+    await work.submit("first")
+    await work.submit("eval", priority="eval")
+    await work.submit("train")
+    await work.finish("first")
+    await work.finish("train")
+    assert work.started == ["first", "train", "eval"]
 
 
-async def test_who_cannot_be_served_in_time_is_shed_and_never_run(on):
-    work = on(RequestQueue(1, 100))
-    await work.ask("runs")
+async def test_request_past_its_deadline_is_shed(work_on):
+    work = work_on(RequestQueue(1, 100))
+    await work.submit("runs")
     now = asyncio.get_running_loop().time()
-    await work.ask("hurried", deadline=now + 0.05)
+    await work.submit("hurried", deadline=now + 0.05)
     with pytest.raises(DeadlineExceeded, match="in the queue"):
         await work.tasks["hurried"]
-    assert work.line.waiting == 0
-    await work.end("runs")
-    assert work.begun == ["runs"]
-    assert work.line.in_flight == 0
+    assert work.queue.waiting == 0
+    await work.finish("runs")
+    assert work.started == ["runs"]
+    assert work.queue.in_flight == 0
 
 
-async def test_a_deadline_nearer_than_any_judgement_of_late_is_shed_at_once(on):
-    work = on(RequestQueue(1, 100))
-    await work.ask("slow")
+async def test_hopeless_deadline_is_shed_at_once(work_on):
+    """Recent judgements took longer than the time that is left."""
+    work = work_on(RequestQueue(1, 100))
+    await work.submit("slow")
     await asyncio.sleep(0.2)
-    await work.end("slow")
-    await work.ask("runs")
+    await work.finish("slow")
+    await work.submit("runs")
     loop = asyncio.get_running_loop()
-    began = loop.time()
-    await work.ask("hurried", deadline=began + 0.15)
+    start = loop.time()
+    await work.submit("hurried", deadline=start + 0.15)
     with pytest.raises(DeadlineExceeded):
         await work.tasks["hurried"]
-    assert loop.time() - began < 0.1
-    await work.end("runs")
+    assert loop.time() - start < 0.1
+    await work.finish("runs")
 
 
 @pytest.mark.parametrize("name", ["runs", "waits"])
-async def test_who_goes_away_leaves_the_place_to_the_next(name, on):
-    work = on(RequestQueue(1, 100))
-    for each in ("runs", "waits", "last"):
-        await work.ask(each)
+async def test_cancelled_request_frees_its_place(name, work_on):
+    work = work_on(RequestQueue(1, 100))
+    for request in ("runs", "waits", "last"):
+        await work.submit(request)
     work.tasks[name].cancel()
     await settle()
     if name == "waits":
-        await work.end("runs")
+        await work.finish("runs")
     else:
-        await work.end("waits")
-    assert work.begun[-1] == "last"
-    await work.end("last")
-    assert (work.line.in_flight, work.line.waiting) == (0, 0)
+        await work.finish("waits")
+    assert work.started[-1] == "last"
+    await work.finish("last")
+    assert (work.queue.in_flight, work.queue.waiting) == (0, 0)
 
 
-async def test_a_place_that_was_granted_to_a_caller_who_left_is_not_lost(on):
-    work = on(RequestQueue(1, 100))
-    await work.ask("runs")
-    await work.ask("waits")
-    work.ends["runs"].set()
+async def test_granted_place_survives_cancellation(work_on):
+    work = work_on(RequestQueue(1, 100))
+    await work.submit("runs")
+    await work.submit("waits")
+    work.finish_events["runs"].set()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    work.tasks["waits"].cancel()  # granted, and not yet awake
+    work.tasks["waits"].cancel()  # its place is granted, but it has not resumed yet
     await settle()
-    assert work.line.in_flight == 0
+    assert work.queue.in_flight == 0
 
 
 @pytest.mark.parametrize("leaves", ["shed", "cancelled"])
-async def test_who_leaves_the_head_of_the_line_lets_in_whoever_fits(leaves, on):
-    work = on(RequestQueue(10, 100))
-    await work.ask("runs", samples=8)
-    until = asyncio.get_running_loop().time() + 0.1 if leaves == "shed" else None
-    await work.ask("large", samples=5, deadline=until)
-    await work.ask("small", samples=1)
-    assert work.begun == ["runs"]
+async def test_leaving_the_head_admits_the_next(leaves, work_on):
+    """If the request at the head leaves, a smaller one behind it may fit."""
+    work = work_on(RequestQueue(10, 100))
+    await work.submit("runs", samples=8)
+    deadline = asyncio.get_running_loop().time() + 0.1 if leaves == "shed" else None
+    await work.submit("large", samples=5, deadline=deadline)
+    await work.submit("small", samples=1)
+    assert work.started == ["runs"]
     if leaves == "cancelled":
         work.tasks["large"].cancel()
     await asyncio.wait([work.tasks["large"]])
     await settle()
-    assert work.begun == ["runs", "small"]
-    assert work.line.in_flight == 9
+    assert work.started == ["runs", "small"]
+    assert work.queue.in_flight == 9
 
 
-async def test_what_fails_gives_its_place_back():
-    line = RequestQueue(1, 1)
+async def test_failed_request_frees_its_place():
+    queue = RequestQueue(1, 1)
     with pytest.raises(ValueError, match="judged badly"):
-        async with line.reserve(1, NOBODY, "train", None):
+        async with queue.reserve(1, NOBODY, "train", None):
             raise ValueError("judged badly")
-    assert line.in_flight == 0
+    assert queue.in_flight == 0

@@ -1,4 +1,4 @@
-"""The same work is done once, for all who ask, and its result is given again for a while."""
+"""SingleFlight: concurrent calls share the work, and its result is replayed for a while."""
 
 import asyncio
 
@@ -13,14 +13,14 @@ pytestmark = pytest.mark.anyio
 
 
 class Work:
-    """Counts how often it is done, and waits for `go`."""
+    """Counts its runs, and waits for `go`."""
 
     def __init__(self, error=None):
-        self.begun = self.cancelled = 0
+        self.started = self.cancelled = 0
         self.go, self.error = asyncio.Event(), error
 
     async def __call__(self):
-        self.begun += 1
+        self.started += 1
         try:
             await self.go.wait()
         except asyncio.CancelledError:
@@ -28,56 +28,56 @@ class Work:
             raise
         if self.error:
             raise self.error
-        return f"result {self.begun}"
+        return f"result {self.started}"
 
 
-def asks(flights, work, n, key="key", body="body"):
-    return [asyncio.create_task(flights.run(key, body, work)) for _ in range(n)]
+def start_calls(single_flight, work, n, key="key", body="body"):
+    return [asyncio.create_task(single_flight.run(key, body, work)) for _ in range(n)]
 
 
-async def test_those_who_ask_at_once_share_one_piece_of_work():
-    flights, work = SingleFlight(60, 10), Work()
-    asked = asks(flights, work, 3)
+async def test_concurrent_calls_share_the_work():
+    single_flight, work = SingleFlight(60, 10), Work()
+    calls = start_calls(single_flight, work, 3)
     await settle()
     work.go.set()
-    assert await asyncio.gather(*asked) == [("result 1", "miss"), ("result 1", "join"), ("result 1", "join")]
-    assert work.begun == 1
+    assert await asyncio.gather(*calls) == [("result 1", "miss"), ("result 1", "join"), ("result 1", "join")]
+    assert work.started == 1
 
 
-async def test_a_repeat_gets_the_same_result_until_it_is_too_old(monkeypatch):
-    flights, work = SingleFlight(60, 10), Work()
+async def test_results_expire(monkeypatch):
+    single_flight, work = SingleFlight(60, 10), Work()
     work.go.set()
-    assert await flights.run("key", "body", work) == ("result 1", "miss")
-    assert await flights.run("key", "body", work) == ("result 1", "hit")
+    assert await single_flight.run("key", "body", work) == ("result 1", "miss")
+    assert await single_flight.run("key", "body", work) == ("result 1", "hit")
     later = module.time.monotonic() + 61
     monkeypatch.setattr(module.time, "monotonic", lambda: later)
-    assert await flights.run("key", "body", work) == ("result 2", "miss")
+    assert await single_flight.run("key", "body", work) == ("result 2", "miss")
 
 
-async def test_only_so_many_results_are_kept_and_the_oldest_go_first():
-    flights, work = SingleFlight(60, 2), Work()
+async def test_oldest_results_are_evicted():
+    single_flight, work = SingleFlight(60, 2), Work()
     work.go.set()
     for key in "abcd":
-        await flights.run(key, "body", work)
-    hows = [(await flights.run(key, "body", work))[1] for key in "da"]
-    assert hows == ["hit", "miss"]
+        await single_flight.run(key, "body", work)
+    reuse = [(await single_flight.run(key, "body", work))[1] for key in "da"]
+    assert reuse == ["hit", "miss"]
 
 
-async def test_a_key_with_another_body_is_refused():
-    flights, work = SingleFlight(60, 10), Work()
-    first = asks(flights, work, 1)
+async def test_key_with_another_body_is_refused():
+    single_flight, work = SingleFlight(60, 10), Work()
+    first = start_calls(single_flight, work, 1)
     await settle()
     with pytest.raises(KeyReused):
-        await flights.run("key", "another", work)
+        await single_flight.run("key", "another", work)
     work.go.set()
     await asyncio.gather(*first)
     with pytest.raises(KeyReused):
-        await flights.run("key", "another", work)
+        await single_flight.run("key", "another", work)
 
 
-async def test_work_goes_on_while_anybody_waits_for_it():
-    flights, work = SingleFlight(60, 10), Work()
-    first, second = asks(flights, work, 2)
+async def test_work_continues_while_a_caller_waits():
+    single_flight, work = SingleFlight(60, 10), Work()
+    first, second = start_calls(single_flight, work, 2)
     await settle()
     first.cancel()
     await settle()
@@ -86,26 +86,26 @@ async def test_work_goes_on_while_anybody_waits_for_it():
     assert work.cancelled == 0
 
 
-async def test_work_that_nobody_waits_for_is_cancelled_and_begun_anew_for_the_next():
-    flights, work = SingleFlight(60, 10), Work()
-    asked = asks(flights, work, 2)
+async def test_abandoned_work_is_cancelled_and_restarted():
+    single_flight, work = SingleFlight(60, 10), Work()
+    calls = start_calls(single_flight, work, 2)
     await settle()
-    for each in asked:
-        each.cancel()
-    await asyncio.gather(*asked, return_exceptions=True)
-    again = asks(flights, work, 1)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    repeat = start_calls(single_flight, work, 1)
     await settle()
-    assert (work.begun, work.cancelled) == (2, 1)
+    assert (work.started, work.cancelled) == (2, 1)
     work.go.set()
-    assert await again[0] == ("result 2", "miss")
+    assert await repeat[0] == ("result 2", "miss")
 
 
-async def test_a_failure_is_told_to_all_and_not_kept():
-    flights, work = SingleFlight(60, 10), Work(EngineError("no memory"))
-    asked = asks(flights, work, 2)
+async def test_failure_is_shared_but_not_cached():
+    single_flight, work = SingleFlight(60, 10), Work(EngineError("no memory"))
+    calls = start_calls(single_flight, work, 2)
     await settle()
     work.go.set()
-    for failed in await asyncio.gather(*asked, return_exceptions=True):
-        assert isinstance(failed, EngineError)
+    for error in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(error, EngineError)
     work.error = None
-    assert await flights.run("key", "body", work) == ("result 2", "miss")
+    assert await single_flight.run("key", "body", work) == ("result 2", "miss")

@@ -185,7 +185,7 @@ async def test_training_tokens_are_serving_tokens(tiny):
     from grm_service.judging.plan import plan
     from grm_service.training.meta_rm import encode_judgements
     from grm_service.training.rejection_sampling import Example
-    from tests.judging.test_guided_voting import writing
+    from tests.judging.engines import writing
     from tests.meta_rm import ScriptedMetaRM
 
     tokenizer = AutoTokenizer.from_pretrained(tiny)

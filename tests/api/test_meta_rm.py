@@ -1,4 +1,4 @@
-"""k_meta over HTTP."""
+"""Voting with a meta RM over HTTP."""
 
 import pytest
 
@@ -19,21 +19,21 @@ async def client(serve):
         yield client
 
 
-async def test_a_reply_has_grades_and_both_votes(client):
+async def test_reply_has_grades_and_both_votes(client):
     reply = (await client.post("/v1/rewards", json=PAIR)).json()
-    kept = [sample for sample in reply["samples"] if sample["counted"]]
+    counted = [sample for sample in reply["samples"] if sample["counted"]]
     grades = sorted((sample["grade"] for sample in reply["samples"]), reverse=True)
-    assert (reply["k"], reply["valid"], reply["counted"], len(kept)) == (4, 4, 2, 2)
-    assert sorted((sample["grade"] for sample in kept), reverse=True) == grades[:2]
-    mean = [sum(sample["scores"][i] for sample in kept) / 2 for i in range(2)]
-    everything = [sum(sample["scores"][i] for sample in reply["samples"]) / 4 for i in range(2)]
-    assert (reply["rewards"], reply["unfiltered"]["rewards"]) == (mean, everything)
+    assert (reply["k"], reply["valid"], reply["counted"], len(counted)) == (4, 4, 2, 2)
+    assert sorted((sample["grade"] for sample in counted), reverse=True) == grades[:2]
+    mean = [sum(sample["scores"][i] for sample in counted) / 2 for i in range(2)]
+    unfiltered_mean = [sum(sample["scores"][i] for sample in reply["samples"]) / 4 for i in range(2)]
+    assert (reply["rewards"], reply["unfiltered"]["rewards"]) == (mean, unfiltered_mean)
     assert reply["meta_rm"] == "scripted-meta-rm"
     assert (await client.get("/readyz")).json()["meta_rm"] == "scripted-meta-rm"
     assert (await client.get(f"/v1/verdicts/{reply['id']}")).json()["verdict"] == reply
 
 
-async def test_the_client_reads_grades_and_both_votes(client):
+async def test_client_reads_grades_and_both_votes(client):
     reply = read((await client.post("/v1/rewards", json=PAIR)).json(), 2)
     assert reply.unfiltered.rewards != ()
     assert all(0 <= sample.grade <= 1 for sample in reply.samples)
@@ -41,24 +41,26 @@ async def test_the_client_reads_grades_and_both_votes(client):
     assert (plain.unfiltered, plain.meta_rm, plain.counted) == (None, None, 4)
 
 
-async def test_a_stream_tells_the_grade_of_each_sample(client):
+async def test_stream_has_the_grades(client):
     stream = await client.post("/v1/rewards", json=PAIR | {"stream": True})
     samples = [line for line in stream.text.splitlines() if '"index":' in line and '"samples":' not in line]
     assert len(samples) == 4
     assert all('"grade":0.9' in line for line in samples)
 
 
-async def test_a_dialect_asks_for_it_in_its_url(client):
-    for k_meta, counted in (("", 2), ("&k_meta=3", 3), ("&k_meta=0", 4)):
-        answer = await client.post(f"/slime?k=4{k_meta}", json={"prompt": "Name a prime.", "response": "11"})
-        assert answer.status_code == 200
+async def test_dialect_url_sets_k_meta(client):
+    for k_meta, expected in (("", 2), ("&k_meta=3", 3), ("&k_meta=0", 4)):
+        response = await client.post(
+            f"/slime?k=4{k_meta}", json={"prompt": "Name a prime.", "response": "11"}
+        )
+        assert response.status_code == 200
         listed = (await client.get("/v1/verdicts")).json()["verdicts"]
-        made = (await client.get(f"/v1/verdicts/{listed[0]['id']}")).json()["verdict"]
-        assert made["counted"] == counted
+        verdict = (await client.get(f"/v1/verdicts/{listed[0]['id']}")).json()["verdict"]
+        assert verdict["counted"] == expected
 
 
-async def test_votes_apart_are_in_the_review_queue(serve):
-    # The judge likes what stands first: all together are a tie, and any one of them is none.
+async def test_differing_votes_are_queued_for_review(serve):
+    # The judge prefers the first position: all samples together are a tie, any single one is not.
     async with serve(script="first") as client:
         guide(client.service, ScriptedMetaRM())
         reply = (await client.post("/v1/rewards", json=PAIR | {"k_meta": 1})).json()
@@ -68,12 +70,12 @@ async def test_votes_apart_are_in_the_review_queue(serve):
     assert (queued["id"], queued["reasons"]) == (reply["id"], ["votes_apart"])
 
 
-async def test_a_verdict_is_replayed_with_the_same_choice(client):
+async def test_replay_selects_the_same_samples(client):
     reply = (await client.post("/v1/rewards", json=PAIR)).json()
     record = to_record(client.service.trail.store.find(reply["id"]).body)
-    again = await client.service.replay(record)
-    assert list(differences(record.verdict, again)) == []
-    assert again.unfiltered == record.verdict.unfiltered
+    replayed = await client.service.replay(record)
+    assert list(differences(record.verdict, replayed)) == []
+    assert replayed.unfiltered == record.verdict.unfiltered
     client.service.validator._grades = False
     with pytest.raises(MetaRMNotServed):
         await client.service.replay(record)

@@ -19,7 +19,7 @@ from grm_service.judging import parse
 from grm_service.judging.orders import balanced_orders, undo
 from grm_service.judging.prompt import neutraliser
 from grm_service.principles.query_kind import QueryKind, kind_of
-from grm_service.profiles.catalog import fingerprint, form
+from grm_service.profiles.catalog import fingerprint, format_fingerprint
 from grm_service.profiles.profile import Profile
 from grm_service.training.callbacks import TrainingCallback
 from grm_service.training.inputs import read_items, settings_for
@@ -60,7 +60,9 @@ def fill_trajectories(
     """
     served, _ = default_source(settings_for(profile))
     items = read_items(data, limit, callback or TrainingCallback())
-    setup = TrajectorySetup(served.name, form(served), "form", "", samples, False, seed, fingerprint(served))
+    setup = TrajectorySetup(
+        served.name, format_fingerprint(served), "form", "", samples, False, seed, fingerprint(served)
+    )
     with TrajectoryFile(Path(out), setup) as file:
         for trajectories in fill(file.remaining(items), served, samples, seed):
             file.add(trajectories)

@@ -10,7 +10,7 @@ from typing import Any
 
 from grm_service.engines.transformers.engine import encode, templated
 from grm_service.errors import BadTask, MissingExtra
-from grm_service.evaluation.dataset import Item, some
+from grm_service.evaluation.dataset import Item, subset
 from grm_service.factory import default_source
 from grm_service.training.callbacks import TrainingCallback
 from grm_service.training.encoding import Encoder
@@ -92,7 +92,7 @@ def run_grpo(
     files = [Path(file) for file in trajectories]
     easy = {each.item for each in read_all(files) if is_too_easy(each)}
     # Easy items are held out as well: the accuracy must not depend on the trajectories.
-    eval_items = some(items, round(len(items) * held_out))
+    eval_items = subset(items, round(len(items) * held_out))
     excluded = {item.id for item in eval_items} | easy
     train_items = [item for item in items if item.id not in excluded]
     arguments = {

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from grm_service.engines.files.weights import sha256
 from grm_service.errors import BadSetting, BadTask
-from grm_service.evaluation.dataset import Item, some
-from grm_service.evaluation.reading import read
-from grm_service.profiles.catalog import form
+from grm_service.evaluation.dataset import Item, subset
+from grm_service.evaluation.loading import load
+from grm_service.profiles.catalog import format_fingerprint
 from grm_service.profiles.profile import Profile
 from grm_service.settings import EngineName, Settings
 from grm_service.training.callbacks import TrainingCallback
@@ -33,18 +33,18 @@ def read_items(data: str | Path, limit: int | None, callback: TrainingCallback) 
 
     Raises BadTask if the data cannot be read.
     """
-    rows = read(str(data))
+    dataset = load(str(data))
     # A tie has no label to learn.
-    items = [item for item in rows.items if len(item.correct) == 1]
-    callback.on_rows_skipped(rows.left_out | {"no single best response": len(rows.items) - len(items)})
-    return items if limit is None else some(items, limit)
+    items = [item for item in dataset.items if len(item.correct) == 1]
+    callback.on_rows_skipped(dataset.left_out | {"no single best response": len(dataset.items) - len(items)})
+    return items if limit is None else subset(items, limit)
 
 
 def require_same_format(profile: Profile, files: Iterable[Path]) -> None:
     """Raise BadTask if a file's trajectories were sampled with another prompt or output format."""
     for file in files:
         setup, _ = read_trajectories(file)
-        if setup.form != form(profile):
+        if setup.form != format_fingerprint(profile):
             raise BadTask(
                 f"{file} was sampled with the profile {setup.profile}, whose prompt or output format is not "
                 f"that of {profile.name}: sample it again"

@@ -11,8 +11,8 @@ from typing import Any
 from grm_service.engines.meta_rm import encode, grades
 from grm_service.engines.transformers.engine import control_tokens
 from grm_service.errors import BadTask
-from grm_service.evaluation.dataset import Item, some
-from grm_service.evaluation.grading import Graded, grading
+from grm_service.evaluation.dataset import Item, subset
+from grm_service.evaluation.outcomes import GradedSample, measure_grading
 from grm_service.factory import default_source
 from grm_service.judging.prompt import render_judgement
 from grm_service.profiles.profile import Profile
@@ -125,7 +125,7 @@ def select_judgements(
 def split(examples: Sequence[Example], held_out: float) -> tuple[list[Example], list[Example]]:
     """Return the examples to train on and those of a share (0..1) of the items; no group is in both."""
     items = list({example.item.id: example.item for example in examples}.values())
-    eval_groups = {_group(item) for item in some(items, round(len(items) * held_out))}
+    eval_groups = {_group(item) for item in subset(items, round(len(items) * held_out))}
     parts: tuple[list[Example], list[Example]] = ([], [])
     for example in examples:
         parts[_group(example.item) in eval_groups].append(example)
@@ -157,7 +157,7 @@ def train_meta_rm(
     merged = learner.model.merge_and_unload() if config.rank is not None else learner.model
     # One precision for all weights, as in serving.
     merged = merged.to(merged.dtype).eval()
-    held_out = grading(_grade(merged, eval_rows))
+    held_out = measure_grading(_grade(merged, eval_rows))
     tokens, seconds = trainer.state.num_input_tokens_seen - tokens_before, output.metrics["train_runtime"]
     metrics = {
         "examples": len(rows),
@@ -198,7 +198,7 @@ def _group(item: Item) -> str:
     return item.group or item.id
 
 
-def _grade(model: Any, rows: Sequence[LabelledJudgement]) -> list[Graded]:
+def _grade(model: Any, rows: Sequence[LabelledJudgement]) -> list[GradedSample]:
     ordered = sorted(rows, key=lambda row: len(row.tokens))
     batches = [ordered[start : start + _EVAL_BATCH] for start in range(0, len(ordered), _EVAL_BATCH)]
     return [

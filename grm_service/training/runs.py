@@ -148,7 +148,7 @@ def write_profile(profile: Profile, folder: Path, description: str) -> Path:
     with file.open("w", encoding="utf-8") as out:
         out.write(f"# Written by grm train; {MANIFEST} says how the model came to be.\n")
         yaml.dump(_to_yaml(trained), out)
-    if form(load_profile(file)) != form(profile):
+    if format_fingerprint(load_profile(file)) != format_fingerprint(profile):
         raise AssertionError(f"{file} is not the profile that was trained")
     return file
 

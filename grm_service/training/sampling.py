@@ -23,7 +23,7 @@ from grm_service.factory import open_service
 from grm_service.judging.plan import Plan, plan
 from grm_service.judging.principle_writer import PrincipleWriter
 from grm_service.judging.sampler import Sampler
-from grm_service.profiles.catalog import fingerprint, form
+from grm_service.profiles.catalog import fingerprint, format_fingerprint
 from grm_service.profiles.profile import Profile
 from grm_service.serving.service import Service
 from grm_service.settings import EngineName, Settings
@@ -118,7 +118,7 @@ def _setup(service: Service, config: SamplingConfig) -> TrajectorySetup:
     _, _, principles = service.validator.task(Task((), (), options=used))
     return TrajectorySetup(
         profile.name,
-        form(profile),
+        format_fingerprint(profile),
         engine.name,
         engine.model,
         config.samples,

@@ -7,7 +7,7 @@ from grm_service.engines.choice import Source
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.evaluation.dataset import Item
 from grm_service.judging.orders import balanced_orders
-from grm_service.profiles.catalog import form
+from grm_service.profiles.catalog import format_fingerprint
 from grm_service.profiles.profile import Sampling
 from grm_service.training.rejection_sampling import Example
 from grm_service.training.sampling import sample_all

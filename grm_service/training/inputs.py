@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from grm_service.engines.files.weights import sha256
 from grm_service.errors import BadSetting, BadTask
 from grm_service.evaluation.dataset import Item, subset
+from grm_service.evaluation.loading import load
 from grm_service.profiles.catalog import format_fingerprint
 from grm_service.profiles.profile import Profile
 from grm_service.settings import EngineName, Settings
@@ -32,10 +33,10 @@ def read_items(data: str | Path, limit: int | None, callback: TrainingCallback) 
 
     Raises BadTask if the data cannot be read.
     """
-    rows = load(str(data))
+    dataset = load(str(data))
     # A tie has no label to learn.
-    items = [item for item in rows.items if len(item.correct) == 1]
-    callback.on_rows_skipped(rows.left_out | {"no single best response": len(rows.items) - len(items)})
+    items = [item for item in dataset.items if len(item.correct) == 1]
+    callback.on_rows_skipped(dataset.left_out | {"no single best response": len(dataset.items) - len(items)})
     return items if limit is None else subset(items, limit)
 
 

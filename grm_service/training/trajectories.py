@@ -28,8 +28,8 @@ Origin = Literal["sampled", "hinted", "form"]
 class TrajectorySetup:
     """The judge of a file and the options that it was sampled with.
 
-    Every item has `samples` trajectories. `form` and `fingerprint` are the profile's: files of one form can
-    be trained on together. `principles` has the texts of its set in `items`.
+    Every item has `samples` trajectories. `form` is the profile's format_fingerprint: files of one
+    format can be trained on together. `principles` has the texts of its set in `items`.
     """
 
     profile: str

@@ -17,14 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from pydantic import ValidationError
 
 from grm_service.api.app import create_app
 from grm_service.client import AsyncClient, Client
-from grm_service.errors import BadSetting
 from grm_service.factory import open_service
 from grm_service.serving.service import Service
-from grm_service.settings import EngineName, Settings
+from grm_service.settings import EngineName, Settings, load_settings
 
 _ADDRESS = "http://localhost"
 
@@ -50,7 +48,7 @@ class AsyncJudge(AsyncClient):
         cls, profile: str | Path | None = None, engine: EngineName | None = None, **settings: Any
     ) -> AsyncJudge:
         """Return the judge of a profile; see Judge.load."""
-        options = _settings(profile, engine, settings)
+        options = load_settings(profile=profile, engine=engine, **settings)
         judge = cls(open_service(options), options)
         judge._reload = partial(cls.load, profile, engine, **settings)
         return judge
@@ -117,13 +115,3 @@ class Judge(Client):
         """Unload the model, close the audit trail and end the judge's thread."""
         self._wait(self._asks.close())
         super().close()
-
-
-def _settings(profile: str | Path | None, engine: str | None, more: dict[str, Any]) -> Settings:
-    chosen = {"profile": None if profile is None else str(profile), "engine": engine, **more}
-    if unknown := sorted(set(more) - set(Settings.model_fields)):
-        raise BadSetting(f"unknown settings: {', '.join(unknown)}")
-    try:
-        return Settings(**{name: value for name, value in chosen.items() if value is not None})
-    except ValidationError as error:
-        raise BadSetting("; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())) from None

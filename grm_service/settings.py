@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from grm_service.errors import BadSetting
 
 EngineName = Literal["auto", "openvino", "transformers", "openai", "scripted"]
 
@@ -125,3 +127,18 @@ class Settings(BaseSettings):
     )
     max_batch_bytes: int = Field(2**28, ge=1024, description="Largest body of a batch.")
     max_text_chars: int = Field(200_000, ge=1, description="Longest single text in a request; more is a 422.")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Return the settings of the environment, with the overrides that are not None in their place.
+
+    Raises BadSetting for unknown names and invalid values.
+    """
+    if unknown := sorted(set(overrides) - set(Settings.model_fields)):
+        raise BadSetting(f"unknown settings: {', '.join(unknown)}")
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in overrides.items()}
+    try:
+        return Settings.model_validate({name: value for name, value in values.items() if value is not None})
+    except ValidationError as error:
+        messages = [f"GRM_{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors()]
+        raise BadSetting("; ".join(messages)) from None

@@ -88,7 +88,7 @@ def test_judge_can_be_pickled(settings):
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
-        ({"engine": "abacus"}, BadSetting, "engine: Input should be"),
+        ({"engine": "abacus"}, BadSetting, "GRM_ENGINE: Input should be"),
         ({"colour": "blue"}, BadSetting, "unknown settings: colour"),
         ({"profile": "nobody"}, UnknownName, "nobody"),
     ],

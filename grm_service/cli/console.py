@@ -14,9 +14,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 from rich.console import Console
 
-from grm_service.errors import GRMError
+from grm_service.errors import BadSetting, GRMError
 from grm_service.serving.service import Service
-from grm_service.settings import EngineName, Settings
+from grm_service.settings import EngineName, Settings, load_settings
 
 err = Console(stderr=True, soft_wrap=True)
 
@@ -34,9 +34,9 @@ def settings(**flags: object) -> Settings:
     for noisy in ("httpx", "gguf", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        return Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
-    except ValidationError as wrong:
-        fail(GRMError("; ".join(f"GRM_{str(e['loc'][0]).upper()}: {e['msg']}" for e in wrong.errors())))
+        return load_settings(**flags)
+    except BadSetting as wrong:
+        fail(wrong)
 
 
 def say(text: str) -> None:

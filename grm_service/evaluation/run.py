@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from grm_service.client import AsyncClient
 from grm_service.concurrency import for_each
-from grm_service.errors import BadSetting, BadTask
+from grm_service.errors import BadTask
 from grm_service.evaluation.baselines import (
     MAX_LOGPROB_K,
     baseline_judge,
@@ -31,7 +29,7 @@ from grm_service.factory import open_catalog, open_service
 from grm_service.profiles.catalog import fingerprint
 from grm_service.profiles.profile import Scale
 from grm_service.serving.service import Service
-from grm_service.settings import EngineName, Settings
+from grm_service.settings import EngineName, Settings, load_settings
 from grm_service.types import JudgeOptions
 
 OnStart = Callable[[int, int], None]
@@ -80,7 +78,7 @@ def evaluate(
     if url:
         judging = run.remote(setup, url, key)
     else:
-        judging = run.local(setup, _settings(engine=engine, profile=profile))
+        judging = run.local(setup, load_settings(engine=engine, profile=profile))
     setup, results, scale = asyncio.run(judging)
     report = measure(results, setup, ks, scale, Path(data).name, dataset.left_out)
     write_report(report, Path(out))
@@ -175,7 +173,7 @@ class _Run:
             with RunFolder(self._out, setup) as folder:
                 results = await self._judge(folder, remote_judge(client))
         # Replies do not include the scale, so it is looked up in our catalog by the profile's fingerprint.
-        scales = {fingerprint(each): each.scale for each in open_catalog(_settings()).profiles.values()}
+        scales = {fingerprint(each): each.scale for each in open_catalog(load_settings()).profiles.values()}
         served = next((result.fingerprint for result in results if result.fingerprint), "")
         return setup, results, scales.get(served)
 
@@ -213,12 +211,3 @@ def _setup(profile: str | None, options: JudgeOptions, k: int, judge: JudgeKind)
         stop=options.stop,
         timeout_s=options.timeout_s,
     )
-
-
-def _settings(**values: object) -> Settings:
-    """Return the settings from the environment, with these values instead if they are not None."""
-    try:
-        return Settings(**{name: value for name, value in values.items() if value is not None})  # type: ignore[arg-type]
-    except ValidationError as error:
-        messages = [f"GRM_{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors()]
-        raise BadSetting("; ".join(messages)) from None

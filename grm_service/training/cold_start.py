@@ -21,8 +21,9 @@ from grm_service.judging.prompt import neutraliser
 from grm_service.principles.query_kind import QueryKind, kind_of
 from grm_service.profiles.catalog import fingerprint, format_fingerprint
 from grm_service.profiles.profile import Profile
+from grm_service.settings import load_settings
 from grm_service.training.callbacks import TrainingCallback
-from grm_service.training.inputs import read_items, settings_for
+from grm_service.training.inputs import read_items
 from grm_service.training.sampling import TOO_MANY_RESPONSES, is_right
 from grm_service.training.trajectories import (
     ItemTrajectories,
@@ -58,7 +59,7 @@ def fill_trajectories(
 
     `profile` defaults to GRM_PROFILE. Raises BadTask if the profile cannot parse its own form.
     """
-    served, _ = default_source(settings_for(profile))
+    served, _ = default_source(load_settings(profile=profile))
     items = read_items(data, limit, callback or TrainingCallback())
     setup = TrajectorySetup(
         served.name, format_fingerprint(served), "form", "", samples, False, seed, fingerprint(served)

@@ -12,10 +12,11 @@ from grm_service.engines.transformers.engine import encode, templated
 from grm_service.errors import BadTask, MissingExtra
 from grm_service.evaluation.dataset import Item, subset
 from grm_service.factory import default_source
+from grm_service.settings import load_settings
 from grm_service.training.callbacks import TrainingCallback
 from grm_service.training.encoding import Encoder
 from grm_service.training.grpo_reward import OrderedItem, OutcomeReward, in_all_orders
-from grm_service.training.inputs import input_hashes, read_items, settings_for
+from grm_service.training.inputs import input_hashes, read_items
 from grm_service.training.models import (
     Learner,
     load,
@@ -86,7 +87,7 @@ def run_grpo(
     """
     require_packages()
     folder, callback = Path(out), callback or TrainingCallback()
-    served, source = default_source(settings_for(profile))
+    served, source = default_source(load_settings(profile=profile))
     items = read_items(data, limit, callback)
     items = [item for item in items if len(item.responses) <= served.most_responses]
     files = [Path(file) for file in trajectories]

@@ -6,26 +6,14 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from grm_service.engines.files.weights import sha256
-from grm_service.errors import BadSetting, BadTask
+from grm_service.errors import BadTask
 from grm_service.evaluation.dataset import Item, subset
 from grm_service.evaluation.loading import load
 from grm_service.profiles.catalog import format_fingerprint
 from grm_service.profiles.profile import Profile
-from grm_service.settings import EngineName, Settings
 from grm_service.training.callbacks import TrainingCallback
 from grm_service.training.trajectories import read_trajectories
-
-
-def settings_for(profile: str | Path | None, engine: EngineName | None = None) -> Settings:
-    """Return the GRM_* settings with this profile and engine in place of theirs. Raises BadSetting."""
-    overrides = {"profile": None if profile is None else str(profile), "engine": engine}
-    try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
-    except ValidationError as error:
-        raise BadSetting("; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors())) from None
 
 
 def read_items(data: str | Path, limit: int | None, callback: TrainingCallback) -> list[Item]:

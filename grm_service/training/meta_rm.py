@@ -16,8 +16,9 @@ from grm_service.evaluation.outcomes import GradedSample, measure_grading
 from grm_service.factory import default_source
 from grm_service.judging.prompt import render_judgement
 from grm_service.profiles.profile import Profile
+from grm_service.settings import load_settings
 from grm_service.training.callbacks import TrainingCallback
-from grm_service.training.inputs import input_hashes, read_items, require_same_format, settings_for
+from grm_service.training.inputs import input_hashes, read_items, require_same_format
 from grm_service.training.models import (
     Learner,
     load_classifier,
@@ -79,7 +80,7 @@ def run_meta_rm(
     """
     require_packages()
     callback, files = callback or TrainingCallback(), [Path(file) for file in trajectories]
-    served, source = default_source(settings_for(profile))
+    served, source = default_source(load_settings(profile=profile))
     require_same_format(served, files)
     items = read_items(data, limit, callback)
     examples, skipped = select_judgements(items, read_all(files))

@@ -9,10 +9,10 @@ from typing import Any
 
 from grm_service.errors import BadTask
 from grm_service.factory import default_source
-from grm_service.settings import EngineName
+from grm_service.settings import EngineName, load_settings
 from grm_service.training.callbacks import TrainingCallback
 from grm_service.training.encoding import Encoder, Tokens, encode_all
-from grm_service.training.inputs import input_hashes, read_items, require_same_format, settings_for
+from grm_service.training.inputs import input_hashes, read_items, require_same_format
 from grm_service.training.instruction_data import Turns, draw_share, read_instructions
 from grm_service.training.models import (
     Learner,
@@ -74,7 +74,7 @@ def run_rft(
     """
     require_packages()
     folder, callback = Path(out), callback or TrainingCallback()
-    settings = settings_for(profile, engine)
+    settings = load_settings(profile=profile, engine=engine)
     served, source = default_source(settings)
     items = read_items(data, limit, callback)
     files = [Path(file) for file in trajectories] or [folder / "trajectories.jsonl"]

@@ -26,9 +26,9 @@ from grm_service.judging.sampler import Sampler
 from grm_service.profiles.catalog import fingerprint, format_fingerprint
 from grm_service.profiles.profile import Profile
 from grm_service.serving.service import Service
-from grm_service.settings import EngineName, Settings
+from grm_service.settings import EngineName, Settings, load_settings
 from grm_service.training.callbacks import TrainingCallback
-from grm_service.training.inputs import read_items, settings_for
+from grm_service.training.inputs import read_items
 from grm_service.training.models import world_size
 from grm_service.training.rejection_sampling import select
 from grm_service.training.trajectories import (
@@ -77,7 +77,9 @@ def sample_trajectories(
     """
     callback = callback or TrainingCallback()
     items = read_items(data, limit, callback)
-    trajectories = sample_items(config, items, Path(out), settings_for(profile, engine), callback)
+    trajectories = sample_items(
+        config, items, Path(out), load_settings(profile=profile, engine=engine), callback
+    )
     callback.on_trajectories_selected(select(items, trajectories, seed=config.options.seed))
     return trajectories
 

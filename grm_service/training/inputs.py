@@ -1,4 +1,4 @@
-"""Inputs of the training functions: settings, preference items, files of trajectories, and their hashes."""
+"""Inputs of the training functions: preference items and files of trajectories, and their hashes."""
 
 from __future__ import annotations
 

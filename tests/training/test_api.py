@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import grm_service.training
+from grm_service.errors import BadSetting
 from grm_service.profiles.catalog import load_profile
 from grm_service.training import TrainingCallback
 from grm_service.training.runs import write_profile
@@ -69,6 +70,12 @@ def test_sampling_calls_back(inputs, tmp_path):
     )
     assert len(sampled) == 12
     assert recorder.events == [(12, 12), *["item"] * 12, "end"]
+
+
+def test_unknown_engine_is_refused(inputs):
+    config = grm_service.training.SamplingConfig()
+    with pytest.raises(BadSetting, match="GRM_ENGINE: Input should be"):
+        grm_service.training.sample_trajectories(config, data="train.jsonl", out="t.jsonl", engine="vllm")
 
 
 def test_all_names_exist():

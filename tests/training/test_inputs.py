@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from grm_service.errors import BadSetting, BadTask
+from grm_service.errors import BadTask
 from grm_service.training.callbacks import TrainingCallback
-from grm_service.training.inputs import input_hashes, read_items, settings_for
+from grm_service.training.inputs import input_hashes, read_items
 from grm_service.training.runs import TrainingRun
 from tests.training.conftest import ITEMS, SHORT
 
@@ -50,8 +50,3 @@ def test_every_file_is_hashed(tmp_path):
         (tmp_path / name).write_text(name)
     hashes = input_hashes(ITEMS, [tmp_path / "a", tmp_path / "b"], tmp_path / "general")
     assert set(hashes) == {"data", "general", "trajectories_0", "trajectories_1"}
-
-
-def test_unknown_engine_is_refused():
-    with pytest.raises(BadSetting, match="engine: Input should be"):
-        settings_for("smollm2-judge", "vllm")

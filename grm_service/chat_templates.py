@@ -1,9 +1,9 @@
-"""Chat-templated text taken apart again: who said what, and where the response begins.
+"""Parse text in a chat template back into messages, and separate a response from its prompt.
 
-Trainers hand over what the policy saw and wrote, control tokens included. A text is in the template that it
-begins with. Only that template's turns are looked for, and only where one may begin: behind the end of
-another. So what somebody quotes, or a policy writes to look like turns, stays text wherever the template can
-tell. What is in no template known here is one user's message.
+Trainers send what the policy read and wrote, control tokens included. The template is recognized by the
+beginning of the text. Only that template's turns are parsed, and only where one may begin: after the end of
+another. So quoted control tokens, or turns that a policy imitates, remain text as far as the template allows.
+Text in no known template is a single user message.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import re
 
 from grm_service.types import Message, Role
 
-_FIRST = ("<s>", "<bos>", "<|begin_of_text|>", "<｜begin▁of▁sentence｜>", "[gMASK]<sop>")
-_LAST = (
+_BOS_TOKENS = ("<s>", "<bos>", "<|begin_of_text|>", "<｜begin▁of▁sentence｜>", "[gMASK]<sop>")
+_END_TOKENS = (
     *("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>"),
     *("<|end_of_text|>", "</s>", "<eos>", "<｜end▁of▁sentence｜>"),
 )
-# Templates that name who speaks: ChatML (Qwen, SmolLM, Phi-4), Llama 3, Gemma, Phi-3 with Zephyr and GLM.
-_NAMED = tuple(
+# Templates that name the role: ChatML (Qwen, SmolLM, Phi-4), Llama 3, Gemma, Phi-3 with Zephyr and GLM.
+_ROLE_HEADERS = tuple(
     re.compile(pattern)
     for pattern in (
         r"(?:\A|<\|im_end\|>\s*)<\|im_start\|>(\w+)(?:\n|<\|im_sep\|>)",
@@ -28,9 +28,9 @@ _NAMED = tuple(
         r"|<\|(user|assistant)\|>\n",
     )
 )
-# Templates that put a user's turn between two tokens: Mistral with Llama 2, DeepSeek. Behind the token that
-# begins a text (the first), the system's words come before the first user's.
-_PAIRED = (
+# Templates that put a user turn between two tokens: Mistral with Llama 2, DeepSeek. The system prompt stands
+# between the BOS token (the first field) and the first user turn.
+_USER_TURNS = (
     (
         "<s>",
         ("[INST]", "[SYSTEM_PROMPT]"),
@@ -53,115 +53,121 @@ _ROLES: dict[str, Role] = {
     "assistant": "assistant",
     "model": "assistant",
 }
-_Said = tuple[Role, str]
+_Turn = tuple[Role, str]
 
 
-def role_of(name: str) -> Role:
-    """Who speaks, by what templates and clients call them; tools speak to the policy as users do."""
+def normalize_role(name: str) -> Role:
+    """Return the role for a name that templates and clients use; tools count as users."""
     return _ROLES.get(name, "user")
 
 
-def conversation(prompt: str) -> tuple[Message, ...]:
-    """The turns of a prompt, without the start of the answer that is to come; at least one."""
-    said = turns(prompt)
-    asked = said[:-1] if said[-1].role == "assistant" else said
-    return asked or (Message("user", prompt),)
+def parse_prompt(prompt: str) -> tuple[Message, ...]:
+    """Return the messages of a prompt, at least one, without a final assistant turn."""
+    messages = parse_conversation(prompt)
+    before = messages[:-1] if messages[-1].role == "assistant" else messages
+    return before or (Message("user", prompt),)
 
 
-def response(text: str, prompt: str) -> str:
-    """What was written after the prompt, and what the prompt had begun of it (such as `<think>`).
+def parse_conversation(text: str) -> tuple[Message, ...]:
+    """Return all messages of a text, at least one."""
+    if not (turns := _parse(text)):
+        return (Message("user", _split_bos(text)[1].strip()),)
+    *before, (role, last) = turns
+    return (
+        *(Message(role, content.strip()) for role, content in before),
+        Message(role, strip_end_tokens(last)),
+    )
 
-    `text` is prompt and response; white space may differ, as it does after decoding. Raises ValueError where
-    it does not begin with the prompt: it was cut.
+
+def extract_response(text: str, prompt: str) -> str:
+    """Return the response in a text that consists of prompt and completion, with the prompt's prefill.
+
+    White space may differ between prompt and text, as it does after decoding. Raises ValueError if the text
+    does not begin with the prompt, because it was truncated.
     """
-    return continued(prompt, text[_end_of(prompt, text) :])
+    return join_prefill(prompt, text[_prompt_end(prompt, text) :])
 
 
-def continued(prompt: str, written: str) -> str:
-    """The response of which the prompt has the beginning, if any, and `written` the rest."""
-    *_, (role, begun) = _said(prompt) or [("user", "")]
-    return bare(begun + written if role == "assistant" else written)
+def join_prefill(prompt: str, completion: str) -> str:
+    """Return the response: the prefill at the end of the prompt (such as `<think>`), then the completion."""
+    *_, (role, prefill) = _parse(prompt) or [("user", "")]
+    return strip_end_tokens(prefill + completion if role == "assistant" else completion)
 
 
-def bare(text: str) -> str:
-    """Without white space around it and the control tokens behind it."""
+def strip_end_tokens(text: str) -> str:
+    """Return a text without the control tokens at its end and the white space around it."""
+    # An index instead of slices: texts with many end tokens would take quadratic time.
     end = len(text.rstrip())
-    while found := next((token for token in _LAST if text.endswith(token, 0, end)), ""):
-        end -= len(found)
+    while token := next((token for token in _END_TOKENS if text.endswith(token, 0, end)), ""):
+        end -= len(token)
         while end and text[end - 1].isspace():
             end -= 1
     return text[:end].strip()
 
 
-def turns(prompt: str) -> tuple[Message, ...]:
-    """All turns of a templated text; at least one."""
-    if not (said := _said(prompt)):
-        return (Message("user", _begun(prompt)[1].strip()),)
-    *before, (role, last) = said
-    return (*(Message(role, text.strip()) for role, text in before), Message(role, bare(last)))
+def _split_bos(text: str) -> tuple[str, str]:
+    """Return the BOS token, or "", and the text after it."""
+    text = text.lstrip()
+    bos = next(filter(text.startswith, _BOS_TOKENS), "")
+    return bos, text.removeprefix(bos).lstrip()
 
 
-def _begun(prompt: str) -> tuple[str, str]:
-    """The token that begins a text, if any, and what follows."""
-    text = prompt.lstrip()
-    first = next(filter(text.startswith, _FIRST), "")
-    return first, text.removeprefix(first).lstrip()
-
-
-def _said(prompt: str) -> list[_Said]:
-    """The turns as they stand in their template, none where there is none."""
-    first, text = _begun(prompt)
-    for named in _NAMED:
-        if named.match(text):
-            return _named(list(named.finditer(text)), text)
-    for token, begins, paired in _PAIRED:
-        if text.startswith(begins) or (first == token and begins[0] in text):
-            return _paired(list(paired.finditer(text)), text)
+def _parse(text: str) -> list[_Turn]:
+    """Return the turns of a text with their white space and end tokens; none if no template matches."""
+    bos, text = _split_bos(text)
+    for header in _ROLE_HEADERS:
+        if header.match(text):
+            return _parse_role_headers(list(header.finditer(text)), text)
+    for template_bos, starts, user_turn in _USER_TURNS:
+        # After a BOS token, an unmarked system prompt may come before the first user turn.
+        if text.startswith(starts) or (bos == template_bos and starts[0] in text):
+            return _parse_user_turns(list(user_turn.finditer(text)), text)
     return []
 
 
-def _named(begins: list[re.Match[str]], text: str) -> list[_Said]:
-    names = (next(filter(None, begin.groups())).lower() for begin in begins)
-    return [(role_of(name), rest) for name, rest in zip(names, _rests(begins, text), strict=True)]
+def _parse_role_headers(headers: list[re.Match[str]], text: str) -> list[_Turn]:
+    names = (next(filter(None, header.groups())).lower() for header in headers)
+    return [(normalize_role(name), rest) for name, rest in zip(names, _between(headers, text), strict=True)]
 
 
-def _paired(users: list[re.Match[str]], text: str) -> list[_Said]:
-    said: list[_Said] = []
-    for user, rest in zip(users, _rests(users, text), strict=True):
-        system, asked = _system(user["system"] or "", user["user"])
-        said += [("system", system)] if system else []
-        said.append(("user", asked))
-        if user["end"]:
-            said.append(("assistant", rest))
-    return said
+def _parse_user_turns(matches: list[re.Match[str]], text: str) -> list[_Turn]:
+    turns: list[_Turn] = []
+    for match, rest in zip(matches, _between(matches, text), strict=True):
+        system, user = _split_system(match["system"] or "", match["user"])
+        turns += [("system", system)] if system else []
+        turns.append(("user", user))
+        if match["end"]:
+            turns.append(("assistant", rest))
+    return turns
 
 
-def _rests(found: list[re.Match[str]], text: str) -> list[str]:
-    """What stands between each find and the next."""
-    ends = [each.start() for each in found[1:]] + [len(text)]
-    return [text[each.end() : end] for each, end in zip(found, ends, strict=False)]
+def _between(matches: list[re.Match[str]], text: str) -> list[str]:
+    """Return the text from each match to the next, and from the last match to the end."""
+    ends = [match.start() for match in matches[1:]] + [len(text)]
+    return [text[match.end() : end] for match, end in zip(matches, ends, strict=False)]
 
 
-def _system(before: str, asked: str) -> tuple[str, str]:
-    """The system's words and the user's: Llama 2 has the former inside the user's turn."""
-    asked = asked.lstrip()
-    if asked.startswith("<<SYS>>"):
-        before, _, asked = asked.removeprefix("<<SYS>>").partition("<</SYS>>")
-    return before.strip().removeprefix("[SYSTEM_PROMPT]").removesuffix("[/SYSTEM_PROMPT]"), asked
+def _split_system(before: str, user: str) -> tuple[str, str]:
+    """Return the system prompt and the user turn; Llama 2 has the former inside the latter."""
+    user = user.lstrip()
+    if user.startswith("<<SYS>>"):
+        before, _, user = user.removeprefix("<<SYS>>").partition("<</SYS>>")
+    return before.strip().removeprefix("[SYSTEM_PROMPT]").removesuffix("[/SYSTEM_PROMPT]"), user
 
 
-def _end_of(prompt: str, text: str) -> int:
-    """Where in the text the prompt ends that it begins with. Raises ValueError."""
+def _prompt_end(prompt: str, text: str) -> int:
+    """Return the offset in the text at which its prompt ends. Raises ValueError."""
     if text.startswith(prompt):
         return len(prompt)
+    # Decoding may add or drop white space around control tokens: compare without it.
     at = 0
     for char in "".join(prompt.split()):
         while at < len(text) and text[at].isspace():
             at += 1
         if not text.startswith(char, at):
             raise ValueError(
-                "the text does not begin with its prompt, which was cut to the model's length: "
-                "allow more tokens"
+                "the text does not begin with its prompt; the prompt was probably cut to the model's "
+                "maximum length: allow more tokens"
             )
         at += 1
     return at

@@ -1,4 +1,4 @@
-"""Run coroutines together: all of them, a bounded number at a time, or one that several callers wait for."""
+"""Run coroutines together: all at once, a bounded number at a time, or one for several callers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run coroutines concurrently and return their results in order.
 
-    The first failure is raised after all others are cancelled and have ended.
+    If one fails, the others are cancelled and awaited before its exception is raised.
     """
     running = [asyncio.create_task(each) for each in work]
     try:
@@ -25,9 +25,10 @@ async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 async def for_each(items: Iterable[Item], work: Callable[[Item], Awaitable[None]], limit: int) -> None:
-    """Await `work` for every item, at most `limit` at once; an item is taken only when there is room for it.
+    """Await `work` for every item, at most `limit` at once.
 
-    The first failure is raised after all others are cancelled and have ended.
+    Items are drawn lazily: the next one only when a worker is free. If one fails, the others are cancelled
+    and awaited before its exception is raised.
     """
     remaining = iter(items)
 
@@ -39,7 +40,7 @@ async def for_each(items: Iterable[Item], work: Callable[[Item], Awaitable[None]
 
 
 class SharedTask(Generic[T]):
-    """A coroutine that runs once for all who wait for it; it is cancelled when the last of them leaves."""
+    """A coroutine that runs once for several waiters; it is cancelled when the last of them leaves."""
 
     def __init__(self, work: Coroutine[Any, Any, T]) -> None:
         self.task = asyncio.create_task(work)
@@ -47,16 +48,16 @@ class SharedTask(Generic[T]):
 
     @property
     def abandoned(self) -> bool:
-        """Whether the work was cancelled because nobody waited for it any more."""
+        """True if the work was cancelled because its last waiter left."""
         return not self._waiters and self.task.cancelling() > 0
 
     @property
     def failed(self) -> bool:
-        """Whether the work ended without a result."""
+        """True if the work has ended without a result."""
         return self.task.done() and (self.task.cancelled() or self.task.exception() is not None)
 
     async def wait(self) -> T:
-        """Return the result of the work, or raise its failure."""
+        """Return the result of the work, or raise its exception."""
         self._waiters += 1
         try:
             # Shielded: a caller that leaves must not cancel the work for the others.

@@ -1,35 +1,35 @@
-"""Everything that can go wrong, in one tree. `code` is stable and goes over the wire.
+"""The exceptions of this package, in one tree. The `code` of each is stable and part of the API.
 
 GRMError
- · BadTask                    the request cannot be judged as it stands
-   · UnknownName              no such profile or principle set (names the known ones)
-   · UnknownVerdict           no such verdict in the audit trail, or not yours
-   · ProfileNotServed         the profile's model is not the one that this server runs
-   · SoftNotServed            the engine tells no token probabilities, which soft scores need
-   · MetaRMNotServed          no meta RM runs here for the profile, which `k_meta` needs
-   · TextTooLong              one text is longer than the server's setting allows
-   · PromptTooLong            prompt and answer do not fit the model's context (names the sizes)
-     · KeyReused                an Idempotency-Key came with another body than before
- · Overloaded                 the waiting line is full; names when to come back
-   · ShareTaken               the caller has as many requests here as its key allows
- · BadSetting                 a setting cannot be used as it stands
- · UnsafeAddress              others could reach the server, and it has no keys
- · CatalogError               a YAML file is wrong (names file, line and field)
- · JudgeError                 the judge gave no verdict; worth another try
-   · AllUnreadable            no sample could be read (counts the reasons)
-   · ResponseUnread           of a large group, no sample that showed this response could be read
-   · SiblingsMissing          rewards were wanted as they stand in a group, and nobody else came
-   · PrinciplesUnreadable     no principle could be read out of what the model wrote
-   · DeadlineExceeded         time ran out before the first sample
-     · Shed                   it would run out: taken out of the waiting line
+ · BadTask                    the request cannot be judged as it is
+   · UnknownName              no profile or principle set has this name (lists the known ones)
+   · UnknownVerdict           the audit trail has no such verdict for this caller
+   · ProfileNotServed         the profile needs another model than the one that this server runs
+   · SoftNotServed            soft scores need token logprobs, which the engine does not return
+   · MetaRMNotServed          `k_meta` needs a meta RM, and none is loaded for the profile
+   · TextTooLong              a text is longer than GRM_MAX_TEXT_CHARS
+   · PromptTooLong            prompt and completion exceed the model's context (states the sizes)
+   · KeyReused                an Idempotency-Key was used before with another body
+ · Overloaded                 the request queue is full (states when to retry)
+   · ShareTaken               the caller has reached its key's limit of concurrent requests
+ · BadSetting                 a setting has an invalid value
+ · UnsafeAddress              the server would accept remote requests without API keys
+ · CatalogError               a YAML file is invalid (states file, line and field)
+ · JudgeError                 the judge returned no verdict; a retry may succeed
+   · AllUnreadable            no sample could be parsed (counts the reasons)
+   · ResponseUnread           large groups: no sample that contains this response could be parsed
+   · SiblingsMissing          a group transform was requested, and no other response of the group arrived
+   · PrinciplesUnreadable     no principle could be parsed from the model's output
+   · DeadlineExceeded         the time limit passed before the first sample was finished
+     · Shed                   removed from the queue, because the time limit would pass
  · EngineError                the engine failed
-   · ModelNotLoaded           the model cannot be loaded or fetched
-   · MissingExtra             a package of an optional extra is not installed
-   · EngineNotReady           the model is still being loaded, or the engine is being brought back
+   · ModelNotLoaded           the model cannot be loaded or downloaded
+     · MissingExtra           a package of an optional extra is not installed
+   · EngineNotReady           the model is loading, or the engine is restarting
      · Draining               the service is shutting down
    · EngineUnreachable        the remote server does not answer, or answers with an error
-   · MetaRMFailed             the meta RM failed: samples that it should choose among are not voted without
-   · PolicyFailed             the policy that writes drafts failed
+   · MetaRMFailed             the meta RM failed; samples are not voted without its grades
+   · PolicyFailed             the policy model that writes drafts failed
  · AuditUnavailable           the audit trail cannot be read or written
 """
 
@@ -43,9 +43,9 @@ from grm_service.types import Sample
 
 
 class GRMError(Exception):
-    """Base of all errors of this package.
+    """Base class of all exceptions of this package.
 
-    `retryable`: the same request may succeed later. `reason` is finer than the code where counters need that.
+    `retryable`: the same request may succeed later. `reason` is a finer label than the code, for metrics.
     """
 
     code = "internal"
@@ -53,7 +53,7 @@ class GRMError(Exception):
     reason: str | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Engines raise in processes of their own: an error keeps its text, whatever its constructor takes.
+        # Engines raise in other processes. By default pickle would call the constructor with the message.
         return _restore, (type(self), self.args, self.__dict__)
 
 
@@ -64,13 +64,13 @@ def _restore(kind: type[GRMError], args: tuple[object, ...], state: dict[str, ob
 
 
 class BadTask(GRMError):
-    """The request cannot be judged as it stands."""
+    """The request cannot be judged as it is."""
 
     code = "bad_request"
 
 
 class UnknownName(BadTask):
-    """No such profile or principle set."""
+    """No profile or principle set has this name."""
 
     def __init__(self, kind: str, name: str, known: list[str]) -> None:
         super().__init__(f"unknown {kind} {name!r}; known: {', '.join(known) or 'none'}")
@@ -78,65 +78,70 @@ class UnknownName(BadTask):
 
 
 class UnknownVerdict(BadTask):
-    """No such verdict in the audit trail, or it is somebody else's."""
+    """The audit trail has no such verdict, or it belongs to another caller."""
 
     code = "unknown_verdict"
 
     def __init__(self, id_: str) -> None:
-        super().__init__(f"no verdict {id_!r} in the audit trail, or it is not yours (GET /v1/verdicts)")
+        super().__init__(
+            f"the audit trail has no verdict {id_!r}, or it belongs to another caller; "
+            "GET /v1/verdicts lists yours"
+        )
 
 
 class ProfileNotServed(BadTask):
-    """The profile's model is not the one that this server runs."""
+    """The profile needs another model than the one that this server runs."""
 
     code = "profile_not_served"
 
 
 class SoftNotServed(BadTask):
-    """The engine tells no token probabilities, which soft scores need."""
+    """Soft scores need token logprobs, which the engine does not return."""
 
     code = "soft_not_served"
 
 
 class MetaRMNotServed(BadTask):
-    """No meta RM runs here for the profile, which `k_meta` needs."""
+    """`k_meta` needs a meta RM, and none is loaded for the profile."""
 
     code = "meta_rm_not_served"
 
 
 class TextTooLong(BadTask):
-    """One text is longer than the server's setting allows."""
+    """A text is longer than GRM_MAX_TEXT_CHARS."""
 
     code = "text_too_long"
 
-    def __init__(self, field: str, chars: int, most: int) -> None:
-        super().__init__(f"{field} has {chars} characters, at most {most} are allowed (GRM_MAX_TEXT_CHARS)")
+    def __init__(self, field: str, chars: int, max_chars: int) -> None:
+        super().__init__(f"{field} has {chars} characters; the limit is {max_chars} (GRM_MAX_TEXT_CHARS)")
 
 
 class PromptTooLong(BadTask):
-    """Prompt and answer together do not fit the model's context, or its cache; nothing is cut silently."""
+    """Prompt and completion together exceed the model's context or KV cache; nothing is truncated."""
 
     code = "prompt_too_long"
 
-    def __init__(self, prompt_tokens: int, max_tokens: int, room: int, what: str = "model's context") -> None:
+    def __init__(
+        self, prompt_tokens: int, max_tokens: int, limit: int, what: str = "model's context"
+    ) -> None:
         super().__init__(
-            f"the prompt has {prompt_tokens} tokens and the answer may take {max_tokens}, "
-            f"but the {what} holds {room}: shorten the conversation or the responses, "
-            "or judge fewer of them at once"
+            f"the prompt has {prompt_tokens} tokens and the completion may have {max_tokens}, "
+            f"but the {what} holds {limit}: shorten the conversation or the responses, "
+            "or judge fewer responses at once"
         )
 
 
 class KeyReused(BadTask):
-    """An Idempotency-Key came with another body than before."""
+    """An Idempotency-Key was used before with another body."""
 
     code = "idempotency_key_reused"
 
     def __init__(self) -> None:
-        super().__init__("this Idempotency-Key was used for another request: take a new one for each")
+        super().__init__("this Idempotency-Key was used for another request; use a new key for each request")
 
 
 class Overloaded(GRMError):
-    """The waiting line is full. `retry_after_s`: when it should have moved on."""
+    """The request queue is full. `retry_after_s`: seconds until there should be room."""
 
     code = "overloaded"
     retryable = True
@@ -144,42 +149,45 @@ class Overloaded(GRMError):
 
     def __init__(self, waiting: int, retry_after_s: int, why: str | None = None) -> None:
         self.retry_after_s = retry_after_s
-        super().__init__(f"{why or f'{waiting} requests wait already'}: try again in {retry_after_s} s")
+        super().__init__(f"{why or f'{waiting} requests are already waiting'}; retry in {retry_after_s} s")
 
 
 class ShareTaken(Overloaded):
-    """The caller has as many requests here as its key allows."""
+    """The caller has reached its key's limit of concurrent requests."""
 
     reason = "caller_share"
 
 
 class BadSetting(GRMError):
-    """A setting cannot be used as it stands."""
+    """A setting has an invalid value."""
 
     code = "bad_setting"
 
 
 class UnsafeAddress(GRMError):
-    """Others could reach the server, and it has no keys."""
+    """The server would accept remote requests without API keys."""
 
     code = "unsafe_address"
 
 
 class CatalogError(GRMError):
-    """A YAML file (a profile, a principle set, the keys) is wrong."""
+    """A YAML file (a profile, a principle set or the API keys) is invalid."""
 
     code = "bad_catalog"
 
 
 class JudgeError(GRMError):
-    """The judge gave no verdict; worth another try."""
+    """The judge returned no verdict; a retry may succeed."""
 
     code = "judge_failed"
     retryable = True
 
 
 class AllUnreadable(JudgeError):
-    """No sample could be read: rewards are null, never zero. `reasons` counts why; `samples` are kept."""
+    """No sample could be parsed, so the rewards are null, not zero.
+
+    `samples` has the samples, `reasons` how many failed for which reason.
+    """
 
     code = "all_unreadable"
 
@@ -189,42 +197,42 @@ class AllUnreadable(JudgeError):
         counts = ", ".join(f"{reason}: {n}" for reason, n in self.reasons.items())
         super().__init__(
             f"none of the {len(samples)} samples could be read ({counts}); "
-            "try again with another seed or more max_tokens"
+            "retry with another seed or a larger max_tokens"
         )
 
 
 class ResponseUnread(JudgeError):
-    """Of a large group, no sample that showed these responses could be read: they have no reward."""
+    """No sample of a large group that contains these responses could be parsed: they have no reward."""
 
     code = "response_unread"
 
     def __init__(self, responses: Sequence[int]) -> None:
         super().__init__(
-            f"no sample that showed the responses {', '.join(map(str, responses))} (from 0) could be read; "
-            "try again with another seed, a larger k or more max_tokens"
+            f"no sample that contains the responses {', '.join(map(str, responses))} (from 0) could be read; "
+            "retry with another seed, a larger k or a larger max_tokens"
         )
 
 
 class SiblingsMissing(JudgeError):
-    """Rewards were wanted as they stand in a group, and the response's siblings did not come in time."""
+    """A group transform was requested, and no other response of the group arrived in time."""
 
     code = "siblings_missing"
 
 
 class PrinciplesUnreadable(JudgeError):
-    """No principle could be read out of what the model wrote."""
+    """No principle could be parsed from the model's output."""
 
     code = "principles_unreadable"
 
 
 class DeadlineExceeded(JudgeError):
-    """Time ran out before the first sample was finished."""
+    """The time limit passed before the first sample was finished."""
 
     code = "deadline_exceeded"
 
 
 class Shed(DeadlineExceeded):
-    """Its time would run out on the way: it was taken out of the waiting line, and nothing was judged."""
+    """Removed from the queue, unjudged, because the time limit would pass before the first sample."""
 
     reason = "shed"
 
@@ -237,7 +245,7 @@ class EngineError(GRMError):
 
 
 class ModelNotLoaded(EngineError):
-    """The model cannot be loaded or fetched."""
+    """The model cannot be loaded or downloaded."""
 
     code = "model_not_loaded"
     retryable = False
@@ -251,7 +259,7 @@ class MissingExtra(ModelNotLoaded):
 
 
 class EngineNotReady(EngineError):
-    """The model is still being loaded, or the engine is being brought back."""
+    """The model is loading, or the engine is restarting."""
 
     code = "not_ready"
 
@@ -269,30 +277,30 @@ class EngineUnreachable(EngineError):
 
 
 FAILURES = frozenset({EngineError.code, EngineNotReady.code, EngineUnreachable.code})
-"""The codes of samples that the engine failed to take: they say nothing about the judge."""
+"""The codes of samples that failed in the engine: they are no evidence about the judge."""
 
 
 class MetaRMFailed(EngineError):
-    """The meta RM failed: samples that it should choose among are not voted without its choice."""
+    """The meta RM failed; samples are not voted without its grades."""
 
     code = "meta_rm_failed"
 
 
 class PolicyFailed(EngineError):
-    """The policy that writes drafts failed; the judge may be well."""
+    """The policy model that writes drafts failed; the judge may be unaffected."""
 
     code = "policy_failed"
 
 
 class AuditUnavailable(GRMError):
-    """The audit trail cannot be read or written: a verdict that is not in it is not given out."""
+    """The audit trail cannot be read or written. Verdicts that cannot be recorded are not returned."""
 
     code = "audit_unavailable"
     retryable = True
 
 
-def code_of(failed: BaseException) -> str:
-    """The stable code of whatever ended a piece of work; work that was cancelled may have been told why."""
-    if isinstance(failed, CancelledError):
-        return DeadlineExceeded.code if failed.args == (DeadlineExceeded.code,) else "cancelled"
-    return failed.code if isinstance(failed, GRMError) else GRMError.code
+def code_of(error: BaseException) -> str:
+    """Return the stable code of an exception; a cancellation may carry the code of its cause."""
+    if isinstance(error, CancelledError):
+        return DeadlineExceeded.code if error.args == (DeadlineExceeded.code,) else "cancelled"
+    return error.code if isinstance(error, GRMError) else GRMError.code

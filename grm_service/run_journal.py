@@ -1,6 +1,6 @@
-"""What a long run has finished, a line each, in a file that survives a kill; and how it was asked for.
+"""Journals of long runs: one line for each finished item, and the setup, so that a run can resume.
 
-One process at a time writes. A line that a kill left half-written is dropped, so that its work is done again.
+One process writes at a time. A line that was cut off by a kill is dropped, and its item is done again.
 """
 
 from __future__ import annotations
@@ -26,83 +26,85 @@ T = TypeVar("T")
 
 
 class HasDigest(Protocol):
-    """Something with the digest of its texts."""
+    """Something that has a digest of its texts."""
 
     @property
     def digest(self) -> str: ...
 
 
 class HasId(HasDigest, Protocol):
+    """Something that has an id, too."""
+
     @property
     def id(self) -> str: ...
 
 
-A = TypeVar("A", bound=HasId)
+Item = TypeVar("Item", bound=HasId)
 
 
 class Journal(ABC):
-    """A file to which whole lines are added. A context manager: entering finds what is there already.
+    """A file to which whole lines are appended.
 
-    `writer` is what to call another process that has it. Entering raises BadTask where another one does,
-    where it cannot be written, or where it is of another run.
+    A context manager: entering locks the file and reads what it has. Raises BadTask if another process has
+    the lock (`writer` names it in the message), if the file cannot be written, or if it is of another run.
     """
 
     def __init__(self, file: Path, lock: Path, writer: str) -> None:
         self._lines, self._lock, self._writer = file, lock, writer
 
     def __enter__(self) -> Self:
-        with ExitStack() as opened:
-            self._open(opened)
-            self._go_on()
-            self._opened = opened.pop_all()
+        with ExitStack() as stack:
+            self._open(stack)
+            self._resume()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._opened.close()
+        self._stack.close()
 
     @abstractmethod
-    def _go_on(self) -> None:
-        """Reads what is there. Raises BadTask where it is of another run."""
+    def _resume(self) -> None:
+        """Read the lines of the file. Raises BadTask if they are of another run."""
 
     def _add_line(self, line: str) -> None:
         self._out.write(line + "\n")
         self._out.flush()
 
-    def _open(self, opened: ExitStack) -> None:
+    def _open(self, stack: ExitStack) -> None:
         try:
             self._lock.parent.mkdir(parents=True, exist_ok=True)
-            opened.enter_context(FileLock(self._lock, timeout=0))
+            stack.enter_context(FileLock(self._lock, timeout=0))
             self._lines.touch()
             _drop_torn_line(self._lines)
-            self._out = opened.enter_context(self._lines.open("a", encoding="utf-8"))
+            self._out = stack.enter_context(self._lines.open("a", encoding="utf-8"))
         except Timeout:
             raise BadTask(f"{self._writer} is writing {self._lines}") from None
-        except OSError as wrong:
-            raise BadTask(f"{self._lines} cannot be written: {wrong}") from None
+        except OSError as error:
+            raise BadTask(f"{self._lines} cannot be written: {error}") from None
 
 
-def unfinished(asked: Sequence[A], done: Mapping[str, HasDigest], folder: Path) -> list[A]:
-    """Those that are not done yet. Raises BadTask where one that is had other texts."""
-    for each in asked:
-        if each.id in done and done[each.id].digest != each.digest:
-            raise BadTask(f"{each.id} had other texts when it was judged into {folder}: take a new folder")
-    return [each for each in asked if each.id not in done]
+def unfinished(items: Sequence[Item], done: Mapping[str, HasDigest], folder: Path) -> list[Item]:
+    """Return the items that are not done. Raises BadTask if a finished one had different texts."""
+    for item in items:
+        if item.id in done and done[item.id].digest != item.digest:
+            raise BadTask(f"{item.id} had different texts when it was judged into {folder}: use a new folder")
+    return [item for item in items if item.id not in done]
 
 
-def whole_lines(path: Path, read: Callable[[bytes], T], what: str) -> list[T]:
-    """What is in a file, each line by `read`. Raises BadTask, with the line that is not `what`."""
-    found = list[T]()
+def read_lines(path: Path, parse: Callable[[bytes], T], what: str) -> list[T]:
+    """Return the parsed lines of a file. Raises BadTask with the number of a line that is not a `what`."""
+    parsed = list[T]()
     try:
-        # Without the last part: it is empty, or the beginning of a line that is being written.
+        # Without the last part: it is empty, or a line that is still being written.
         for line in path.read_bytes().split(b"\n")[:-1]:
-            found.append(read(line))
-    except (OSError, ValidationError) as wrong:
-        raise BadTask(f"{path}, line {len(found) + 1} is no {what}: {wrong}") from None
-    return found
+            parsed.append(parse(line))
+    except (OSError, ValidationError) as error:
+        raise BadTask(f"{path}, line {len(parsed) + 1} is not a {what}: {error}") from None
+    return parsed
 
 
-def same_setup(file: Path, setup: DataclassInstance, writer: str) -> None:
-    """Writes how a run is asked for, or raises BadTask where another one was begun there."""
+def check_setup(file: Path, setup: DataclassInstance, writer: str) -> None:
+    """Write the setup of a new run. Raises BadTask if the file has the setup of a different run."""
     if not file.exists():
         replace_text(file, json.dumps(asdict(setup), indent=2) + "\n")
         return
@@ -113,28 +115,28 @@ def same_setup(file: Path, setup: DataclassInstance, writer: str) -> None:
         if (was := getattr(before, name)) != (now := getattr(setup, name))
     ]
     if differ:
-        raise BadTask(f"{file.parent} holds a run with {'; '.join(differ)}: take a new folder")
+        raise BadTask(f"{file.parent} holds a run with {'; '.join(differ)}: use a new folder")
 
 
 def read_setup(file: Path, kind: type[T], writer: str) -> T:
-    """How a run was asked for. Raises BadTask where there is none."""
+    """Return the setup of a run. Raises BadTask if there is none."""
     adapter: TypeAdapter[Any] = TypeAdapter(kind)
     try:
-        read: T = adapter.validate_json(file.read_bytes())
-    except (OSError, ValidationError) as wrong:
-        raise BadTask(f"{file.parent} holds no run of {writer}: {wrong}") from None
-    return read
+        setup: T = adapter.validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise BadTask(f"{file.parent} holds no run of {writer}: {error}") from None
+    return setup
 
 
 def replace_text(file: Path, text: str) -> None:
-    """Whole or not at all, as a kill may come at any time."""
-    torn = file.with_suffix(".tmp")
-    torn.write_text(text, encoding="utf-8")
-    torn.replace(file)
+    """Replace the content of a file atomically: a kill leaves the old content or the new."""
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
 
 
 def _drop_torn_line(path: Path) -> None:
-    written = path.read_bytes()
-    whole = written.rfind(b"\n") + 1
-    if whole < len(written):
-        os.truncate(path, whole)
+    content = path.read_bytes()
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
+        os.truncate(path, end)

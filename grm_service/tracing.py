@@ -1,6 +1,6 @@
-"""Spans for OpenTelemetry, where its own environment variables ask for them; else nothing, at no cost.
+"""OpenTelemetry spans, enabled by OpenTelemetry's own environment variables; free of cost otherwise.
 
-A span tells what was asked for, how long it took, what it cost and how it ended: never texts, never keys.
+Spans carry request parameters, durations, token counts and error codes: never texts, never API keys.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from grm_service.types import Params, Sample, Usage
 from grm_service.version import __version__
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span as Recorded
+    from opentelemetry.trace import Span as OTelSpan
     from opentelemetry.trace import Tracer
 
 Attributes = dict[str, str | bool | int | float | list[str] | None]
@@ -25,29 +25,30 @@ _tracer: Tracer | None = None
 
 
 class Span:
-    """One span; `recorded` None: nobody asked for it, and what it is told is dropped."""
+    """A span, or a stand-in that ignores everything (`recorded` None) if tracing is off."""
 
-    def __init__(self, recorded: Recorded | None = None) -> None:
+    def __init__(self, recorded: OTelSpan | None = None) -> None:
         self._recorded = recorded
 
     @property
     def trace_id(self) -> str | None:
-        """Of the trace that it belongs to, as a traceparent has it."""
+        """The id of its trace in hexadecimal, as in a traceparent header; None if tracing is off."""
         return None if self._recorded is None else f"{self._recorded.get_span_context().trace_id:032x}"
 
     def note(self, attributes: Attributes) -> None:
-        """Adds attributes; None is left out."""
+        """Add attributes, except those that are None."""
         if self._recorded is not None:
             self._recorded.set_attributes({k: v for k, v in attributes.items() if v is not None})
 
     def name(self, name: str) -> None:
-        """Gives it a better name than it began with."""
+        """Replace the name that it was opened with."""
         if self._recorded is not None:
             self._recorded.update_name(name)
 
     def fail(self, code: str) -> None:
-        """Marks it as failed, by a stable code."""
+        """Mark it as failed with a stable error code."""
         if self._recorded is not None:
+            # Imported late, here and below: OpenTelemetry is an optional extra.
             from opentelemetry.trace import StatusCode
 
             self._recorded.set_attribute("error.type", code)
@@ -61,7 +62,10 @@ def span(
     kind: Literal["SERVER", "INTERNAL", "CLIENT"] = "INTERNAL",
     headers: Mapping[str, str] | None = None,
 ) -> Iterator[Span]:
-    """A span around what is inside, below the one that is open or the one that the headers name."""
+    """Open a span around the block.
+
+    Its parent is the remote span in `headers` (a traceparent) if they are passed, else the current span.
+    """
     if _tracer is None:
         yield Span()
         return
@@ -70,19 +74,19 @@ def span(
 
     parent = None if headers is None else TraceContextTextMapPropagator().extract(headers)
     recorded = _tracer.start_span(name, parent, SpanKind[kind])
-    # What an exception says may quote a text: its code is all that is told.
+    # Exception messages may quote texts of a request: only the code is recorded.
     with use_span(recorded, end_on_exit=True, record_exception=False, set_status_on_exception=False):
-        opened = Span(recorded)
-        opened.note(attributes)
+        current = Span(recorded)
+        current.note(attributes)
         try:
-            yield opened
-        except BaseException as failed:
-            opened.fail(code_of(failed))
+            yield current
+        except BaseException as error:
+            current.fail(code_of(error))
             raise
 
 
-def outgoing() -> dict[str, str]:
-    """The headers by which a server that is asked joins the trace."""
+def trace_headers() -> dict[str, str]:
+    """Return the headers that propagate the current trace to another server."""
     headers: dict[str, str] = {}
     if _tracer is not None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -91,8 +95,8 @@ def outgoing() -> dict[str, str]:
     return headers
 
 
-def asked(provider: str, model: str, params: Params) -> Attributes:
-    """What is asked of a model, in the words of OTel's conventions for generative AI."""
+def request_attributes(provider: str, model: str, params: Params) -> Attributes:
+    """Return the attributes of a request to a model, by OTel's semantic conventions for generative AI."""
     return {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": provider,
@@ -104,8 +108,8 @@ def asked(provider: str, model: str, params: Params) -> Attributes:
     }
 
 
-def spent(usage: Usage) -> Attributes:
-    """The tokens of a span."""
+def usage_attributes(usage: Usage) -> Attributes:
+    """Return the token counts of a span."""
     return {
         "gen_ai.usage.input_tokens": usage.prompt_tokens,
         "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens,
@@ -113,23 +117,24 @@ def spent(usage: Usage) -> Attributes:
     }
 
 
-def taken(sample: Sample) -> Attributes:
-    """What became of a sample."""
+def sample_attributes(sample: Sample) -> Attributes:
+    """Return the finish reason and token counts of a sample, and whether the closing completed it."""
     return {
         "gen_ai.response.finish_reasons": [sample.finish_reason] if sample.finish_reason else None,
         "grm.closed": sample.closed,
-        **spent(sample.usage),
+        **usage_attributes(sample.usage),
     }
 
 
 @contextmanager
 def exporting() -> Iterator[None]:
-    """While inside, spans go where OTEL_EXPORTER_OTLP_ENDPOINT or its _TRACES_ kin says, by OTLP over HTTP.
+    """Export spans by OTLP over HTTP while the block runs.
 
-    OTel's other variables for samplers, batches, resources and the exporter are heeded. Raises MissingExtra.
+    Does nothing unless OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set. OTel's
+    variables for samplers, batches, resources and the exporter apply. Raises MissingExtra.
     """
     global _tracer
-    if not _asked_for():
+    if not _is_enabled():
         yield
         return
     try:
@@ -139,8 +144,8 @@ def exporting() -> Iterator[None]:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
         raise MissingExtra("otel", "OTEL_EXPORTER_OTLP_ENDPOINT is set, and tracing") from None
-    own = {"service.name": "grm-service", "service.version": __version__}
-    resource = Resource.create(own | dict(OTELResourceDetector().detect().attributes))
+    defaults = {"service.name": "grm-service", "service.version": __version__}
+    resource = Resource.create(defaults | dict(OTELResourceDetector().detect().attributes))
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     _tracer = provider.get_tracer("grm_service", __version__)
@@ -148,14 +153,14 @@ def exporting() -> Iterator[None]:
         yield
     finally:
         _tracer = None
-        # A collector that does not answer must not hold up the end.
+        # A collector that does not answer must not block the shutdown.
         flushing = threading.Thread(target=provider.shutdown, daemon=True)
         flushing.start()
         flushing.join(_FLUSH_S)
 
 
-def _asked_for() -> bool:
-    told = os.environ.get
-    if told("OTEL_SDK_DISABLED", "").lower() == "true" or "otlp" not in told("OTEL_TRACES_EXPORTER", "otlp"):
+def _is_enabled() -> bool:
+    env = os.environ.get
+    if env("OTEL_SDK_DISABLED", "").lower() == "true" or "otlp" not in env("OTEL_TRACES_EXPORTER", "otlp"):
         return False
-    return any(told(f"OTEL_EXPORTER_OTLP_{kin}ENDPOINT") for kin in ("", "TRACES_"))
+    return any(env(f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT") for signal in ("", "TRACES_"))

@@ -13,7 +13,7 @@ from fastapi_offline import FastAPIOffline
 from grm_service.api import batch, explorer, improve, probes, problems, reviews
 from grm_service.api.access import Access
 from grm_service.api.body import Body
-from grm_service.api.dialects.registry import OPEN, DialectRegistry
+from grm_service.api.dialects.registry import ALL_DIALECTS, DialectRegistry
 from grm_service.api.routes import router
 from grm_service.api.telemetry import Telemetry
 from grm_service.improving.policy import Policy
@@ -40,7 +40,7 @@ def create_app(
     local: bool = False,
     on_started: OnStarted | None = None,
     schedule: Schedule = NEVER,
-    doors: DialectRegistry = OPEN,
+    dialects: DialectRegistry = ALL_DIALECTS,
     policy: Policy | None = None,
 ) -> FastAPI:
     """Return the application of a service; with `policy` None, the judge's own engine writes drafts.
@@ -96,7 +96,7 @@ def create_app(
     app.include_router(reviews.router)
     app.include_router(probes.router)
     app.include_router(explorer.router)
-    doors.open(app, service)
+    dialects.install(app, service)
     app.add_middleware(Body, limit=max_body_bytes, by_path={batch.PATH: max_batch_bytes})
     app.add_middleware(Access, keys=keys, local=local)
     app.add_middleware(Telemetry, service=service)

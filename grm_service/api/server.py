@@ -91,7 +91,7 @@ def serve(
         keys is None and not settings.allow_anyone,
         started,
         probe_schedule(settings),
-        DialectRegistry.of(settings),
+        DialectRegistry.from_settings(settings),
         policy,
     )
     config = uvicorn.Config(

@@ -1,4 +1,4 @@
-"""The client: rewards over HTTP, for code that trains.
+"""Python client of the service, for training code.
 
     from grm_service.client import Client
 
@@ -6,7 +6,7 @@
         verdict = grm.rewards("What is 3 + 4?", ["7", "8"], k=8)
         verdict.rewards  # (9.1, 1.4)
 
-It needs httpx and nothing else, since it runs inside other people's trainers.
+It runs inside trainers, so httpx is its only dependency.
 """
 
 from grm_service.client.asynchronous import AsyncClient

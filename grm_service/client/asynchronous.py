@@ -1,4 +1,4 @@
-"""The client for asynchronous code."""
+"""The asynchronous client."""
 
 from __future__ import annotations
 
@@ -16,37 +16,46 @@ import httpx
 
 from grm_service import backoff
 from grm_service.client.connections import Connections
-from grm_service.client.failure import NoVerdict, failure, unreadable
-from grm_service.client.verdict import Single, Verdict, WrittenPrinciples, single, verdict, written
+from grm_service.client.failure import NoVerdict, parse_failure, unreadable_reply
+from grm_service.client.verdict import (
+    Single,
+    Verdict,
+    WrittenPrinciples,
+    parse_principles,
+    parse_single,
+    parse_verdict,
+)
 
 Query = str | Sequence[Mapping[str, str]]
 Response = str | Mapping[str, str]
 Result = TypeVar("Result")
-Read = Callable[[Mapping[str, Any]], Result]
-Requested = tuple[str, bytes]
-"""A path with its query, and the body."""
+Parser = Callable[[Mapping[str, Any]], Result]
+Request = tuple[str, bytes]
+"""The path with its query string, and the body."""
+BuildRequest = Callable[[float], Request]
+"""Builds the request for a number of remaining seconds."""
 
 logger = logging.getLogger(__name__)
 _GRACE_S = 5.0
 
 
 class AsyncClient:
-    """Asks one service, with at most `concurrency` requests at once for each event loop.
+    """A client for one service, with at most `concurrency` concurrent requests per event loop.
 
-    `timeout_s` bounds one judgement, further tries included (at most 3600): the service is told, and votes
-    the samples at hand when it runs out. A service that is busy, starting or cannot be reached is asked
-    again until then, after its `Retry-After` where it gives one; a judgement that failed is tried three
-    times. Every try sends the same bytes, so that what was judged already is not judged again; after a
-    refusal, when nothing was, it says how much time is left.
+    `timeout_s` is the time limit of one judgement in seconds, retries included (at most 3600). The service
+    gets it with the request, and votes over the finished samples when it passes. If the service is busy,
+    starting or unreachable, the client retries until then, and honours `Retry-After`; a failed judgement is
+    tried three times. Every try sends the same bytes, so the service does not repeat a finished judgement;
+    only after a refusal, when nothing was judged, does the next try state the remaining time.
 
-    A context manager, and usable without: what an event loop opened is closed at its end. It may be kept
-    from one loop to the next, shared by threads that run loops of their own, and pickled.
+    Can be used as a context manager. Without one, connections are closed when their event loop ends. One
+    client can serve several event loops, one after the other or in several threads, and can be pickled.
     """
 
     def __init__(
         self, url: str, key: str | None = None, *, timeout_s: float = 600.0, concurrency: int = 256
     ) -> None:
-        self._made = partial(AsyncClient, url, key, timeout_s=timeout_s, concurrency=concurrency)
+        self._factory = partial(AsyncClient, url, key, timeout_s=timeout_s, concurrency=concurrency)
         self._url, self._timeout_s, self._concurrency = url.rstrip("/"), timeout_s, concurrency
         headers = {"Content-Type": "application/json"}
         if key is not None:
@@ -54,7 +63,7 @@ class AsyncClient:
         self._connections = Connections(headers, concurrency)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return self._made, ()  # without its connections
+        return self._factory, ()  # without its connections
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -65,36 +74,36 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections of the running event loop."""
+        """Close the connections of the running event loop."""
         await self._connections.close()
 
     async def rewards(self, query: Query, responses: Sequence[Response], **options: Any) -> Verdict:
-        """The verdict on 1 to 64 responses to a query, judged together.
+        """Judge 1 to 64 responses to a query together and return the verdict.
 
-        `query` is a text, or the conversation up to the responses as messages with `role` and `content`;
+        `query` is a text, or the conversation before the responses as messages with `role` and `content`;
         `options` are fields of `POST /v1/rewards` (`k`, `principles`, `reference`, `timeout_s`, ...).
         Raises NoVerdict.
         """
-        return await self._judged({"query": query, "responses": responses, **options})
+        return await self._judge({"query": query, "responses": responses, **options})
 
     async def batch(self, items: Iterable[Mapping[str, Any]], **options: Any) -> list[Verdict | NoVerdict]:
-        """What became of each item, in their order: its verdict, or why there is none.
+        """Judge many items, `concurrency` at a time, and return a verdict or the failure for each, in order.
 
-        An item has `query` and `responses`, and options of its own, which go before the common ones. The time
-        of each begins with its turn, of which there are `concurrency` at once.
+        An item has `query` and `responses`, and may have options of its own, which override the common ones.
+        The time limit of an item starts when it is sent.
         """
-        turns = asyncio.Semaphore(self._concurrency)
+        semaphore = asyncio.Semaphore(self._concurrency)
 
         async def result(item: Mapping[str, Any]) -> Verdict | NoVerdict:
-            async with turns:
+            async with semaphore:
                 try:
-                    return await self._judged({**options, **item})
-                except NoVerdict as failed:
-                    return failed
+                    return await self._judge({**options, **item})
+                except NoVerdict as failure:
+                    return failure
 
         async with asyncio.TaskGroup() as group:
-            results = [group.create_task(result(item)) for item in items]
-        return [each.result() for each in results]
+            tasks = [group.create_task(result(item)) for item in items]
+        return [task.result() for task in tasks]
 
     async def single(
         self,
@@ -105,92 +114,96 @@ class AsyncClient:
         group_id: str | None = None,
         **options: Any,
     ) -> Single:
-        """The reward of one response, judged with its siblings, which others send: see docs/rl-loops.md.
+        """Return the reward of one response, judged with the other responses of its group.
 
-        A group is told by its query, and by `group_id` where there is one. `options` are those of a URL:
-        `group` (the group's size), `window_s`, `k`, `transform`, ... Raises NoVerdict.
+        The others are separate calls (see docs/rl-loops.md). The query identifies the group, with `group_id`
+        if there is one. `options` are query parameters of `POST /v1/rewards/single`: `group` (the size of the
+        group), `window_s`, `k`, `transform`, ... Raises NoVerdict.
         """
         timeout_s = options.setdefault("timeout_s", self._timeout_s)
-        wish = urlencode({name: value for name, value in options.items() if value is not None})
-        said = {"query": query, "response": response, "reference": reference, "group_id": group_id}
-        # The same at every try: options, time among them, tell the group as well.
-        asked = f"/v1/rewards/single?{wish}", _encoded(_body(said))
-        return await self._ask(lambda left_s: asked, timeout_s, single)
+        parameters = urlencode({name: value for name, value in options.items() if value is not None})
+        fields = {"query": query, "response": response, "reference": reference, "group_id": group_id}
+        # The same for every try: the options, timeout_s included, identify the group as well.
+        request = f"/v1/rewards/single?{parameters}", _encode(_body(fields))
+        return await self._retry(lambda left_s: request, timeout_s, parse_single)
 
     async def principles(self, query: Query, **options: Any) -> WrittenPrinciples:
-        """Principles for a query, judging nothing: to be read, edited and sent back. Raises NoVerdict."""
-        asked = "/v1/principles", _encoded(_body({"query": query, **options}))
-        return await self._ask(lambda left_s: asked, self._timeout_s, written)
+        """Return principles that the model writes for a query; nothing is judged.
 
-    async def _judged(self, asked: Mapping[str, Any]) -> Verdict:
-        body = _body(asked)
-        return await self._ask(
-            lambda left_s: ("/v1/rewards", _encoded({**body, "timeout_s": left_s})),
+        They can be edited and sent with `rewards`. Raises NoVerdict.
+        """
+        request = "/v1/principles", _encode(_body({"query": query, **options}))
+        return await self._retry(lambda left_s: request, self._timeout_s, parse_principles)
+
+    async def _judge(self, fields: Mapping[str, Any]) -> Verdict:
+        body = _body(fields)
+        return await self._retry(
+            lambda left_s: ("/v1/rewards", _encode({**body, "timeout_s": left_s})),
             body.get("timeout_s", self._timeout_s),
-            lambda said: verdict(said, len(body["responses"])),
+            lambda reply: parse_verdict(reply, len(body["responses"])),
         )
 
-    async def _ask(self, ask: Callable[[float], Requested], timeout_s: float, read: Read[Result]) -> Result:
-        """`ask` gives what is sent where so many seconds are left."""
-        clock, asked = asyncio.get_running_loop().time, ask(timeout_s)
-        until = clock() + timeout_s
-        failed: NoVerdict | None = None
+    async def _retry(self, build: BuildRequest, timeout_s: float, parse: Parser[Result]) -> Result:
+        """Send a request until it succeeds, fails for good, or the time limit passes."""
+        clock, request = asyncio.get_running_loop().time, build(timeout_s)
+        deadline = clock() + timeout_s
+        failure: NoVerdict | None = None
         try:
-            # When the time is up the service answers with what it has: that is waited for.
-            async with asyncio.timeout_at(until + _GRACE_S):
+            # At the deadline the service answers with a vote over the finished samples: allow for that.
+            async with asyncio.timeout_at(deadline + _GRACE_S):
                 for tries in count(1):
                     try:
-                        return _read(await self._send(*asked), read)
-                    except NoVerdict as why:
-                        failed = why
-                    await _before_another(failed, tries, until)
-                    if failed.refused:
-                        asked = ask(round(max(0.001, until - clock()), 3))
+                        return _parse(await self._send(*request), parse)
+                    except NoVerdict as error:
+                        failure = error
+                    await _pause(failure, tries, deadline)
+                    if failure.refused:
+                        request = build(round(max(0.001, deadline - clock()), 3))
         except TimeoutError:
-            before = f"; before that, {failed}" if failed else ""
-            detail = f"{self._url} gave no answer within {timeout_s:g} s{before}"
+            last = f"; the last failure: {failure}" if failure else ""
+            detail = f"{self._url} did not answer within {timeout_s:g} s{last}"
             raise NoVerdict("out_of_time", detail, retryable=True) from None
-        raise AssertionError("not reached: tries do not end")
+        raise AssertionError("unreachable: the loop does not end")
 
     async def _send(self, path: str, content: bytes) -> httpx.Response:
         try:
             async with self._connections.one() as http:
                 return await http.post(self._url + path, content=content)
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as wrong:
-            raise NoVerdict("unreachable", f"{self._url!r} is no address: {wrong}") from None
-        except httpx.HTTPError as lost:
-            why = str(lost) or type(lost).__name__
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise NoVerdict("unreachable", f"{self._url!r} is not a valid URL: {error}") from None
+        except httpx.HTTPError as error:
+            why = str(error) or type(error).__name__
             raise NoVerdict("unreachable", f"{self._url} cannot be reached: {why}", retryable=True) from None
 
 
-def _body(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """As it goes over the wire: there a conversation has a field of its own."""
-    name_of = {"query": "query" if isinstance(asked.get("query"), str) else "messages"}
-    # In its order: a proxy tells groups by how the body begins (examples/replicas.nginx.conf).
-    return {name_of.get(name, name): value for name, value in asked.items() if value is not None}
+def _body(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of a request: without None, and with a conversation as `messages`."""
+    wire_names = {"query": "query" if isinstance(fields.get("query"), str) else "messages"}
+    # The order matters: a proxy routes groups by the first fields of the body (examples/replicas.nginx.conf).
+    return {wire_names.get(name, name): value for name, value in fields.items() if value is not None}
 
 
-def _encoded(body: Mapping[str, Any]) -> bytes:
+def _encode(body: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(body, allow_nan=False).encode()
-    except (TypeError, ValueError) as wrong:
-        raise NoVerdict("invalid_request", f"the request cannot be written as JSON: {wrong}") from None
+    except (TypeError, ValueError) as error:
+        raise NoVerdict("invalid_request", f"the request cannot be encoded as JSON: {error}") from None
 
 
-def _read(reply: httpx.Response, read: Read[Result]) -> Result:
+def _parse(reply: httpx.Response, parse: Parser[Result]) -> Result:
     if reply.status_code != httpx.codes.OK:
-        raise failure(reply)
+        raise parse_failure(reply)
     try:
-        return read(reply.json())
-    except (ValueError, TypeError, KeyError) as wrong:
-        raise unreadable(reply, wrong) from None
+        return parse(reply.json())
+    except (ValueError, TypeError, KeyError) as error:
+        raise unreadable_reply(reply, error) from None
 
 
-async def _before_another(failed: NoVerdict, tries: int, until: float) -> None:
-    """Waits as long as is asked for; raises `failed` where another try is not worth it or comes too late."""
-    wait_s = backoff.pause_s(failed.retry_after_s, tries)
-    if not failed.worth_another(tries) or asyncio.get_running_loop().time() + wait_s > until:
-        raise failed
-    level = logging.WARNING if failed.code == "unreachable" else logging.INFO
-    logger.log(level, "trying again in %.1f s: %s", wait_s, failed)
+async def _pause(failure: NoVerdict, tries: int, deadline: float) -> None:
+    """Wait before the next try. Raises `failure` if no retry is due, or none is possible in time."""
+    wait_s = backoff.pause_s(failure.retry_after_s, tries)
+    if not failure.worth_another(tries) or asyncio.get_running_loop().time() + wait_s > deadline:
+        raise failure
+    level = logging.WARNING if failure.code == "unreachable" else logging.INFO
+    logger.log(level, "retrying in %.1f s: %s", wait_s, failure)
     await asyncio.sleep(wait_s)

@@ -1,4 +1,4 @@
-"""The client for code that blocks."""
+"""The blocking client."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ Result = TypeVar("Result")
 
 
 class Client:
-    """AsyncClient for code that blocks, with the same arguments and methods; threads may share one.
+    """AsyncClient for blocking code, with the same arguments and methods; threads may share one.
 
-    It asks from an event loop in a thread of its own, begun with the first question: so it works inside of
-    other loops, all threads share one pool of connections, and time is kept however slowly a reply comes.
+    Requests run in an event loop in a background thread, which starts with the first call. So the client
+    works inside of a running event loop, all threads share one connection pool, and time limits hold however
+    slowly a reply arrives.
     """
 
     def __init__(
         self, url: str, key: str | None = None, *, timeout_s: float = 600.0, concurrency: int = 256
     ) -> None:
-        self._made = partial(Client, url, key, timeout_s=timeout_s, concurrency=concurrency)
-        self._asks = AsyncClient(url, key, timeout_s=timeout_s, concurrency=concurrency)
-        self._changing = threading.Lock()
-        self._thread: _Thread | None = None
+        self._factory = partial(Client, url, key, timeout_s=timeout_s, concurrency=concurrency)
+        self._client = AsyncClient(url, key, timeout_s=timeout_s, concurrency=concurrency)
+        self._lock = threading.Lock()
+        self._thread: _LoopThread | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
-        return self._made, ()
+        return self._factory, ()
 
     def __enter__(self) -> Client:
         return self
@@ -46,72 +47,71 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Cancels what is under way and closes the connections; another question begins anew."""
-        with self._changing:
+        """Cancel the requests in progress and close the connections; the next call opens new ones."""
+        with self._lock:
             thread, self._thread = self._thread, None
-        if thread is not None and thread.here:
-            thread.end()
+        if thread is not None and thread.is_ours:
+            thread.stop()
 
     def rewards(self, query: Query, responses: Sequence[Response], **options: Any) -> Verdict:
-        """As AsyncClient.rewards."""
-        return self._wait(self._asks.rewards(query, responses, **options))
+        """See AsyncClient.rewards."""
+        return self._wait(self._client.rewards(query, responses, **options))
 
     def batch(self, items: Iterable[Mapping[str, Any]], **options: Any) -> list[Verdict | NoVerdict]:
-        """As AsyncClient.batch."""
-        return self._wait(self._asks.batch(items, **options))
+        """See AsyncClient.batch."""
+        return self._wait(self._client.batch(items, **options))
 
     def single(self, query: Query, response: str, **options: Any) -> Single:
-        """As AsyncClient.single."""
-        return self._wait(self._asks.single(query, response, **options))
+        """See AsyncClient.single."""
+        return self._wait(self._client.single(query, response, **options))
 
     def principles(self, query: Query, **options: Any) -> WrittenPrinciples:
-        """As AsyncClient.principles."""
-        return self._wait(self._asks.principles(query, **options))
+        """See AsyncClient.principles."""
+        return self._wait(self._client.principles(query, **options))
 
-    def _wait(self, question: Coroutine[Any, Any, Result]) -> Result:
-        with self._changing:  # so that a question is begun before the thread is told to end, or by the next
-            asked = asyncio.run_coroutine_threadsafe(question, self._running().loop)
+    def _wait(self, call: Coroutine[Any, Any, Result]) -> Result:
+        with self._lock:  # `close` must not stop the loop between its look-up and the scheduling
+            future = asyncio.run_coroutine_threadsafe(call, self._running_thread().loop)
         try:
-            return asked.result()
+            return future.result()
         except BaseException:
-            asked.cancel()  # whoever interrupts the wait does not want the answer either
+            future.cancel()  # an interrupted caller does not need the answer
             raise
 
-    def _running(self) -> _Thread:
-        if self._thread is None or not self._thread.here:
-            self._thread = _Thread.begun()
+    def _running_thread(self) -> _LoopThread:
+        if self._thread is None or not self._thread.is_ours:
+            self._thread = _LoopThread.start()
         return self._thread
 
 
 @dataclass(frozen=True, slots=True)
-class _Thread:
-    """One that runs an event loop until it is told to end."""
+class _LoopThread:
+    """A thread that runs an event loop until it is stopped."""
 
     process: int
     thread: threading.Thread
     loop: asyncio.AbstractEventLoop
-    over: asyncio.Event
+    stopping: asyncio.Event
 
     @classmethod
-    def begun(cls) -> _Thread:
+    def start(cls) -> _LoopThread:
         started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
-        async def until_over() -> None:
-            over = asyncio.Event()
-            started.set_result((asyncio.get_running_loop(), over))
-            await over.wait()
+        async def run() -> None:
+            stopping = asyncio.Event()
+            started.set_result((asyncio.get_running_loop(), stopping))
+            await stopping.wait()
 
-        thread = threading.Thread(
-            target=lambda: asyncio.run(until_over()), daemon=True, name="grm_service.client"
-        )
+        # A daemon: a client that is never closed must not keep the process alive.
+        thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True, name="grm_service.client")
         thread.start()
         return cls(os.getpid(), thread, *started.result())
 
     @property
-    def here(self) -> bool:
-        """Whether this process runs it: a fork leaves its threads behind."""
+    def is_ours(self) -> bool:
+        """True if it runs in this process: a forked process does not inherit threads."""
         return self.process == os.getpid()
 
-    def end(self) -> None:
-        self.loop.call_soon_threadsafe(self.over.set)
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self.stopping.set)
         self.thread.join()

@@ -1,4 +1,4 @@
-"""Connections that live and die with the event loop that opened them."""
+"""Connection pools, one for each event loop."""
 
 from __future__ import annotations
 
@@ -11,55 +11,56 @@ from dataclasses import dataclass
 import httpx
 
 _CONNECT_S = 10.0
-_IDLE_S = 30.0  # less than what servers and proxies allow (ours 75, most 60)
-# httpx looks through the whole pool for every request: in one of 256 connections that takes most of the time.
-_EACH = 8
+_IDLE_S = 30.0  # shorter than the keep-alive of servers and proxies (ours 75 s, most 60 s)
+# httpx scans the whole pool for every request: in one with 256 connections that takes most of the time.
+_PER_CLIENT = 8
 
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
-    """One loop's connections: `turns` has every client as often as it may be used at once."""
+    """The HTTP clients of one event loop: `free` has each as often as it may be used concurrently."""
 
-    turns: asyncio.LifoQueue[httpx.AsyncClient]
-    life: AsyncGenerator[None, None]
+    free: asyncio.LifoQueue[httpx.AsyncClient]
+    lifetime: AsyncGenerator[None, None]
 
 
 class Connections:
-    """At most `most` connections for each running event loop.
+    """Up to `max_connections` connections for each running event loop.
 
-    A connection belongs to the loop that opened it: used from another it fails or hangs. Some trainers make a
-    loop for every step. What a loop opened is closed when it shuts its asynchronous generators down, as
+    A connection belongs to the loop that opened it: used from another, it fails or hangs. Some trainers run a
+    new loop for every step. Connections are closed when their loop shuts down its asynchronous generators, as
     asyncio.run does at its end.
     """
 
-    def __init__(self, headers: Mapping[str, str], most: int) -> None:
-        self._headers, self._most = headers, most
+    def __init__(self, headers: Mapping[str, str], max_connections: int) -> None:
+        self._headers, self._max_connections = headers, max_connections
         self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[httpx.AsyncClient]:
-        """A turn at one of the running loop's."""
-        turns = (await self._here()).turns
-        http = await turns.get()
+        """Lend a client of the running loop; waits until one is free."""
+        free = (await self._current()).free
+        http = await free.get()
         try:
             yield http
         finally:
-            turns.put_nowait(http)
+            free.put_nowait(http)
 
     async def close(self) -> None:
-        """Closes the running loop's."""
+        """Close the connections of the running loop."""
         pool = self._pools.get(asyncio.get_running_loop())
         if pool is not None:
-            await pool.life.aclose()
+            await pool.lifetime.aclose()
 
-    async def _here(self) -> _Pool:
+    async def _current(self) -> _Pool:
         loop = asyncio.get_running_loop()
         if loop not in self._pools:
-            for known in list(self._pools):  # a copy, since other threads have loops of their own
-                if known.is_closed():
-                    self._pools.pop(known, None)
+            for other in list(self._pools):  # a copy, because other threads add their own loops
+                if other.is_closed():
+                    self._pools.pop(other, None)
             self._pools[loop] = self._open()
-            await anext(self._pools[loop].life)
+            # Once started, the generator is closed by the loop's shutdown_asyncgens.
+            await anext(self._pools[loop].lifetime)
         return self._pools[loop]
 
     def _open(self) -> _Pool:
@@ -70,17 +71,20 @@ class Connections:
                 verify=context,
                 timeout=httpx.Timeout(None, connect=_CONNECT_S),
                 limits=httpx.Limits(
-                    max_connections=_EACH, max_keepalive_connections=_EACH, keepalive_expiry=_IDLE_S
+                    max_connections=_PER_CLIENT,
+                    max_keepalive_connections=_PER_CLIENT,
+                    keepalive_expiry=_IDLE_S,
                 ),
             )
-            for _ in range(math.ceil(self._most / _EACH))
+            for _ in range(math.ceil(self._max_connections / _PER_CLIENT))
         ]
-        turns: asyncio.LifoQueue[httpx.AsyncClient] = asyncio.LifoQueue()
-        for turn in reversed(range(self._most)):
-            turns.put_nowait(clients[turn // _EACH])
-        return _Pool(turns, self._life(clients))
+        # Last in, first out: a few concurrent requests reuse a few warm connections.
+        free: asyncio.LifoQueue[httpx.AsyncClient] = asyncio.LifoQueue()
+        for i in reversed(range(self._max_connections)):
+            free.put_nowait(clients[i // _PER_CLIENT])
+        return _Pool(free, self._lifetime(clients))
 
-    async def _life(self, clients: list[httpx.AsyncClient]) -> AsyncGenerator[None, None]:
+    async def _lifetime(self, clients: list[httpx.AsyncClient]) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:

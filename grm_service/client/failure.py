@@ -1,4 +1,4 @@
-"""What is raised where there is no verdict."""
+"""The exception of the client."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import httpx
 
-from grm_service.backoff import asked_s
+from grm_service import backoff
 from grm_service.errors import GRMError
 
 _BUSY = (408, 429, 503)
@@ -15,13 +15,13 @@ _TRIES = 3
 
 
 class NoVerdict(GRMError):
-    """The service gave no verdict, so no response has a reward: not 0, none.
+    """The service returned no verdict, so the responses have no rewards.
 
     `code` is the service's (docs/failure-codes.md) with its HTTP `status`, or one of the client's own:
-    "unreachable" (nothing of the service answers there), "out_of_time" (connected, and no answer in time),
-    "unreadable_reply" (an answer that is no verdict) and "invalid_request" (it cannot be written as JSON).
-    `reasons` counts why samples could not be read, where that is what happened. `retry_after_s`: seconds that
-    the service asked to wait, 0 where it did not.
+    "unreachable" (no service answers at the URL), "out_of_time" (connected, but no answer in time),
+    "unreadable_reply" (the answer is not a verdict) or "invalid_request" (it cannot be encoded as JSON).
+    `reasons` counts why samples could not be parsed, if that is the cause. `retry_after_s`: the seconds that
+    the service requires before a retry, or 0.
     """
 
     def __init__(
@@ -40,36 +40,40 @@ class NoVerdict(GRMError):
 
     @property
     def refused(self) -> bool:
-        """Whether the service was too busy, or not ready, to begin with it."""
+        """True if the service was too busy or not ready, so that nothing was judged."""
         return self.status in _BUSY
 
     def worth_another(self, tries: int) -> bool:
-        """Whether to ask again after so many tries: as long as there is time where nothing was judged, a few
-        times where judging failed, since that costs as much again.
+        """Return True if a retry is due after this number of tries.
+
+        Without limit if nothing was judged, up to three tries if judging failed, since each costs as much
+        as the first.
         """
         untouched = self.code == "unreachable" or self.refused
         return self.retryable and (untouched or tries < _TRIES)
 
 
-def failure(reply: httpx.Response) -> NoVerdict:
-    """What an answer other than 200 says."""
-    status, pause_s = reply.status_code, asked_s(reply.headers.get("retry-after"))
+def parse_failure(reply: httpx.Response) -> NoVerdict:
+    """Return the failure that a reply with another status than 200 describes."""
+    status, retry_after_s = reply.status_code, backoff.retry_after_s(reply.headers.get("retry-after"))
     try:
-        said = reply.json()
-        code, detail, retryable = said["code"], said["detail"], said["retryable"]
-        return NoVerdict(code, detail, status, retryable, said.get("reasons"), pause_s)
+        problem = reply.json()
+        code, detail, retryable = problem["code"], problem["detail"], problem["retryable"]
+        return NoVerdict(code, detail, status, retryable, problem.get("reasons"), retry_after_s)
     except (ValueError, TypeError, KeyError):
-        detail = f"{reply.url} answered {status}, not in the service's words: {_beginning(reply)}"
+        detail = (
+            f"{reply.url} answered {status}, but not with problem details of grm-service: {_excerpt(reply)}"
+        )
     if status in _PROXY:
-        return NoVerdict("unreachable", detail, status, retryable=True, retry_after_s=pause_s)
-    return NoVerdict("unreadable_reply", detail, status, status == 429, retry_after_s=pause_s)
+        return NoVerdict("unreachable", detail, status, retryable=True, retry_after_s=retry_after_s)
+    return NoVerdict("unreadable_reply", detail, status, status == 429, retry_after_s=retry_after_s)
 
 
-def unreadable(reply: httpx.Response, why: Exception) -> NoVerdict:
-    """An answer of 200 that is no verdict."""
-    detail = f"{reply.url} answered with something that is no verdict ({why!r}): {_beginning(reply)}"
+def unreadable_reply(reply: httpx.Response, error: Exception) -> NoVerdict:
+    """Return the failure for a reply with status 200 that cannot be parsed."""
+    detail = f"{reply.url} answered with something other than a verdict ({error!r}): {_excerpt(reply)}"
     return NoVerdict("unreadable_reply", detail, reply.status_code)
 
 
-def _beginning(reply: httpx.Response) -> str:
+def _excerpt(reply: httpx.Response) -> str:
     return " ".join(reply.text[:1000].split())[:200]

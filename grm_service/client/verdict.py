@@ -1,4 +1,4 @@
-"""What the service answers, as frozen values. What a newer service says beside it is passed over."""
+"""Replies of the service as frozen dataclasses. Fields that a newer service adds are ignored."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One of the k: what the model saw (`order`), wrote (`text`), and its scores or the reason why not.
+    """One of the k critiques: the order of the responses in the prompt, the text, and the scores.
 
-    `order[p]` is your index of the response shown at position p. `scores` are in your order, with None for
-    a response that this sample was not shown (of a large group it sees some only); None as a whole, and
-    `error` says why, where the sample could not be read. `expected`: soft scores, where asked for.
-    `grade` (0..1) is the meta RM's, where it chose which samples are `counted`.
+    `order[p]` is the request's index of the response at position p of the prompt. `scores` are in the
+    request's order, with None for a response that is not in this sample's prompt (in large groups); the whole
+    field is None if the sample could not be parsed, for the reason `error`. `expected`: soft scores, if
+    requested. `grade` (0..1) is the meta RM's, if it selected the samples that are `counted`.
     """
 
     index: int
@@ -41,7 +41,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """What samples vote together, by the names that a verdict has."""
+    """The result of a vote, with the field names of a verdict."""
 
     rewards: tuple[float, ...]
     best: int | None
@@ -53,7 +53,7 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Shaped:
-    """Shaped rewards: `transformed` + `length_penalty` (0 or less), in your response order."""
+    """Shaped rewards: `transformed` + `length_penalty` (0 or less), in the order of the request."""
 
     transformed: tuple[float, ...]
     length_penalty: tuple[float, ...]
@@ -62,13 +62,13 @@ class Shaped:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The rewards of the responses to one query, and all that is behind them.
+    """The rewards of the responses to one query, with the samples behind them.
 
-    `rewards` are mean scores on the profile's scale, `std` their spread over the samples, `ranking` 1 for the
-    best, all in your response order. `best` is None where the top is tied, `agreement` the share of samples
-    that put the best on top (None for a single response). "partial": not every sample taken was read.
-    Where the model `meta_rm` chose the `counted` ones, `unfiltered` is the vote of all that were read.
-    `samples` is None where `detail="rewards"` left them out, `shaped` where no shaping was asked for.
+    `rewards` are mean scores on the profile's scale, `std` their standard deviations over the samples,
+    `ranking` is 1 for the best, all in the order of the request. `best` is None if the top is tied,
+    `agreement` the share of samples that rank the best first (None for a single response). `status` is
+    "partial" if some samples could not be parsed. If the model `meta_rm` selected the `counted` samples,
+    `unfiltered` is the vote over all. `samples` is None with `detail="rewards"`, `shaped` without `shaping`.
     `queue_s`, `judge_s`: seconds.
     """
 
@@ -102,11 +102,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Single:
-    """The reward of one response out of a group that the service gathered.
+    """The reward of one response in a group that the service gathered.
 
-    `reward` is as the options shape it, `raw` on the profile's scale, `group_size` how many were judged
-    together, `agreement` the share of `samples` that put the group's best on top (-1 where it stayed alone).
-    `judged` is 0 where the `fallback` that you asked for stands in for a reward, and 1 otherwise.
+    `reward` is shaped by the options, `raw` on the profile's scale; `group_size` counts the responses judged
+    together, `agreement` is the share of `samples` that rank the group's best first (-1 for a single
+    response). `judged` is 0 if `reward` is the requested `fallback`, else 1.
     """
 
     reward: float
@@ -119,58 +119,64 @@ class Single:
 
 @dataclass(frozen=True, slots=True)
 class WrittenPrinciples:
-    """Principles that were written for a query."""
+    """Principles that the model wrote for a query."""
 
     profile: str
     principles: tuple[Principle, ...]
     usage: Usage
 
 
-def verdict(said: Mapping[str, Any], responses: int) -> Verdict:
-    """A reply as a verdict on so many responses. Raises ValueError, KeyError, TypeError where it is none."""
-    flat = {"samples": None, "shaped": None, "unfiltered": None, "meta_rm": None, **said, **said["timing"]}
-    read = _read(
+def parse_verdict(reply: Mapping[str, Any], responses: int) -> Verdict:
+    """Return the verdict in a reply. Raises ValueError, KeyError or TypeError if there is none.
+
+    `responses` is the number of responses in the request, each of which needs a finite reward.
+    """
+    # These fields are missing if they do not apply.
+    flat = {"samples": None, "shaped": None, "unfiltered": None, "meta_rm": None, **reply, **reply["timing"]}
+    verdict = _build(
         Verdict,
         flat,
-        created=datetime.fromisoformat(said["created"]),
-        principles=_principles(said),
-        shaped=None if flat["shaped"] is None else _read(Shaped, flat["shaped"]),
-        unfiltered=None if flat["unfiltered"] is None else _read(Vote, flat["unfiltered"]),
+        created=datetime.fromisoformat(reply["created"]),
+        principles=_principles(reply),
+        shaped=None if flat["shaped"] is None else _build(Shaped, flat["shaped"]),
+        unfiltered=None if flat["unfiltered"] is None else _build(Vote, flat["unfiltered"]),
         samples=None if flat["samples"] is None else tuple(map(_sample, flat["samples"])),
-        usage=_read(Usage, said["usage"]),
+        usage=_build(Usage, reply["usage"]),
     )
-    if len(read.rewards) != responses:
-        raise ValueError(f"{len(read.rewards)} rewards for {responses} responses")
-    if not all(map(math.isfinite, read.rewards)):
+    if len(verdict.rewards) != responses:
+        raise ValueError(f"{len(verdict.rewards)} rewards for {responses} responses")
+    if not all(map(math.isfinite, verdict.rewards)):
         raise ValueError("a reward is not a finite number")
-    return read
+    return verdict
 
 
-def single(said: Mapping[str, Any]) -> Single:
-    """A reply as the reward of one response. Raises as `verdict` does."""
-    read = _read(Single, said)
-    if not math.isfinite(read.reward):
+def parse_single(reply: Mapping[str, Any]) -> Single:
+    """Return the reward in a reply. Raises the same exceptions as `parse_verdict`."""
+    single = _build(Single, reply)
+    if not math.isfinite(single.reward):
         raise ValueError("the reward is not a finite number")
-    return read
+    return single
 
 
-def written(said: Mapping[str, Any]) -> WrittenPrinciples:
-    """A reply as principles. Raises as `verdict` does."""
-    return _read(WrittenPrinciples, said, principles=_principles(said), usage=_read(Usage, said["usage"]))
+def parse_principles(reply: Mapping[str, Any]) -> WrittenPrinciples:
+    """Return the principles in a reply. Raises the same exceptions as `parse_verdict`."""
+    usage = _build(Usage, reply["usage"])
+    return _build(WrittenPrinciples, reply, principles=_principles(reply), usage=usage)
 
 
-def _sample(said: Mapping[str, Any]) -> Sample:
-    return _read(Sample, said, principles=_principles(said))
+def _sample(sample: Mapping[str, Any]) -> Sample:
+    return _build(Sample, sample, principles=_principles(sample))
 
 
-def _principles(said: Mapping[str, Any]) -> tuple[Principle, ...]:
-    return tuple(_read(Principle, principle) for principle in said["principles"])
+def _principles(reply: Mapping[str, Any]) -> tuple[Principle, ...]:
+    return tuple(_build(Principle, principle) for principle in reply["principles"])
 
 
-def _read(kind: type[Value], said: Mapping[str, Any], **read: Any) -> Value:
+def _build(kind: type[Value], values: Mapping[str, Any], **parsed: Any) -> Value:
+    """Return an instance of a dataclass, with `parsed` in place of the values of the same names."""
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    return kind(**{name: read[name] if name in read else _frozen(said[name]) for name in names})
+    return kind(**{name: parsed[name] if name in parsed else _freeze(values[name]) for name in names})
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(each) for each in value) if isinstance(value, list) else value
+def _freeze(value: Any) -> Any:
+    return tuple(_freeze(item) for item in value) if isinstance(value, list) else value

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from grm_service import run_journal
 from grm_service.errors import BadTask
 from grm_service.evaluation.dataset import Item
-from grm_service.run_journal import Journal, same_setup, unfinished, whole_lines
+from grm_service.run_journal import Journal, check_setup, read_lines, unfinished
 from grm_service.types import JudgeOptions, PrincipleMode, PrincipleSpec, ScoreKind, StopRule
 
 ITEMS, SETUP = "items.jsonl", "setup.json"
@@ -142,8 +142,8 @@ class RunFolder(Journal):
         self.done[result.id] = result
         self._add_line(_ITEM_RESULT.dump_json(result).decode())
 
-    def _go_on(self) -> None:
-        same_setup(self.path / SETUP, self.setup, _WRITER)
+    def _resume(self) -> None:
+        check_setup(self.path / SETUP, self.setup, _WRITER)
         self.done = {result.id: result for result in _items(self.path / ITEMS)}
 
 
@@ -159,4 +159,4 @@ def read_items(folder: Path) -> list[ItemResult]:
 
 
 def _items(file: Path) -> list[ItemResult]:
-    return whole_lines(file, _ITEM_RESULT.validate_json, "finished item")
+    return read_lines(file, _ITEM_RESULT.validate_json, "finished item")

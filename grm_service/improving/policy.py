@@ -90,13 +90,13 @@ class Policy:
     async def _complete(
         self, index: int, prompt: Prompt, params: Params, on_completion: OnCompletion
     ) -> Completion:
-        attributes = tracing.asked(self.engine.name, self.engine.model, params)
+        attributes = tracing.request_attributes(self.engine.name, self.engine.model, params)
         with tracing.span("draft", attributes, "CLIENT") as span:
             try:
                 completion = await complete(self.engine, prompt, params)
             except EngineError as failed:
                 raise PolicyFailed(f"the policy failed: {failed}") from failed
-            span.note(tracing.spent(completion.usage))
+            span.note(tracing.usage_attributes(completion.usage))
         if not self._has_own_engine:
             self._service.count_tokens(completion.usage)
         on_completion(index, completion)

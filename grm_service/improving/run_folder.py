@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from grm_service.improving.prompt_file import PromptItem
-from grm_service.run_journal import Journal, replace_text, same_setup, unfinished, whole_lines
+from grm_service.run_journal import Journal, check_setup, read_lines, replace_text, unfinished
 from grm_service.types import JudgeOptions, PrincipleMode, PrincipleSpec, ScoreKind, Scores, StopRule
 
 PAIRS, COMPARED, SETUP = "pairs.jsonl", "compared.jsonl", "setup.json"
@@ -107,7 +107,7 @@ class PairsFolder(Journal):
         """Replace the file of pairs."""
         replace_text(self.path / PAIRS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
-    def _go_on(self) -> None:
-        same_setup(self.path / SETUP, self.setup, _WRITER)
-        results = whole_lines(self.path / COMPARED, _RESULT.validate_json, "finished prompt")
+    def _resume(self) -> None:
+        check_setup(self.path / SETUP, self.setup, _WRITER)
+        results = read_lines(self.path / COMPARED, _RESULT.validate_json, "finished prompt")
         self.done = {result.id: result for result in results}

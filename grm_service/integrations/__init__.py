@@ -1,4 +1,5 @@
-"""One small file for each RL framework: what its trainer calls, and what a failure is there.
+"""Reward functions for RL frameworks, one module each.
 
-Set GRM_URL, and GRM_KEY where the service wants one; or make a function of your own with each file's factory.
+They read the URL of the service from GRM_URL, and its API key, if it needs one, from GRM_KEY. Each module
+also has a factory or parameters for another client and for judge options.
 """

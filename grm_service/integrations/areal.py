@@ -1,9 +1,9 @@
-"""AReaL (read at 1.0.4): `workflow="grm_service.integrations.areal.GRMWorkflow"`, without a `reward_fn`.
+"""AReaL 1.0.4: `workflow="grm_service.integrations.areal.GRMWorkflow"`, without a `reward_fn`.
 
-It is AReaL's RLVRWorkflow. With the option `group`, the number of samples, the service gathers the responses
-to a prompt and judges them together; without it each is judged alone. Where there is no verdict it raises,
-and AReaL drops the trajectory. There is nothing here to give as `reward_fn`: those run in a pool of
-processes, and one that has no answer after 15 s, its wait for the pool included, counts as a reward of 0.
+A subclass of AReaL's RLVRWorkflow. With the option `group` (the number of samples per prompt) the service
+gathers the responses to a prompt and judges them together; without it, each is judged alone. A failure raises
+NoVerdict, and AReaL drops the trajectory. There is no function to pass as `reward_fn`: AReaL runs those in a
+process pool with a timeout of 15 s, the wait for the pool included, after which the reward is 0.
 """
 
 from __future__ import annotations
@@ -13,50 +13,50 @@ from typing import Any
 
 from grm_service import chat_templates
 from grm_service.client import AsyncClient
-from grm_service.integrations.common import columns, query, reference, service
+from grm_service.integrations.common import reference_field, row_fields, service, to_query
 
 
 def make(client: AsyncClient | None = None, **options: Any) -> Callable[..., Awaitable[float]]:
-    """A reward function for a workflow of your own; `options` are those of AsyncClient.single where `group`
-    is among them, else fields of `POST /v1/rewards`.
+    """Return a reward function for a custom workflow.
 
-    It gives the reward of one response, and raises NoVerdict. The prompt and the response come as
-    chat-templated text; where the dataset's row has `messages`, those are the prompt. Its `answer` or
-    `reference`, if it is a text, is the reference. `client` None: the service that GRM_URL and GRM_KEY name.
+    `options` are those of AsyncClient.single if they include `group`, else fields of `POST /v1/rewards`.
+    `client` None: the service at GRM_URL.
+
+    The function returns the reward of one response, or raises NoVerdict. Prompt and response are text in a
+    chat template; if the dataset row has `messages`, they are the prompt instead. A text in its `answer` or
+    `reference` is the reference answer.
     """
 
     async def reward(
         prompt: str, completions: str, prompt_ids: Any = None, completion_ids: Any = None, **row: Any
     ) -> float:
-        messages = row.get("messages") or chat_templates.conversation(prompt)
-        asked, written = (
-            {**reference(row.get("answer")), **columns(row), **options},
-            chat_templates.bare(completions),
-        )
-        asks = client or service()
+        messages = to_query(row.get("messages") or chat_templates.parse_prompt(prompt))
+        response = chat_templates.strip_end_tokens(completions)
+        fields = {**reference_field(row.get("answer")), **row_fields(row), **options}
+        grm = client or service()
         if "group" in options:
-            return (await asks.single(query(messages), written, **asked)).reward
-        return (await asks.rewards(query(messages), [written], **{"detail": "rewards", **asked})).rewards[0]
+            return (await grm.single(messages, response, **fields)).reward
+        return (await grm.rewards(messages, [response], **{"detail": "rewards", **fields})).rewards[0]
 
     return reward
 
 
 reward = make()
-"""For the service that GRM_URL and GRM_KEY name."""
+"""The reward function for the service at GRM_URL."""
 
 
 def __getattr__(name: str) -> Any:
-    """GRMWorkflow, once AReaL is there to derive it from."""
+    """Define GRMWorkflow on first access, so that this module can be imported without AReaL."""
     if name != "GRMWorkflow":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from areal.workflow.rlvr import RLVRWorkflow
 
     class GRMWorkflow(RLVRWorkflow):  # type: ignore[misc]
-        """RLVRWorkflow with rewards from the service; takes its other arguments, and `make`'s options."""
+        """RLVRWorkflow with rewards from the service, without `reward_fn`; `options` are those of `make`."""
 
-        def __init__(self, *args: Any, options: Mapping[str, Any] | None = None, **others: Any) -> None:
-            super().__init__(reward, *args, **others)
-            self.async_reward_fn = make(**(options or {}))  # in place of the pool with its 15 s
+        def __init__(self, *args: Any, options: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+            super().__init__(reward, *args, **kwargs)
+            self.async_reward_fn = make(**(options or {}))  # bypasses the process pool and its timeout
 
     globals()[name] = GRMWorkflow
     return GRMWorkflow

@@ -1,4 +1,4 @@
-"""What the integrations have in common: whom to ask, and putting samples as requests."""
+"""Shared by the integrations: the client from the environment, and the conversion of samples to requests."""
 
 from __future__ import annotations
 
@@ -10,121 +10,124 @@ from functools import cache
 from itertools import groupby, pairwise, starmap
 from typing import Any
 
-from grm_service.chat_templates import role_of
+from grm_service.chat_templates import normalize_role
 from grm_service.client import AsyncClient, Client, NoVerdict, Verdict
 from grm_service.client.asynchronous import Query
 from grm_service.errors import GRMError
 from grm_service.types import Message
 
 logger = logging.getLogger(__name__)
-_MOST = 64
+_MAX_GROUP = 64
 COLUMNS = ("principles", "reference")
-"""Of a dataset, those that are sent along."""
+"""The dataset columns that are sent with a request."""
 Turn = Message | Mapping[str, Any]
 Prompt = str | Sequence[Turn]
 
 
 class NotConfigured(GRMError):
-    """The environment does not say whom to ask."""
+    """GRM_URL is not set."""
 
     code = "not_configured"
 
 
 @cache
 def service() -> AsyncClient:
-    """The service that GRM_URL and GRM_KEY name; one client for the process. Raises NotConfigured."""
-    return AsyncClient(*_named())
+    """Return the process-wide client of the service at GRM_URL. Raises NotConfigured."""
+    return AsyncClient(*_url_and_key())
 
 
 @cache
 def blocking_service() -> Client:
-    """The same for code that blocks."""
-    return Client(*_named())
+    """Return the process-wide blocking client of the service at GRM_URL. Raises NotConfigured."""
+    return Client(*_url_and_key())
 
 
-def _named() -> tuple[str, str | None]:
+def _url_and_key() -> tuple[str, str | None]:
     if not (url := os.environ.get("GRM_URL")):
-        raise NotConfigured("set GRM_URL to the service's address, such as http://127.0.0.1:8000")
+        raise NotConfigured("set GRM_URL to the URL of the service, such as http://127.0.0.1:8000")
     return url, os.environ.get("GRM_KEY") or None
 
 
-async def judged(
+async def judge_groups(
     client: AsyncClient,
     prompts: Sequence[Prompt],
     completions: Sequence[Prompt],
     rows: Mapping[str, Sequence[Any]],
     options: Mapping[str, Any],
 ) -> list[tuple[range, Verdict | NoVerdict]]:
-    """What became of each group of completions, which lie one after the other: where it lies, its verdict.
+    """Judge completions in groups, and return the range of each group with its verdict or failure.
 
-    `rows` are the dataset's columns, one value a completion.
+    Consecutive completions with the same prompt and columns are a group. `rows` are the dataset's columns,
+    one value per completion.
     """
-    said = [
-        {"query": query(prompt), **columns({name: rows[name][i] for name in COLUMNS if name in rows})}
+    requests = [
+        {"query": to_query(prompt), **row_fields({name: rows[name][i] for name in COLUMNS if name in rows})}
         for i, prompt in enumerate(prompts)
     ]
-    together = groups(said)
-    asked = [{**said[group[0]], "responses": [response(completions[i]) for i in group]} for group in together]
-    answers = await client.batch(asked, **{"detail": "rewards", **options})
-    for group, answer in zip(together, answers, strict=True):
-        if isinstance(answer, NoVerdict):
-            logger.warning("no reward for %d completions: %s", len(group), answer)
-    return list(zip(together, answers, strict=True))
+    groups = split_groups(requests)
+    items = [
+        {**requests[group[0]], "responses": [to_response(completions[i]) for i in group]} for group in groups
+    ]
+    results = await client.batch(items, **{"detail": "rewards", **options})
+    for group, result in zip(groups, results, strict=True):
+        if isinstance(result, NoVerdict):
+            logger.warning("no reward for %d completions: %s", len(group), result)
+    return list(zip(groups, results, strict=True))
 
 
-def groups(said: Sequence[Any]) -> list[range]:
-    """Where the same stands several times in a row: one group, or several of like size, of at most 64."""
-    found = []
+def split_groups(requests: Sequence[Any]) -> list[range]:
+    """Return the ranges of equal consecutive requests; more than 64 are split into ranges of similar size."""
+    groups = []
     start = 0
-    for _, same in groupby(said):
+    for _, same in groupby(requests):
         n = len(list(same))
-        parts = math.ceil(n / _MOST)
+        parts = math.ceil(n / _MAX_GROUP)
         bounds = [start + n * part // parts for part in range(parts + 1)]
-        found += list(starmap(range, pairwise(bounds)))
+        groups += list(starmap(range, pairwise(bounds)))
         start += n
-    return found
+    return groups
 
 
-def query(prompt: Prompt) -> Query:
-    """A prompt as the client takes it; of its messages only role and text are sent."""
+def to_query(prompt: Prompt) -> Query:
+    """Return a prompt as the client accepts it: a text, or messages with role and content only."""
     if isinstance(prompt, str):
         return prompt
-    return [_turn(turn) for turn in prompt]
+    return [_to_message(turn) for turn in prompt]
 
 
-def _turn(turn: Turn) -> dict[str, str]:
+def _to_message(turn: Turn) -> dict[str, str]:
     if isinstance(turn, Message):
         return {"role": turn.role, "content": turn.content}
-    return {"role": role_of(turn["role"]), "content": text(turn.get("content"))}
+    return {"role": normalize_role(turn["role"]), "content": content_text(turn.get("content"))}
 
 
-def response(completion: Prompt) -> str:
-    """A completion's text; of messages (a turn, or turns with tools between them) what the policy wrote."""
+def to_response(completion: Prompt) -> str:
+    """Return the text of a completion; of messages, with tool calls between them, only the assistant's."""
     if isinstance(completion, str):
         return completion
-    turns = map(_turn, completion)
+    turns = map(_to_message, completion)
     return "\n\n".join(turn["content"] for turn in turns if turn["role"] == "assistant")
 
 
-def text(content: str | Iterable[Mapping[str, Any]] | None) -> str:
-    """A message's content, which may be parts of which only the texts are read."""
+def content_text(content: str | Iterable[Mapping[str, Any]] | None) -> str:
+    """Return the content of a message as text; of a list of parts, only the text parts."""
     if content is None or isinstance(content, str):
         return content or ""
     return "\n".join(part["text"] for part in content if "text" in part)
 
 
-def columns(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What a dataset's row says of judging: `reference`; `principles`, as a request has them or as texts."""
-    said = {name: row[name] for name in COLUMNS if row.get(name) not in (None, "")}
-    principles = said.get("principles")
+def row_fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request fields in a dataset row: `reference`, `principles` (texts, or as in a request)."""
+    fields = {name: row[name] for name in COLUMNS if row.get(name) not in (None, "")}
+    principles = fields.get("principles")
     if isinstance(principles, Mapping):
-        # A table has every field in every row.
-        said["principles"] = {name: value for name, value in principles.items() if value is not None}
+        # Arrow tables have every key in every row, with None for the missing ones.
+        fields["principles"] = {name: value for name, value in principles.items() if value is not None}
     elif principles is not None:
-        said["principles"] = {"mode": "fixed", "items": [{"text": principle} for principle in principles]}
-    return said
+        fields["principles"] = {"mode": "fixed", "items": [{"text": principle} for principle in principles]}
+    return fields
 
 
-def reference(label: Any) -> dict[str, str]:
-    """A sample's label, where it is a text: what the frameworks' own rewards compare with."""
+def reference_field(label: Any) -> dict[str, str]:
+    """Return the request field for a sample's label: `reference` if it is a text, else nothing."""
     return {"reference": label} if isinstance(label, str) and label else {}

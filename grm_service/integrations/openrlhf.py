@@ -1,8 +1,8 @@
-"""OpenRLHF (read at 0.11.2): `--reward.remote_url .../site-packages/grm_service/integrations/openrlhf.py`.
+"""OpenRLHF 0.11.2: `--reward.remote_url .../site-packages/grm_service/integrations/openrlhf.py`.
 
-OpenRLHF hands over chat-templated text, one response at a time: it is taken apart again, and each response
-judged alone. Where there is no verdict it raises; OpenRLHF logs that at INFO ("Failed to fetch reward") and
-fails when it makes the experience, since a reward is missing.
+OpenRLHF passes text in its chat template, one response at a time. The text is parsed into messages, and each
+response is judged alone. A failure raises NoVerdict; OpenRLHF logs it at INFO ("Failed to fetch reward") and
+fails later, when it builds the experience without a reward.
 """
 
 from __future__ import annotations
@@ -12,28 +12,30 @@ from typing import Any
 
 from grm_service import chat_templates
 from grm_service.client import Client
-from grm_service.integrations.common import blocking_service, query, reference
+from grm_service.integrations.common import blocking_service, reference_field, to_query
 
 Reply = dict[str, Any]
 
 
 def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any]) -> Reply:
-    """Asks the service that GRM_URL and GRM_KEY name; see `make`."""
+    """Return the reward of a response by the service at GRM_URL; see `make`."""
     return make(blocking_service())(queries, prompts, labels)
 
 
 def make(client: Client, **options: Any) -> Callable[[Sequence[str], Sequence[str], Sequence[Any]], Reply]:
-    """A `reward_func` for a file of your own; `options` are fields of `POST /v1/rewards`.
+    """Return a `reward_func` for a file of your own; `options` are fields of `POST /v1/rewards`.
 
-    Of one query (prompt and response), its prompt and label: `rewards`, `scores` and numbers to log. A label
-    goes along as the reference where it is a text. Raises NoVerdict, and ValueError where the prompt was cut.
+    The function expects one query (prompt and response), its prompt and its label, and returns `rewards`,
+    `scores` and metrics to log. A text label is sent as the reference answer. It raises NoVerdict, and
+    ValueError if the prompt was truncated.
     """
 
     def reward(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any]) -> Reply:
         (text,), (prompt,), (label,) = queries, prompts, labels
-        messages = query(chat_templates.conversation(prompt))
-        asked = {"detail": "rewards", **reference(label), **options}
-        verdict = client.rewards(messages, [chat_templates.response(text, prompt)], **asked)
+        messages = to_query(chat_templates.parse_prompt(prompt))
+        response = chat_templates.extract_response(text, prompt)
+        fields = {"detail": "rewards", **reference_field(label), **options}
+        verdict = client.rewards(messages, [response], **fields)
         logs = {"grm_std": verdict.std[0], "grm_counted": verdict.counted}
         return {"rewards": verdict.rewards[0], "scores": verdict.rewards[0], "extra_logs": logs}
 

@@ -1,11 +1,11 @@
-"""SkyRL (read at 0.3.0): an environment of one turn whose reward is a verdict.
+"""SkyRL 0.3.0: a single-turn environment with rewards from the service.
 
     skyrl_gym.register(id="grm", entry_point="grm_service.integrations.skyrl:GRMEnv")
 
-and `env_class: grm` in the dataset. With `group`, the number of samples, in `env_config` the service gathers
-the responses to a prompt and judges them together; without it each is judged alone. Where there is no verdict
-`step` raises, and SkyRL stops. As many are judged at once as `environment.skyrl_gym.max_env_workers` says
-(32): raise it, to the batch where groups are gathered.
+and `env_class: grm` in the dataset. With `group` (the number of samples per prompt) in `env_config`, the
+service gathers the responses to a prompt and judges them together; without it, each is judged alone. A
+failure raises NoVerdict in `step`, and SkyRL stops. `environment.skyrl_gym.max_env_workers` (32) limits the
+concurrent judgements: raise it, with `group` to the batch size.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from typing import Any
 
 from grm_service import chat_templates
 from grm_service.client import Client
-from grm_service.integrations.common import blocking_service, query, reference
+from grm_service.integrations.common import blocking_service, reference_field, to_query
 
 
 def judge(
     prompt: Any, action: str, ground_truth: Any = None, client: Client | None = None, **options: Any
 ) -> float:
-    """The reward of one response to a prompt of messages, for environments of your own too.
+    """Return the reward of one response to a prompt of messages; custom environments can call it too.
 
-    `options` are those of Client.single where `group` is among them, else fields of `POST /v1/rewards`;
-    `ground_truth` is the reference where it is a text. Raises NoVerdict.
+    `options` are those of Client.single if they include `group`, else fields of `POST /v1/rewards`; a text in
+    `ground_truth` is the reference answer. Raises NoVerdict.
     """
-    asked, written = {**reference(ground_truth), **options}, chat_templates.bare(action)
-    asks = client or blocking_service()
+    fields, response = {**reference_field(ground_truth), **options}, chat_templates.strip_end_tokens(action)
+    grm = client or blocking_service()
     if "group" in options:
-        return asks.single(query(prompt), written, **asked).reward
-    return asks.rewards(query(prompt), [written], **{"detail": "rewards", **asked}).rewards[0]
+        return grm.single(to_query(prompt), response, **fields).reward
+    return grm.rewards(to_query(prompt), [response], **{"detail": "rewards", **fields}).rewards[0]
 
 
 def __getattr__(name: str) -> Any:
-    """GRMEnv, once SkyRL's gym is there to derive it from."""
+    """Define GRMEnv on first access, so that this module can be imported without SkyRL."""
     if name != "GRMEnv":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from skyrl_gym.envs.base_text_env import BaseTextEnv
 
     class GRMEnv(BaseTextEnv):  # type: ignore[misc]
-        """`env_config` has `judge`'s options; `reward_spec.ground_truth` is the reference."""
+        """`env_config` has the options of `judge`, `reward_spec.ground_truth` the reference answer."""
 
         def __init__(self, env_config: Any = None, extras: Any = None) -> None:
             super().__init__()

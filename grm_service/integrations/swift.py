@@ -1,11 +1,11 @@
-"""ms-swift (read at 4.6.0): a plugin file of your own with two lines, and `--reward_funcs grm`.
+"""ms-swift 4.6.0: `--reward_funcs grm`, and a plugin file of your own with two lines:
 
     from grm_service.integrations.swift import register
     register(k=8)
 
-All completions of a prompt are judged together. Where there is no verdict it raises, and the step stops:
-ms-swift would sum a None up to 0. Do not name this very file in `--external_plugins`: ms-swift puts a
-plugin's folder before all others, and this one has a trl.py.
+All completions of a prompt are judged together. A failure raises NoVerdict, and the step stops, because
+ms-swift would count None as 0. Do not pass this file itself to `--external_plugins`: ms-swift puts the folder
+of a plugin first in `sys.path`, and this one has a trl.py.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from types import MappingProxyType
 from typing import Any
 
 from grm_service.client import AsyncClient, NoVerdict
-from grm_service.integrations.common import judged, service
+from grm_service.integrations.common import judge_groups, service
 
 
 class GRM:
-    """What ms-swift takes for an AsyncORM: made with the trainer's arguments, called once a step.
+    """A reward function with the interface of ms-swift's AsyncORM, called once per step.
 
     Subclasses set `client` and `options` (fields of `POST /v1/rewards`); see `register`.
     """
@@ -33,21 +33,22 @@ class GRM:
     async def __call__(
         self, completions: Sequence[str], messages: Sequence[Sequence[dict[str, Any]]], **rows: Any
     ) -> list[float]:
-        """One reward for each completion, in their order. Raises NoVerdict where one is missing.
+        """Return a reward for each completion, in order. Raises NoVerdict if one is missing.
 
-        `messages` are whole conversations: what goes before their last turn, the completion, is the prompt.
+        `messages` are whole conversations, whose last turn is the completion.
         """
         prompts = [turns[:-1] for turns in messages]
         rewards: list[float] = []
-        for _, answer in await judged(self.client or service(), prompts, completions, rows, self.options):
-            if isinstance(answer, NoVerdict):
-                raise answer
-            rewards += answer.rewards
+        client = self.client or service()
+        for _, result in await judge_groups(client, prompts, completions, rows, self.options):
+            if isinstance(result, NoVerdict):
+                raise result
+            rewards += result.rewards
         return rewards
 
 
 def register(name: str = "grm", client: AsyncClient | None = None, **options: Any) -> None:
-    """Makes `--reward_funcs NAME` known; `client` None: the service that GRM_URL and GRM_KEY name."""
+    """Register `--reward_funcs NAME` with judge options; `client` None: the service at GRM_URL."""
     from swift.rewards import orms
 
     orms[name] = type("GRM", (GRM,), {"client": client, "options": options})

@@ -1,7 +1,7 @@
-"""TRL (read at 1.16.0): `GRPOTrainer(reward_funcs=grm_reward, ...)`, and RLOOTrainer alike.
+"""TRL 1.16.0: `GRPOTrainer(reward_funcs=grm_reward, ...)`, and the same for RLOOTrainer.
 
-All completions of a prompt are judged together. Where there is no verdict the rewards are None: TRL leaves
-those completions out of their group's mean and gives them no advantage.
+All completions of a prompt are judged together. On a failure their rewards are None: TRL excludes these
+completions from the mean of their group, and their advantage is 0.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from grm_service.client import AsyncClient, NoVerdict
-from grm_service.integrations.common import Prompt, judged, service
+from grm_service.integrations.common import Prompt, judge_groups, service
 
 LogMetric = Callable[[str, float], None]
 LogExtra = Callable[[str, list[Any]], None]
@@ -20,10 +20,11 @@ LogExtra = Callable[[str, list[Any]], None]
 
 @dataclass(frozen=True)
 class GRMReward:
-    """A reward function that asks `client`; `options` are fields of `POST /v1/rewards`, such as `k`.
+    """A reward function for a client and judge options (fields of `POST /v1/rewards`, such as `k`).
 
-    The dataset's columns `reference` and `principles` are sent along. It logs the mean agreement and the
-    share of completions without a reward (`grm/agreement`, `grm/failed`), and the verdicts (`grm_verdict`).
+    The dataset columns `reference` and `principles` are sent with the requests. It logs the mean agreement,
+    the share of completions without a reward (`grm/agreement`, `grm/failed`) and the ids of the verdicts
+    (`grm_verdict`).
     """
 
     client: AsyncClient
@@ -37,18 +38,18 @@ class GRMReward:
         log_extra: LogExtra | None = None,
         **rows: Any,
     ) -> list[float | None]:
-        """One reward for each completion, in their order; None where there is none."""
+        """Return a reward for each completion, in order; None if judging failed."""
         rewards: list[float | None] = []
         ids: list[str | None] = []
         agreements: list[float] = []
-        for group, answer in await judged(self.client, prompts, completions, rows, self.options):
-            if isinstance(answer, NoVerdict):
+        for group, result in await judge_groups(self.client, prompts, completions, rows, self.options):
+            if isinstance(result, NoVerdict):
                 rewards += [None] * len(group)
                 ids += [None] * len(group)
                 continue
-            rewards += answer.rewards
-            ids += [answer.id] * len(group)
-            agreements += [answer.agreement] if answer.agreement is not None else []
+            rewards += result.rewards
+            ids += [result.id] * len(group)
+            agreements += [result.agreement] if result.agreement is not None else []
         if log_extra:
             log_extra("grm_verdict", ids)
         if log_metric:
@@ -59,7 +60,7 @@ class GRMReward:
 
 
 async def grm_reward(
-    prompts: Sequence[Prompt], completions: Sequence[Prompt], **more: Any
+    prompts: Sequence[Prompt], completions: Sequence[Prompt], **rows: Any
 ) -> list[float | None]:
-    """GRMReward for the service that GRM_URL and GRM_KEY name."""
-    return await GRMReward(service())(prompts, completions, **more)
+    """Return rewards by the service at GRM_URL; see GRMReward."""
+    return await GRMReward(service())(prompts, completions, **rows)

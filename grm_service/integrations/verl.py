@@ -1,9 +1,9 @@
-"""verl (read at 0.9.1): `reward.custom_reward_function.path=pkg://grm_service.integrations.verl`.
+"""verl 0.9.1: `reward.custom_reward_function.path=pkg://grm_service.integrations.verl`.
 
-verl gives one response at a time and not its prompt: the dataset's `extra_info` must have that. With
-`reward_kwargs.group`, the rollout's n, the service gathers the responses to a prompt and judges them
-together; without it each is judged alone. Where there is no verdict it raises, which stops the step. Do not
-use it with the reward manager `limited`, which turns every exception into a reward of 0.
+verl passes one response at a time, without its prompt, so the dataset's `extra_info` must contain the prompt.
+With `reward_kwargs.group` (the rollout's n) the service gathers the responses to a prompt and judges them
+together; without it, each is judged alone. A failure raises NoVerdict, which stops the step. Do not use the
+reward manager `limited`: it turns every exception into a reward of 0.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from grm_service.client import AsyncClient
-from grm_service.integrations.common import query, reference, service
+from grm_service.integrations.common import reference_field, service, to_query
 
 
 async def compute_score(
@@ -27,22 +27,22 @@ async def compute_score(
     reward_model_tokenizer: Any = None,
     **options: Any,
 ) -> dict[str, float]:
-    """The reward as `score` and two numbers about it: the same keys for all samples of a run.
+    """Return the reward as `score` with two metrics: the same keys for all samples of a run.
 
-    `extra_info[prompt_key]` is the prompt, a text or messages; `ground_truth` goes along as the reference
-    where it is a text. All after the star is for `reward_kwargs`: `options` are those of AsyncClient.single
-    where `group` is among them, else fields of `POST /v1/rewards`. Raises NoVerdict, and ValueError where
-    there is no prompt.
+    `extra_info[prompt_key]` is the prompt, a text or messages; a text in `ground_truth` is sent as the
+    reference answer. The keyword-only parameters are for `reward_kwargs`: `options` are those of
+    AsyncClient.single if they include `group`, else fields of `POST /v1/rewards`. Raises NoVerdict, and
+    ValueError if there is no prompt.
     """
     prompt = (extra_info or {}).get(prompt_key)
     if prompt is None:
         raise ValueError(
-            f"extra_info[{prompt_key!r}] is missing, and verl does not hand over the prompt: put it there "
-            "when making the dataset, or name its key with reward_kwargs.prompt_key"
+            f"extra_info[{prompt_key!r}] is missing, and verl does not pass the prompt to reward functions: "
+            "put it there when you create the dataset, or set reward_kwargs.prompt_key to its key"
         )
-    asked, client = {**reference(ground_truth), **options}, client or service()
+    fields, client = {**reference_field(ground_truth), **options}, client or service()
     if "group" in options:
-        one = await client.single(query(prompt), solution_str, **asked)
-        return {"score": one.reward, "group_size": one.group_size, "agreement": one.agreement}
-    verdict = await client.rewards(query(prompt), [solution_str], **{"detail": "rewards", **asked})
+        single = await client.single(to_query(prompt), solution_str, **fields)
+        return {"score": single.reward, "group_size": single.group_size, "agreement": single.agreement}
+    verdict = await client.rewards(to_query(prompt), [solution_str], **{"detail": "rewards", **fields})
     return {"score": verdict.rewards[0], "std": verdict.std[0], "counted": float(verdict.counted)}

@@ -50,10 +50,10 @@ class PrincipleWriter:
         for attempt in range(MAX_ATTEMPTS):
             temperature = sampling.temperature if attempt else 0.0
             params = Params(sampling.max_tokens, temperature, sampling.top_p, sample_seed(0, attempt))
-            attributes = tracing.asked(engine.name, engine.model, params)
+            attributes = tracing.request_attributes(engine.name, engine.model, params)
             with tracing.span("principles", attributes, "CLIENT") as span:
                 completion = await complete(engine, replace(prompt, continuation=start), params)
-                span.note(tracing.spent(completion.usage))
+                span.note(tracing.usage_attributes(completion.usage))
             usage += completion.usage
             if self._observer is not None:
                 self._observer.spent(completion.usage)

@@ -66,7 +66,9 @@ class Sampler:
         """
         params, began = planned.params(index), time.perf_counter()
         sample = Sample(index, params.seed, planned.orders[index])
-        attributes = tracing.asked(self.engine.name, self.engine.model, params) | {"grm.sample": index}
+        attributes = tracing.request_attributes(self.engine.name, self.engine.model, params) | {
+            "grm.sample": index
+        }
         with tracing.span("sample", attributes, "CLIENT") as span:
             try:
                 sample = await self._run(planned, sample, params)
@@ -75,7 +77,7 @@ class Sampler:
                 sample = replace(sample, error=code_of(failed))
                 raise
             finally:
-                span.note(tracing.taken(sample))
+                span.note(tracing.sample_attributes(sample))
                 if sample.error is not None:
                     span.fail(sample.error)
                 if self._observer is not None:

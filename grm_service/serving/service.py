@@ -250,5 +250,5 @@ def _span_attributes(record: Record, reuse: Reuse) -> tracing.Attributes:
         "grm.agreement": verdict.vote.agreement,
         "grm.queue_s": record.queue_s,
         "grm.replay": reuse,
-        **(tracing.spent(verdict.usage) if reuse == "miss" else {}),
+        **(tracing.usage_attributes(verdict.usage) if reuse == "miss" else {}),
     }

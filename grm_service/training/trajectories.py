@@ -111,7 +111,7 @@ class TrajectoryFile(Journal):
         self.done[trajectories.item] = trajectories
         self._add_line(_ITEM.dump_json(trajectories).decode())
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         if not self.path.stat().st_size:
             self._add_line(json.dumps(asdict(self.setup)))
             return

@@ -32,7 +32,7 @@ def serve(tmp_path):
             keys,
             local,
             schedule=probe_schedule(chosen),
-            doors=DialectRegistry.of(chosen),
+            dialects=DialectRegistry.from_settings(chosen),
             policy=open_policy(chosen, service),
         )
         async with LifespanManager(app):

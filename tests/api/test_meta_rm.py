@@ -4,7 +4,7 @@ import pytest
 
 from grm_service.audit.compare import differences
 from grm_service.audit.entry import to_record
-from grm_service.client.verdict import verdict as read
+from grm_service.client.verdict import parse_verdict as read
 from grm_service.errors import MetaRMNotServed
 from tests.meta_rm import ScriptedMetaRM, guide
 

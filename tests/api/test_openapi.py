@@ -1,3 +1,6 @@
+"""Health and catalog routes, the documentation pages, and the OpenAPI document."""
+
+import json
 import re
 from pathlib import Path
 
@@ -10,7 +13,7 @@ pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
 
 
-async def test_probes(serve):
+async def test_health_routes(serve):
     async with serve() as client:
         assert (await client.get("/livez")).json() == {"status": "alive"}
         ready = (await client.get("/readyz")).json()
@@ -19,7 +22,7 @@ async def test_probes(serve):
     assert ready["chosen"] == "configured"
 
 
-async def test_catalog_routes_tell_what_there_is(serve):
+async def test_catalog_routes(serve):
     async with serve() as client:
         profiles = {p["name"]: p for p in (await client.get("/v1/profiles")).json()}
         sets = (await client.get("/v1/principle-sets")).json()
@@ -37,7 +40,7 @@ async def test_docs_need_no_internet(serve, page):
         assets = re.findall(r'(?:src|href)="([^"]+)"', html)
         assert len(assets) >= 2
         for asset in assets:
-            assert asset.startswith("/"), f"{asset} comes from elsewhere"
+            assert asset.startswith("/"), f"{asset} is on another host"
             assert (await client.get(asset)).status_code == 200
 
 
@@ -48,19 +51,17 @@ async def test_docs_need_no_internet(serve, page):
     + [("/v1/improve", e) for e in examples.IMPROVE.values()],
     ids=lambda value: value["summary"] if isinstance(value, dict) else value,
 )
-async def test_every_example_runs_as_it_stands(serve, path, example):
+async def test_every_example_runs(serve, path, example):
     async with serve() as client:
         reply = await client.post(path, json=example["value"])
     assert reply.status_code == 200, reply.text
 
 
-def test_openapi_json_is_fresh():
+def test_openapi_json_is_current():
     assert (ROOT / "docs/openapi.json").read_text(encoding="utf-8") == document(), "run make docs"
 
 
 def test_every_operation_is_described():
-    import json
-
     for path in json.loads(document())["paths"].values():
         for operation in path.values():
             assert operation["description"]

@@ -138,7 +138,7 @@ def test_killed_run_resumes(trail, tmp_path):
 def test_other_setup_needs_other_folder(evaluate, data, tmp_path):
     evaluate(data, "--out", tmp_path / "out", "--k", "2")
     output = evaluate(data, "--out", tmp_path / "out", "--k", "4", code=1)
-    assert "holds a run with k 2, now 4: take a new folder" in output.stderr
+    assert "holds a run with k 2, now 4: use a new folder" in output.stderr
 
 
 @pytest.mark.parametrize("judge", ["pairwise", "swapped", "absolute", "logprob"])

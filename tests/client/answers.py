@@ -1,4 +1,4 @@
-"""A server on 127.0.0.1 that answers from a list, the last one for ever, and keeps what it was asked."""
+"""A server on 127.0.0.1 that answers from a list, repeats the last answer, and records the requests."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ VERDICT = {
 
 
 def problem(status, code, retryable=True, **headers):
-    """One answer: a problem with its headers (underscores for dashes)."""
+    """Return an answer: a problem with headers (underscores in place of dashes)."""
     return status, {"code": code, "detail": "because", "retryable": retryable}, headers
 
 
@@ -46,15 +46,15 @@ CUT = -1, None, {}
 
 
 class Answers:
-    """HANG never answers, CUT closes the connection in place of an answer. `by_query` may answer instead.
+    """The server. HANG never answers, CUT closes the connection; `by_query` may compute the answer instead.
 
-    Nobody is answered before `together` have been asked at once.
+    It waits with its first answer until `together` requests are in flight.
     """
 
     def __init__(self, *answers, by_query=None, together=1):
         self.answers, self.by_query, self.together = list(answers), by_query, together
         self.bodies, self.heads, self.times = [], [], []
-        self.connections = self.in_flight = self.most_in_flight = 0
+        self.connections = self.in_flight = self.max_in_flight = 0
 
     async def __aenter__(self):
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
@@ -87,23 +87,23 @@ class Answers:
         self.bodies.append(body)
         self.times.append(time.monotonic())
         self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             return await self._write(writer, json.loads(body))
         finally:
             self.in_flight -= 1
 
-    async def _write(self, writer, asked):
+    async def _write(self, writer, request):
         if self.by_query is not None:
-            status, said, headers = self.by_query(asked["query"])
+            status, content, headers = self.by_query(request["query"])
         else:
-            status, said, headers = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            status, content, headers = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if status is None:
             await asyncio.Event().wait()
         if status == -1:
             return False
-        await until(lambda: self.most_in_flight >= self.together)
-        text = said.encode() if isinstance(said, str) else json.dumps(said).encode()
+        await until(lambda: self.max_in_flight >= self.together)
+        text = content.encode() if isinstance(content, str) else json.dumps(content).encode()
         lines = [f"HTTP/1.1 {status} .", f"content-length: {len(text)}"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode() + text)

@@ -5,6 +5,6 @@ from tests.faults.test_faults import served
 
 @pytest.fixture(scope="session")
 def service():
-    """The address of a real service whose engine does what the query says (tests/faults/server.py)."""
+    """The URL of a real service whose engine is controlled by the query (tests/faults/server.py)."""
     with served() as (url, _):
         yield url

@@ -1,4 +1,4 @@
-"""Event loops come and go; threads and processes share a client."""
+"""One client in several event loops, threads and processes."""
 
 import asyncio
 import gc
@@ -16,7 +16,7 @@ PAIR = ["eleven", "twelve"]
 
 
 def connected(url):
-    """Connections of this process to that server."""
+    """Return the number of connections from this process to a server."""
     port = int(url.rpartition(":")[2])
     return sum(
         c.status == psutil.CONN_ESTABLISHED and bool(c.raddr) and c.raddr.port == port
@@ -24,7 +24,7 @@ def connected(url):
     )
 
 
-def test_a_client_is_kept_from_one_event_loop_to_the_next(service):
+def test_client_outlives_event_loops(service):
     client = AsyncClient(service)
     for step in range(5):
 
@@ -37,21 +37,21 @@ def test_a_client_is_kept_from_one_event_loop_to_the_next(service):
         assert connected(service) == 0
 
 
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # the loop is left without a word
-def test_what_a_loop_left_behind_is_dropped_with_the_next(service):
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # the loop is closed without cleaning up
+def test_abandoned_loop_is_released(service):
     client = AsyncClient(service)
-    left = asyncio.new_event_loop()
-    assert left.run_until_complete(client.rewards("q", PAIR)).rewards
-    left.close()
-    known = weakref.ref(left)
-    del left
+    abandoned = asyncio.new_event_loop()
+    assert abandoned.run_until_complete(client.rewards("q", PAIR)).rewards
+    abandoned.close()
+    reference = weakref.ref(abandoned)
+    del abandoned
     assert asyncio.run(client.rewards("q", PAIR)).rewards
     gc.collect()
-    assert known() is None
+    assert reference() is None
     assert connected(service) == 0
 
 
-def test_loops_in_several_threads_share_a_client(service):
+def test_threads_share_a_client(service):
     client = AsyncClient(service)
     rewards = {}
 
@@ -68,12 +68,12 @@ def test_loops_in_several_threads_share_a_client(service):
 
 
 @pytest.mark.anyio
-async def test_code_that_blocks_can_ask_from_within_a_loop(service):
+async def test_blocking_client_inside_a_loop(service):
     with Client(service) as client:
         assert client.rewards("q", PAIR).rewards
 
 
-def test_a_closed_client_opens_again(service):
+def test_closed_client_can_reopen(service):
     client = Client(service)
     for _ in range(2):
         assert client.rewards("q", PAIR).rewards
@@ -82,7 +82,7 @@ def test_a_closed_client_opens_again(service):
     client.close()
 
 
-def test_closing_ends_the_questions_under_way(service):
+def test_close_cancels_requests_in_progress(service):
     client = Client(service)
     ended = threading.Event()
 
@@ -101,18 +101,18 @@ def test_closing_ends_the_questions_under_way(service):
     thread.join()
 
 
-def test_a_question_that_meets_a_closing_client_ends(service, monkeypatch):
+def test_request_during_close_is_cancelled(service, monkeypatch):
     client = Client(service)
     assert client.rewards("q", PAIR).rewards
     closing = threading.Thread(target=client.close)
-    begin = asyncio.run_coroutine_threadsafe
+    schedule = asyncio.run_coroutine_threadsafe
 
-    def begin_late(question, loop):
+    def schedule_late(call, loop):
         closing.start()
         closing.join(0.3)
-        return begin(question, loop)
+        return schedule(call, loop)
 
-    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", begin_late)
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", schedule_late)
     with pytest.raises(CancelledError):
         client.rewards("please hang", PAIR)
     closing.join()
@@ -123,7 +123,7 @@ def _ask(client, answers):
     client.close()
 
 
-def test_a_forked_process_asks_with_connections_of_its_own(service):
+def test_forked_process_opens_its_own_connections(service):
     fork = multiprocessing.get_context("fork")
     answers = fork.Queue()
     with Client(service) as client:

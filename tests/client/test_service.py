@@ -1,4 +1,4 @@
-"""The client and the real service, over a real socket."""
+"""The client against the real service, over a socket."""
 
 import asyncio
 import pickle
@@ -20,7 +20,7 @@ PAIR = ["eleven", "twelve"]
 HEAVY = ("torch", "numpy", "fastapi", "starlette", "pydantic", "sqlalchemy", "uvicorn")
 
 
-def test_a_verdict_has_everything_that_the_service_says(service):
+def test_verdict_has_all_fields(service):
     with Client(service) as client:
         verdict = client.rewards("What is 5 + 6?", PAIR, k=4, principles={"set": "helpfulness"})
     assert len(verdict.rewards) == len(verdict.std) == len(verdict.ranking) == 2
@@ -37,7 +37,7 @@ def test_a_verdict_has_everything_that_the_service_says(service):
         verdict.rewards = (0.0, 0.0)
 
 
-def test_a_conversation_is_judged_up_to_its_responses(service):
+def test_query_may_be_a_conversation(service):
     turns = [
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Hello"},
@@ -48,40 +48,40 @@ def test_a_conversation_is_judged_up_to_its_responses(service):
     assert verdict.response_ids == ("a", "b")
 
 
-def test_a_conversation_stands_where_the_query_would():
+def test_messages_take_the_place_of_query():
     body = _body({"query": [{"role": "user", "content": "q"}], "response": "r", "reference": None})
     assert list(body) == ["messages", "response"]
 
 
-def test_samples_are_left_out_where_they_are_not_wanted(service):
+def test_samples_can_be_left_out(service):
     with Client(service) as client:
         assert client.rewards("q", PAIR, detail="rewards").samples is None
 
 
-def test_responses_that_come_one_by_one_are_judged_as_the_group_they_are(service):
+def test_single_responses_form_a_group(service):
     answers = ["eleven", "twelve", "11 + 0"]
 
     async def one_by_one():
         async with AsyncClient(service) as client:
-            asked = (client.single("Which is 11?", answer, group=3, window_s=30, k=2) for answer in answers)
-            return await asyncio.gather(*asked)
+            calls = (client.single("Which is 11?", answer, group=3, window_s=30, k=2) for answer in answers)
+            return await asyncio.gather(*calls)
 
     with Client(service) as client:
         together = client.rewards("Which is 11?", answers, k=2).rewards
         alone = client.single("Which is eleven?", "eleven", window_s=0, k=2)
         with pytest.raises(NoVerdict) as refused:
             client.single("Which is 11?", "eleven", groups=3)
-    found = asyncio.run(one_by_one())
-    assert sorted(one.raw for one in found) == pytest.approx(sorted(together))
-    assert {one.group_size for one in found} == {3}
+    singles = asyncio.run(one_by_one())
+    assert sorted(single.raw for single in singles) == pytest.approx(sorted(together))
+    assert {single.group_size for single in singles} == {3}
     assert (alone.group_size, alone.agreement, alone.judged) == (1, -1, 1)
     assert refused.value.status == 422
 
 
-def test_shaped_rewards_stand_beside_the_raw_ones(service):
-    asked = {"transform": "centered", "length_penalty": {"per_1000": 100.0}}
+def test_shaped_rewards_beside_raw_ones(service):
+    shaping = {"transform": "centered", "length_penalty": {"per_1000": 100.0}}
     with Client(service) as client:
-        plain, shaped = client.rewards("q", PAIR), client.rewards("q", PAIR, shaping=asked)
+        plain, shaped = client.rewards("q", PAIR), client.rewards("q", PAIR, shaping=shaping)
     assert plain.shaped is None
     assert shaped.rewards == plain.rewards
     mean = sum(plain.rewards) / 2
@@ -90,17 +90,17 @@ def test_shaped_rewards_stand_beside_the_raw_ones(service):
     assert shaped.shaped.rewards == tuple(map(sum, zip(*astuple(shaped.shaped)[:2], strict=True)))
 
 
-def test_a_sample_of_a_large_group_has_no_scores_of_what_it_was_not_shown(service):
+def test_large_group_samples_have_partial_scores(service):
     responses = [f"answer {i}" for i in range(16)]
     with Client(service) as client:
         verdict = client.rewards("q", responses, k=5)
     assert len(verdict.rewards) == 16
     for sample in verdict.samples:
-        shown = {i for i, score in enumerate(sample.scores) if score is not None}
-        assert shown == set(sample.order) < set(range(16))
+        scored = {i for i, score in enumerate(sample.scores) if score is not None}
+        assert scored == set(sample.order) < set(range(16))
 
 
-def test_principles_can_be_had_and_sent_back(service):
+def test_written_principles_can_be_sent_back(service):
     with Client(service) as client:
         written = client.principles("What is 5 + 6?")
         assert written.principles
@@ -109,7 +109,7 @@ def test_principles_can_be_had_and_sent_back(service):
     assert verdict.principles == written.principles
 
 
-def test_what_nobody_can_read_is_no_reward_and_says_why(service):
+def test_unreadable_samples_raise_with_reasons(service):
     with Client(service) as client, pytest.raises(NoVerdict) as failure:
         client.rewards("please garbage", PAIR, k=2)
     failed = failure.value
@@ -117,20 +117,20 @@ def test_what_nobody_can_read_is_no_reward_and_says_why(service):
     assert sum(failed.reasons.values()) == 2
 
 
-def test_the_service_keeps_the_time_that_the_client_tells_it(service):
-    began = time.monotonic()
+def test_service_enforces_the_client_timeout(service):
+    start = time.monotonic()
     with Client(service, timeout_s=1.0) as client, pytest.raises(NoVerdict) as failure:
         client.rewards("please hang", PAIR)
     assert (failure.value.code, failure.value.status) == ("deadline_exceeded", 504)
-    assert 0.9 < time.monotonic() - began < 3.0
+    assert 0.9 < time.monotonic() - start < 3.0
 
 
-def test_a_wrong_field_is_named_with_the_services_words(service):
+def test_invalid_field_is_named(service):
     with Client(service) as client, pytest.raises(NoVerdict, match=r"invalid_request: k: .*64"):
         client.rewards("q", PAIR, k=65)
 
 
-def test_a_key_is_sent_and_its_lack_is_told(tmp_path, monkeypatch):
+def test_missing_key_is_unauthorized(tmp_path, monkeypatch):
     path = tmp_path / "keys.yaml"
     key = add(path, "trainer")
     monkeypatch.setenv("GRM_KEYS_FILE", str(path))
@@ -142,16 +142,16 @@ def test_a_key_is_sent_and_its_lack_is_told(tmp_path, monkeypatch):
     assert (failure.value.code, failure.value.status) == ("unauthorized", 401)
 
 
-def test_a_full_line_is_waited_out():
-    asked = [{"query": f"q {i}", "responses": PAIR} for i in range(12)]
+def test_full_queue_is_waited_out():
+    items = [{"query": f"q {i}", "responses": PAIR} for i in range(12)]
     with served("--delay", "0.2", "--waiting", "1") as (url, _), Client(url) as client:
-        results = client.batch(asked, k=64, detail="rewards", timeout_s=60)
+        results = client.batch(items, k=64, detail="rewards", timeout_s=60)
         assert not [result for result in results if isinstance(result, NoVerdict)]
         counted = httpx.get(url + "/metrics").text
-    assert re.search(r"grm_\w+_total\{.*(overloaded|line_full).*\} [1-9]", counted), "nobody was refused"
+    assert re.search(r"grm_\w+_total\{.*(overloaded|line_full).*\} [1-9]", counted), "no request was refused"
 
 
-def test_a_client_and_a_failure_travel_to_other_processes(service):
+def test_client_and_failure_can_be_pickled(service):
     with pickle.loads(pickle.dumps(Client(service))) as client:
         assert client.rewards("q", PAIR).rewards
     assert isinstance(pickle.loads(pickle.dumps(AsyncClient(service))), AsyncClient)
@@ -164,10 +164,10 @@ def test_a_client_and_a_failure_travel_to_other_processes(service):
     )
 
 
-def test_importing_it_brings_no_server_and_no_model():
+def test_import_is_light():
     code = (
-        "import sys, time; began = time.process_time(); import grm_service.client; "
-        f"print(time.process_time() - began, [name for name in {HEAVY} if name in sys.modules])"
+        "import sys, time; start = time.process_time(); import grm_service.client; "
+        f"print(time.process_time() - start, [name for name in {HEAVY} if name in sys.modules])"
     )
     command = [sys.executable, "-c", code]
     seconds, heavy = min(

@@ -1,1 +1,1 @@
-"""The service asked by the frameworks' own client code, out of their wheels: `make conformance`."""
+"""The frameworks' own client code, loaded from their wheels, against the service: `make conformance`."""

@@ -8,25 +8,25 @@ from grm_service.integrations import common
 from tests.faults.test_faults import metric, served
 from tests.waiting import until
 
-_TOLD = {}
-_CASES = ("a group", "a full line", "nobody can read it")
+_REPORTED = {}
+_CASES = ("a group", "full queue", "unreadable")
 
 
 @pytest.fixture
-def told():
-    """Notes what a framework's client did: `told(framework, route, case, what)`, printed at the end."""
+def report():
+    """Record the behaviour of a client, `report(framework, route, case, behaviour)`; printed at the end."""
 
-    def tell(framework, route, case, what):
+    def add(framework, route, case, behaviour):
         assert case in _CASES
-        _TOLD.setdefault((framework, route), {})[case] = what
+        _REPORTED.setdefault((framework, route), {})[case] = behaviour
 
-    return tell
+    return add
 
 
 def pytest_terminal_summary(terminalreporter):
-    if _TOLD:
+    if _REPORTED:
         rows = [("framework", "route", *_CASES)]
-        rows += [(*names, *(cases.get(case, "") for case in _CASES)) for names, cases in _TOLD.items()]
+        rows += [(*names, *(cases.get(case, "") for case in _CASES)) for names, cases in _REPORTED.items()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         terminalreporter.section("conformance")
         for row in rows:
@@ -44,7 +44,7 @@ def url():
 
 @pytest.fixture
 async def native(url):
-    """The service's own client side: what its native route says, what it counts."""
+    """The service's native route and metrics."""
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         yield Native(client)
 
@@ -53,26 +53,26 @@ class Native:
     def __init__(self, client):
         self.client = client
 
-    async def rewards(self, query, responses, **more):
-        body = {"query": query, "responses": responses, "k": 4} | more
+    async def rewards(self, query, responses, **fields):
+        body = {"query": query, "responses": responses, "k": 4} | fields
         return (await self.client.post("/v1/rewards", json=body)).json()["rewards"]
 
-    async def answered(self, route, status):
-        """Requests so far."""
+    async def replies(self, route, status):
+        """Return the number of replies so far."""
         return await metric(self.client, f'grm_requests_total{{route="{route}",status="{status}"}}')
 
     async def refused(self):
-        """Judgements so far for which the line was full, whatever their askers were told."""
+        """Return the number of judgements so far that the full queue refused, retried or not."""
         return await metric(self.client, 'grm_failures_total{code="overloaded"}')
 
     async def last_responses(self):
-        """How many were judged together last."""
+        """Return the size of the last group."""
         return (await self.client.get("/v1/verdicts")).json()["verdicts"][0]["responses"]
 
 
 @pytest.fixture
 async def crowded(monkeypatch):
-    """A service of its own whose engine is busy for a second and whose line is full."""
+    """A separate service whose engine is busy for a second and whose queue is full."""
     monkeypatch.setenv("GRM_GROUP_WINDOW_S", "0")
     with served("--delay", "1", "--waiting", "1") as (url, _):
         async with httpx.AsyncClient(base_url=url, timeout=60) as client:
@@ -84,14 +84,14 @@ async def crowded(monkeypatch):
             ]
             full = asyncio.Event()
 
-            async def watch():
+            async def wait():
                 while not await metric(client, "grm_waiting_requests"):
                     await asyncio.sleep(0.01)
                 full.set()
 
-            watching = asyncio.create_task(watch())
+            waiting = asyncio.create_task(wait())
             await until(full.is_set)
-            await watching
+            await waiting
             yield Native(client)
             for answer in await asyncio.gather(*busy):
                 assert answer.status_code == 200
@@ -99,7 +99,7 @@ async def crowded(monkeypatch):
 
 @pytest.fixture
 def configured(url, monkeypatch):
-    """The integrations' environment, nothing asked yet."""
+    """Set GRM_URL for the integrations, with no client created yet."""
     monkeypatch.setenv("GRM_URL", url)
     with contextlib.ExitStack() as undo:
         for service in (common.service, common.blocking_service):

@@ -1,4 +1,4 @@
-"""What calls the integrations in trainers that are too heavy to install: ms-swift, AReaL, SkyRL."""
+"""The code that calls the integrations in trainers too heavy to install: ms-swift, AReaL, SkyRL."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ FAILS = "please garbage"
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """Puts a module where it is imported from."""
+    """Install a stand-in module."""
 
     def _stand_in(path, **contents):
         parts = path.split(".")
@@ -43,11 +43,11 @@ def turns(*texts):
     return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
 
 
-SWIFT = "ms_swift==4.6.0"  # as its wheel is spelt
+SWIFT = "ms_swift==4.6.0"  # the spelling of its wheel
 
 
 class Rollout(SimpleNamespace):
-    """As much of ms-swift's GRPOSample as rewards are made of."""
+    """The part of ms-swift's GRPOSample that reward functions read."""
 
     def to_reward_row(self):
         return {"messages": self.messages, "is_truncated": False, "solution": "11"}
@@ -55,7 +55,7 @@ class Rollout(SimpleNamespace):
 
 @pytest.fixture
 def swift_rewards(stand_in):
-    """ms-swift's own function that asks all reward functions, around ours as it is registered."""
+    """ms-swift's own function that calls all reward functions, with ours as registered."""
     orms = {}
     batched = defined(
         *(SWIFT, "swift/dataset/preprocessor/core.py", "RowPreprocessor"), _pair_keys=[], chain=chain,
@@ -77,28 +77,28 @@ def swift_rewards(stand_in):
     return rewards
 
 
-async def test_swift_takes_the_rewards_of_whole_groups(configured, native, told, swift_rewards):
-    found = await asyncio.to_thread(swift_rewards, [QUERY] * 4 + ["q"] * 4, ANSWERS * 2)
+async def test_swift_rewards_of_groups(configured, native, report, swift_rewards):
+    rewards = await asyncio.to_thread(swift_rewards, [QUERY] * 4 + ["q"] * 4, ANSWERS * 2)
     expected = await native.rewards(QUERY, ANSWERS) + await native.rewards("q", ANSWERS)
-    assert found.tolist() == pytest.approx(expected)
-    told(SWIFT, "integrations/swift.py", "a group", "judged together")
+    assert rewards.tolist() == pytest.approx(expected)
+    report(SWIFT, "integrations/swift.py", "a group", "judged together")
     with pytest.raises(NoVerdict):
         await asyncio.to_thread(swift_rewards, [QUERY, FAILS], ["11", "11"])
-    told(SWIFT, "integrations/swift.py", "nobody can read it", "raises: the step fails")
+    report(SWIFT, "integrations/swift.py", "unreadable", "raises: the step fails")
 
 
 AREAL = "areal==1.0.4"
 
 
 class Chars:
-    """A tokenizer whose tokens are characters."""
+    """A tokenizer of characters."""
 
     def decode(self, tokens):
         return "".join(map(chr, tokens))
 
 
 class Engine:
-    """Answers as AReaL's inference engines do."""
+    """An engine with the interface of AReaL's."""
 
     def __init__(self, answer):
         self.answer = answer
@@ -114,7 +114,7 @@ class Engine:
 
 @pytest.fixture
 def episode(stand_in):
-    """Runs an episode of the workflow derived from AReaL's own."""
+    """Run an episode of the workflow derived from AReaL's own."""
 
     @contextlib.asynccontextmanager
     async def phase(_):
@@ -136,30 +136,30 @@ def episode(stand_in):
     config.new_with_stop_and_pad_token_ids = lambda tokenizer: config
 
     async def run(query, answer, **options):
-        made = areal.GRMWorkflow(
+        workflow = areal.GRMWorkflow(
             options=options,
             gconfig=config,
             tokenizer=Chars(),
-            get_input_ids_fn=lambda said, tokenizer, thinking: [ord(char) for char in said[0]["content"]],
+            get_input_ids_fn=lambda chat, tokenizer, thinking: [ord(char) for char in chat[0]["content"]],
             data_extract_prompt_fn=lambda row: row["messages"],
         )
-        return await made.arun_episode(Engine(answer), {"messages": turns(query), "answer": "11"})
+        return await workflow.arun_episode(Engine(answer), {"messages": turns(query), "answer": "11"})
 
     return run
 
 
-async def test_areals_own_workflow_gets_its_reward(configured, native, told, episode):
+async def test_areal_workflow(configured, native, report, episode):
     tensors = await episode(QUERY, "11<|im_end|>")
     expected = await native.rewards(QUERY, ["11"], k=None, reference="11")
     assert tensors["rewards"].tolist() == pytest.approx(expected)
-    told(AREAL, "integrations/areal.py", "a group", "each judged alone")
+    report(AREAL, "integrations/areal.py", "a group", "each judged alone")
     group = [episode(QUERY, f"{answer}<|im_end|>", k=2, group=4) for answer in ANSWERS]
     together = [tensors["rewards"].item() for tensors in await asyncio.gather(*group)]
     assert together == pytest.approx(await native.rewards(QUERY, ANSWERS, k=2, reference="11"))
-    told(AREAL, "integrations/areal.py, group=4", "a group", "4 calls, 1 verdict")
+    report(AREAL, "integrations/areal.py, group=4", "a group", "4 calls, 1 verdict")
     with pytest.raises(NoVerdict):
         await episode(FAILS, "11")
-    told(AREAL, "integrations/areal.py", "nobody can read it", "raises: the trajectory is dropped")
+    report(AREAL, "integrations/areal.py", "unreadable", "raises: the trajectory is dropped")
 
 
 SKYRL = "skyrl==0.3.0"
@@ -167,7 +167,7 @@ SKYRL = "skyrl==0.3.0"
 
 @pytest.fixture
 def environment(stand_in):
-    """Makes the environment derived from SkyRL's own base."""
+    """Create the environment derived from SkyRL's own base."""
     types = {"TypedDict": TypedDict, "Generic": Generic}
     types |= {"ObsType": TypeVar("ObsType"), "ActType": TypeVar("ActType")}
     core = defined(SKYRL, "skyrl_gym/core.py", "Env", **types)
@@ -177,7 +177,7 @@ def environment(stand_in):
     return lambda **options: skyrl.GRMEnv({"k": 2, **options}, {"reward_spec": {"ground_truth": "11"}})
 
 
-async def test_skyrls_environment_ends_after_one_judged_turn(configured, native, told, environment):
+async def test_skyrl_environment_has_one_turn(configured, native, report, environment):
     env = environment()
     prompt, _ = env.init(turns(QUERY))
     output = await asyncio.to_thread(env.step, "11<|im_end|>")
@@ -186,7 +186,7 @@ async def test_skyrls_environment_ends_after_one_judged_turn(configured, native,
     assert output["done"]
     assert env.get_metrics() == {}
     env.close()
-    told(SKYRL, "integrations/skyrl.py", "a group", "each judged alone")
+    report(SKYRL, "integrations/skyrl.py", "a group", "each judged alone")
     steps = []
     for answer in ANSWERS:
         sibling = environment(group=4)
@@ -194,8 +194,8 @@ async def test_skyrls_environment_ends_after_one_judged_turn(configured, native,
         steps.append(asyncio.to_thread(sibling.step, answer))
     together = [output["reward"] for output in await asyncio.gather(*steps)]
     assert together == pytest.approx(await native.rewards(QUERY, ANSWERS, k=2, reference="11"))
-    told(SKYRL, "integrations/skyrl.py, group=4", "a group", "4 calls, 1 verdict")
+    report(SKYRL, "integrations/skyrl.py, group=4", "a group", "4 calls, 1 verdict")
     env.init(turns(FAILS))
     with pytest.raises(NoVerdict):
         await asyncio.to_thread(env.step, "11")
-    told(SKYRL, "integrations/skyrl.py", "nobody can read it", "raises: SkyRL stops")
+    report(SKYRL, "integrations/skyrl.py", "unreadable", "raises: SkyRL stops")

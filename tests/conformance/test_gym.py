@@ -1,4 +1,4 @@
-"""NeMo Gym's clients by their description, and verifiers' task for NeMo Gym's servers by its own code."""
+"""NeMo Gym's clients, written from their description, and verifiers' own task for NeMo Gym's servers."""
 
 import asyncio
 from dataclasses import dataclass
@@ -13,66 +13,66 @@ from pydantic import BaseModel, Field
 from tests.conformance.wheels import defined
 
 pytestmark = [pytest.mark.anyio, pytest.mark.conformance]
-GYM, WHEEL = "NeMo Gym, by its description", "verifiers==0.4.0"
+GYM, WHEEL = "NeMo Gym, from its description", "verifiers==0.4.0"
 TASKSET = "verifiers/v1/tasksets/nemo_gym"
 QUERY = "Name a prime."
 ANSWERS = ["11", "twelve", "13", "a prime is a number"]
 
 
-def asked(query):
+def params(query):
     return {"input": [{"role": "user", "content": query}], "temperature": 1.0}
 
 
-def said(answer):
+def response(answer):
     content = [{"type": "output_text", "text": answer, "annotations": []}]
     message = {"id": "m", "type": "message", "role": "assistant", "status": "completed", "content": content}
     return {"id": "r", "object": "response", "output": [{"type": "reasoning", "summary": []}, message]}
 
 
-async def verified(url, query, answers, wish=""):
-    """Gym's collector: rows with their indices; the whole answer is kept as the rollout."""
+async def verify(url, query, answers, options=""):
+    """Send rows with indices, as Gym's collector, which stores the whole reply as the rollout."""
     async with aiohttp.ClientSession() as session:
 
         async def one(index, answer):
             row = {
-                "responses_create_params": asked(query),
-                "response": said(answer),
+                "responses_create_params": params(query),
+                "response": response(answer),
                 "expected": ["11", "13"],
                 **{"_ng_task_index": 0, "_ng_rollout_index": index},
                 **{"_ng_group_id": "g", "_ng_group_attempt": 0},
             }
-            async with session.post(f"{url}/verify{wish}", json=row) as reply:
+            async with session.post(f"{url}/verify{options}", json=row) as reply:
                 reply.raise_for_status()
                 rollout = await reply.json()
-            assert {name: rollout[name] for name in row} == row, "the row comes back as it went"
+            assert {name: rollout[name] for name in row} == row, "the row is returned unchanged"
             return rollout
 
         return await asyncio.gather(*(one(i, answer) for i, answer in enumerate(answers)))
 
 
-async def test_gym_gets_its_rows_back_with_the_rewards_of_a_group(url, native, told):
-    rollouts = await verified(url, QUERY, ANSWERS, "?k=4&group=4")
+async def test_gym_rewards_of_a_group(url, native, report):
+    rollouts = await verify(url, QUERY, ANSWERS, "?k=4&group=4")
     assert [each["reward"] for each in rollouts] == pytest.approx(await native.rewards(QUERY, ANSWERS))
-    told(GYM, "/verify", "a group", "4 calls, 1 verdict, rows echoed")
-    objects = [said(answer) for answer in ANSWERS]
-    body = {"conversation_history": asked(QUERY)["input"], "response_objs": objects}
+    report(GYM, "/verify", "a group", "4 calls, 1 verdict, rows echoed")
+    objects = [response(answer) for answer in ANSWERS]
+    body = {"conversation_history": params(QUERY)["input"], "response_objs": objects}
     compared = (await native.client.post("/compare?k=4", json=body)).json()
     assert compared["rewards"] == pytest.approx([each["reward"] for each in rollouts])
-    told(GYM, "/compare", "a group", "1 call, 1 verdict")
+    report(GYM, "/compare", "a group", "1 call, 1 verdict")
 
 
-async def test_gym_is_held_while_the_line_is_full(crowded, told):
-    (rollout,) = await verified(str(crowded.client.base_url), QUERY, ["11"], "?k=2&window_s=0")
+async def test_full_queue_holds_gym(crowded, report):
+    (rollout,) = await verify(str(crowded.client.base_url), QUERY, ["11"], "?k=2&window_s=0")
     assert "_ng_failure_class" not in rollout
     assert await crowded.refused() >= 1
-    told(GYM, "/verify", "a full line", "held: 1 call, then its reward")
+    report(GYM, "/verify", "full queue", "held: 1 call, then its reward")
 
 
-async def test_gym_masks_what_nobody_could_read(url, told):
-    (rollout,) = await verified(url, "please garbage", ["11"], "?k=2&window_s=0")
+async def test_gym_masks_unreadable_samples(url, report):
+    (rollout,) = await verify(url, "please garbage", ["11"], "?k=2&window_s=0")
     assert rollout["_ng_failure_class"] == "judge_failed"
     assert rollout["instance_config"]["mask_sample"] is True
-    told(GYM, "/verify", "nobody can read it", "200, judge_failed, mask_sample")
+    report(GYM, "/verify", "unreadable", "200, judge_failed, mask_sample")
 
 
 @dataclass
@@ -84,7 +84,7 @@ class AssistantMessage:
 
 
 class Trace:
-    """A rollout of one turn."""
+    """A single-turn rollout."""
 
     id = "t"
 
@@ -98,20 +98,20 @@ class Trace:
 
 
 class Task:
-    """Stands in for verifiers' generic class."""
+    """A stand-in for verifiers' generic class."""
 
     def __class_getitem__(cls, _):
         return cls
 
 
 async def rollout(url, query, answer):
-    """verifiers' task from its setup to its reward; with the trace that it leaves."""
+    """Run verifiers' task from setup to reward; return the reward and the trace."""
     state = defined(
         *(WHEEL, f"{TASKSET}/toolset.py", "NeMoGymState"),
         **{"State": BaseModel, "Field": Field, "httpx": httpx},
     )["NeMoGymState"]
     state.model_rebuild(_types_namespace={"Any": Any})
-    written = defined(
+    module = defined(
         *(WHEEL, f"{TASKSET}/response.py", "trace_to_nemo_response"),
         AssistantMessage=AssistantMessage,
         ToolMessage=type(None),
@@ -120,34 +120,35 @@ async def rollout(url, query, answer):
         *(WHEEL, f"{TASKSET}/taskset.py", "NeMoGymTask"),
         **dict.fromkeys(("NeMoGymData", "NeMoGymState", "NeMoGymTaskConfig")),
         Task=Task,
-        trace_to_nemo_response=written["trace_to_nemo_response"],
+        trace_to_nemo_response=module["trace_to_nemo_response"],
         reward=lambda weight: lambda function: function,
     )["NeMoGymTask"]
     task, trace = kind(), Trace(answer, state())
     task.config = SimpleNamespace(resources_url=f"{url}/", headers={}, request_timeout=60.0)
-    task.data = SimpleNamespace(row={"responses_create_params": asked(query), "expected": "11"})
+    task.data = SimpleNamespace(row={"responses_create_params": params(query), "expected": "11"})
     await task.setup(trace, None)
     return await task.nemo_gym(trace), trace
 
 
-async def test_verifiers_reads_rewards_of_a_group(url, native, told):
+async def test_verifiers_rewards_of_a_group(url, native, report):
     rollouts = await asyncio.gather(*(rollout(url, QUERY, answer) for answer in ANSWERS))
     rewards = [reward for reward, _ in rollouts]
     assert rewards == pytest.approx(await native.rewards(QUERY, ANSWERS, k=None))
     for _, trace in rollouts:
         assert trace.metrics["group_size"] == 4
         assert trace.info["nemo_gym"]["expected"] == "11"
-    told(WHEEL, "/seed_session, /verify", "a group", "4 calls, 1 verdict at the window's end")
+    report(WHEEL, "/seed_session, /verify", "a group", "4 calls, 1 verdict at the window's end")
 
 
-async def test_verifiers_which_knows_no_mask_gets_an_error(url, told):
+async def test_verifiers_gets_an_error(url, report):
+    """It does not know masks."""
     with pytest.raises(httpx.HTTPStatusError, match="502"):
         await rollout(url, "please garbage", "11")
-    told(WHEEL, "/seed_session, /verify", "nobody can read it", "502, raises: the rollout is an error")
+    report(WHEEL, "/seed_session, /verify", "unreadable", "502, raises: the rollout is an error")
 
 
-async def test_verifiers_is_held_while_the_line_is_full(crowded, told):
+async def test_full_queue_holds_verifiers(crowded, report):
     reward, _ = await rollout(str(crowded.client.base_url).rstrip("/"), QUERY, "11")
     assert 1 <= reward <= 10
     assert await crowded.refused() >= 1
-    told(WHEEL, "/seed_session, /verify", "a full line", "held: 1 call, then its reward")
+    report(WHEEL, "/seed_session, /verify", "full queue", "held: 1 call, then its reward")

@@ -1,4 +1,4 @@
-"""OpenRLHF's SingleTurnAgentExecutor, which generates, asks for the reward and hands both to the trainer."""
+"""OpenRLHF's SingleTurnAgentExecutor, which generates and fetches the reward, and its samples generator."""
 
 import asyncio
 import copy
@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from grm_service.integrations import openrlhf as integration
-from tests.conformance.wheels import Hurried, defined
+from tests.conformance.wheels import FastClock, defined
 
 pytestmark = [pytest.mark.anyio, pytest.mark.conformance]
 WHEEL = "openrlhf==0.11.2"
@@ -41,7 +41,7 @@ class Engine:
 
 
 async def sampled(endpoint, query, answers, clock=asyncio):
-    """The trainer's experiences of a prompt's responses, each of which asks by itself."""
+    """Return the trainer's experiences for the responses to a prompt; each fetches its own reward."""
     stubs = {"aiohttp": aiohttp, "asyncio": clock, "cycle": itertools.cycle, "deepcopy": copy.deepcopy}
     stubs["logger"] = logging.getLogger("x")
     agent = defined(
@@ -62,41 +62,43 @@ async def sampled(endpoint, query, answers, clock=asyncio):
     return [process(None, output) for output in outputs]
 
 
-async def test_a_prompts_samples_are_judged_as_a_group(url, native, told):
-    made = await sampled(f"{url}/get_reward?k=4&group=4", QUERY, ANSWERS)
-    found = [experience.rewards.item() for experience in made]
-    assert found == pytest.approx(await native.rewards(QUERY, ANSWERS, reference="11"))
-    assert {experience.info["group_size"].item() for experience in made} == {4}
-    assert all(0 <= experience.scores.item() <= 1 for experience in made)
-    told(WHEEL, "/get_reward", "a group", "4 calls, 1 verdict")
+async def test_samples_form_a_group(url, native, report):
+    experiences = await sampled(f"{url}/get_reward?k=4&group=4", QUERY, ANSWERS)
+    rewards = [experience.rewards.item() for experience in experiences]
+    assert rewards == pytest.approx(await native.rewards(QUERY, ANSWERS, reference="11"))
+    assert {experience.info["group_size"].item() for experience in experiences} == {4}
+    assert all(0 <= experience.scores.item() <= 1 for experience in experiences)
+    report(WHEEL, "/get_reward", "a group", "4 calls, 1 verdict")
 
 
-async def test_it_is_held_while_the_line_is_full(crowded, told):
-    (made,) = await sampled(f"{crowded.client.base_url}/get_reward?k=2&window_s=0", QUERY, ["11"])
-    assert 1 <= made.rewards.item() <= 10
-    assert await crowded.answered("/get_reward", 200) == 1, "answered at its first call"
+async def test_full_queue_holds_the_request(crowded, report):
+    (experience,) = await sampled(f"{crowded.client.base_url}/get_reward?k=2&window_s=0", QUERY, ["11"])
+    assert 1 <= experience.rewards.item() <= 10
+    assert await crowded.replies("/get_reward", 200) == 1, "answered on the first try"
     assert await crowded.refused() >= 1
-    told(WHEEL, "/get_reward", "a full line", "held: 1 call, then its reward")
+    report(WHEEL, "/get_reward", "full queue", "held: 1 call, then its reward")
 
 
-async def test_what_nobody_could_read_is_no_reward_in_the_trainer(url, native, told):
-    clock = Hurried()
-    (made,) = await sampled(f"{url}/get_reward?k=2&window_s=0", "please garbage", ["11"], clock)
-    assert made.rewards is None
+async def test_unreadable_samples_have_no_reward(url, native, report):
+    clock = FastClock()
+    (experience,) = await sampled(f"{url}/get_reward?k=2&window_s=0", "please garbage", ["11"], clock)
+    assert experience.rewards is None
     assert clock.pauses == [1] * 5
-    assert await native.answered("/get_reward", 502) == 5
-    told(WHEEL, "/get_reward", "nobody can read it", "502, asked 5 times, then no reward: the step fails")
-    (made,) = await sampled(f"{url}/get_reward?k=2&window_s=0&fallback=5.5", "please garbage", ["11"], clock)
-    assert made.rewards.item() == 5.5
-    assert made.info["judged"].item() == 0
+    assert await native.replies("/get_reward", 502) == 5
+    report(WHEEL, "/get_reward", "unreadable", "502, 5 tries, then no reward: the step fails")
+    (experience,) = await sampled(
+        f"{url}/get_reward?k=2&window_s=0&fallback=5.5", "please garbage", ["11"], clock
+    )
+    assert experience.rewards.item() == 5.5
+    assert experience.info["judged"].item() == 0
 
 
-async def test_the_integrations_file_is_one_that_it_loads(configured, native, told):
-    made = await sampled(integration.__file__, QUERY, ["11"])
-    assert made[0].rewards.item() == pytest.approx(
+async def test_integration_file_can_be_loaded(configured, native, report):
+    (experience,) = await sampled(integration.__file__, QUERY, ["11"])
+    assert experience.rewards.item() == pytest.approx(
         (await native.rewards(QUERY, ["11"], k=None, reference="11"))[0]
     )
-    told(WHEEL, "integrations/openrlhf.py", "a group", "1 call, judged alone")
-    (made,) = await sampled(integration.__file__, "please garbage", ["11"])
-    assert made.rewards is None
-    told(WHEEL, "integrations/openrlhf.py", "nobody can read it", "no reward: the step fails")
+    report(WHEEL, "integrations/openrlhf.py", "a group", "1 call, judged alone")
+    (experience,) = await sampled(integration.__file__, "please garbage", ["11"])
+    assert experience.rewards is None
+    report(WHEEL, "integrations/openrlhf.py", "unreadable", "no reward: the step fails")

@@ -1,4 +1,4 @@
-"""Two replicas behind nginx, by the configuration that the documents give."""
+"""Two replicas behind nginx, with the configuration from the documentation."""
 
 import asyncio
 import random
@@ -25,7 +25,7 @@ CONFIGURATION = Path(__file__).parents[2] / "examples" / "replicas.nginx.conf"
 
 @pytest.fixture
 async def replicas(tmp_path):
-    """The addresses of two services, and that of nginx before them."""
+    """The URLs of two services, and of nginx in front of them."""
     with served() as (one, _), served() as (other, _), socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -60,61 +60,61 @@ def turns(query):
     return [{"role": "user", "content": query}]
 
 
-# What each client sends of a prompt and a response: see its own module.
+# The body that each client sends for a prompt and a response; see the module of each.
 FORMS = {
-    "slime": ("/slime", lambda query, said: {"prompt": query, "response": said, "label": None}),
-    "slime's messages": ("/slime", lambda query, said: {"prompt": turns(query), "response": said}),
+    "slime": ("/slime", lambda query, response: {"prompt": query, "response": response, "label": None}),
+    "slime's messages": ("/slime", lambda query, response: {"prompt": turns(query), "response": response}),
     "openrlhf": (
         "/get_reward",
-        lambda query, said: {"query": [query + said], "prompts": [query], "labels": [None]},
+        lambda query, response: {"query": [query + response], "prompts": [query], "labels": [None]},
     ),
     "gym": (
         "/verify",
-        lambda query, said: {
+        lambda query, response: {
             "responses_create_params": {"input": turns(query)},
-            "response": {"output": [{"type": "message", "role": "assistant", "content": said}]},
+            "response": {"output": [{"type": "message", "role": "assistant", "content": response}]},
             "_ng_group_id": f"group {query.split()[-1]}",
         },
     ),
     "ours": (
         "/v1/rewards/single",
-        lambda query, said: {"query": query, "response": said, "group_id": None},
+        lambda query, response: {"query": query, "response": response, "group_id": None},
     ),
-    # Another prompt than before, whose verdicts would be replayed.
+    # A different prompt, because the verdicts of the previous one would be replayed.
     "ours, messages": (
         "/v1/rewards/single",
-        lambda query, said: _body({"query": turns(query + "?"), "response": said}),
+        lambda query, response: _body({"query": turns(query + "?"), "response": response}),
     ),
     "verifiers": (
         "/verify",
-        lambda query, said: {
+        lambda query, response: {
             "responses_create_params": {"input": turns(query)},
-            "response": {"output": [{"type": "message", "role": "assistant", "content": said}]},
+            "response": {"output": [{"type": "message", "role": "assistant", "content": response}]},
         },
     ),
 }
 
 
-async def whole(url):
-    """Groups that a replica judged as one."""
+async def complete_groups(url):
+    """Return the number of complete groups that a replica judged."""
     async with httpx.AsyncClient(base_url=url) as http:
         routes = ("slime", "openrlhf", "single", "nemo_gym")
         names = [f'grm_rendezvous_total{{outcome="complete",route="{route}"}}' for route in routes]
         return sum([await metric(http, name) for name in names])
 
 
-async def test_the_requests_of_a_group_meet_in_one_replica(replicas):
+async def test_groups_meet_in_one_replica(replicas):
     *services, proxy = replicas
-    prompts = ['He said: "prompt", "response": ' + f"{i}\n" * 200 for i in range(16)]
+    prompts = ['He response: "prompt", "response": ' + f"{i}\n" * 200 for i in range(16)]
     samples = [(prompt, f"Response {j}") for prompt in prompts for j in range(4)]
     random.Random(0).shuffle(samples)
-    wish = "?k=1&group=4&window_s=20"
+    options = "?k=1&group=4&window_s=20"
     async with aiohttp.ClientSession(raise_for_status=True) as session, asyncio.timeout(140):
         for turn, (route, body) in enumerate(FORMS.values(), 1):
             replies = await asyncio.gather(
-                *(session.post(proxy + route + wish, json=body(*sample)) for sample in samples)
+                *(session.post(proxy + route + options, json=body(*sample)) for sample in samples)
             )
             assert {reply.status for reply in replies} == {200}
-            judged = [await whole(service) for service in services]
-            assert sum(judged) == 16 * turn, f"not whole: {route}"
-    assert min(judged) > 0, "both have work"
+            judged = [await complete_groups(service) for service in services]
+            assert sum(judged) == 16 * turn, f"incomplete groups: {route}"
+    assert min(judged) > 0, "both replicas judge"

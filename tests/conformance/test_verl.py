@@ -1,4 +1,4 @@
-"""verl's RewardLoopWorker, which asks a reward model's engine, and its manager of custom functions."""
+"""verl's RewardLoopWorker, which calls a reward model's engine, and its manager of custom functions."""
 
 import asyncio
 import inspect
@@ -12,7 +12,7 @@ import pytest
 
 from grm_service.client import NoVerdict
 from grm_service.integrations import verl as integration
-from tests.conformance.wheels import Hurried, defined
+from tests.conformance.wheels import FastClock, defined
 
 pytestmark = [pytest.mark.anyio, pytest.mark.conformance]
 WHEEL = "verl==0.9.1"
@@ -38,11 +38,11 @@ class Tokenizer:
 
 
 class Batch(list):
-    """As much of a DataProto as one sample needs."""
+    """The part of a DataProto that one sample needs."""
 
     def __getitem__(self, place):
-        found = super().__getitem__(place)
-        return Batch(found) if isinstance(place, slice) else found
+        item = super().__getitem__(place)
+        return Batch(item) if isinstance(place, slice) else item
 
 
 def sample(query, answer):
@@ -58,7 +58,7 @@ def sample(query, answer):
 
 
 class Worker:
-    """verl's, made without its configuration and Ray."""
+    """verl's worker without its configuration and Ray."""
 
     def __init__(self, address, engine, clock=asyncio):
         stubs = {"aiohttp": aiohttp, "asyncio": clock, "logger": logging.getLogger("x")}
@@ -82,32 +82,32 @@ def address(client_or_url):
 
 
 @BY_ENGINE
-async def test_its_engine_client_reads_rewards_of_a_group(url, native, told, engine, route):
-    # The router's address takes no query, so the group is whoever comes within the window.
-    found = await Worker(address(url), engine).rewards(QUERY, ANSWERS)
-    assert found == pytest.approx(await native.rewards(QUERY, ANSWERS, k=None))
+async def test_engine_client_rewards_of_a_group(url, native, report, engine, route):
+    # The router's address has no query parameters, so the window alone decides the group.
+    rewards = await Worker(address(url), engine).rewards(QUERY, ANSWERS)
+    assert rewards == pytest.approx(await native.rewards(QUERY, ANSWERS, k=None))
     assert await native.last_responses() == 4
-    told(WHEEL, route, "a group", "4 calls, 1 verdict at the window's end")
+    report(WHEEL, route, "a group", "4 calls, 1 verdict at the window's end")
 
 
 @BY_ENGINE
-async def test_a_full_line_is_a_503_after_which_it_tries_again(crowded, told, engine, route):
-    (found,) = await Worker(address(crowded.client.base_url), engine).rewards(QUERY, ["11"])
-    assert 1 <= found <= 10
-    assert await crowded.answered(route, 503) >= 1
-    assert await crowded.answered(route, 200) == 1
-    told(WHEEL, route, "a full line", "503, then 1 s, 2 s, ... and its reward")
+async def test_full_queue_is_a_retried_503(crowded, report, engine, route):
+    (reward,) = await Worker(address(crowded.client.base_url), engine).rewards(QUERY, ["11"])
+    assert 1 <= reward <= 10
+    assert await crowded.replies(route, 503) >= 1
+    assert await crowded.replies(route, 200) == 1
+    report(WHEEL, route, "full queue", "503, then 1 s, 2 s, ... and its reward")
 
 
 @BY_ENGINE
-async def test_what_nobody_could_read_is_an_error_in_the_trainer(url, native, told, engine, route):
-    clock = Hurried()
-    with pytest.raises(aiohttp.ClientResponseError) as failed:
+async def test_unreadable_samples_raise(url, native, report, engine, route):
+    clock = FastClock()
+    with pytest.raises(aiohttp.ClientResponseError) as failure:
         await Worker(address(url), engine, clock).rewards("please garbage", ["11"])
-    assert failed.value.status == 502
+    assert failure.value.status == 502
     assert clock.pauses == [min(2**n, 30) for n in range(15)]
-    assert await native.answered(route, 502) == 16
-    told(WHEEL, route, "nobody can read it", "502, asked 16 times, then raises: the step fails")
+    assert await native.replies(route, 502) == 16
+    report(WHEEL, route, "unreadable", "502, 16 tries, then raises: the step fails")
 
 
 class Manager:
@@ -128,17 +128,19 @@ class Manager:
         return await asyncio.gather(*(self.manager.run_single(sample(query, answer)) for answer in answers))
 
 
-async def test_its_manager_of_custom_functions_takes_the_integration(configured, native, told):
+async def test_custom_function_manager(configured, native, report):
     results = await Manager(k=4).results(QUERY, ANSWERS)
     alone = [(await native.rewards(QUERY, [answer], reference="11"))[0] for answer in ANSWERS]
     assert [result["reward_score"] for result in results] == pytest.approx(alone)
-    assert len({tuple(result["reward_extra_info"]) for result in results}) == 1, "verl wants the same keys"
-    told(WHEEL, "integrations/verl.py", "a group", "4 calls, each judged alone")
+    assert len({tuple(result["reward_extra_info"]) for result in results}) == 1, (
+        "verl needs the same keys for all samples"
+    )
+    report(WHEEL, "integrations/verl.py", "a group", "4 calls, each judged alone")
     together = await Manager(k=4, group=4).results(QUERY, ANSWERS)
     expected = await native.rewards(QUERY, ANSWERS, reference="11")
     assert [result["reward_score"] for result in together] == pytest.approx(expected)
     assert len({tuple(result["reward_extra_info"]) for result in together}) == 1
-    told(WHEEL, "integrations/verl.py, group=4", "a group", "4 calls, 1 verdict")
+    report(WHEEL, "integrations/verl.py, group=4", "a group", "4 calls, 1 verdict")
     with pytest.raises(NoVerdict):
         await Manager(k=2).results("please garbage", ["11"])
-    told(WHEEL, "integrations/verl.py", "nobody can read it", "raises: the step fails")
+    report(WHEEL, "integrations/verl.py", "unreadable", "raises: the step fails")

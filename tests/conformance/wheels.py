@@ -1,4 +1,4 @@
-"""Classes and functions of frameworks that are not installed, out of their wheels, without their imports."""
+"""Load classes and functions of frameworks from their wheels, without installing or importing them."""
 
 import __future__
 
@@ -16,45 +16,45 @@ FOLDER = Path("~/.cache/grm-service/wheels").expanduser()
 
 
 def defined(wheel, path, *names, **namespace):
-    """What a file of a wheel (`name==version`) defines under these names, as a namespace.
+    """Return a namespace with the named definitions from a file of a wheel (`name==version`).
 
-    `namespace` stands in for the file's imports. Decorators are left out. Skips where the wheel cannot be
-    had.
+    `namespace` stands in for the file's imports; decorators are removed. Skips the test if the wheel cannot
+    be downloaded.
     """
     source = _source(wheel, path)
-    found = [node for node in ast.parse(source).body if getattr(node, "name", None) in names]
-    assert [node.name for node in found] == list(names), f"{wheel} has no longer {names} in {path}"
-    for node in found:
+    nodes = [node for node in ast.parse(source).body if getattr(node, "name", None) in names]
+    assert [node.name for node in nodes] == list(names), f"{wheel} no longer has {names} in {path}"
+    for node in nodes:
         node.decorator_list = []
     flags = __future__.annotations.compiler_flag
     namespace["__name__"] = path
-    exec(compile(ast.Module(found, []), f"{wheel}/{path}", "exec", flags, dont_inherit=True), namespace)
+    exec(compile(ast.Module(nodes, []), f"{wheel}/{path}", "exec", flags, dont_inherit=True), namespace)
     return namespace
 
 
 @cache
 def _source(wheel, path):
-    with zipfile.ZipFile(_fetched(wheel)) as archive:
-        # Wheels with compiled parts have the rest below NAME.data/purelib/.
+    with zipfile.ZipFile(_download(wheel)) as archive:
+        # Wheels with compiled parts have their Python files in NAME.data/purelib/.
         inside = next(name for name in archive.namelist() if f"/{name}".endswith(f"/{path}"))
         return archive.read(inside).decode()
 
 
 @cache
-def _fetched(wheel):
+def _download(wheel):
     name, _, version = wheel.partition("==")
-    if not (found := list(FOLDER.glob(f"{name}-{version}-*.whl"))):
-        asked = ["--no-deps", "--only-binary=:all:", "--python-version=3.11", "--dest", str(FOLDER), wheel]
-        command = [sys.executable, "-m", "pip", "download", "--quiet", *asked]
+    if not (wheels := list(FOLDER.glob(f"{name}-{version}-*.whl"))):
+        options = ["--no-deps", "--only-binary=:all:", "--python-version=3.11", "--dest", str(FOLDER), wheel]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", *options]
         done = subprocess.run(command, capture_output=True, text=True, timeout=250)
         if done.returncode:
-            pytest.skip(f"{wheel} cannot be fetched: {done.stderr.strip()[-200:]}")
-        found = list(FOLDER.glob(f"{name}-{version}-*.whl"))
-    return found[0]
+            pytest.skip(f"{wheel} cannot be downloaded: {done.stderr.strip()[-200:]}")
+        wheels = list(FOLDER.glob(f"{name}-{version}-*.whl"))
+    return wheels[0]
 
 
-class Hurried:
-    """asyncio for a client whose pauses are noted in place of waited for."""
+class FastClock:
+    """A stand-in for asyncio whose `sleep` records the pause and returns at once."""
 
     def __init__(self):
         self.pauses = []

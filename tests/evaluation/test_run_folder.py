@@ -85,11 +85,11 @@ async def test_torn_line_is_judged_again(tmp_path):
 @pytest.mark.anyio
 async def test_folder_rejects_another_setup_or_model(tmp_path):
     await run(tmp_path, SIX[:2])
-    with pytest.raises(BadTask, match=r"k 8, now 4.*take a new folder"):
+    with pytest.raises(BadTask, match=r"k 8, now 4.*use a new folder"):
         await run(tmp_path, setup=replace(SETUP, k=4))
     with pytest.raises(BadTask, match="judge 'grm', now 'pairwise'"):
         await run(tmp_path, setup=replace(SETUP, judge="pairwise"))
-    with pytest.raises(BadTask, match="0 had other texts"):
+    with pytest.raises(BadTask, match="0 had different texts"):
         await run(tmp_path, [replace(ITEM, responses=("11", "13"))])
 
     async def other(item_, setup):

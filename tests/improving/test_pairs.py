@@ -170,9 +170,9 @@ async def test_new_thresholds_need_no_verdict(open_world, tmp_path):
 @pytest.mark.anyio
 async def test_folder_is_for_one_run(open_world, tmp_path):
     await run(open_world, tmp_path / "out", prompts(1))
-    with pytest.raises(BadTask, match=r"n 3, now 5.*take a new folder"):
+    with pytest.raises(BadTask, match=r"n 3, now 5.*use a new folder"):
         await run(open_world, tmp_path / "out", prompts(1), setup=replace(SETUP, n=5))
-    with pytest.raises(BadTask, match="0 had other texts"):
+    with pytest.raises(BadTask, match="0 had different texts"):
         await run(open_world, tmp_path / "out", [item(*DRAFTS, name="0")])
     with PairsFolder(tmp_path / "out", SETUP), pytest.raises(BadTask, match="another grm pairs"):
         await run(open_world, tmp_path / "out", prompts(1))

@@ -15,7 +15,7 @@ def url():
 
 @pytest.fixture
 def configured(url, monkeypatch):
-    """As a worker finds it: GRM_URL in the environment, nothing asked yet."""
+    """Set GRM_URL as on a worker, with no client created yet."""
     monkeypatch.setenv("GRM_URL", url)
     common.service.cache_clear()
     common.blocking_service.cache_clear()
@@ -28,5 +28,5 @@ def configured(url, monkeypatch):
 
 @pytest.fixture
 def run():
-    """Runs a coroutine in a loop of its own, as trainers do each step."""
+    """Run a coroutine in a new event loop, as trainers do in each step."""
     return asyncio.run

@@ -1,4 +1,4 @@
-"""What is derived from a framework's classes once it is there, how files are loaded, and what is sent.
+"""Classes derived from a framework's own, loading by file path, and the requests that are sent.
 
 Stand-ins have the signatures of AReaL 1.0.4, SkyRL 0.3.0, OpenRLHF 0.11.2 and NeMo Gym of September 2026.
 """
@@ -27,22 +27,22 @@ pytestmark = pytest.mark.usefixtures("configured")
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """What is sent, one body after the other."""
+def requests(monkeypatch):
+    """The bodies that the client sends, in order."""
     bodies = []
-    send = AsyncClient._judged
+    send = AsyncClient._judge
 
-    async def listen(self, body):
+    async def record(self, body):
         bodies.append(body)
         return await send(self, body)
 
-    monkeypatch.setattr(AsyncClient, "_judged", listen)
+    monkeypatch.setattr(AsyncClient, "_judge", record)
     return bodies
 
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """Puts modules of a framework that is not installed where it is imported from."""
+    """Install modules that stand in for a framework that is not installed."""
 
     def _stand_in(path, **contents):
         parts = path.split(".")
@@ -59,7 +59,7 @@ def stand_in(monkeypatch):
         vars(derived).pop(name, None)
 
 
-def test_no_integration_needs_its_framework_or_anything_heavy():
+def test_imports_are_light():
     names = ["trl", "verl", "slime", "swift", "openrlhf", "areal", "skyrl", "nemo_gym"]
     code = (
         "import sys, json, importlib\n"
@@ -71,15 +71,15 @@ def test_no_integration_needs_its_framework_or_anything_heavy():
     assert not (heavy | set(names)) & set(json.loads(loaded))
 
 
-def test_openrlhf_loads_the_file_by_its_path_and_calls_it_in_a_thread(asked):
+def test_openrlhf_loads_the_file_by_path(requests):
     spec = importlib.util.spec_from_file_location("reward_func", openrlhf.__file__)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     call = asyncio.to_thread(module.reward_func, [CHATML + "It is 11.<|im_end|>"], [CHATML], ["11"])
-    said = asyncio.run(call)
-    assert said["rewards"] == said["scores"]
-    assert (asked[0]["query"], asked[0]["responses"]) == (TURNS, ["It is 11."])
-    assert asked[0]["reference"] == "11"
+    reply = asyncio.run(call)
+    assert reply["rewards"] == reply["scores"]
+    assert (requests[0]["query"], requests[0]["responses"]) == (TURNS, ["It is 11."])
+    assert requests[0]["reference"] == "11"
 
 
 class RLVRWorkflow:
@@ -90,15 +90,15 @@ class RLVRWorkflow:
         return await self.async_reward_fn(prompt_str, completions_str, [1], [2], **task_data)
 
 
-def test_areals_workflow_asks_without_the_pool(stand_in, asked, run):
+def test_areal_workflow_bypasses_the_pool(stand_in, requests, run):
     stand_in("areal.workflow.rlvr", RLVRWorkflow=RLVRWorkflow)
     workflow = areal.GRMWorkflow(gconfig=None, tokenizer=None, options={"k": 3})
     assert isinstance(workflow, RLVRWorkflow)
     row = {"messages": TURNS, "answer": "11", "options": ["A", "B"], "client": "a column"}
     assert isinstance(run(workflow.compute("unused", "It is 11.<|im_end|>", row)), float)
-    assert (asked[0]["query"], asked[0]["responses"]) == (TURNS, ["It is 11."])
-    assert (asked[0]["reference"], asked[0]["k"]) == ("11", 3)
-    assert "options" not in asked[0]
+    assert (requests[0]["query"], requests[0]["responses"]) == (TURNS, ["It is 11."])
+    assert (requests[0]["reference"], requests[0]["k"]) == ("11", 3)
+    assert "options" not in requests[0]
     with pytest.raises(NoVerdict):
         run(workflow.compute(GARBAGE, "a", {}))
 
@@ -108,7 +108,7 @@ class BaseTextEnv:
         self.turns = 0
 
 
-def test_skyrls_environment_ends_after_one_judged_turn(stand_in, asked):
+def test_skyrl_environment_has_one_turn(stand_in, requests):
     stand_in("skyrl_gym.envs.base_text_env", BaseTextEnv=BaseTextEnv)
     extras = {"reward_spec": {"ground_truth": "11"}, "max_turns": 1}
     env = skyrl.GRMEnv(env_config={"k": 2}, extras=extras)
@@ -117,8 +117,8 @@ def test_skyrls_environment_ends_after_one_judged_turn(stand_in, asked):
     output = env.step("It is 11.<|im_end|>")
     assert isinstance(output["reward"], float)
     assert (output["done"], output["observations"], output["metadata"]) == (True, [], {})
-    assert (asked[0]["query"], asked[0]["responses"], asked[0]["k"]) == (TURNS, ["It is 11."], 2)
-    assert asked[0]["reference"] == "11"
+    assert (requests[0]["query"], requests[0]["responses"], requests[0]["k"]) == (TURNS, ["It is 11."], 2)
+    assert requests[0]["reference"] == "11"
     env.init([{"role": "user", "content": GARBAGE}])
     with pytest.raises(NoVerdict):
         env.step("a")
@@ -138,23 +138,23 @@ class SimpleResourcesServer:
 
 
 class JudgeError(Exception):
-    """NeMo Gym tags the row `judge_failed` and leaves it out."""
+    """NeMo Gym's own: it tags the row `judge_failed` and leaves it out."""
 
 
 async def run_judge(call):
     try:
         return await call
-    except Exception as failed:
-        raise JudgeError(f"{type(failed).__name__}: {failed}") from failed
+    except Exception as error:
+        raise JudgeError(f"{type(error).__name__}: {error}") from error
 
 
-def verified(row):
+def verify(row):
     server = nemo_gym.GRMResourcesServer()
-    kind = inspect.get_annotations(server.verify)["body"]  # where FastAPI finds out what to read
+    kind = inspect.get_annotations(server.verify)["body"]  # FastAPI reads the body by this annotation
     return asyncio.run(server.verify(kind.model_validate(row)))
 
 
-def test_nemo_gym_gets_the_row_again_with_its_reward_or_its_own_error(stand_in, asked):
+def test_nemo_gym_returns_the_row(stand_in, requests):
     stand_in(
         "nemo_gym.base_resources_server",
         BaseVerifyRequest=BaseVerifyRequest,
@@ -162,46 +162,50 @@ def test_nemo_gym_gets_the_row_again_with_its_reward_or_its_own_error(stand_in, 
         SimpleResourcesServer=SimpleResourcesServer,
     )
     stand_in("nemo_gym.judge", run_judge=run_judge, JudgeError=JudgeError)
-    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "It is 11."}]}
+    message = {
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "output_text", "text": "It is 11."}],
+    }
     row = {
         "responses_create_params": {"input": TURNS, "model": "policy"},
-        "response": {"output": [{"type": "reasoning", "summary": []}, said]},
+        "response": {"output": [{"type": "reasoning", "summary": []}, message]},
         "principles": ["Be right."],
         "_ng_task_index": 0,
     }
-    answer = verified(row).model_dump()
+    answer = verify(row).model_dump()
     assert isinstance(answer.pop("reward"), float)
     assert answer == row
-    assert (asked[0]["query"], asked[0]["responses"]) == (TURNS, ["It is 11."])
-    assert asked[0]["principles"]["items"] == [{"text": "Be right."}]
+    assert (requests[0]["query"], requests[0]["responses"]) == (TURNS, ["It is 11."])
+    assert requests[0]["principles"]["items"] == [{"text": "Be right."}]
     with pytest.raises(JudgeError, match="all_unreadable"):
-        verified({**row, "responses_create_params": {"input": GARBAGE}})
+        verify({**row, "responses_create_params": {"input": GARBAGE}})
 
 
-def test_one_prompt_with_two_references_is_two_groups(run, asked):
+def test_references_separate_groups(run, requests):
     completions = [[{"role": "assistant", "content": text}] for text in ("11", "12", "11", "12")]
     run(trl.grm_reward(prompts=[TURNS] * 4, completions=completions, reference=["a", "a", "b", "b"]))
-    assert sorted((body["reference"], len(body["responses"])) for body in asked) == [("a", 2), ("b", 2)]
+    assert sorted((body["reference"], len(body["responses"])) for body in requests) == [("a", 2), ("b", 2)]
 
 
-def test_principles_out_of_a_table_have_no_empty_fields(run, asked):
+def test_empty_principle_fields_are_dropped(run, requests):
     row = {"mode": "self", "set": "helpfulness", "items": None}
     rewards = run(trl.grm_reward(prompts=["q"] * 2, completions=["a", "b"], principles=[row] * 2))
     assert None not in rewards
-    assert asked[0]["principles"] == {"mode": "self", "set": "helpfulness"}
+    assert requests[0]["principles"] == {"mode": "self", "set": "helpfulness"}
 
 
-def test_of_a_turn_with_tools_the_policys_words_are_judged(run, asked):
+def test_tool_turns_are_not_judged(run, requests):
     called = [
         {"role": "assistant", "content": "Let me see.", "tool_calls": [{"function": {"name": "add"}}]},
         {"role": "tool", "content": "11"},
         {"role": "assistant", "content": [{"type": "text", "text": "It is 11."}]},
     ]
     run(trl.grm_reward(prompts=[TURNS], completions=[called]))
-    assert asked[0]["responses"] == ["Let me see.\n\nIt is 11."]
+    assert requests[0]["responses"] == ["Let me see.\n\nIt is 11."]
 
 
-def test_a_reward_of_ones_own_travels_to_workers_with_its_options(run, asked, url):
+def test_custom_reward_can_be_pickled(run, requests, url):
     own = pickle.loads(pickle.dumps(trl.GRMReward(AsyncClient(url), {"k": 3})))
     assert len(run(own(prompts=["q"] * 2, completions=["a", "b"]))) == 2
-    assert asked[0]["k"] == 3
+    assert requests[0]["k"] == 3

@@ -1,4 +1,4 @@
-"""Each integration called as its framework calls it (versions in the modules), on a real server."""
+"""Each integration, called as its framework calls it (see the modules for versions), with a real server."""
 
 import asyncio
 import sys
@@ -25,14 +25,14 @@ def rewards(url, responses=ANSWERS, **options):
 
 
 @pytest.mark.parametrize("form", ["text", "messages"])
-def test_trl_judges_the_completions_of_a_prompt_together(configured, run, form):
+def test_trl_judges_groups(configured, run, form):
     prompts = [QUERY] * 4 + [FAILS] * 2 + [QUERY + " "] * 2
     completions = [*ANSWERS, "a", "b", "11", "12"]
     if form == "messages":
         prompts = [turns(prompt) for prompt in prompts]
         completions = [[{"role": "assistant", "content": text}] for text in completions]
     logged, extra = {}, {}
-    found = run(
+    result = run(
         trl.grm_reward(
             prompts=prompts,
             completions=completions,
@@ -43,75 +43,74 @@ def test_trl_judges_the_completions_of_a_prompt_together(configured, run, form):
             source=["x"] * 8,
         )
     )
-    assert tuple(found[:4]) == rewards(configured)
-    assert found[4:6] == [None, None], "a failure is not a reward"
-    assert all(isinstance(reward, float) for reward in found[6:])
+    assert tuple(result[:4]) == rewards(configured)
+    assert result[4:6] == [None, None], "a failure is not a reward"
+    assert all(isinstance(reward, float) for reward in result[6:])
     assert logged["grm/failed"] == 0.25
     assert len(set(extra["grm_verdict"][:4])) == 1
     assert extra["grm_verdict"][4:6] == [None, None]
 
 
-def test_trl_sends_the_datasets_columns_along(configured, run):
+def test_trl_sends_dataset_columns(configured, run):
     more = {"reference": ["11"] * 4, "principles": [["It is a prime."]] * 4}
-    found = run(trl.grm_reward(prompts=[QUERY] * 4, completions=ANSWERS, **more))
+    result = run(trl.grm_reward(prompts=[QUERY] * 4, completions=ANSWERS, **more))
     principles = {"mode": "fixed", "items": [{"text": "It is a prime."}]}
-    assert tuple(found) == rewards(configured, reference="11", principles=principles)
+    assert tuple(result) == rewards(configured, reference="11", principles=principles)
 
 
-def test_trl_without_a_service_has_no_rewards_and_does_not_hang(run):
+def test_trl_without_a_service(run):
     client = AsyncClient("http://127.0.0.1:9", timeout_s=0.5)
-    found = run(trl.GRMReward(client)(prompts=[QUERY] * 2, completions=["a", "b"]))
-    assert found == [None, None]
+    result = run(trl.GRMReward(client)(prompts=[QUERY] * 2, completions=["a", "b"]))
+    assert result == [None, None]
 
 
-def test_a_new_event_loop_each_step_is_no_trouble(configured, run):
+def test_new_event_loop_each_step(configured, run):
     for _ in range(3):
-        found = run(trl.grm_reward(prompts=[QUERY] * 4, completions=ANSWERS))
-        assert tuple(found) == rewards(configured)
+        result = run(trl.grm_reward(prompts=[QUERY] * 4, completions=ANSWERS))
+        assert tuple(result) == rewards(configured)
 
 
-def test_verl_gets_the_same_keys_for_every_sample(configured, run):
-    asked = [
+def test_verl_has_the_same_keys(configured, run):
+    scoring = [
         verl.compute_score("data", answer, "11", {"question": QUERY, "index": i}, k=2)
         for i, answer in enumerate(ANSWERS)
     ]
 
     async def together():
+        return await asyncio.gather(*scoring)
 
-        return await asyncio.gather(*asked)
-
-    found = run(together())
-    assert {tuple(score) for score in found} == {("score", "std", "counted")}
-    assert found[0]["score"] == rewards(configured, ["11"], k=2, reference="11")[0]
+    result = run(together())
+    assert {tuple(score) for score in result} == {("score", "std", "counted")}
+    assert result[0]["score"] == rewards(configured, ["11"], k=2, reference="11")[0]
 
 
-def test_verl_is_told_where_the_prompt_must_be(configured, run):
+def test_verl_without_a_prompt(configured, run):
     with pytest.raises(ValueError, match="put it there"):
         run(verl.compute_score("data", "11", None, {}))
 
 
-def test_verl_gets_no_number_for_what_nobody_could_read(configured, run):
+def test_verl_failure_raises(configured, run):
     with pytest.raises(NoVerdict) as failed:
         run(verl.compute_score("data", "11", None, {"question": FAILS}))
     assert failed.value.code == "all_unreadable"
 
 
 class Sample(types.SimpleNamespace):
-    """slime's, as far as it matters."""
+    """The attributes of slime's class that are used here."""
 
 
 def samples(prompt=QUERY):
     return [Sample(prompt=prompt, response=answer, label=None, reward=None) for answer in ANSWERS]
 
 
-def test_slime_judges_a_group_together(configured, run):
+def test_slime_judges_groups(configured, run):
     args = types.SimpleNamespace(dynamic_sampling_filter_path=None)
     assert tuple(run(slime.group_rm(args, samples()))) == rewards(configured)
     assert run(slime.single_rm(args, samples()[0])) == rewards(configured, ["11"])[0]
     assert tuple(run(slime.make(AsyncClient(configured), k=3)(args, samples()))) == rewards(configured, k=3)
 
 
-def test_slime_s_templated_text_is_judged_as_what_it_says(configured, run):
+def test_slime_parses_chat_templates(configured, run):
     group = samples(PROMPT)
     for sample in group:
         sample.response += "<|im_end|>"
@@ -119,22 +118,23 @@ def test_slime_s_templated_text_is_judged_as_what_it_says(configured, run):
     assert tuple(run(slime.group_rm(args, group))) == rewards(configured)
 
 
-def test_turns_of_developers_and_tools_are_judged_too(configured, run):
-    asked = [
+def test_developer_and_tool_turns(configured, run):
+    prompt = [
         {"role": "developer", "content": "Be brief."},
         {"role": "user", "content": QUERY},
         {"role": "tool", "content": "primes: 2, 3"},
     ]
-    (found,) = run(trl.grm_reward(prompts=[asked], completions=["11"]))
-    assert isinstance(found, float)
+    (reward,) = run(trl.grm_reward(prompts=[prompt], completions=["11"]))
+    assert isinstance(reward, float)
 
 
-def test_an_empty_reference_of_a_dataset_is_none(configured, run):
-    found = run(trl.grm_reward(prompts=[QUERY] * 4, completions=ANSWERS, reference=[""] * 4))
-    assert tuple(found) == rewards(configured)
+def test_empty_reference_is_ignored(configured, run):
+    result = run(trl.grm_reward(prompts=[QUERY] * 4, completions=ANSWERS, reference=[""] * 4))
+    assert tuple(result) == rewards(configured)
 
 
-def test_slime_drops_a_group_without_rewards_by_the_filter_and_stops_without(configured, run):
+def test_slime_filter_drops_failed_groups(configured, run):
+    """Without a filter the failure is raised."""
     filtered = types.SimpleNamespace(dynamic_sampling_filter_path="judged")
     group = samples(FAILS)
     for sample, reward in zip(group, run(slime.group_rm(filtered, group)), strict=True):
@@ -144,44 +144,44 @@ def test_slime_drops_a_group_without_rewards_by_the_filter_and_stops_without(con
         run(slime.group_rm(types.SimpleNamespace(), group))
 
 
-def test_swift_takes_it_for_its_own(configured, run, monkeypatch):
+def test_swift_registration(configured, run, monkeypatch):
     rewards_module = types.ModuleType("swift.rewards")
     rewards_module.orms = {}
     monkeypatch.setitem(sys.modules, "swift", types.ModuleType("swift"))
     monkeypatch.setitem(sys.modules, "swift.rewards", rewards_module)
     swift.register(k=4)
     reward = rewards_module.orms["grm"](args=None)
-    found = run(reward(ANSWERS, messages=[turns(QUERY, answer) for answer in ANSWERS], solution=["x"] * 4))
-    assert tuple(found) == rewards(configured, k=4)
+    result = run(reward(ANSWERS, messages=[turns(QUERY, answer) for answer in ANSWERS], solution=["x"] * 4))
+    assert tuple(result) == rewards(configured, k=4)
     with pytest.raises(NoVerdict):
         run(reward(["a"], messages=[turns(FAILS, "a")]))
 
 
-def test_openrlhf_gets_numbers_out_of_templated_text(configured):
-    found = openrlhf.reward_func([f"{PROMPT}11<|im_end|>"], [PROMPT], ["11"])
-    assert found["rewards"] == rewards(configured, ["11"], reference="11")[0]
-    assert all(isinstance(value, int | float) for value in found["extra_logs"].values())
+def test_openrlhf_parses_chat_templates(configured):
+    result = openrlhf.reward_func([f"{PROMPT}11<|im_end|>"], [PROMPT], ["11"])
+    assert result["rewards"] == rewards(configured, ["11"], reference="11")[0]
+    assert all(isinstance(value, int | float) for value in result["extra_logs"].values())
     with pytest.raises(ValueError, match="cut"):
         openrlhf.reward_func(["something else"], [PROMPT], [None])
 
 
-def test_areal_and_skyrl_judge_a_response_alone(configured, run):
-    found = run(areal.reward(PROMPT, "11<|im_end|>", None, None, answer="11"))
-    assert found == rewards(configured, ["11"], reference="11")[0]
-    assert skyrl.judge(turns(QUERY), "11", "11") == found
+def test_areal_and_skyrl_judge_alone(configured, run):
+    result = run(areal.reward(PROMPT, "11<|im_end|>", None, None, answer="11"))
+    assert result == rewards(configured, ["11"], reference="11")[0]
+    assert skyrl.judge(turns(QUERY), "11", "11") == result
 
 
-def test_gym_rows_are_judged_by_what_was_said(configured, run):
-    said = [{"type": "output_text", "text": "11"}]
+def test_gym_rows(configured, run):
+    content = [{"type": "output_text", "text": "11"}]
     row = {
         "responses_create_params": {"input": turns(QUERY)},
-        "response": {"output": [{"type": "reasoning"}, {"type": "message", "content": said}]},
+        "response": {"output": [{"type": "reasoning"}, {"type": "message", "content": content}]},
         "reference": "11",
     }
     assert run(nemo_gym.judge(row)) == rewards(configured, ["11"], reference="11")[0]
 
 
-def test_what_is_not_configured_is_said(monkeypatch):
+def test_missing_url(monkeypatch):
     monkeypatch.delenv("GRM_URL", raising=False)
     common.service.cache_clear()
     with pytest.raises(common.NotConfigured, match="set GRM_URL"):
@@ -189,6 +189,6 @@ def test_what_is_not_configured_is_said(monkeypatch):
 
 
 @pytest.mark.parametrize(("n", "sizes"), [(8, [8]), (64, [64]), (65, [32, 33]), (130, [43, 43, 44])])
-def test_groups_are_the_same_in_a_row_and_of_like_size(n, sizes):
-    assert [len(group) for group in common.groups(["a"] * n)] == sizes
-    assert [len(group) for group in common.groups(["a", "a", "b", "a"])] == [2, 1, 1]
+def test_groups_are_consecutive_and_balanced(n, sizes):
+    assert [len(group) for group in common.split_groups(["a"] * n)] == sizes
+    assert [len(group) for group in common.split_groups(["a", "a", "b", "a"])] == [2, 1, 1]

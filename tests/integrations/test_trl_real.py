@@ -1,4 +1,4 @@
-"""TRL's own GRPOTrainer with rewards from a real service: what moves the policy, and what must not."""
+"""TRL's GRPOTrainer with rewards from a real service: only rewards update the policy, failures do not."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore"),  # what TRL, peft and transformers say of each other
+    pytest.mark.filterwarnings("ignore"),  # TRL, peft and transformers warn about each other
     pytest.mark.skipif(
         not all(map(find_spec, ("trl", "peft", "datasets"))), reason="pip install 'grm-service[train]'"
     ),
@@ -21,7 +21,7 @@ EXAMPLE = Path("examples/trl_grpo.py")
 QUERY, FAILS = "Name 3 primes.", "please garbage"
 
 
-def test_the_example_trains_for_two_steps_on_rewards_of_the_service_that_it_starts():
+def test_example_trains_for_two_steps():
     command = [sys.executable, EXAMPLE, "--steps", "2", "--engine", "scripted"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -41,7 +41,7 @@ def test_the_example_trains_for_two_steps_on_rewards_of_the_service_that_it_star
 
 @pytest.fixture
 def train(tmp_path):
-    """Trains a tiny policy for a step on prompts; what TRL logged of it, and how many tensors moved."""
+    """Train a tiny policy for one step; return TRL's log entry and the number of tensors that changed."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOConfig, GRPOTrainer
@@ -74,7 +74,7 @@ def train(tmp_path):
         )
         before = [value.detach().clone() for value in trainer.model.parameters()]
         trainer.train()
-        # TRL's loop ends with its process, and would take the connections with it.
+        # TRL's event loop runs until the process ends: close its connections here.
         asyncio.run_coroutine_threadsafe(service().close(), trainer.async_loop).result()
         after = trainer.model.parameters()
         moved = sum(not old.equal(new) for old, new in zip(before, after, strict=True))
@@ -84,7 +84,7 @@ def train(tmp_path):
 
 
 @pytest.mark.usefixtures("configured")
-def test_a_group_without_rewards_leaves_the_step_to_the_others(train):
+def test_step_survives_a_failed_group(train):
     logged, moved = train(QUERY, FAILS)
     assert logged["grm/failed"] == 0.5
     assert 1 <= logged["rewards/grm_reward/mean"] <= 10
@@ -92,7 +92,7 @@ def test_a_group_without_rewards_leaves_the_step_to_the_others(train):
 
 
 @pytest.mark.usefixtures("configured")
-def test_a_step_without_rewards_moves_nothing(train):
+def test_step_without_rewards_changes_nothing(train):
     logged, moved = train(FAILS, f"{FAILS} again")
     assert logged["grm/failed"] == 1
     assert logged["rewards/grm_reward/mean"] is None, "a failure is not a reward"

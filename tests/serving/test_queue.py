@@ -80,7 +80,7 @@ async def test_full_queue_refuses_with_retry_after(work_on):
     work = work_on(RequestQueue(1, 1))
     await work.submit("runs")
     await work.submit("waits")
-    with pytest.raises(Overloaded, match="1 requests wait already") as refused:
+    with pytest.raises(Overloaded, match="1 requests are already waiting") as refused:
         async with work.queue.reserve(1, NOBODY, "train", None):
             pytest.fail("no place was free")
     assert 1 <= refused.value.retry_after_s <= 60

@@ -1,1 +1,1 @@
-"""What RL frameworks and inference servers speak, answered by the same judge (docs/rl-loops.md)."""
+"""The wire formats of RL frameworks and inference servers, served by the same judge (docs/rl-loops.md)."""

@@ -1,4 +1,4 @@
-"""A reward model behind chat completions (NVIDIA NIM): the last turn, the assistant's, is judged."""
+"""Rewards through chat completions, as of NVIDIA NIM: the last turn, the assistant's, is judged."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from grm_service.api.dialects.adapter import adapter, tokens
-from grm_service.api.dialects.query_options import Wished
-from grm_service.api.dialects.turns import Turn, messages
+from grm_service.api.dialects.adapter import adapter, openai_usage
+from grm_service.api.dialects.query_options import QueryOptionsParam
+from grm_service.api.dialects.turns import Turn, to_messages
 from grm_service.api.problems import JUDGING
 from grm_service.api.schemas import Text
 from grm_service.errors import BadTask
@@ -20,7 +20,7 @@ router = APIRouter(tags=["dialects"])
 
 
 class Chat(BaseModel):
-    """A conversation that ends in the response; other fields of chat completions mean nothing here."""
+    """A conversation that ends in the response; other fields of chat completions are ignored."""
 
     model: Text | None = None
     messages: Annotated[list[Turn], Field(min_length=2, max_length=1000)]
@@ -28,14 +28,14 @@ class Chat(BaseModel):
 
 
 @router.post("/v1/chat/completions", responses=JUDGING)
-async def chat(request: Request, wish: Wished, body: Chat) -> dict[str, Any]:
-    """NIM's reward models: the content is `reward:7.25`."""
+async def chat(request: Request, options: QueryOptionsParam, body: Chat) -> dict[str, Any]:
+    """Judge the last turn, as NVIDIA NIM's reward models do: the content of the reply is `reward:7.25`."""
     if body.messages[-1].role != "assistant":
-        raise BadTask("the last message must be the assistant's: it is what is judged")
+        raise BadTask("the last message must be the assistant's: it is the response to judge")
     if body.stream:
-        raise BadTask("a reward is not streamed here: POST /v1/rewards with stream")
+        raise BadTask("this route does not stream: use POST /v1/rewards with stream")
     *before, last = body.messages
-    reward = await adapter(request, "chat").single(request, wish, messages(before), last.said)
+    reward = await adapter(request, "chat").single(request, options, to_messages(before), last.to_text())
     message = {"role": "assistant", "content": f"reward:{reward.value:.6g}"}
     return {
         "id": f"chatcmpl-{uuid.uuid4().hex}",
@@ -43,5 +43,5 @@ async def chat(request: Request, wish: Wished, body: Chat) -> dict[str, Any]:
         "created": int(time.time()),
         "model": body.model or "",
         "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
-        "usage": tokens([reward]),
+        "usage": openai_usage([reward]),
     }

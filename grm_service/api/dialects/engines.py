@@ -1,6 +1,6 @@
-"""Reward models as vLLM and SGLang serve them, which is what verl's built-in clients ask.
+"""Reward models in the formats of vLLM and SGLang, which verl's built-in clients call.
 
-verl never tries again after a 4xx, so a full line is a 503 here.
+verl does not retry after a 4xx, so a full queue is a 503 here.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from grm_service import chat_templates
-from grm_service.api.dialects.adapter import Reward, adapter, tokens
-from grm_service.api.dialects.query_options import QueryOptions, Wished
-from grm_service.api.dialects.turns import Turn, messages
+from grm_service.api.dialects.adapter import Reward, adapter, openai_usage
+from grm_service.api.dialects.query_options import QueryOptions, QueryOptionsParam
+from grm_service.api.dialects.turns import Turn, to_messages
 from grm_service.api.problems import JUDGING, problem
 from grm_service.api.schemas import Text
 from grm_service.concurrency import gather
@@ -27,9 +27,10 @@ router = APIRouter(tags=["dialects"])
 
 
 class Pooling(BaseModel):
-    """`input`: a conversation whose last turn is the response, in its chat template; several: judged each.
+    """A conversation whose last turn is the response.
 
-    `messages` are one such conversation as turns.
+    `input`: the conversation in its chat template, or a list of conversations, each judged on its own.
+    `messages`: one conversation as a list of turns.
     """
 
     model: Text | None = None
@@ -38,60 +39,60 @@ class Pooling(BaseModel):
 
 
 @router.post("/classify", responses=JUDGING)
-async def classify(request: Request, wish: Wished, body: Pooling) -> Any:
-    """vLLM's reward models, as verl asks them: the reward is `data[-1].probs[-1]`."""
-    rewards = await _rewards(request, wish, body, "classify")
+async def classify(request: Request, options: QueryOptionsParam, body: Pooling) -> Any:
+    """Judge conversations, as verl expects it of vLLM: the reward is `data[-1].probs[-1]`."""
+    rewards = await _rewards(request, options, body, "classify")
     if isinstance(rewards, JSONResponse):
         return rewards
     data = [
         {"index": i, "label": "reward", "probs": [reward.value], "num_classes": 1}
         for i, reward in enumerate(rewards)
     ]
-    return _answer(body, "classify", data, rewards)
+    return _reply(body, "classify", data, rewards)
 
 
 @router.post("/v1/embeddings", responses=JUDGING)
-async def embeddings(request: Request, wish: Wished, body: Pooling) -> Any:
-    """SGLang's reward models, as verl asks them: the reward is `data[-1].embedding[-1]`."""
-    rewards = await _rewards(request, wish, body, "embeddings")
+async def embeddings(request: Request, options: QueryOptionsParam, body: Pooling) -> Any:
+    """Judge conversations, as verl expects it of SGLang: the reward is `data[-1].embedding[-1]`."""
+    rewards = await _rewards(request, options, body, "embeddings")
     if isinstance(rewards, JSONResponse):
         return rewards
     data = [
         {"index": i, "object": "embedding", "embedding": [reward.value]} for i, reward in enumerate(rewards)
     ]
-    return _answer(body, "embd", data, rewards)
+    return _reply(body, "embd", data, rewards)
 
 
 async def _rewards(
-    request: Request, wish: QueryOptions, body: Pooling, route: str
+    request: Request, options: QueryOptions, body: Pooling, route: str
 ) -> list[Reward] | JSONResponse:
     dialect = adapter(request, route)
     exchanges = _exchanges(body)
     try:
-        return await gather(dialect.single(request, wish, *exchange) for exchange in exchanges)
-    except Overloaded as full:
-        return problem(503, full.code, str(full), full.retryable, full.retry_after_s)
+        return await gather(dialect.single(request, options, *exchange) for exchange in exchanges)
+    except Overloaded as error:
+        return problem(503, error.code, str(error), error.retryable, error.retry_after_s)
 
 
 def _exchanges(body: Pooling) -> list[tuple[tuple[Message, ...], str]]:
     if (body.input is None) == (body.messages is None):
-        raise BadTask("give either 'input' or 'messages'")
+        raise BadTask("pass either 'input' or 'messages'")
     if body.messages is not None:
-        return [_split(messages(body.messages))]
+        return [_split(to_messages(body.messages))]
     texts = [body.input] if isinstance(body.input, str) else body.input or []
-    return [_split(chat_templates.turns(text)) for text in texts]
+    return [_split(chat_templates.parse_conversation(text)) for text in texts]
 
 
 def _split(turns: tuple[Message, ...]) -> tuple[tuple[Message, ...], str]:
     if len(turns) < 2 or turns[-1].role != "assistant":
         raise BadTask(
-            "the last turn must be the assistant's, behind the turns that it answers, in a chat template "
-            "that is known here (ChatML, Llama, Gemma, Phi, Zephyr, DeepSeek, Mistral), or as 'messages'"
+            "the last turn must be the assistant's response to the turns before it, in a known chat template "
+            "(ChatML, Llama, Gemma, Phi, Zephyr, DeepSeek, Mistral) or as 'messages'"
         )
     return turns[:-1], turns[-1].content
 
 
-def _answer(body: Pooling, name: str, data: list[dict[str, Any]], rewards: list[Reward]) -> dict[str, Any]:
+def _reply(body: Pooling, name: str, data: list[dict[str, Any]], rewards: list[Reward]) -> dict[str, Any]:
     models = [reward.record.verdict.model for reward in rewards if reward.record is not None]
     return {
         "id": f"{name}-{uuid.uuid4().hex}",
@@ -99,5 +100,5 @@ def _answer(body: Pooling, name: str, data: list[dict[str, Any]], rewards: list[
         "created": int(time.time()),
         "model": body.model or next(iter(models), ""),
         "data": data,
-        "usage": tokens(rewards),
+        "usage": openai_usage(rewards),
     }

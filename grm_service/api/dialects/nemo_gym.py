@@ -1,8 +1,8 @@
 """A NeMo Gym resources server: `/verify` for one rollout, `/compare` for a group.
 
-NeMo RL, verifiers and prime-rl ask it. Gym's clients take the reward of whatever comes and leave out what is
-masked: a failure is an answer with a mask. Verifiers knows no mask, and would take its 0 for a reward: a row
-without the indices that Gym gives its rows fails as an error.
+NeMo RL, verifiers and prime-rl call it. Gym's clients read the reward of every reply and leave out masked
+rows, so a failure is a reply with a mask. Verifiers does not know masks and would read the 0 beside it as a
+reward, so a row without the indices that Gym adds to its rows gets an error.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from grm_service.api.dialects.adapter import adapter
-from grm_service.api.dialects.query_options import Wished
-from grm_service.api.dialects.turns import Turn, Turns, messages
+from grm_service.api.dialects.query_options import QueryOptionsParam
+from grm_service.api.dialects.turns import Turn, Turns, to_messages
 from grm_service.api.problems import BODY, JUDGING, documented
 from grm_service.api.schemas import Text
 from grm_service.errors import BadTask, GRMError, PromptTooLong, TextTooLong
@@ -29,35 +29,34 @@ router = APIRouter(tags=["dialects"])
 
 
 class Output(Turn):
-    """An item of a response's output."""
+    """An item in the output of a response."""
 
     type: Text = "message"
 
 
 class Response(BaseModel):
-    """An OpenAI Responses object; its messages are what is judged."""
+    """An OpenAI Responses object; its messages are judged."""
 
     model_config = ConfigDict(extra="allow")
     output: list[Output]
 
-    @property
-    def said(self) -> str:
-        """Empty where the policy never answered, and judged as such."""
-        return "\n".join(item.said for item in self.output if item.type == "message")
+    def to_text(self) -> str:
+        """Return the text of its messages; empty, and judged as empty, if the policy did not answer."""
+        return "\n".join(item.to_text() for item in self.output if item.type == "message")
 
 
 class Params(BaseModel):
-    """What the policy was asked."""
+    """The request to the policy."""
 
     model_config = ConfigDict(extra="allow")
     input: Text | Turns
 
     def to_messages(self) -> tuple[Message, ...]:
-        return (Message("user", self.input),) if isinstance(self.input, str) else messages(self.input)
+        return (Message("user", self.input),) if isinstance(self.input, str) else to_messages(self.input)
 
 
 class Verify(BaseModel):
-    """A rollout; what else stands in the row is sent back."""
+    """A rollout; all other fields of the row are returned unchanged."""
 
     model_config = ConfigDict(extra="allow")
     responses_create_params: Params
@@ -67,13 +66,13 @@ class Verify(BaseModel):
     def _can_be_sent_back(self) -> Verify:
         try:
             json.dumps(self.model_dump(), allow_nan=False, ensure_ascii=False).encode()
-        except (ValueError, RecursionError) as wrong:
-            raise ValueError(f"the row cannot be sent back as JSON: {wrong}") from None
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"the row cannot be returned as JSON: {error}") from None
         return self
 
 
 class Compare(BaseModel):
-    """A conversation and the responses to it; `principle` is what they are judged by, where it is given."""
+    """A conversation and the responses to it, with an optional principle to judge them by."""
 
     conversation_history: Turns
     response_objs: Annotated[list[Response], Field(min_length=1, max_length=64)]
@@ -81,7 +80,7 @@ class Compare(BaseModel):
 
 
 class Compared(BaseModel):
-    """Rewards in the order of the responses. Nothing was compared in pairs."""
+    """Rewards in the order of the responses; they are not compared in pairs."""
 
     rewards: list[float]
     comparison_results: list[Any] = []
@@ -89,7 +88,7 @@ class Compared(BaseModel):
 
 
 class Aggregate(BaseModel):
-    """Rows as `/verify` answered them."""
+    """Replies of `/verify`."""
 
     verify_responses: list[dict[str, Any]]
 
@@ -104,33 +103,34 @@ class Aggregated(BaseModel):
 
 @router.post("/seed_session", responses=documented(401))
 async def seed_session() -> dict[str, Any]:
-    """There is no state to seed."""
+    """Return an empty object: sessions have no state."""
     return {}
 
 
 @router.post("/verify", responses=JUDGING)
-async def verify(request: Request, wish: Wished, body: Verify) -> dict[str, Any]:
-    """The rollout's reward, with the row as it came; a failure is masked and says why, it is not a 0.
+async def verify(request: Request, options: QueryOptionsParam, body: Verify) -> dict[str, Any]:
+    """Return the row with its reward.
 
-    Masked where the row has `_ng_` indices, as NeMo Gym's have; else it is an error.
+    If judging fails, the row is masked and has the reason, provided that it has `_ng_` indices, as NeMo Gym's
+    rows do; otherwise the reply is an error.
     """
     row = body.model_dump(mode="json", exclude_unset=True)
     group, attempt = row.get("_ng_group_id"), row.get("_ng_group_attempt")
     name = None if group is None else f"{group}:{attempt}"
     try:
-        asked, answer = body.responses_create_params.to_messages(), body.response.said
-        reward = await adapter(request, "nemo_gym").single(request, wish, asked, answer, group=name)
-    except GRMError as failed:
-        # A mistake in the options is every row's, and no mask may hide it.
-        options = isinstance(failed, BadTask) and not isinstance(failed, (TextTooLong, PromptTooLong))
-        if options or not any(name.startswith("_ng_") for name in row):
+        prompt, response = body.responses_create_params.to_messages(), body.response.to_text()
+        reward = await adapter(request, "nemo_gym").single(request, options, prompt, response, group=name)
+    except GRMError as error:
+        # Wrong options fail every row: masks would hide that.
+        is_config_error = isinstance(error, BadTask) and not isinstance(error, (TextTooLong, PromptTooLong))
+        if is_config_error or not any(name.startswith("_ng_") for name in row):
             raise
-        return row | _masked(row, f"{failed.code}: {failed}")
-    return row | {"reward": reward.value} | reward.numbers
+        return row | _mask(row, f"{error.code}: {error}")
+    return row | {"reward": reward.value} | reward.metrics
 
 
-def _masked(row: dict[str, Any], why: str) -> dict[str, Any]:
-    """As NeMo RL, Gym's collector, and Gym since its failure kinds each tell a masked row."""
+def _mask(row: dict[str, Any], why: str) -> dict[str, Any]:
+    """Return the fields that mask a row for NeMo RL, for Gym's collector and for newer versions of Gym."""
     config = row.get("instance_config")
     return {
         "reward": 0.0,
@@ -145,7 +145,7 @@ def _masked(row: dict[str, Any], why: str) -> dict[str, Any]:
 
 @router.post("/aggregate_metrics", responses=documented(401, *BODY))
 async def aggregate_metrics(body: Aggregate) -> Aggregated:
-    """Means of all numbers in the rows that were judged, over all and for each task."""
+    """Return the means of all numeric fields, over all judged rows and for each task."""
     judged = [
         row for row in body.verify_responses if not (row.get("_ng_failure_class") or row.get("mask_sample"))
     ]
@@ -166,16 +166,17 @@ def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
     numbers = defaultdict[str, list[float]](list)
     for row in rows:
         for name, value in row.items():
-            # Not the infinite, nor whole numbers that no float holds.
+            # Not infinite numbers, nor integers that exceed a float.
             if isinstance(value, int | float) and abs(value) < _HUGE and not name.startswith("_ng_"):
                 numbers[f"mean/{name}"].append(float(value))
     return {name: fmean(values) for name, values in numbers.items()}
 
 
 @router.post("/compare", responses=JUDGING)
-async def compare(request: Request, wish: Wished, body: Compare) -> Compared:
-    """The rewards of a group, judged together."""
-    asked, answers = messages(body.conversation_history), tuple(each.said for each in body.response_objs)
+async def compare(request: Request, options: QueryOptionsParam, body: Compare) -> Compared:
+    """Return the rewards of a group, judged together."""
+    prompt = to_messages(body.conversation_history)
+    responses = tuple(response.to_text() for response in body.response_objs)
     dialect = adapter(request, "nemo_gym")
-    rewards = await dialect.together(request, wish, asked, answers, principle=body.principle)
-    return Compared(rewards=[reward.value for reward in rewards], metrics=rewards[0].numbers)
+    rewards = await dialect.together(request, options, prompt, responses, principle=body.principle)
+    return Compared(rewards=[reward.value for reward in rewards], metrics=rewards[0].metrics)

@@ -1,4 +1,4 @@
-"""What such a client wants of the judge: it can say so in the URL only."""
+"""The judge options in the URL, for clients whose request body is fixed by their framework."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from grm_service.types import Message, PrincipleMode, PrincipleSpec, Priority, T
 
 
 class QueryOptions(JudgeOptionFields):
-    """Query parameters of every dialect; what is not named here is refused."""
+    """Query parameters of every dialect; unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     profile: str | None = Field(None, max_length=200)
     principles: str | None = Field(None, max_length=200, description="A named set.")
     mode: PrincipleMode = Field(
-        "self", description="Where principles come from; with a set: what stands above."
+        "self", description="Source of the principles; with self and query, a set is the constitution."
     )
     priority: Priority = "train"
     group: int | None = Field(None, ge=1, le=64, description="Responses sampled for each prompt.")
@@ -34,22 +34,22 @@ class QueryOptions(JudgeOptionFields):
         None,
         ge=0,
         le=3600,
-        description="How long one waits for its siblings; 0: judged alone. Default: GRM_GROUP_WINDOW_S.",
+        description="How long to wait for the other responses; 0: judged alone. Default: GRM_GROUP_WINDOW_S.",
     )
     transform: Transform = "none"
-    free_chars: int = Field(0, ge=0, description="With per_1000: characters that cost nothing.")
+    free_chars: int = Field(0, ge=0, description="With per_1000: characters without a penalty.")
     per_1000: float = Field(
-        0, ge=0, le=100, description="Reward taken away for each further 1,000 characters."
+        0, ge=0, le=100, description="Penalty for every 1,000 characters beyond free_chars."
     )
-    most_penalty: float = Field(10, ge=0, le=100, description="At most so much.")
+    most_penalty: float = Field(10, ge=0, le=100, description="Upper bound of the penalty.")
     fallback: float | None = Field(
-        None, description="Answered in place of a reward that nobody gave, and counted; default: an error."
+        None, description="Reward to return instead of a retryable error; it is counted. Default: the error."
     )
 
-    def over(self, usual: QueryOptions) -> QueryOptions:
-        """This wish, and the usual one where it says nothing."""
-        said = self.model_dump(include=set(QueryOptions.model_fields), exclude_unset=True)
-        return usual.model_copy(update=said)
+    def with_defaults(self, defaults: QueryOptions) -> QueryOptions:
+        """Return these options, with `defaults` for those that the request does not set."""
+        own = self.model_dump(include=set(QueryOptions.model_fields), exclude_unset=True)
+        return defaults.model_copy(update=own)
 
     def task(
         self,
@@ -58,7 +58,7 @@ class QueryOptions(JudgeOptionFields):
         reference: str | None,
         timeout_s: float | None,
     ) -> Task:
-        """The task; `timeout_s` is the dialect's own, which the wish can shorten."""
+        """Return the task of a request; `timeout_s` is the dialect's limit, which the options can shorten."""
         limits = [limit for limit in (self.timeout_s, timeout_s) if limit is not None]
         options = self.to_options(PrincipleSpec(self.mode, self.principles))
         return Task(
@@ -70,27 +70,29 @@ class QueryOptions(JudgeOptionFields):
         )
 
     def shaped(
-        self, record: Record, scale: Scale, samples: Sequence[int], transform: Transform | None = None
+        self, record: Record, scale: Scale, places: Sequence[int], transform: Transform | None = None
     ) -> Shaped:
-        """The rewards of `samples`, each by its response's place in the verdict, as the wish has them, or as
-        `transform` has where it says nothing.
+        """Return shaped rewards for responses, which `places` names by their index in the verdict.
 
-        Raises SiblingsMissing where a group is needed and there is none.
+        `transform` applies if the options name none. Raises SiblingsMissing if the transform compares the
+        responses of a group and there is only one.
         """
         penalty = LengthPenalty(self.free_chars, self.per_1000, self.most_penalty) if self.per_1000 else None
-        wanted = self.transform if transform is None or self.transform != "none" else transform
+        chosen = self.transform if transform is None or self.transform != "none" else transform
         try:
-            rewards = [record.verdict.vote.rewards[place] for place in samples]
-            texts = [record.task.responses[place] for place in samples]
-            return shape(rewards, texts, scale, Shaping(wanted, penalty))
-        except ValueError as wrong:
-            raise SiblingsMissing(f"{wrong}: its siblings did not come within window_s") from None
+            rewards = [record.verdict.vote.rewards[place] for place in places]
+            texts = [record.task.responses[place] for place in places]
+            return shape(rewards, texts, scale, Shaping(chosen, penalty))
+        except ValueError as error:
+            raise SiblingsMissing(
+                f"{error}: the others of its group did not arrive within window_s"
+            ) from None
 
 
-Wished = Annotated[QueryOptions, Query()]
-USUAL = QueryOptions.model_validate({})
+QueryOptionsParam = Annotated[QueryOptions, Query()]
+DEFAULTS = QueryOptions.model_validate({})
 
 
-def usual(options: str) -> QueryOptions:
-    """A wish written as in a URL, `k=4&group=16`. Raises ValidationError."""
-    return QueryOptions.model_validate(dict(parse_qsl(options, keep_blank_values=True)))
+def parse_options(text: str) -> QueryOptions:
+    """Return options in the syntax of a URL, such as `k=4&group=16`. Raises ValidationError."""
+    return QueryOptions.model_validate(dict(parse_qsl(text, keep_blank_values=True)))

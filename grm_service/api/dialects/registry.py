@@ -1,4 +1,4 @@
-"""All dialects, and how each holds its clients."""
+"""The dialects by name, and their adapters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from grm_service.api.dialects import chat, engines, nemo_gym, openrlhf, rerank, single, slime
 from grm_service.api.dialects.adapter import DialectAdapter
-from grm_service.api.dialects.query_options import USUAL, QueryOptions, usual
+from grm_service.api.dialects.query_options import DEFAULTS, QueryOptions, parse_options
 from grm_service.errors import BadSetting
 from grm_service.serving.service import Service
 from grm_service.settings import Settings
@@ -26,37 +26,42 @@ _ROUTERS = {
 }
 _HOLD_S = {"openrlhf": openrlhf.HOLD_S, "slime": slime.HOLD_S, "nemo_gym": nemo_gym.HOLD_S}
 _ROUTES = (*_HOLD_S, "single", "classify", "embeddings", "score", "chat")
-# Whoever chats has no siblings, unless the wish tells their number or how long to wait for them.
-_ALONE = {"chat"}
+# Chat completions are not part of a group, unless the options set its size or a window.
+_ALONE_BY_DEFAULT = {"chat"}
 
 
 @dataclass(frozen=True, slots=True)
 class DialectRegistry:
-    """Which dialects are open, how long their responses wait for siblings, and what is wished unless told."""
+    """The enabled dialects, with the grouping window in seconds and the default options."""
 
     names: tuple[str, ...] = tuple(_ROUTERS)
     window_s: float = 5.0
-    usual: QueryOptions = USUAL
+    defaults: QueryOptions = DEFAULTS
 
     @classmethod
-    def of(cls, settings: Settings) -> DialectRegistry:
-        """Raises BadSetting."""
+    def from_settings(cls, settings: Settings) -> DialectRegistry:
+        """Return the dialects that GRM_DIALECTS enables. Raises BadSetting."""
         names = tuple(name for name in re.findall(r"[^\s,]+", settings.dialects) if name != "none")
         if unknown := sorted(set(names) - set(_ROUTERS)):
             raise BadSetting(
                 f"GRM_DIALECTS: unknown {', '.join(unknown)}; known: {', '.join(_ROUTERS)}, none"
             )
         try:
-            return cls(names, settings.group_window_s, usual(settings.dialect_options))
-        except ValidationError as wrong:
-            said = "; ".join(f"{error['loc'][0]}: {error['msg']}" for error in wrong.errors())
-            raise BadSetting(f"GRM_DIALECT_OPTIONS: {said}") from None
+            return cls(names, settings.group_window_s, parse_options(settings.dialect_options))
+        except ValidationError as invalid:
+            details = "; ".join(f"{error['loc'][0]}: {error['msg']}" for error in invalid.errors())
+            raise BadSetting(f"GRM_DIALECT_OPTIONS: {details}") from None
 
-    def open(self, app: FastAPI, service: Service) -> None:
-        """Adds their routes to the application."""
+    def install(self, app: FastAPI, service: Service) -> None:
+        """Add the routes of the enabled dialects to an application."""
         app.state.adapters = {
             route: DialectAdapter(
-                service, route, self.window_s, _HOLD_S.get(route), route in _ALONE, self.usual
+                service,
+                route,
+                self.window_s,
+                _HOLD_S.get(route),
+                route in _ALONE_BY_DEFAULT,
+                self.defaults,
             )
             for route in _ROUTES
         }
@@ -64,5 +69,4 @@ class DialectRegistry:
             app.include_router(_ROUTERS[name])
 
 
-OPEN = DialectRegistry()
-"""All of them."""
+ALL_DIALECTS = DialectRegistry()

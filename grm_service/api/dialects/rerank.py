@@ -1,4 +1,4 @@
-"""Documents ranked for a query, texts scored against one (vLLM, Jina, Cohere, TEI): judged as one group."""
+"""Rerank and score routes of vLLM, Jina, Cohere and TEI: the documents of a query are judged as one group."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from grm_service import chat_templates
-from grm_service.api.dialects.adapter import Reward, adapter, tokens
-from grm_service.api.dialects.query_options import QueryOptions, Wished
+from grm_service.api.dialects.adapter import Reward, adapter, openai_usage
+from grm_service.api.dialects.query_options import QueryOptions, QueryOptionsParam
 from grm_service.api.problems import JUDGING, ProblemReply, problem_of
 from grm_service.api.schemas import Text
 from grm_service.concurrency import gather
@@ -43,7 +43,7 @@ class Rerank(BaseModel):
 
 
 class Score(BaseModel):
-    """One text or as many as the others (`text_1`), and those that are scored (`text_2`)."""
+    """The texts to score (`text_2`), and one text for all of them or one for each (`text_1`)."""
 
     model: Text | None = None
     text_1: Texts | None = None
@@ -56,7 +56,7 @@ class Score(BaseModel):
 
 
 class Predict(BaseModel):
-    """TEI: a templated conversation, a pair of query and response, or a list of these, each in a list."""
+    """TEI: a templated conversation, a pair of query and response, or a list of lists of these."""
 
     inputs: (
         Text
@@ -69,29 +69,29 @@ class Predict(BaseModel):
 @router.post("/rerank", responses=JUDGING)
 @router.post("/v1/rerank", responses=JUDGING)
 @router.post("/v2/rerank", responses=JUDGING)
-async def rerank(request: Request, wish: Wished, body: Rerank) -> Any:
-    """Best first, by `relevance_score` (on 0..1, unless a transform is wished); TEI's form for `texts`."""
-    given = body.documents if body.documents is not None else body.texts
-    if given is None:
-        raise BadTask("give 'documents', or 'texts'")
-    texts = tuple(item.text if isinstance(item, Document) else item for item in given)
+async def rerank(request: Request, options: QueryOptionsParam, body: Rerank) -> Any:
+    """Rank documents by `relevance_score` (0..1 unless `transform` is set); `texts` get TEI's format."""
+    documents = body.documents if body.documents is not None else body.texts
+    if documents is None:
+        raise BadTask("pass 'documents' or 'texts'")
+    texts = tuple(item.text if isinstance(item, Document) else item for item in documents)
     try:
-        rewards = await _judged(request, wish, body.query, texts)
-    except GRMError as failed:
+        rewards = await _judge(request, options, body.query, texts)
+    except GRMError as error:
         if body.documents is not None:
             raise
-        return _as_tei(failed)
+        return _tei_problem(error)
     order = sorted(range(len(texts)), key=lambda i: -rewards[i].value)
     if body.documents is None:
         scored = [{"index": i, "score": rewards[i].value} for i in order]
-        return [one | {"text": texts[int(one["index"])]} for one in scored] if body.return_text else scored
+        return [row | {"text": texts[int(row["index"])]} for row in scored] if body.return_text else scored
     results: list[dict[str, Any]] = [{"index": i, "relevance_score": rewards[i].value} for i in order]
     if body.return_documents:
-        results = [one | {"document": {"text": texts[one["index"]]}} for one in results]
+        results = [row | {"document": {"text": texts[row["index"]]}} for row in results]
     return {
         "id": f"rerank-{uuid.uuid4().hex}",
         "model": body.model or "",
-        "usage": tokens(rewards[:1]),
+        "usage": openai_usage(rewards[:1]),
         "results": results[: body.top_n or None],
         "meta": {"api_version": {"version": "2"}},
     }
@@ -99,13 +99,15 @@ async def rerank(request: Request, wish: Wished, body: Rerank) -> Any:
 
 @router.post("/score", responses=JUDGING)
 @router.post("/v1/score", responses=JUDGING)
-async def score(request: Request, wish: Wished, body: Score) -> dict[str, Any]:
-    """vLLM's `/score`: one text against several is one group; pair by pair, each is judged alone."""
-    ones, others = _sides(body)
-    if len(ones) == 1:
-        rewards = await _judged(request, wish, ones[0], tuple(others))
-    elif len(ones) == len(others):
-        rewards = await gather(_pair(request, wish, pair) for pair in zip(ones, others, strict=True))
+async def score(request: Request, options: QueryOptionsParam, body: Score) -> dict[str, Any]:
+    """Score texts as vLLM's `/score`: one text against several is a group, each pair is judged alone."""
+    queries, texts = _sides(body)
+    if len(queries) == 1:
+        rewards = await _judge(request, options, queries[0], tuple(texts))
+    elif len(queries) == len(texts):
+        rewards = await gather(
+            _judge_pair(request, options, pair) for pair in zip(queries, texts, strict=True)
+        )
     else:
         raise BadTask("there must be one text, or as many as there are texts to score")
     data = [{"index": i, "object": "score", "score": reward.value} for i, reward in enumerate(rewards)]
@@ -114,45 +116,49 @@ async def score(request: Request, wish: Wished, body: Score) -> dict[str, Any]:
         "object": "list",
         "model": body.model or "",
         "data": data,
-        "usage": tokens(rewards[:1] if len(ones) == 1 else rewards),
+        "usage": openai_usage(rewards[:1] if len(queries) == 1 else rewards),
     }
 
 
 @router.post("/predict", responses=JUDGING)
-async def predict(request: Request, wish: Wished, body: Predict) -> Any:
-    """TEI's `/predict`: one answer for a text or a pair, a list of them for a list."""
-    given = body.inputs
-    one = isinstance(given, str) or (len(given) == 2 and all(isinstance(text, str) for text in given))
+async def predict(request: Request, options: QueryOptionsParam, body: Predict) -> Any:
+    """Score pairs as TEI's `/predict`: one result for a text or a pair, a list of results for a list."""
+    inputs = body.inputs
+    single = isinstance(inputs, str) or (len(inputs) == 2 and all(isinstance(text, str) for text in inputs))
     try:
-        rewards = await gather(_pair(request, wish, item) for item in ([given] if one else given))
-    except GRMError as failed:
-        return _as_tei(failed)
+        rewards = await gather(
+            _judge_pair(request, options, item) for item in ([inputs] if single else inputs)
+        )
+    except GRMError as error:
+        return _tei_problem(error)
     labels = [{"score": reward.value, "label": "reward"} for reward in rewards]
-    return labels if one else [[label] for label in labels]
+    return labels if single else [[label] for label in labels]
 
 
-async def _pair(request: Request, wish: QueryOptions, given: Any) -> Reward:
-    if isinstance(given, str) or len(given) == 1:
-        *before, last = chat_templates.turns(given if isinstance(given, str) else given[0])
+async def _judge_pair(request: Request, options: QueryOptions, pair: Any) -> Reward:
+    """Judge a query and a response, or a templated conversation that has both."""
+    if isinstance(pair, str) or len(pair) == 1:
+        text = pair if isinstance(pair, str) else pair[0]
+        *before, last = chat_templates.parse_conversation(text)
         if not before or last.role != "assistant":
             raise BadTask("a single input must be a templated conversation that ends in the assistant's turn")
         rewards = await adapter(request, "score").together(
-            request, wish, tuple(before), (last.content,), "minmax"
+            request, options, tuple(before), (last.content,), "minmax"
         )
         return rewards[0]
-    return (await _judged(request, wish, given[0], (given[1],)))[0]
+    return (await _judge(request, options, pair[0], (pair[1],)))[0]
 
 
-async def _judged(request: Request, wish: QueryOptions, query: str, texts: tuple[str, ...]) -> list[Reward]:
+async def _judge(request: Request, options: QueryOptions, query: str, texts: tuple[str, ...]) -> list[Reward]:
     dialect = adapter(request, "score")
-    return await dialect.together(request, wish, (Message("user", query),), texts, "minmax")
+    return await dialect.together(request, options, (Message("user", query),), texts, "minmax")
 
 
-def _as_tei(failed: GRMError) -> ProblemReply:
-    """A problem that has TEI's words for it too."""
-    if isinstance(failed, Overloaded):
-        return problem_of(failed, error="Model is overloaded", error_type="overloaded")
-    return problem_of(failed, error=str(failed), error_type=failed.code)
+def _tei_problem(error: GRMError) -> ProblemReply:
+    """Return a problem that has the error fields of TEI as well."""
+    if isinstance(error, Overloaded):
+        return problem_of(error, error="Model is overloaded", error_type="overloaded")
+    return problem_of(error, error=str(error), error_type=error.code)
 
 
 def _sides(body: Score) -> tuple[list[str], list[str]]:
@@ -161,8 +167,8 @@ def _sides(body: Score) -> tuple[list[str], list[str]]:
         (body.data_1, body.data_2),
         (body.queries, body.documents if body.documents is not None else body.items),
     ]
-    found = [pair for pair in pairs if pair[0] is not None and pair[1] is not None]
-    if len(found) != 1:
-        raise BadTask("give text_1 and text_2, data_1 and data_2, or queries and documents (or items)")
-    one, other = ([side] if isinstance(side, str) else list(side or []) for side in found[0])
-    return one, other
+    complete = [pair for pair in pairs if pair[0] is not None and pair[1] is not None]
+    if len(complete) != 1:
+        raise BadTask("pass text_1 and text_2, data_1 and data_2, or queries and documents (or items)")
+    queries, texts = ([side] if isinstance(side, str) else list(side or []) for side in complete[0])
+    return queries, texts

@@ -1,5 +1,6 @@
-"""Our own, for reward functions that get one response of a group at a time (verl, AReaL, SkyRL): our client
-sends it here, and it is judged with its siblings, which come by themselves.
+"""Our own route for one response of a group, which is judged together with the others of its group.
+
+For reward functions that receive one response at a time (verl, AReaL, SkyRL): they call it with our client.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, model_validator
 
 from grm_service.api.dialects.adapter import adapter
-from grm_service.api.dialects.query_options import Wished
-from grm_service.api.dialects.turns import Turns, messages
+from grm_service.api.dialects.query_options import QueryOptionsParam
+from grm_service.api.dialects.turns import Turns, to_messages
 from grm_service.api.problems import JUDGING
 from grm_service.api.schemas import Text
 from grm_service.types import Message
@@ -20,7 +21,7 @@ router = APIRouter(tags=["dialects"])
 
 
 class Single(BaseModel):
-    """One response; `group_id` names its group where the prompt alone does not."""
+    """One response; `group_id` identifies its group if the prompt alone does not."""
 
     query: Text | None = None
     messages: Turns | None = None
@@ -31,13 +32,15 @@ class Single(BaseModel):
     @model_validator(mode="after")
     def _one_conversation(self) -> Single:
         if (self.query is None) == (self.messages is None):
-            raise ValueError("give either 'query' or 'messages'")
+            raise ValueError("pass either 'query' or 'messages'")
         return self
 
 
 class SingleReply(BaseModel):
-    """`reward` as the options shape it. `judged` is 0 where the wished fallback stands for it; then, and for
-    the `agreement` of a response that stayed alone, -1 is said of what there is not.
+    """The reward, shaped by the options, and metrics.
+
+    `judged` is 0 if `reward` is the fallback, else 1. Missing values are -1: with a fallback, and the
+    `agreement` of a response that was judged alone.
     """
 
     reward: float
@@ -49,9 +52,9 @@ class SingleReply(BaseModel):
 
 
 @router.post("/v1/rewards/single", responses=JUDGING)
-async def single(request: Request, wish: Wished, body: Single) -> SingleReply:
-    """The reward of one response out of a group whose others come by themselves."""
-    asked = (Message("user", body.query),) if body.query is not None else messages(body.messages or [])
+async def single(request: Request, options: QueryOptionsParam, body: Single) -> SingleReply:
+    """Return the reward of one response; the others of its group are requests of their own."""
+    query = (Message("user", body.query),) if body.query is not None else to_messages(body.messages or [])
     dialect = adapter(request, "single")
-    reward = await dialect.single(request, wish, asked, body.response, body.reference, body.group_id)
-    return SingleReply(reward=reward.value, **reward.numbers)
+    reward = await dialect.single(request, options, query, body.response, body.reference, body.group_id)
+    return SingleReply(reward=reward.value, **reward.metrics)

@@ -1,7 +1,7 @@
 """slime's remote reward model: `--rm-type remote_rm --rm-url http://HOST:PORT/slime?group=8`.
 
-One response a call over 64 connections, 120 s with the wait for a connection; ten tries, then the rollout
-dies. So calls are held and answered in time.
+slime sends one response per call over 64 connections, with a timeout of 120 s that includes the wait for a
+connection; after ten tries the rollout fails. So requests are held, for less than its timeout.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from pydantic import BaseModel
 from grm_service import chat_templates
 from grm_service.api.dialects.adapter import adapter
 from grm_service.api.dialects.query_options import QueryOptions
-from grm_service.api.dialects.turns import Turns, messages, reference
+from grm_service.api.dialects.turns import Turns, label_reference, to_messages
 from grm_service.api.problems import JUDGING
 from grm_service.api.schemas import Text
 
-HOLD_S = 110.0
+HOLD_S = 110.0  # slime's timeout is 120 s
 router = APIRouter(tags=["dialects"])
 
 
-class SlimeWish(QueryOptions):
-    """`as_dict` answers an object with `reward` and more numbers, for `--reward-key reward`."""
+class SlimeOptions(QueryOptions):
+    """`as_dict` returns an object with `reward` and metrics, for `--reward-key reward`."""
 
     as_dict: bool = False
 
 
 class RemoteRM(BaseModel):
-    """One sample; `label` is the reference where it is a text."""
+    """One sample; a text in `label` is the reference answer."""
 
     prompt: Text | Turns
     response: Text
@@ -38,13 +38,14 @@ class RemoteRM(BaseModel):
 
 @router.post("/slime", responses=JUDGING)
 async def slime(
-    request: Request, wish: Annotated[SlimeWish, Query()], body: RemoteRM
+    request: Request, options: Annotated[SlimeOptions, Query()], body: RemoteRM
 ) -> float | dict[str, float]:
-    """slime. The whole answer becomes the sample's reward: a number, or an object with `as_dict`."""
+    """Return the reward of a sample to slime: a number, or an object with `as_dict`."""
     if isinstance(body.prompt, str):
-        asked = chat_templates.conversation(body.prompt)
-        response = chat_templates.continued(body.prompt, body.response)
+        prompt = chat_templates.parse_prompt(body.prompt)
+        response = chat_templates.join_prefill(body.prompt, body.response)
     else:
-        asked, response = messages(body.prompt), chat_templates.bare(body.response)
-    reward = await adapter(request, "slime").single(request, wish, asked, response, reference(body.label))
-    return {"reward": reward.value, **reward.numbers} if wish.as_dict else reward.value
+        prompt, response = to_messages(body.prompt), chat_templates.strip_end_tokens(body.response)
+    reference = label_reference(body.label)
+    reward = await adapter(request, "slime").single(request, options, prompt, response, reference)
+    return {"reward": reward.value, **reward.metrics} if options.as_dict else reward.value

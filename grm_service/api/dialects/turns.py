@@ -1,4 +1,4 @@
-"""Conversations as these clients send them: whatever else a turn has is passed over."""
+"""Conversations in the request bodies of dialects; unknown fields of a turn are ignored."""
 
 from __future__ import annotations
 
@@ -7,46 +7,44 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from grm_service.api.schemas import Text, encodable
-from grm_service.chat_templates import role_of
+from grm_service.chat_templates import normalize_role
 from grm_service.errors import BadTask
 from grm_service.types import Message
 
 
 class Part(BaseModel):
-    """A part of a turn; what is no text says nothing here."""
+    """A part of a turn; parts without text count as empty."""
 
     model_config = ConfigDict(extra="allow")
     text: Text = ""
 
 
 class Turn(BaseModel):
-    """One turn, its content a text or parts."""
+    """A turn of a conversation; the content is a text or a list of parts."""
 
     model_config = ConfigDict(extra="allow")
     role: Text = "user"
     content: Text | list[Part] | None = None
 
-    @property
-    def said(self) -> str:
+    def to_text(self) -> str:
         if isinstance(self.content, list):
             return "".join(part.text for part in self.content)
         return self.content or ""
 
     def to_message(self) -> Message:
-        return Message(role_of(self.role), self.said)
+        return Message(normalize_role(self.role), self.to_text())
 
 
 Turns = Annotated[list[Turn], Field(min_length=1, max_length=1000)]
 
 
-def reference(label: object) -> str | None:
-    """A label, where it is a text, is the answer known to be right. Raises BadTask."""
+def label_reference(label: object) -> str | None:
+    """Return a text label as the reference answer, None for other labels. Raises BadTask."""
     try:
         return encodable(label) if isinstance(label, str) else None
-    except ValueError as wrong:
-        raise BadTask(f"the label {wrong}") from None
+    except ValueError as error:
+        raise BadTask(f"the label {error}") from None
 
 
-def messages(turns: list[Turn]) -> tuple[Message, ...]:
-    """As the judge takes them."""
+def to_messages(turns: list[Turn]) -> tuple[Message, ...]:
     return tuple(turn.to_message() for turn in turns)

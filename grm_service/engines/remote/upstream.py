@@ -100,7 +100,7 @@ class Upstream:
     async def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
         client = await self._turns.get()
         try:
-            reply = await client.request(method, self.url + path, headers=tracing.outgoing(), **content)
+            reply = await client.request(method, self.url + path, headers=tracing.trace_headers(), **content)
         except httpx.TimeoutException:
             raise
         except httpx.HTTPError as failed:
@@ -111,7 +111,7 @@ class Upstream:
         if status < 400:
             return reply
         if status == 429 or status >= 500:
-            pause_s = backoff.asked_s(reply.headers.get("retry-after"))
+            pause_s = backoff.retry_after_s(reply.headers.get("retry-after"))
             raise Stumbled(f"{self.url} answered {status}: {_said(reply)}", status, pause_s)
         if status in (401, 403):
             raise EngineError(

@@ -131,7 +131,7 @@ class _Bound:
 
         found = work.source()
         assert found.package is not None
-        path = weights.safetensors(found.package, found.cache)
+        path = weights.ensure_safetensors(found.package, found.cache)
         self.tokenizer = AutoTokenizer.from_pretrained(path)
         self.model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
         self._parameters = sum(p.numel() for p in self.model.parameters())

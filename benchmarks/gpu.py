@@ -23,10 +23,10 @@ _SHAPE = {
 
 
 def tables() -> list[Table]:
-    from grm_service.engines.transformers.engine import cuda
+    from grm_service.engines.transformers.engine import has_cuda
 
     title = "Embedded, on CUDA"
-    if not cuda():
+    if not has_cuda():
         return [Table(title, [Row("not measured", "no GPU was at hand in this run")])]
     with tempfile.TemporaryDirectory() as folder:
         model = _random_model(Path(folder), _SHAPE)
@@ -44,7 +44,7 @@ def _random_model(folder: Path, shape: dict[str, Any]) -> Any:
 
     source = work.source()
     assert source.package is not None
-    tokenizer = AutoTokenizer.from_pretrained(weights.safetensors(source.package, source.cache))
+    tokenizer = AutoTokenizer.from_pretrained(weights.ensure_safetensors(source.package, source.cache))
     config = Qwen3Config(vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id, **shape)
     model = Qwen3ForCausalLM(config).to(torch.bfloat16)
     model.save_pretrained(folder)

@@ -11,7 +11,7 @@ import httpx
 from benchmarks import servers, work
 from benchmarks.results import Row, Table
 from grm_service.engines.base import Engine
-from grm_service.engines.choice import embedded
+from grm_service.engines.choice import choose_engine
 from grm_service.judging.judge import GenerativeRewardModel
 from grm_service.judging.plan import plan
 from grm_service.types import Completion, JudgeOptions, Message, Params, Prompt, Task
@@ -163,7 +163,7 @@ async def _peak(server: servers.Server, running: asyncio.Future[list[int]]) -> f
 
 
 async def _lag() -> Row:
-    engine, _ = embedded("openvino", work.source(), None, "auto")
+    engine, _ = choose_engine("openvino", work.source(), None, "auto")
     await engine.start()
     body = work.request(8)
     task = Task(

@@ -49,12 +49,12 @@ def _vllm() -> Any:
     source = work.source()
     assert source.package is not None
     command = [
-        str(_BIN / "vllm"), "serve", str(weights.safetensors(source.package, source.cache)),
+        str(_BIN / "vllm"), "serve", str(weights.ensure_safetensors(source.package, source.cache)),
         "--host", "127.0.0.1", "--port", "{port}", "--dtype", "bfloat16",
         "--max-model-len", "4096", "--max-num-seqs", "32",
         "--served-model-name", "m",
     ]  # fmt: skip
-    cores = f"0-{machine.cores() - 1}"
+    cores = f"0-{machine.cpu_cores() - 1}"
     return servers.started(
         command, "/health", 600, HF_HUB_OFFLINE="1", VLLM_CPU_KVCACHE_SPACE="2",
         VLLM_CPU_OMP_THREADS_BIND=cores, VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1",
@@ -67,9 +67,9 @@ def _llama() -> Any:
     assert source.package is not None
     k = str(max(_KS))
     command = [
-        str(_BIN / "llama-server"), "-m", str(weights.f16_gguf(source.package, source.cache)),
+        str(_BIN / "llama-server"), "-m", str(weights.ensure_f16_gguf(source.package, source.cache)),
         "--host", "127.0.0.1", "--port", "{port}", "-c", "32768",
-        "-np", k, "-kvu", "-t", str(machine.cores()), "--alias", "m",
+        "-np", k, "-kvu", "-t", str(machine.cpu_cores()), "--alias", "m",
     ]  # fmt: skip
     return servers.started(command, "/health")
 

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from grm_service.cli.train_common import items_of
-from grm_service.engines.choice import transformers_files
-from grm_service.engines.transformers.engine import encode
-from grm_service.evaluation.dataset import Item, subset
+from grm_service.engines.files.source import transformers_path
+from grm_service.engines.transformers.engine import encode_prompt
+from grm_service.evaluation.dataset import Item, some
 from grm_service.evaluation.outcomes import credit
 from grm_service.evaluation.stats import bootstrap
 from grm_service.factory import default_source
@@ -35,7 +35,7 @@ _TOKENS = 256
 
 def states(model: Any, tokenizer: Any, item: Item) -> torch.Tensor:
     """Of every response at every layer of LAYERS: (responses, layers, 2 x width)."""
-    asked = encode(tokenizer, Prompt(item.messages))[-_TOKENS:]
+    asked = encode_prompt(tokenizer, Prompt(item.messages))[-_TOKENS:]
     found = []
     for response in item.responses:
         said = tokenizer(response, add_special_tokens=False)["input_ids"][:_TOKENS]
@@ -74,13 +74,13 @@ def main() -> None:
     _, source = default_source(Settings(profile=args.profile))
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    files = transformers_files(source)
+    files = transformers_path(source)
     tokenizer = AutoTokenizer.from_pretrained(files)
     model = AutoModelForCausalLM.from_pretrained(files, dtype=torch.bfloat16).model.eval()
     by_source = defaultdict[str, list[Item]](list)
     for item in items_of(args.train, None):
         by_source[item.source].append(item)
-    chosen = [item for items in by_source.values() for item in subset(items, args.most)]
+    chosen = [item for items in by_source.values() for item in some(items, args.most)]
     train = [(item, states(model, tokenizer, item)) for item in chosen]
     dev = [(item, states(model, tokenizer, item)) for item in items_of(args.dev, None)]
     every = torch.cat([state for _, state in train])

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import work
 from benchmarks.results import Row, Table
-from grm_service.engines.choice import embedded
+from grm_service.engines.choice import choose_engine
 from grm_service.judging.early_stop import next_wave
 from grm_service.judging.judge import GenerativeRewardModel
 from grm_service.judging.plan import plan
@@ -28,7 +28,7 @@ def tables() -> list[Table]:
 
 
 async def _table() -> Table:
-    engine, _ = embedded("openvino", work.source(), None, "auto")
+    engine, _ = choose_engine("openvino", work.source(), None, "auto")
     await engine.start()
     judge, profile = GenerativeRewardModel(engine), work.profile()
     saved: dict[StopRule, list[tuple[int, int]]] = {rule: [] for rule in _RULES}

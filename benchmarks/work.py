@@ -10,8 +10,7 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from grm_service.engines import choice
-from grm_service.engines.choice import Source
+from grm_service.engines.files.source import ModelSource, openvino_path
 from grm_service.engines.openvino.engine import OpenVINOEngine
 from grm_service.factory import open_catalog
 from grm_service.judging.prompt import render
@@ -28,13 +27,13 @@ def profile() -> Profile:
     return open_catalog(Settings()).profile(Settings().profile)
 
 
-def source() -> Source:
-    return Source.of(profile(), Settings().cache_dir)
+def source() -> ModelSource:
+    return ModelSource.from_profile(profile(), Settings().cache_dir)
 
 
 def bare_engine(kv_cache_gb: float | None = None, precision: str = "auto") -> OpenVINOEngine:
     """The openvino engine in this process, not started."""
-    return OpenVINOEngine("bare", partial(choice._openvino_files, source()), kv_cache_gb, precision)
+    return OpenVINOEngine("bare", partial(openvino_path, source()), kv_cache_gb, precision)
 
 
 def words(count: int) -> str:

@@ -1,4 +1,4 @@
-"""The work that is timed: prompts nobody has seen, so that no cache is warm."""
+"""The timed workload: new prompts at every call, so that no prefix is cached."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def source() -> ModelSource:
 
 
 def bare_engine(kv_cache_gb: float | None = None, precision: str = "auto") -> OpenVINOEngine:
-    """The openvino engine in this process, not started."""
+    """Return the openvino engine in this process, not started."""
     return OpenVINOEngine("bare", partial(openvino_path, source()), kv_cache_gb, precision)
 
 
 def words(count: int) -> str:
-    """So many, drawn anew at every call."""
+    """Return new random words."""
     return " ".join(random.Random(next(_seeds)).choices(_WORDS.split(), k=count))
 
 
 def request(k: int, **more: Any) -> dict[str, Any]:
-    """A request for a pair whose prompt has about 1,000 tokens, a new one at every call."""
+    """Return the body of a new request for a pair, whose prompt has about 1,000 tokens."""
     query, *responses = map(words, (260, 180, 180))
     body = {"query": query, "responses": responses, "k": k, "max_tokens": NEW_TOKENS, "detail": "rewards"}
     return body | more
 
 
 def prompt() -> Prompt:
-    """What the model sees of such a request, in its first order."""
+    """Return the prompt of such a request, in its first order of responses."""
     body = request(1)
     return render(profile(), (Message("user", body["query"]),), body["responses"], "self", (), None, ())
 
@@ -58,9 +58,9 @@ def median(runs: list[float]) -> float:
     return statistics.median(runs)
 
 
-async def timed(work: Callable[[], Awaitable[int]]) -> tuple[float, float]:
-    """Seconds, and tokens a second, of work that returns how many tokens it wrote."""
+async def timed(run: Callable[[], Awaitable[int]]) -> tuple[float, float]:
+    """Return the seconds and the tokens per second of a run, which returns the number of its tokens."""
     begun = time.perf_counter()
-    tokens = await work()
+    tokens = await run()
     seconds = time.perf_counter() - begun
     return seconds, tokens / seconds

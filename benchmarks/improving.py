@@ -15,13 +15,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from grm_service.api.improve_schemas import ImproveReply
-
+from grm_service.api.lineage import ImproveReply
 from grm_service.factory import open_policy, open_service
-from grm_service.improving.lineage import Brief
+from grm_service.improving.lineage import ImproveTask
 from grm_service.improving.loop import improve
 from grm_service.improving.prompts import PromptItem, read
 from grm_service.settings import Settings
+from grm_service.types import JudgeOptions
 
 
 async def lineages(prompts: list[PromptItem], out: Path, changed: dict[str, Any]) -> None:
@@ -36,7 +36,7 @@ async def lineages(prompts: list[PromptItem], out: Path, changed: dict[str, Any]
             for each in prompts:
                 if each.id in done:
                     continue
-                whole = await improve(service, policy, Brief(messages=each.messages, **changed))
+                whole = await improve(service, policy, ImproveTask(messages=each.messages, **changed))
                 reply = ImproveReply.of(whole, "rewards").model_dump(mode="json")
                 file.write(json.dumps({"id": each.id} | reply, ensure_ascii=False) + "\n")
                 file.flush()
@@ -111,7 +111,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1800)
     args = parser.parse_args()
     prompts = read(args.prompts)[: args.limit]
-    changed = {"max_tokens": args.max_tokens, "k": args.k, "seconds": args.seconds}
+    options = JudgeOptions(k=args.k)
+    changed = {"max_tokens": args.max_tokens, "options": options, "seconds": args.seconds}
     asyncio.run(lineages(prompts, args.out, changed))
     print(table(_rows(args.out)))
 

@@ -20,7 +20,7 @@ import torch
 from grm_service.cli.train_common import items_of
 from grm_service.engines.files.source import transformers_path
 from grm_service.engines.transformers.engine import encode_prompt
-from grm_service.evaluation.dataset import Item, some
+from grm_service.evaluation.dataset import Item, subset
 from grm_service.evaluation.outcomes import credit
 from grm_service.evaluation.stats import bootstrap
 from grm_service.factory import default_source
@@ -80,7 +80,7 @@ def main() -> None:
     by_source = defaultdict[str, list[Item]](list)
     for item in items_of(args.train, None):
         by_source[item.source].append(item)
-    chosen = [item for items in by_source.values() for item in some(items, args.most)]
+    chosen = [item for items in by_source.values() for item in subset(items, args.most)]
     train = [(item, states(model, tokenizer, item)) for item in chosen]
     dev = [(item, states(model, tokenizer, item)) for item in items_of(args.dev, None)]
     every = torch.cat([state for _, state in train])

@@ -24,7 +24,7 @@ def choose_engine(
     if name == "auto":
         name, reason = _auto(source)
     else:
-        reason = "asked for"
+        reason = "configured"
     build = _build_openvino if name == "openvino" else _build_transformers
     return IsolatedEngine(name, source.model, partial(build, source, kv_cache_gb, precision)), reason
 

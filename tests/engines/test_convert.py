@@ -1,8 +1,6 @@
 """Conversion to GGUF. F16 holds the tiny models' weights exactly, so all greedy texts must be equal."""
 
-import json
 from contextlib import asynccontextmanager
-from functools import partial
 
 import openvino_genai
 import pytest
@@ -10,21 +8,22 @@ import torch
 from gguf import GGUFReader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from grm_service.engines.choice import _auto
-from grm_service.engines.files import source as model_source
 from grm_service.engines.files import weights
 from grm_service.engines.files.checkpoint import Checkpoint
 from grm_service.engines.files.convert import convert
-from grm_service.engines.files.source import ModelSource, openvino_path, transformers_path
+from grm_service.engines.files.source import openvino_path
 from grm_service.engines.openvino.engine import OpenVINOEngine
 from grm_service.errors import ModelNotLoaded
 from grm_service.types import Message, Params, Prompt
 from tests.engines.tiny import (
     FAMILIES,
+    PAIR,
     PROMPTS,
     ROWS,
     SMOLLM,
     TEMPLATE,
+    Q,
+    changed_json,
     pair,
     pairs,
     save_adapter,
@@ -128,10 +127,6 @@ def test_lora_scale_equals_peft(config, scale, tiny, tmp_path):
     assert (weight == expected.detach().numpy()).all()
 
 
-Q = "model.layers.0.self_attn.q_proj"
-PAIR = pair(Q, 128, 64)
-
-
 @pytest.mark.parametrize(
     ("tensors", "config", "says"),
     [
@@ -159,7 +154,7 @@ def test_unsupported_adapter_is_refused(tensors, config, says, tiny, tmp_path):
 
 
 def test_base_option(tiny, tmp_path):
-    """Required if the folder also holds a model."""
+    """The base must be named if the folder also holds a model."""
     adapter = save_adapter(tmp_path / "lora", "org/elsewhere", PAIR)
     convert(adapter, tmp_path / "model.gguf", base=tiny["llama"])
     for file in tiny["llama"].iterdir():
@@ -225,15 +220,6 @@ def test_missing_chat_template_is_refused(tiny, tmp_path):
         convert(tmp_path / "model", tmp_path / "model.gguf")
 
 
-def changed_json(model, folder, file, changed):
-    """Save the model with changes in one of its JSON files."""
-    folder.mkdir()
-    for each in model.iterdir():
-        (folder / each.name).symlink_to(each)
-    (folder / file).unlink()
-    (folder / file).write_text(json.dumps(json.loads((model / file).read_text()) | changed))
-
-
 @pytest.mark.parametrize("name", ["llama", "qwen2"])
 def test_same_tokens_as_transformers(name, tiny, tmp_path):
     convert(tiny[name], tmp_path / "model.gguf")
@@ -276,7 +262,7 @@ def test_failure_keeps_existing_file(tiny, tmp_path):
 
 
 def test_round_trip_of_default_model(smollm, tmp_path):
-    """Weights and tokenizer are bitwise equal, so every text is."""
+    """Weights and tokenizer are bitwise equal, so all generated texts are equal too."""
     convert(weights.ensure_safetensors(smollm.package, smollm.cache), tmp_path / "model.gguf")
     ours, theirs = GGUFReader(tmp_path / "model.gguf"), GGUFReader(openvino_path(smollm))
     ignored = {"GGUF.kv_count", "tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_space_prefix"}
@@ -287,50 +273,3 @@ def test_round_trip_of_default_model(smollm, tmp_path):
 
 def stored(reader):
     return {tensor.name: (tensor.tensor_type, tensor.data.tobytes()) for tensor in reader.tensors}
-
-
-def source(path):
-    return ModelSource(str(path), None, path)
-
-
-def test_openvino_refuses_adapter(tiny, tmp_path):
-    """The error names the command that merges it."""
-    adapter = save_adapter(tmp_path / "lora", tiny["llama"], PAIR)
-    wanted = f"`grm models convert {adapter} {adapter}.gguf` and set GRM_MODEL={adapter}.gguf"
-    with pytest.raises(ModelNotLoaded) as refused:
-        openvino_path(source(adapter))
-    assert "LoRA adapter" in str(refused.value)
-    assert wanted in str(refused.value)
-    (adapter / "openvino_model.xml").touch()
-    with pytest.raises(ModelNotLoaded, match="LoRA adapter"):
-        openvino_path(source(adapter))
-    save_adapter(adapter, "org/elsewhere", PAIR)
-    with pytest.raises(ModelNotLoaded, match=r"--base FOLDER`"):
-        openvino_path(source(adapter))
-
-
-async def test_openvino_refuses_safetensors(tiny, tmp_path):
-    """The error names the command that converts them."""
-    engine = OpenVINOEngine("m", partial(openvino_path, source(tiny["qwen3"])), 0.1, "f32")
-    with pytest.raises(ModelNotLoaded, match=rf"grm models convert {tiny['qwen3']} "):
-        await engine.start()
-    changed_json(tiny["llama"], tmp_path / "model", "config.json", {"architectures": ["GemmaForCausalLM"]})
-    with pytest.raises(ModelNotLoaded, match="use the transformers engine"):
-        openvino_path(source(tmp_path / "model"))
-
-
-def test_transformers_loads_whole_adapter_only(tiny, tmp_path, monkeypatch):
-    adapter = save_adapter(tmp_path / "lora", tiny["llama"], PAIR)
-    (adapter / "openvino_model.xml").touch()
-    assert _auto(source(adapter))[0] == "transformers"
-    monkeypatch.setattr(model_source, "find_spec", lambda name: None)
-    with pytest.raises(ModelNotLoaded, match=r"pip install peft, or merge it: `grm models convert"):
-        transformers_path(source(adapter))
-    monkeypatch.setattr(model_source, "find_spec", lambda name: name)
-    with pytest.raises(ModelNotLoaded, match="no tokenizer"):
-        transformers_path(source(adapter))
-    save_tokenizer(adapter, SMOLLM)
-    assert transformers_path(source(adapter)) == str(adapter)
-    save_adapter(adapter, tiny["llama"], PAIR, use_dora=True)
-    with pytest.raises(ModelNotLoaded, match="use_dora"):
-        transformers_path(source(adapter))

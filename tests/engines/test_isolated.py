@@ -96,7 +96,7 @@ async def test_crash_fails_pending_and_restarts(engine, caplog):
 
 
 async def test_restart_is_retried(engine, monkeypatch):
-    """Out of memory for a moment, the restart is tried again."""
+    """A restart that fails for lack of memory is tried again."""
     start, tries = asyncio.create_subprocess_exec, []
 
     async def out_of_memory(*args, **kwargs):
@@ -129,7 +129,7 @@ async def test_close_fails_calls_during_restart(engine, monkeypatch):
 
 
 async def test_child_exits_on_truncated_message(engine):
-    """As when the parent dies in the middle of a message."""
+    """The parent may die in the middle of a message."""
     child = int((await engine.complete(ASK, Params(4))).text)
     engine._process.stdin.write(b"\x80\x04\x95\xff\xff\x00\x00\x00\x00\x00\x00half a pickle")
     engine._process.stdin.close()

@@ -69,7 +69,7 @@ def unbatched_grade(tiny, judged):
 
 
 async def test_grade_is_sigmoid_at_last_token(embedded, tiny):
-    """Whatever the judgement is batched with."""
+    """The other judgements in the batch have no effect."""
     grades = await asyncio.gather(*map(embedded.grade, JUDGEMENTS))
     assert grades == pytest.approx([unbatched_grade(tiny, judged) for judged in JUDGEMENTS], abs=1e-5)
     assert max(grades) - min(grades) > 0.05

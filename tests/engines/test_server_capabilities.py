@@ -1,4 +1,4 @@
-"""The capabilities detected of different servers, and the request fields that result."""
+"""Detection of the capabilities of different servers, and the resulting request fields."""
 
 import json
 import re

@@ -49,7 +49,7 @@ def test_wrong_checksum_is_refused(package, tmp_path):
 
 
 def test_stale_partial_files_are_removed(package, tmp_path):
-    """As a killed process leaves them."""
+    """A killed process leaves them."""
     package, _ = package
     stale = tmp_path / "cache" / package.sha256[:16] / ".partial-killed"
     stale.mkdir(parents=True)

@@ -104,3 +104,17 @@ def pairs(base):
     ]
     each = (pair(name, *shape, seed=seed) for seed, (name, shape) in enumerate(linear))
     return dict(chain.from_iterable(tensors.items() for tensors in each))
+
+
+Q = "model.layers.0.self_attn.q_proj"
+PAIR = pair(Q, 128, 64)
+"""LoRA factors of one layer of the tiny llama."""
+
+
+def changed_json(model, folder, file, changed):
+    """Save the model with changes in one of its JSON files."""
+    folder.mkdir()
+    for each in model.iterdir():
+        (folder / each.name).symlink_to(each)
+    (folder / file).unlink()
+    (folder / file).write_text(json.dumps(json.loads((model / file).read_text()) | changed))

@@ -1,4 +1,4 @@
-"""Where a model's files come from, and the files that each embedded engine loads."""
+"""The source of a model's files, and the files that each embedded engine loads."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from grm_service import backoff
 from grm_service.engines.choice import choose_engine
 from grm_service.engines.files import weights
 from grm_service.engines.remote.openai import OpenAIEngine
@@ -18,6 +19,12 @@ from grm_service.engines.transformers.engine import TransformersEngine
 
 _SERVERS = Path(__file__).parents[2] / ".vllm/bin"
 """Installed by `make .vllm`."""
+
+
+@pytest.fixture
+def no_pauses(monkeypatch):
+    """Retry at once."""
+    monkeypatch.setattr(backoff, "pause_s", lambda asked_s, attempt: 0)
 
 
 @contextlib.contextmanager

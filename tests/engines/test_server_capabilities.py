@@ -6,7 +6,6 @@ import re
 import httpx
 import pytest
 
-from grm_service import backoff
 from grm_service.engines.remote.openai import OpenAIEngine
 from grm_service.engines.remote.server_capabilities import to_gbnf
 from grm_service.errors import EngineError
@@ -14,7 +13,7 @@ from grm_service.judging.parse import closing_regex
 from grm_service.profiles.profile import Scale
 from grm_service.types import Message, Params, Prompt
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_pauses")]
 STANDARD = {"model", "messages", "max_tokens", "temperature", "top_p", "seed"}
 ENDS = {"Par": "is.", "Tues": "day,", "Ber": "lin"}
 
@@ -65,11 +64,6 @@ STRICT = FakeServer(*LOGPROBS, unknown=400)
 STRICT_PREFILLER = FakeServer(prefills=True, unknown=422)
 IGNORANT = FakeServer()
 FRAGILE = FakeServer(unknown=500)
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch):
-    monkeypatch.setattr(backoff, "pause_s", lambda asked_s, attempt: 0)
 
 
 async def started(server):

@@ -51,21 +51,21 @@ async def _judged(service: Service) -> Record:
 
 
 async def _beside(service: Service) -> list[Row]:
-    keep, spent = service.trail.keep, list[float]()
+    append, spent = service.trail.append, list[float]()
 
     async def timed(record: Record) -> None:
         begun = time.perf_counter()
-        await keep(record)
+        await append(record)
         spent.append(time.perf_counter() - begun)
 
-    service.trail.keep = timed  # type: ignore[method-assign]
+    service.trail.append = timed  # type: ignore[method-assign]
     await _judged(service)
     wholes = []
     for _ in range(_REPEATS):
         begun = time.perf_counter()
         await _judged(service)
         wholes.append(time.perf_counter() - begun)
-    service.trail.keep = keep  # type: ignore[method-assign]
+    service.trail.append = append  # type: ignore[method-assign]
     write, whole = workload.median(spent[1:]), workload.median(wholes)
     return [
         Row("a write in a judgement's time, embedded engine", f"{write / whole:.2%}", "at most 2 %",
@@ -78,7 +78,7 @@ async def _many(service: Service) -> list[Row]:
 
     async def one(number: int) -> None:
         async with turn:
-            await service.trail.keep(replace(record, id=f"vd_{number}"))
+            await service.trail.append(replace(record, id=f"vd_{number}"))
 
     begun = time.perf_counter()
     await asyncio.gather(*(one(number) for number in range(_VERDICTS)))
@@ -88,7 +88,7 @@ async def _many(service: Service) -> list[Row]:
     reading = time.perf_counter() - begun
     if checked.bad is not None:
         raise RuntimeError(f"the trail is broken: {checked}")
-    size = len(entry.of_record(record).body) / 1024
+    size = len(entry.from_record(record).body) / 1024
     return [
         Row(f"verdicts stored a second ({size:.0f} KiB each)", f"{_VERDICTS / writing:,.0f}",
             "at least 1,000", _VERDICTS / writing >= 1000, f"{writing:.2f}"),

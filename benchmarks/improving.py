@@ -19,7 +19,7 @@ from grm_service.api.lineage import ImproveReply
 from grm_service.factory import open_policy, open_service
 from grm_service.improving.lineage import ImproveTask
 from grm_service.improving.loop import improve
-from grm_service.improving.prompts import PromptItem, read
+from grm_service.improving.prompt_file import PromptItem, read_prompts
 from grm_service.settings import Settings
 from grm_service.types import JudgeOptions
 
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=1800)
     args = parser.parse_args()
-    prompts = read(args.prompts)[: args.limit]
+    prompts = read_prompts(args.prompts)[: args.limit]
     options = JudgeOptions(k=args.k)
     changed = {"max_tokens": args.max_tokens, "options": options, "seconds": args.seconds}
     asyncio.run(lineages(prompts, args.out, changed))

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 
-from grm_service.cli.train_common import items_of
 from grm_service.engines.files.source import transformers_path
 from grm_service.engines.transformers.engine import encode_prompt
 from grm_service.evaluation.dataset import Item, subset
@@ -25,6 +24,8 @@ from grm_service.evaluation.outcomes import credit
 from grm_service.evaluation.stats import bootstrap
 from grm_service.factory import default_source
 from grm_service.settings import Settings
+from grm_service.training.callbacks import TrainingCallback
+from grm_service.training.inputs import read_items
 from grm_service.types import Prompt
 
 LAYERS, PENALTIES = (0.33, 0.53, 0.67, 0.8, 0.93), (0.01, 0.1, 1.0)
@@ -78,11 +79,11 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(files)
     model = AutoModelForCausalLM.from_pretrained(files, dtype=torch.bfloat16).model.eval()
     by_source = defaultdict[str, list[Item]](list)
-    for item in items_of(args.train, None):
+    for item in read_items(args.train, None, TrainingCallback()):
         by_source[item.source].append(item)
     chosen = [item for items in by_source.values() for item in subset(items, args.most)]
     train = [(item, states(model, tokenizer, item)) for item in chosen]
-    dev = [(item, states(model, tokenizer, item)) for item in items_of(args.dev, None)]
+    dev = [(item, states(model, tokenizer, item)) for item in read_items(args.dev, None, TrainingCallback())]
     every = torch.cat([state for _, state in train])
     mean, spread = every.mean(0), every.std(0) + 1e-6
 

@@ -164,7 +164,8 @@ def _short_items(encoder: Encoder, items: Sequence[Item], max_length: int) -> li
     return [
         item
         for item in items
-        if len(encode_prompt(encoder.tokenizer, encoder.prompt(item, range(len(item.responses))))) <= max_length
+        if len(encode_prompt(encoder.tokenizer, encoder.prompt(item, range(len(item.responses)))))
+        <= max_length
     ]
 
 

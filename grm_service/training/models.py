@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from grm_service.engines.files.source import ModelSource, transformers_path
 from grm_service.engines.files.adapter import base_folder, is_adapter
+from grm_service.engines.files.source import ModelSource, transformers_path
 from grm_service.engines.meta_rm import set_pad_token
 from grm_service.engines.transformers.engine import end_token_ids
 from grm_service.errors import MissingExtra, ModelNotLoaded

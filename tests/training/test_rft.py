@@ -99,7 +99,9 @@ async def test_both_engines_serve_the_profile(rank, train, source, monkeypatch, 
     assert profile.name == "x"
     assert profile.model == str(folder / "model")
     monkeypatch.chdir(tmp_path)
-    trained_source = ModelSource.from_profile(load_profile((folder / "profile.yaml").relative_to(tmp_path)), tmp_path)
+    trained_source = ModelSource.from_profile(
+        load_profile((folder / "profile.yaml").relative_to(tmp_path)), tmp_path
+    )
     assert choose_engine("auto", trained_source, None, "f32")[0].name == "openvino"
     engines = [
         TransformersEngine("m", lambda: transformers_path(trained_source)),

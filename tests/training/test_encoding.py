@@ -26,13 +26,13 @@ def tokenizer(tiny):
 async def test_training_tokens_are_serving_tokens(tiny):
     engine = TransformersEngine("tiny", lambda: str(tiny))
     await engine.start()
-    prompts, write = [], engine._writer.write
+    prompts, write = [], engine._generator.generate
 
     async def record(ids, params):
         prompts.append(ids)
         return await write(ids, params)
 
-    engine._writer.write = record
+    engine._generator.generate = record
     item = ITEMS[0]
     planned = plan(Task(item.messages, item.responses, options=JudgeOptions(k=2, seed=3)), OPENED)
     encoder = Encoder(engine._tokenizer, OPENED, engine._end_ids)

@@ -1,1 +1,1 @@
-"""What the service costs and gains, measured side by side in one run: `make bench`."""
+"""Benchmarks of the service against baselines measured in the same run: `make bench`."""

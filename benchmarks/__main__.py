@@ -1,4 +1,4 @@
-"""`python -m benchmarks` runs it all and writes RESULTS.md; with names of parts it renews those only."""
+"""`python -m benchmarks` runs all parts and writes RESULTS.md; with names of parts, it updates only those."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PARTS = ("embedded", "others", "load", "audit", "groups", "front", "stopping", 
 def main(names: list[str]) -> None:
     if unknown := set(names) - set(_PARTS):
         sys.exit(f"unknown part {', '.join(sorted(unknown))}; known: {', '.join(_PARTS)}")
-    # Untrained, it writes as long as it may, so that engines are compared over as many tokens.
+    # The untrained model always generates up to max_tokens: all engines generate the same number of tokens.
     os.environ.setdefault("GRM_PROFILE", "smollm2-135m")
     for name in names or _PARTS:
         print(f"==> {name}", file=sys.stderr, flush=True)

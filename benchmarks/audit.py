@@ -1,4 +1,4 @@
-"""What the audit trail costs: beside a judgement, and under many verdicts at once."""
+"""The cost of the audit trail: within a judgement, and for many concurrent verdicts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import work
+from benchmarks import workload
 from benchmarks.results import Row, Table
 from grm_service.api.schemas import RewardRequest
 from grm_service.audit import entry
@@ -28,17 +28,17 @@ def tables() -> list[Table]:
         settings = Settings(
             audit_url=f"sqlite:///{folder}/audit.db", audit_key_file=Path(folder) / "audit.key"
         )
-        rows = asyncio.run(_measured(open_service(settings)))
+        rows = asyncio.run(_measure(open_service(settings)))
     notes = (
         "SQLite on a local disk, every commit synchronised. A judgement: a pair of about 1,000 prompt "
         f"tokens, k = 8, median of {_REPEATS}; its write lasts from the verdict to the acknowledged record. "
-        f"Many at once: {_VERDICTS} verdicts of that kind from {_CALLERS} callers, made into canonical JSON, "
+        f"Many at once: {_VERDICTS} such verdicts from {_CALLERS} callers, serialised as canonical JSON, "
         "chained and committed in groups."
     )
     return [Table("The audit trail", rows, notes)]
 
 
-async def _measured(service: Service) -> list[Row]:
+async def _measure(service: Service) -> list[Row]:
     await service.start()
     try:
         return [*await _beside(service), *await _many(service)]
@@ -47,15 +47,15 @@ async def _measured(service: Service) -> list[Row]:
 
 
 async def _judged(service: Service) -> Record:
-    return await service.judge(RewardRequest.model_validate(work.request(8)).to_task())
+    return await service.judge(RewardRequest.model_validate(workload.request(8)).to_task())
 
 
 async def _beside(service: Service) -> list[Row]:
-    keep, spent = service.trail.append, list[float]()
+    append, spent = service.trail.append, list[float]()
 
     async def timed(record: Record) -> None:
         begun = time.perf_counter()
-        await keep(record)
+        await append(record)
         spent.append(time.perf_counter() - begun)
 
     service.trail.append = timed  # type: ignore[method-assign]
@@ -65,8 +65,8 @@ async def _beside(service: Service) -> list[Row]:
         begun = time.perf_counter()
         await _judged(service)
         wholes.append(time.perf_counter() - begun)
-    service.trail.append = keep  # type: ignore[method-assign]
-    write, whole = work.median(spent[1:]), work.median(wholes)
+    service.trail.append = append  # type: ignore[method-assign]
+    write, whole = workload.median(spent[1:]), workload.median(wholes)
     return [
         Row("a write in a judgement's time, embedded engine", f"{write / whole:.2%}", "at most 2 %",
             write / whole <= 0.02, f"{write:.4f} · {whole:.2f}"),
@@ -90,7 +90,7 @@ async def _many(service: Service) -> list[Row]:
         raise RuntimeError(f"the trail is broken: {checked}")
     size = len(entry.from_record(record).body) / 1024
     return [
-        Row(f"verdicts kept a second ({size:.0f} KiB each)", f"{_VERDICTS / writing:,.0f}", "at least 1,000",
-            _VERDICTS / writing >= 1000, f"{writing:.2f}"),
+        Row(f"verdicts stored a second ({size:.0f} KiB each)", f"{_VERDICTS / writing:,.0f}",
+            "at least 1,000", _VERDICTS / writing >= 1000, f"{writing:.2f}"),
         Row("records verified a second", f"{checked.records / reading:,.0f}", seconds=f"{reading:.2f}"),
     ]  # fmt: skip

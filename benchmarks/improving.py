@@ -1,6 +1,7 @@
-"""What improving brings on a file of prompts: `python -m benchmarks.improving PROMPTS --out lineages.jsonl`.
+"""The gain of improving the answers to a file of prompts.
 
-Settings are those of `grm serve` (GRM_*). Goes on where it was cut off; prints a table in Markdown.
+`python -m benchmarks.improving PROMPTS --out lineages.jsonl` uses the settings of `grm serve` (GRM_*),
+resumes an interrupted run, and prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from grm_service.settings import Settings
 from grm_service.types import JudgeOptions
 
 
-async def lineages(asked: list[PromptItem], out: Path, changed: dict[str, Any]) -> None:
-    """Appends a line for every prompt that has none."""
+async def lineages(prompts: list[PromptItem], out: Path, changed: dict[str, Any]) -> None:
+    """Append a line for every prompt that has none yet."""
     done = {row["id"] for row in _rows(out)}
     settings = Settings()
     service = open_service(settings)
@@ -32,7 +33,7 @@ async def lineages(asked: list[PromptItem], out: Path, changed: dict[str, Any]) 
     try:
         await service.start()
         with out.open("a", encoding="utf-8") as file:
-            for each in asked:
+            for each in prompts:
                 if each.id in done:
                     continue
                 whole = await improve(service, policy, ImproveTask(messages=each.messages, **changed))
@@ -46,7 +47,7 @@ async def lineages(asked: list[PromptItem], out: Path, changed: dict[str, Any]) 
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """A line a prompt, and what they are together."""
+    """Return a Markdown table with a row for each prompt, and a summary."""
     lines = [
         "| prompt | original | best | gain | second opinion | length | stopped | flags |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -91,7 +92,7 @@ def _mean(values: list[float]) -> str:
 
 
 def _rows(out: Path) -> list[dict[str, Any]]:
-    """Without the last part: it is empty, or the beginning of a line that a kill left."""
+    """Return the complete lines; a killed run may leave a truncated one at the end."""
     if not out.exists():
         return []
     *lines, torn = out.read_text(encoding="utf-8").split("\n")
@@ -108,12 +109,12 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=256)
     parser.add_argument("--k", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=1800)
-    asked = parser.parse_args()
-    prompts = read_prompts(asked.prompts)[: asked.limit]
-    options = JudgeOptions(k=asked.k)
-    changed = {"max_tokens": asked.max_tokens, "options": options, "seconds": asked.seconds}
-    asyncio.run(lineages(prompts, asked.out, changed))
-    print(table(_rows(asked.out)))
+    args = parser.parse_args()
+    prompts = read_prompts(args.prompts)[: args.limit]
+    options = JudgeOptions(k=args.k)
+    changed = {"max_tokens": args.max_tokens, "options": options, "seconds": args.seconds}
+    asyncio.run(lineages(prompts, args.out, changed))
+    print(table(_rows(args.out)))
 
 
 if __name__ == "__main__":

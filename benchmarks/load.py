@@ -1,4 +1,4 @@
-"""What the service adds to its engine, how it takes several requests at once, and what memory it needs."""
+"""The service's overhead over its engine, its concurrency, memory and event loop lag."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import httpx
 
-from benchmarks import servers, work
+from benchmarks import servers, workload
 from benchmarks.results import Row, Table
 from grm_service.engines.base import Engine
-from grm_service.engines.choice import embedded
+from grm_service.engines.choice import choose_engine
 from grm_service.judging.judge import GenerativeRewardModel
 from grm_service.judging.plan import plan
 from grm_service.types import Completion, JudgeOptions, Message, Params, Prompt, Task
@@ -27,16 +27,15 @@ def tables() -> list[Table]:
     lag = asyncio.run(_lag())
     notes = (
         "Four requests at once are four different pairs of about 1,000 prompt tokens, k = 8. The bare "
-        "engine is OpenVINO's thread in this process, given exactly the prompts and parameters that the "
-        "judge gave it. Memory is that of the service's processes together. Lag: how much later than "
-        "asked a sleep of 5 ms in the service's event loop returned, at worst, while a request with k = "
-        "8 was judged."
+        "engine is OpenVINO's thread in this process, with exactly the judge's prompts and parameters. "
+        "Memory is that of all processes of the service. Lag: the largest delay of a sleep of 5 ms in the "
+        "service's event loop while a request with k = 8 was judged."
     )
     return [Table("The service under load, on the CPU", [*several, cost, *memory, lag], notes)]
 
 
 async def _judged(client: httpx.AsyncClient, k: int, **more: object) -> int:
-    reply = (await client.post("/v1/rewards", json=work.request(k, **more))).raise_for_status().json()
+    reply = (await client.post("/v1/rewards", json=workload.request(k, **more))).raise_for_status().json()
     return int(reply["usage"]["completion_tokens"])
 
 
@@ -49,10 +48,10 @@ async def _several(url: str) -> list[Row]:
         await _judged(client, 8)
         ones, fours = [], []
         for _ in range(_REPEATS):
-            ones.append(await work.timed(lambda: _judged(client, 8)))
-            fours.append(await work.timed(four))
-    one_s, four_s = work.median([run[0] for run in ones]), work.median([run[0] for run in fours])
-    speed = work.median([run[1] for run in fours]) / work.median([run[1] for run in ones])
+            ones.append(await workload.timed(lambda: _judged(client, 8)))
+            fours.append(await workload.timed(four))
+    one_s, four_s = workload.median([run[0] for run in ones]), workload.median([run[0] for run in fours])
+    speed = workload.median([run[1] for run in fours]) / workload.median([run[1] for run in ones])
     return [
         Row("four requests at once over one, wall time", f"{four_s / one_s:.2f} ×", "at most 3.2 ×",
             four_s / one_s <= 3.2, f"{four_s:.2f} · {one_s:.2f}"),
@@ -61,56 +60,56 @@ async def _several(url: str) -> list[Row]:
 
 
 class _Recorder:
-    """An engine that keeps what it was asked, so that it can be asked again without a judge."""
+    """An engine that records its requests, so that they can be repeated without the judge."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.asked: list[tuple[Prompt, Params]] = []
+        self.requests: list[tuple[Prompt, Params]] = []
         self.name, self.model, self.abilities = engine.name, engine.model, engine.abilities
         self.control_tokens, self.ready = engine.control_tokens, True
 
     async def start(self) -> None:
-        """Started already."""
+        """The inner engine is started already."""
 
     async def close(self) -> None:
-        """Not its own."""
+        """The inner engine is closed by its owner."""
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
-        self.asked.append((prompt, params))
+        self.requests.append((prompt, params))
         return await self._engine.complete(prompt, params)
 
 
 async def _cost(url: str) -> Row:
-    """The same work twice in turn: over HTTP, and straight into an engine of its own."""
-    bare = work.bare_engine(4.0)
+    """Compare the same requests over HTTP and on the bare engine, alternating."""
+    bare = workload.bare_engine(4.0)
     await bare.start()
     recorder = _Recorder(bare)
     ratios, through, straight = [], [], []
     async with httpx.AsyncClient(base_url=url, timeout=600) as client:
         for turn in range(_REPEATS + 1):
-            body = work.request(8)
+            body = workload.request(8)
             task = Task(
                 (Message("user", body["query"]),),
                 tuple(body["responses"]),
-                options=JudgeOptions(k=8, max_tokens=work.NEW_TOKENS),
+                options=JudgeOptions(k=8, max_tokens=workload.NEW_TOKENS),
             )
-            recorder.asked.clear()
-            await GenerativeRewardModel(recorder).judge(plan(task, work.profile()))
+            recorder.requests.clear()
+            await GenerativeRewardModel(recorder).judge(plan(task, workload.profile()))
             begun = time.perf_counter()
             reply = (await client.post("/v1/rewards", json=body)).raise_for_status().json()
             service_s = time.perf_counter() - begun
-            # Swap two words everywhere: the same sizes, and nothing of it in the bare engine's cache.
-            asked = [(_swapped(prompt), params) for prompt, params in recorder.asked]
-            engine_s, tokens = await _replayed(bare, asked)
+            # Swapping two words keeps the sizes, but nothing is in the bare engine's cache.
+            requests = [(_swapped(prompt), params) for prompt, params in recorder.requests]
+            engine_s, tokens = await _replay(bare, requests)
             if turn:  # the first is a warm-up
                 through.append(service_s)
                 straight.append(engine_s)
                 ratios.append((reply["usage"]["completion_tokens"] / service_s) / (tokens / engine_s))
     await bare.close()
-    ratio = work.median(ratios)
+    ratio = workload.median(ratios)
     return Row(
         "HTTP + judge + record over the bare engine, k = 8, tokens/s", f"{ratio:.2f} ×", "at least 0.95 ×",
-        ratio >= 0.95, f"{work.median(through):.2f} · {work.median(straight):.2f}",
+        ratio >= 0.95, f"{workload.median(through):.2f} · {workload.median(straight):.2f}",
     )  # fmt: skip
 
 
@@ -122,10 +121,10 @@ def _swapped(prompt: Prompt) -> Prompt:
     return Prompt(turns, swap(prompt.continuation))
 
 
-async def _replayed(engine: Engine, asked: list[tuple[Prompt, Params]]) -> tuple[float, int]:
-    """First the critiques, then each one's closing as soon as it is done, as the judge goes about it."""
-    critiques = [each for each in asked if each[1].regex is None]
-    closings = {each[1].seed: each for each in asked if each[1].regex is not None}
+async def _replay(engine: Engine, requests: list[tuple[Prompt, Params]]) -> tuple[float, int]:
+    """Generate the critiques and, as soon as each one is done, its closing, as the judge does."""
+    critiques = [each for each in requests if each[1].regex is None]
+    closings = {each[1].seed: each for each in requests if each[1].regex is not None}
 
     async def one(prompt: Prompt, params: Params) -> int:
         tokens = (await engine.complete(prompt, params)).usage.completion_tokens
@@ -163,15 +162,15 @@ async def _peak(server: servers.Server, running: asyncio.Future[list[int]]) -> f
 
 
 async def _lag() -> Row:
-    engine, _ = embedded("openvino", work.source(), None, "auto")
+    engine, _ = choose_engine("openvino", workload.source(), None, "auto")
     await engine.start()
-    body = work.request(8)
+    body = workload.request(8)
     task = Task(
         (Message("user", body["query"]),),
         tuple(body["responses"]),
-        options=JudgeOptions(k=8, max_tokens=work.NEW_TOKENS),
+        options=JudgeOptions(k=8, max_tokens=workload.NEW_TOKENS),
     )
-    judging = asyncio.create_task(GenerativeRewardModel(engine).judge(plan(task, work.profile())))
+    judging = asyncio.create_task(GenerativeRewardModel(engine).judge(plan(task, workload.profile())))
     worst = 0.0
     while not judging.done():
         begun = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The service on a scripted engine that takes its time: `python -m benchmarks.paced PORT SECONDS LANES`."""
+"""The service with a scripted engine of fixed speed: `python -m benchmarks.paced PORT SECONDS LANES`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from grm_service.types import Completion, Params, Prompt
 
 
 class PacedEngine(ScriptedEngine):
-    """The scripted one: `seconds` a completion, `lanes` of them at once; more wait, as engines do."""
+    """The scripted engine with `seconds` a completion and at most `lanes` concurrent ones."""
 
     def __init__(self, seconds: float, lanes: int) -> None:
         super().__init__("content")

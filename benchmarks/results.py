@@ -1,4 +1,4 @@
-"""Tables of results, and the page that they make."""
+"""Result tables and RESULTS.md, the page that they are written to."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _PACKAGES = ["grm-service", "openvino-genai", "transformers", "torch", "fastapi"
 
 @dataclass(frozen=True)
 class Row:
-    """One figure; `wanted` is what it should be, `None` where there is no demand on it."""
+    """One figure; `target` is its required value, None if there is none."""
 
-    what: str
+    name: str
     figure: str
-    wanted: str | None = None
-    holds: bool | None = None
+    target: str | None = None
+    met: bool | None = None
     seconds: str = ""
 
     def line(self) -> str:
-        mark = {True: "yes", False: "**no**", None: ""}[self.holds]
-        return f"| {self.what} | {self.figure} | {self.wanted or ''} | {mark} | {self.seconds} |"
+        mark = {True: "yes", False: "**no**", None: ""}[self.met]
+        return f"| {self.name} | {self.figure} | {self.target or ''} | {mark} | {self.seconds} |"
 
 
 @dataclass(frozen=True)
@@ -38,30 +38,30 @@ class Table:
     notes: str = ""
 
     def text(self) -> str:
-        head = "| what | figure | wanted | holds | seconds |\n| --- | --- | --- | --- | --- |"
+        head = "| measurement | figure | target | met | seconds |\n| --- | --- | --- | --- | --- |"
         lines = "\n".join(row.line() for row in self.rows)
         return f"## {self.title}\n\n{head}\n{lines}\n\n{textwrap.fill(self.notes, 118)}".rstrip() + "\n"
 
 
 def write(tables: list[Table]) -> None:
-    """Puts the tables into the page, each in place of its last one; a table is what one run measured."""
+    """Write the tables into the page; each replaces the table of the same title."""
     now = f"{datetime.date.today()} · {_machine()} · {_versions()}"
-    kept = _sections()
-    kept |= {table.title: f"{table.text()}\n{textwrap.fill(now, 118)}\n" for table in tables}
-    PAGE.write_text("\n".join([_HEAD, *kept.values()]), encoding="utf-8")
+    sections = _sections()
+    sections |= {table.title: f"{table.text()}\n{textwrap.fill(now, 118)}\n" for table in tables}
+    PAGE.write_text("\n".join([_HEAD, *sections.values()]), encoding="utf-8")
 
 
 _HEAD = """# Results
 
-Written by `make bench` (`python -m benchmarks PART` renews one part). The ratios of a table were measured
-side by side in one run, on the day and the machine named below it.
+Written by `make bench` (`python -m benchmarks PART` updates one part). The ratios of a table were measured
+in one run, on the date and machine below it.
 """
 
 
 def _sections() -> dict[str, str]:
     text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    found = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
-    return {section.partition("\n")[0]: f"## {section.rstrip()}\n" for section in found}
+    sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    return {section.partition("\n")[0]: f"## {section.rstrip()}\n" for section in sections}
 
 
 def _machine() -> str:

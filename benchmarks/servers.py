@@ -1,4 +1,4 @@
-"""Servers as processes of their own: started, waited for, measured and ended."""
+"""Server processes: start, wait until ready, measure, stop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Server:
     process: psutil.Process
 
     def rss_gb(self) -> float:
-        """Resident memory of it and its children, in GiB."""
+        """Return the resident memory of the process and its children in GiB."""
         total = 0
         for process in [self.process, *self.process.children(recursive=True)]:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -33,10 +33,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def started(command: list[str], ready: str, patience_s: float = 300, **env: str) -> Iterator[Server]:
-    """Runs a command in which `{port}` stands for a free port until the block ends.
+def started(command: list[str], ready: str, timeout_s: float = 300, **env: str) -> Iterator[Server]:
+    """Run a command until the block ends; `{port}` in it is replaced by a free port.
 
-    `ready` is the path that answers 200 when it serves. Raises RuntimeError with its log when it does not.
+    `ready` is a path that returns 200 when the server is ready. Raises RuntimeError with the log if it never
+    does.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -46,11 +47,11 @@ def started(command: list[str], ready: str, patience_s: float = 300, **env: str)
         process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **env})
         server = Server(f"http://127.0.0.1:{port}", psutil.Process(process.pid))
         try:
-            until = time.monotonic() + patience_s
+            deadline = time.monotonic() + timeout_s
             while not _answers(server.url + ready):
-                if process.poll() is not None or time.monotonic() > until:
+                if process.poll() is not None or time.monotonic() > deadline:
                     log.seek(0)
-                    raise RuntimeError(f"{command[0]} does not serve: {log.read()[-3000:]}")
+                    raise RuntimeError(f"{command[0]} did not start: {log.read()[-3000:]}")
                 time.sleep(0.5)
             yield server
         finally:
@@ -71,7 +72,7 @@ def _answers(url: str) -> bool:
 
 @contextlib.contextmanager
 def grm(command: list[str] = _SERVE, **env: str) -> Iterator[Server]:
-    """The service itself, as an operator runs it, with an audit trail of its own."""
+    """Run the service with `grm serve` and an audit trail of its own."""
     with tempfile.TemporaryDirectory() as folder:
         trail = {"GRM_AUDIT_URL": f"sqlite:///{folder}/audit.db", "GRM_AUDIT_KEY_FILE": f"{folder}/audit.key"}
         with started(command, "/readyz", **trail, **env) as server:

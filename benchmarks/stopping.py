@@ -1,4 +1,4 @@
-"""What the stopping rules save, on real preference data (see ../shared/data/README.md)."""
+"""Tokens saved by the early-stopping rules, on real preference data (see ../shared/data/README.md)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import work
+from benchmarks import workload
 from benchmarks.results import Row, Table
-from grm_service.engines.choice import embedded
+from grm_service.engines.choice import choose_engine
 from grm_service.judging.early_stop import next_wave
 from grm_service.judging.judge import GenerativeRewardModel
 from grm_service.judging.plan import plan
@@ -17,7 +17,7 @@ from grm_service.judging.vote import vote
 from grm_service.types import JudgeOptions, Message, Sample, StopRule, Task
 
 _DATA = Path(__file__).parents[2] / "shared/data/dev.jsonl"
-_K, _ITEMS, _MOST_CHARS = 32, 40, 2500
+_K, _ITEMS, _MAX_CHARS = 32, 40, 2500
 _RULES: tuple[StopRule, ...] = ("exact", "confident")
 
 
@@ -28,18 +28,18 @@ def tables() -> list[Table]:
 
 
 async def _table() -> Table:
-    engine, _ = embedded("openvino", work.source(), None, "auto")
+    engine, _ = choose_engine("openvino", workload.source(), None, "auto")
     await engine.start()
-    judge, profile = GenerativeRewardModel(engine), work.profile()
+    judge, profile = GenerativeRewardModel(engine), workload.profile()
     saved: dict[StopRule, list[tuple[int, int]]] = {rule: [] for rule in _RULES}
     same: dict[StopRule, int] = dict.fromkeys(_RULES, 0)
     tasks = [_task(item) for item in _items()]
     for task in tasks:
         verdict = await judge.judge(plan(task, profile))
         for rule in _RULES:
-            taken = _taken(rule, verdict.samples, len(task.responses))
-            readable = [sample.scores for sample in taken if sample.scores is not None]
-            saved[rule].append((_tokens(taken), _tokens(verdict.samples)))
+            samples = _samples_used(rule, verdict.samples, len(task.responses))
+            readable = [sample.scores for sample in samples if sample.scores is not None]
+            saved[rule].append((_tokens(samples), _tokens(verdict.samples)))
             same[rule] += vote(readable).best == verdict.vote.best
     await engine.close()
     rows = [
@@ -56,32 +56,32 @@ async def _table() -> Table:
         )
     ]
     notes = (
-        f"The first {len(tasks)} items of shared/data/dev.jsonl with at most {_MOST_CHARS} characters, "
-        f"SmolLM2-135M untrained, k = {_K}, {work.NEW_TOKENS} new tokens. All {_K} samples were taken once "
-        "and the rules applied to them: a rule takes the first samples of the same plan "
-        "(tests/test_judge.py). An untrained judge's scores are close to chance, so a "
-        "lead is seldom decided early."
+        f"The first {len(tasks)} items of shared/data/dev.jsonl with at most {_MAX_CHARS} characters, "
+        f"SmolLM2-135M untrained, k = {_K}, {workload.NEW_TOKENS} new tokens. All {_K} samples were "
+        "generated once and the rules applied to them: a rule uses the first samples of the same plan "
+        "(tests/judging/test_judge.py). An untrained judge's scores are close to chance, so a lead is rarely "
+        "safe early."
     )
     return Table("Stopping rules", rows, notes)
 
 
 def _items() -> list[dict[str, Any]]:
     items = [json.loads(line) for line in _DATA.read_text(encoding="utf-8").splitlines()]
-    short = [i for i in items if len(str(i["messages"])) + len(str(i["responses"])) <= _MOST_CHARS]
+    short = [i for i in items if len(str(i["messages"])) + len(str(i["responses"])) <= _MAX_CHARS]
     return short[:_ITEMS]
 
 
 def _task(item: dict[str, Any]) -> Task:
     turns = tuple(Message(turn["role"], turn["content"]) for turn in item["messages"])
-    return Task(turns, tuple(item["responses"]), options=JudgeOptions(k=_K, max_tokens=work.NEW_TOKENS))
+    return Task(turns, tuple(item["responses"]), options=JudgeOptions(k=_K, max_tokens=workload.NEW_TOKENS))
 
 
-def _taken(rule: StopRule, samples: tuple[Sample, ...], n: int) -> tuple[Sample, ...]:
-    taken = 0
-    scale = work.profile().scale
-    while wave := next_wave(rule, [s.scores for s in samples[:taken]], len(samples), n, scale):
-        taken += wave
-    return samples[:taken]
+def _samples_used(rule: StopRule, samples: tuple[Sample, ...], n: int) -> tuple[Sample, ...]:
+    used = 0
+    scale = workload.profile().scale
+    while wave := next_wave(rule, [s.scores for s in samples[:used]], len(samples), n, scale):
+        used += wave
+    return samples[:used]
 
 
 def _tokens(samples: tuple[Sample, ...]) -> int:

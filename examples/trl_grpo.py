@@ -28,7 +28,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, ProgressCallback, 
 from trl import GRPOConfig, GRPOTrainer
 
 from grm_service.client import AsyncClient
-from grm_service.engines.files.weights import safetensors
+from grm_service.engines.files.weights import ensure_safetensors
 from grm_service.integrations.trl import GRMReward
 from grm_service.profiles.catalog import load_catalog
 from grm_service.settings import Settings
@@ -89,7 +89,7 @@ def main() -> None:
     settings = Settings()
     package = load_catalog().profile(settings.profile).package
     assert package is not None
-    folder: Path = safetensors(package, settings.cache_dir)
+    folder: Path = ensure_safetensors(package, settings.cache_dir)
     with served(asked.engine) as url, tempfile.TemporaryDirectory() as output:
         trainer = GRPOTrainer(
             model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),

@@ -9,7 +9,8 @@ from pathlib import Path
 from grm_service.audit.store import Store
 from grm_service.audit.trail import Trail
 from grm_service.engines.base import Engine, MetaRM
-from grm_service.engines.choice import Source, embedded, embedded_meta_rm
+from grm_service.engines.choice import choose_engine, embedded_meta_rm
+from grm_service.engines.files.source import ModelSource
 from grm_service.errors import BadSetting, ModelNotLoaded
 from grm_service.improving.policy import Policy
 from grm_service.profiles.catalog import Catalog, load_catalog, load_profile, mismatch
@@ -62,10 +63,10 @@ def default_profile(settings: Settings, catalog: Catalog) -> Profile:
     return replace(profile, meta_rm=meta_rm)
 
 
-def default_source(settings: Settings) -> tuple[Profile, Source]:
+def default_source(settings: Settings) -> tuple[Profile, ModelSource]:
     """Return the default profile and its model, for training. Raises CatalogError, ModelNotLoaded."""
     profile = default_profile(settings, open_catalog(settings))
-    return profile, Source.of(profile, settings.cache_dir)
+    return profile, ModelSource.from_profile(profile, settings.cache_dir)
 
 
 def _engine(settings: Settings, profile: Profile) -> tuple[Engine, str]:
@@ -82,10 +83,10 @@ def _engine(settings: Settings, profile: Profile) -> tuple[Engine, str]:
                 settings.openai_base_url,
             )
         return _remote(settings), "configured"
-    source = Source.of(profile, settings.cache_dir)
+    source = ModelSource.from_profile(profile, settings.cache_dir)
     if (warning := mismatch(profile, source.path)) is not None:
         logger.warning(warning)
-    return embedded(settings.engine, source, settings.kv_cache_gb, settings.precision)
+    return choose_engine(settings.engine, source, settings.kv_cache_gb, settings.precision)
 
 
 def _meta_rm(settings: Settings, profile: Profile) -> MetaRM | None:

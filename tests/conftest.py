@@ -3,7 +3,7 @@ import tempfile
 
 import pytest
 
-from grm_service.engines.choice import Source
+from grm_service.engines.files.source import ModelSource
 from grm_service.profiles.catalog import load_catalog
 from grm_service.settings import Settings
 
@@ -24,4 +24,4 @@ def anyio_backend():
 @pytest.fixture(scope="session")
 def smollm():
     """The default judge's base: fetched into the cache on a new machine, as `make serve` does."""
-    return Source.of(load_catalog().profile("smollm2-135m"), Settings().cache_dir)
+    return ModelSource.from_profile(load_catalog().profile("smollm2-135m"), Settings().cache_dir)

@@ -1,1 +1,1 @@
-"""Engines turn a prompt into a completion; see base.py for the one verb they share."""
+"""Engines: each one turns a prompt into a completion. The protocol that they share is in base.py."""

@@ -1,4 +1,4 @@
-"""The one verb that every engine has, and that of a meta RM."""
+"""The protocols of an engine, which generates text, and of a meta RM, which grades critiques."""
 
 from __future__ import annotations
 
@@ -10,72 +10,76 @@ from grm_service.types import Completion, Message, Params, Prompt
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What an engine can do beyond writing text: known from its start on, never found out per request."""
+    """The optional features of an engine. They are fixed once it has started."""
 
     continues: bool = True
-    """A prompt may carry a continuation."""
+    """Continues a partial assistant message (`Prompt.continuation`)."""
     constrains: bool = True
-    """A regex is kept; without it the params' regex is ignored and the caller reads what comes."""
+    """Enforces `Params.regex`; without it the regex is ignored and the caller must check the text."""
     alternatives: bool = True
-    """The likeliest tokens are told where the params ask for them."""
+    """Returns the top tokens with their log-probabilities if `Params.alternatives` requests them."""
 
     def lacking(self) -> list[str]:
-        """Names of what is missing, for /readyz and the log."""
+        """Return the names of the missing features, for /readyz and the log."""
         return [each.name for each in fields(self) if not getattr(self, each.name)]
 
 
 class Engine(Protocol):
-    """Generates text. One prompt, one completion, awaited as often at once as the caller likes.
+    """Generates text: one prompt in, one completion out, any number of calls concurrently.
 
-    Batching, prefix sharing, retries and cancelling hide behind `complete`; cancelling the awaiting task
+    Batching, prefix sharing, retries and cancellation are behind `complete`. Cancelling the awaiting task
     drops the request.
     """
 
     name: str
-    """Technology, as `--engine` names it."""
+    """The backend, as in `--engine`."""
     model: str
     """Hub id, path or served name of the model."""
     abilities: Abilities
-    """What it can do; final once `start` has returned."""
+    """Optional features; final once `start` has returned."""
     control_tokens: tuple[str, ...]
-    """Texts that the model's tokenizer reads as control, as far as the engine can know them."""
+    """Texts that the tokenizer parses as control tokens; empty if the engine cannot know them."""
 
     @property
     def ready(self) -> bool:
-        """Whether it would serve a request now: a started engine may have to come back from a crash."""
+        """True if a request would be served now; False while a crashed engine restarts."""
 
     async def start(self) -> None:
-        """Load the model or reach the server, and produce a first token. Raises ModelNotLoaded."""
+        """Load the model or connect to the server, and generate one token. Raises ModelNotLoaded."""
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
-        """One completion. Raises PromptTooLong, EngineError."""
+        """Generate one completion. Raises PromptTooLong, EngineError."""
 
     async def close(self) -> None:
-        """Free what `start` took. Requests under way fail with EngineError."""
+        """Free all resources. Pending requests fail with EngineError."""
 
 
 class MetaRM(Protocol):
-    """Grades judgements: which of the judge's samples are worth a vote. Batching hides behind `grade`."""
+    """Grades the critiques of a judge, so that the best of them can vote (SPCT, meta reward model).
+
+    Batching is behind `grade`.
+    """
 
     name: str
-    """Technology."""
+    """The backend."""
     model: str
     """Hub id, path or served name of the model; final once `start` has returned."""
     control_tokens: tuple[str, ...]
-    """As those of an Engine."""
+    """As for an Engine."""
 
     @property
     def ready(self) -> bool:
-        """Whether it would grade now."""
+        """True if a judgement would be graded now."""
 
     async def start(self) -> None:
-        """Load the model or reach the server, and give a first grade. Raises ModelNotLoaded."""
+        """Load the model or connect to the server, and compute one grade. Raises ModelNotLoaded."""
 
     async def grade(self, judgement: tuple[Message, ...]) -> float:
-        """How likely a judgement (core/prompt.py: `judgement`) is right, 0..1.
+        """Return the probability (0..1) that a judgement is correct.
 
-        Raises PromptTooLong, EngineError.
+        `judgement` is the conversation built by `judging.prompt.judgement`. Raises PromptTooLong,
+        EngineError.
         """
 
     async def close(self) -> None:
-        """Free what `start` took. What is under way fails with EngineError."""
+        """Free all resources. Pending requests fail with EngineError."""

@@ -1,8 +1,9 @@
-"""An embedded engine, or an embedded meta RM, in a process of its own.
+"""Process isolation: an embedded engine or meta RM in a child process, restarted when it crashes.
 
-A step of OpenVINO holds Python's interpreter lock from begin to end (a prefill of 1,000 tokens: 0.2 to 1 s),
-and torch much of it: beside an HTTP server that would stall every connection. A process of its own also
-means that whatever kills the engine leaves the service alive, which then starts it again.
+A step of OpenVINO holds Python's interpreter lock throughout (a prefill of 1,000 tokens: 0.2 to 1 s), and
+torch does for much of one: in the process of the HTTP server, that would stall every connection. With a
+process of its own, a crash of the engine also leaves the service alive. The child's side is
+engines/worker.py.
 """
 
 from __future__ import annotations
@@ -22,39 +23,40 @@ from grm_service.errors import EngineError, GRMError
 from grm_service.types import Completion, Message, Params, Prompt
 
 logger = logging.getLogger(__name__)
-_PATIENCE_S = 10
+_SHUTDOWN_TIMEOUT_S = 10
+_MAX_RESTART_PAUSE_S = 60.0
 
 
-class _Isolated:
-    """Runs what `build` makes (it must pickle) in a child process; see engines/worker.py.
+class _ChildProcess:
+    """Runs the object that `build` returns in a child process. `build` must be picklable.
 
-    When the child dies, the requests in it fail with EngineError and a new one is started. `what` is its name
-    in errors.
+    When the child dies, its pending requests fail with EngineError and a new child is started. `label` is its
+    name in errors and the log.
     """
 
     control_tokens: tuple[str, ...] = ()
 
-    def __init__(self, name: str, model: str, build: Callable[[], Engine | MetaRM], what: str) -> None:
+    def __init__(self, name: str, model: str, build: Callable[[], Engine | MetaRM], label: str) -> None:
         self.name = name
         self.model = model
         self._build = build
-        self._what = what
-        self._numbers = count()
-        self._open: dict[int, asyncio.Future[Any]] = {}
+        self._label = label
+        self._ids = count()
+        self._pending: dict[int, asyncio.Future[Any]] = {}
         self._up = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
-        self._watch: asyncio.Task[None] | None = None
-        self._again: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._restarting: asyncio.Task[None] | None = None
         self._closing = False
 
     @property
     def ready(self) -> bool:
-        """Whether the child is up."""
+        """True while the child serves."""
         return self._up.is_set() and not self._closing
 
     async def start(self) -> None:
-        """Starts the child and loads the model there. Raises ModelNotLoaded, MissingExtra, EngineError."""
-        # The child finds what this process finds, and nothing because of the folder that it runs in.
+        """Start the child and load the model in it. Raises ModelNotLoaded, MissingExtra, EngineError."""
+        # The child imports from the same places as this process, whatever folder it runs in (-P).
         path = os.pathsep.join(entry for entry in sys.path if entry)
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "grm_service.engines.worker",
@@ -62,108 +64,111 @@ class _Isolated:
             env={**os.environ, "PYTHONPATH": path},
         )  # fmt: skip
         started: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._watch = asyncio.create_task(self._listen(self._process, started))
+        self._reader = asyncio.create_task(self._read_replies(self._process, started))
         self._send(self._build)
-        # Shielded: what is closed while it comes back is still listened to.
-        for name, told in (await asyncio.shield(started)).items():
-            setattr(self, name, told)
+        # Shielded: `close` cancels a restart, but the reader still needs the future.
+        for name, value in (await asyncio.shield(started)).items():
+            setattr(self, name, value)
         self._up.set()
 
     async def close(self) -> None:
-        """Ends the child: it frees what it took, or is killed after some seconds."""
+        """Shut the child down; kill it if it does not exit within 10 s."""
         self._closing = True
-        self._up.set()  # who waits for it learns that it does not come
-        if self._again is not None:
-            self._again.cancel()
-            await asyncio.gather(self._again, return_exceptions=True)
-        if self._process is None or self._watch is None:
+        self._up.set()  # wakes calls that wait for a restart, so that they fail now
+        if self._restarting is not None:
+            self._restarting.cancel()
+            await asyncio.gather(self._restarting, return_exceptions=True)
+        if self._process is None or self._reader is None:
             return
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            await asyncio.wait_for(self._process.wait(), _PATIENCE_S)
+            await asyncio.wait_for(self._process.wait(), _SHUTDOWN_TIMEOUT_S)
         except TimeoutError:
             self._process.kill()
-        await self._watch
+        await self._reader
 
-    async def _ask(self, verb: str, *asked: object) -> Any:
-        """What the child's method of this name gives or raises; waits where it is being started again."""
+    async def _call(self, method: str, *arguments: object) -> Any:
+        """Call a method in the child and return its result or raise its error.
+
+        Waits while the child restarts. Cancelling cancels the call in the child.
+        """
         if self._process is None or self._closing:
-            raise EngineError(f"{self._what} is not running")
+            raise EngineError(f"{self._label} is not running")
         await self._up.wait()
         if self._closing:
-            raise EngineError(f"{self._what} is not running")
-        number = next(self._numbers)
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._open[number] = done
+            raise EngineError(f"{self._label} is not running")
+        id_ = next(self._ids)
+        result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._pending[id_] = result
         try:
-            self._send((number, verb, asked))
-            return await done
+            self._send((id_, method, arguments))
+            return await result
         except asyncio.CancelledError:
-            self._send((number, None, ()))
+            self._send((id_, None, ()))
             raise
         finally:
-            self._open.pop(number, None)
+            self._pending.pop(id_, None)
 
     def _send(self, message: object) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
-        with suppress(ConnectionError, RuntimeError):  # it has died: _listen says so to those who wait
+        with suppress(ConnectionError, RuntimeError):  # if the child died, _read_replies fails the callers
             self._process.stdin.write(pickle.dumps(message))
 
-    async def _listen(self, process: asyncio.subprocess.Process, started: asyncio.Future[Any]) -> None:
+    async def _read_replies(self, process: asyncio.subprocess.Process, started: asyncio.Future[Any]) -> None:
         assert process.stdout is not None
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 size = int.from_bytes(await process.stdout.readexactly(4))
-                kind, *said = pickle.loads(await process.stdout.readexactly(size))
+                kind, *content = pickle.loads(await process.stdout.readexactly(size))
                 if kind == "log":
-                    level, name, text = said
+                    level, name, text = content
                     logging.getLogger(name).log(level, "%s", text)
                 elif kind == "started":
-                    started.set_result(said[0])
+                    started.set_result(content[0])
                 elif kind == "failed":
-                    started.set_exception(said[0])
+                    started.set_exception(content[0])
                 else:
-                    self._hand_over(*said)
-        self._ended(await process.wait(), started)
+                    self._resolve(*content)
+        self._on_exit(await process.wait(), started)
 
-    def _hand_over(self, number: int, result: object) -> None:
-        done = self._open.get(number)
-        if done is None or done.done():
+    def _resolve(self, id_: int, result: object) -> None:
+        future = self._pending.get(id_)
+        if future is None or future.done():
             return
         if isinstance(result, GRMError):
-            done.set_exception(result)
+            future.set_exception(result)
         else:
-            done.set_result(result)
+            future.set_result(result)
 
-    def _ended(self, code: int, started: asyncio.Future[Any]) -> None:
+    def _on_exit(self, code: int, started: asyncio.Future[Any]) -> None:
         was_up = self._up.is_set()
         self._up.clear()
-        error = EngineError(f"the process of {self._what} ended ({_meaning(code)})")
+        error = EngineError(f"the process of {self._label} ended ({_exit_reason(code)})")
         if not started.done():
             started.set_exception(error)
-        for done in self._open.values():
-            if not done.done():
-                done.set_exception(error)
+        for future in self._pending.values():
+            if not future.done():
+                future.set_exception(error)
         if was_up and not self._closing:
-            logger.error("%s; starting it again", error)
-            self._again = asyncio.create_task(self._restart())
+            logger.error("%s; restarting it", error)
+            self._restarting = asyncio.create_task(self._restart())
 
     async def _restart(self) -> None:
-        pause = 1.0
+        pause_s = 1.0
         while not self._closing:
             try:
                 await self.start()
                 return
-            except (GRMError, OSError) as failed:
-                logger.error("%s does not come back yet: %s", self._what, failed)
-                await asyncio.sleep(pause)
-                pause = min(60.0, 2 * pause)
+            except (GRMError, OSError) as error:
+                logger.error("%s could not be restarted: %s", self._label, error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(_MAX_RESTART_PAUSE_S, 2 * pause_s)
 
 
-class IsolatedEngine(_Isolated):
-    """An engine there."""
+class IsolatedEngine(_ChildProcess):
+    """An engine in a child process."""
 
     abilities = Abilities()
 
@@ -171,22 +176,22 @@ class IsolatedEngine(_Isolated):
         super().__init__(name, model, build, f"the {name} engine")
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
-        """One completion. Raises what the engine raises."""
-        completion: Completion = await self._ask("complete", prompt, params)
+        """Generate one completion. Raises the engine's errors."""
+        completion: Completion = await self._call("complete", prompt, params)
         return completion
 
 
-class IsolatedMetaRM(_Isolated):
-    """A meta RM there."""
+class IsolatedMetaRM(_ChildProcess):
+    """A meta RM in a child process."""
 
     def __init__(self, model: str, build: Callable[[], MetaRM]) -> None:
         super().__init__("transformers", model, build, "the meta RM")
 
     async def grade(self, judgement: tuple[Message, ...]) -> float:
-        """One grade, 0..1. Raises what the meta RM raises."""
-        grade: float = await self._ask("grade", judgement)
+        """Return the grade (0..1) of one judgement. Raises the meta RM's errors."""
+        grade: float = await self._call("grade", judgement)
         return grade
 
 
-def _meaning(code: int) -> str:
+def _exit_reason(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit status {code}"

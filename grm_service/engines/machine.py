@@ -1,4 +1,4 @@
-"""What of this machine the process may use."""
+"""The CPU cores and memory that this process may use, container limits (cgroup v2) included."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import psutil
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def cores() -> int:
-    """Cores to compute on: those of the process' affinity, fewer where its container's quota is smaller."""
+def cpu_cores() -> int:
+    """Return the number of usable cores: the process's CPU affinity, or the container's quota if smaller."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _read("cpu.max").split()
     if len(quota) == 2 and quota[0] != "max":
@@ -20,12 +20,12 @@ def cores() -> int:
     return max(1, allowed)
 
 
-def free_gb() -> float:
-    """Memory that is left, in GiB: of the machine, or of the process' container where that is less."""
+def free_memory_gb() -> float:
+    """Return the free memory in GiB: of the machine, or of the container if that is less."""
     free = float(psutil.virtual_memory().available)
-    most, used = _read("memory.max"), _read("memory.current")
-    if most.isdecimal() and used.isdecimal():
-        free = min(free, int(most) - int(used))
+    limit, used = _read("memory.max"), _read("memory.current")
+    if limit.isdecimal() and used.isdecimal():
+        free = min(free, int(limit) - int(used))
     return free / 2**30
 
 

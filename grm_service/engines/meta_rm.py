@@ -1,6 +1,6 @@
-"""Meta RMs: one-logit sequence classifiers that say of a judgement how likely it is right.
+"""Meta RMs: sequence classifiers with one logit that grade critiques, embedded on torch or on a vLLM server.
 
-Both read the same tokens: the judgement through the checkpoint's own chat template, nothing before or behind.
+Both grade the same tokens: the judgement in the checkpoint's own chat template, with nothing added.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Any
 import httpx
 
 from grm_service.engines.files.adapter import is_adapter
-from grm_service.engines.remote.upstream import Refused, Upstream, too_long
-from grm_service.engines.transformers.engine import control_tokens
+from grm_service.engines.remote.http_retry import RequestRejected, RetryingClient, prompt_too_long
+from grm_service.engines.transformers.engine import control_tokens, error_summary
 from grm_service.errors import EngineError, ModelNotLoaded, PromptTooLong
 from grm_service.types import Message, Params
 
 logger = logging.getLogger(__name__)
 Judgement = tuple[Message, ...]
-_FIRST: Judgement = (Message("user", "Please score the responses."), Message("assistant", "Both are good."))
-_MOST_ROWS = 16
+_WARM_UP: Judgement = (Message("user", "Please score the responses."), Message("assistant", "Both are good."))
+_MAX_BATCH = 16
 
 
 class TransformersMetaRM:
-    """Embedded, on torch. `model` is a hub id or a folder; what waits is graded in batches."""
+    """A meta RM on torch. `model` is a hub id or a folder. Concurrent requests are batched by length."""
 
     name = "transformers"
     control_tokens: tuple[str, ...] = ()
@@ -37,57 +37,57 @@ class TransformersMetaRM:
         self.model = model
         self._loaded: Any = None
         self._waiting: list[tuple[list[int], asyncio.Future[float]]] = []
-        self._working: asyncio.Task[None] | None = None
+        self._batching: asyncio.Task[None] | None = None
 
     @property
     def ready(self) -> bool:
         return self._loaded is not None
 
     async def start(self) -> None:
-        """Loads the model and gives a grade. Raises ModelNotLoaded."""
+        """Load the model and compute one grade. Raises ModelNotLoaded."""
         self._loaded = await asyncio.to_thread(self._load)
-        await self.grade(_FIRST)
+        await self.grade(_WARM_UP)
 
     async def grade(self, judgement: Judgement) -> float:
-        """0..1, with whatever else waits. Raises PromptTooLong, EngineError."""
+        """Return a judgement's grade, 0..1. Raises PromptTooLong, EngineError."""
         if self._loaded is None:
             raise EngineError("the meta RM is not running")
-        ids = await asyncio.to_thread(encode, self._tokenizer, judgement)
+        ids = await asyncio.to_thread(encode_judgement, self._tokenizer, judgement)
         context = int(self._loaded.config.get_text_config().max_position_embeddings)
         if len(ids) > context:
             raise PromptTooLong(len(ids), 0, context, "meta RM's context")
-        done: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._waiting.append((ids, done))
-        if self._working is None or self._working.done():
-            self._working = asyncio.create_task(self._work(self._loaded))
-        return await done
+        result: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._waiting.append((ids, result))
+        if self._batching is None or self._batching.done():
+            self._batching = asyncio.create_task(self._grade_waiting(self._loaded))
+        return await result
 
     async def close(self) -> None:
-        """What still waits fails."""
+        """Release the model. Waiting requests fail with EngineError."""
         self._loaded = None
         waiting, self._waiting = self._waiting, []
-        _fail([done for _, done in waiting], "the meta RM was closed")
-        if self._working is not None:
-            await self._working
+        _fail([result for _, result in waiting], "the meta RM was closed")
+        if self._batching is not None:
+            await self._batching
 
-    async def _work(self, model: Any) -> None:
-        """A batch after the other, of like lengths, until nothing waits."""
+    async def _grade_waiting(self, model: Any) -> None:
+        """Grade batch after batch until no request waits."""
         while self._waiting:
             waiting = [each for each in self._waiting if not each[1].cancelled()]
-            waiting.sort(key=lambda each: len(each[0]))
-            batch, self._waiting = waiting[:_MOST_ROWS], waiting[_MOST_ROWS:]
-            rows, open_ = [ids for ids, _ in batch], [done for _, done in batch]
+            waiting.sort(key=lambda each: len(each[0]))  # similar lengths need little padding
+            batch, self._waiting = waiting[:_MAX_BATCH], waiting[_MAX_BATCH:]
+            rows, results = [ids for ids, _ in batch], [result for _, result in batch]
             try:
-                found = await asyncio.to_thread(grades, model, rows) if rows else []
-            except Exception as failed:
-                logger.error("a batch of %d judgements failed: %s", len(rows), failed)
-                _fail(open_, f"the meta RM failed in a batch of {len(rows)}: {failed}")
+                grades = await asyncio.to_thread(grade_batch, model, rows) if rows else []
+            except Exception as error:
+                logger.error("a batch of %d judgements failed: %s", len(rows), error)
+                _fail(results, f"the meta RM failed in a batch of {len(rows)}: {error}")
                 continue
-            for done, grade in zip(open_, found, strict=True):
+            for result, grade in zip(results, grades, strict=True):
                 if math.isnan(grade):
-                    _fail([done], "the meta RM's grade is not a number")
-                elif not done.done():
-                    done.set_result(grade)
+                    _fail([result], "the meta RM's grade is not a number")
+                elif not result.done():
+                    result.set_result(grade)
 
     def _load(self) -> Any:
         import torch
@@ -98,27 +98,28 @@ class TransformersMetaRM:
             raise ModelNotLoaded(f"the meta RM {self.model} is an adapter: merge it (merge_and_unload)")
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(path)
-            model, told = AutoModelForSequenceClassification.from_pretrained(
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
                 path, dtype="auto", output_loading_info=True
             )
-        except (OSError, ValueError, ImportError, RuntimeError) as failed:
-            reason = str(failed).strip().splitlines()[0] if str(failed).strip() else type(failed).__name__
-            raise ModelNotLoaded(f"transformers cannot load the meta RM {self.model}: {reason}") from None
-        # A model that lacks a head would be given one, with weights by chance.
-        if told["missing_keys"] or model.config.num_labels != 1:
+        except (OSError, ValueError, ImportError, RuntimeError) as error:
             raise ModelNotLoaded(
-                f"{self.model} is no meta RM: it must be a sequence classifier with one logit, as `grm train "
-                "meta-rm` writes it"
+                f"transformers cannot load the meta RM {self.model}: {error_summary(error)}"
+            ) from None
+        # transformers adds a head with random weights to a model that has none: refuse that.
+        if loading["missing_keys"] or model.config.num_labels != 1:
+            raise ModelNotLoaded(
+                f"{self.model} is not a meta RM: it must be a sequence classifier with one logit, as written "
+                "by `grm train meta-rm`"
             )
         self.control_tokens = control_tokens(self._tokenizer)
-        fill_with(model, self._tokenizer)
+        set_pad_token(model, self._tokenizer)
         return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
 class ClassifyMetaRM:
-    """On a vLLM server, by its /classify. `url` is the server's; `model` None takes the first that it lists.
+    """A meta RM on a vLLM server (`/classify`). `model` None means the first model that the server lists.
 
-    `timeout_s` bounds one grade, further tries included.
+    `timeout_s` limits one grade, retries included.
     """
 
     name = "vllm"
@@ -135,82 +136,85 @@ class ClassifyMetaRM:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.model = model or ""
-        self._upstream = Upstream(
+        self._client = RetryingClient(
             url.rstrip("/").removesuffix("/v1"), api_key, timeout_s, connections, transport
         )
 
     async def start(self) -> None:
-        """Asks for a first grade. Raises ModelNotLoaded, EngineUnreachable."""
-        url = self._upstream.url
+        """Request one grade. Raises ModelNotLoaded, EngineUnreachable."""
+        url = self._client.url
         try:
             if not self.model:
-                self.model = str((await self._upstream.get("/v1/models"))["data"][0]["id"])
-            await self.grade(_FIRST)
+                self.model = str((await self._client.get("/v1/models"))["data"][0]["id"])
+            await self.grade(_WARM_UP)
         except (KeyError, IndexError, TypeError):
-            raise ModelNotLoaded(f"{url}/v1/models names no model: set GRM_META_RM") from None
-        except Refused as refused:
-            raise ModelNotLoaded(f"{url} does not serve the meta RM {self.model}: {refused}") from refused
-        logger.info("%s grades with %s", url, self.model)
+            raise ModelNotLoaded(f"{url}/v1/models lists no model: set GRM_META_RM") from None
+        except RequestRejected as error:
+            raise ModelNotLoaded(f"{url} does not serve the meta RM {self.model}: {error}") from error
+        logger.info("%s serves the meta RM %s", url, self.model)
 
     async def grade(self, judgement: Judgement) -> float:
-        """0..1; cancelling closes its connection. Raises PromptTooLong, EngineError."""
-        turns = [{"role": turn.role, "content": turn.content} for turn in judgement]
+        """Return a judgement's grade, 0..1; cancelling closes its connection.
+
+        Raises PromptTooLong, EngineError.
+        """
+        messages = [{"role": message.role, "content": message.content} for message in judgement]
         try:
-            reply = await self._upstream.post("/classify", {"model": self.model, "messages": turns})
-        except Refused as refused:
-            raise too_long(refused, Params(max_tokens=0)) or refused from None
+            reply = await self._client.post("/classify", {"model": self.model, "messages": messages})
+        except RequestRejected as error:
+            raise prompt_too_long(error, Params(max_tokens=0)) or error from None
         try:
             (grade,) = map(float, reply["data"][0]["probs"])
-        except (KeyError, IndexError, TypeError, ValueError) as wrong:
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             raise EngineError(
-                f"{self._upstream.url} gives no single grade ({wrong!r}), as a sequence classifier with one "
+                f"{self._client.url} returned no single grade ({error!r}), as a sequence classifier with one "
                 f"logit would: {str(reply)[:300]}"
             ) from None
         if not 0 <= grade <= 1:
             raise EngineError(
-                f"{self._upstream.url} gives {grade} for a probability: serve the model with --hf-overrides "
-                '\'{"problem_type": "multi_label_classification"}\''
+                f"{self._client.url} returned {grade}, which is not a probability: serve the model with "
+                '--hf-overrides \'{"problem_type": "multi_label_classification"}\''
             )
         return grade
 
     async def close(self) -> None:
-        """Closes the connections."""
-        await self._upstream.close()
+        """Close all connections."""
+        await self._client.close()
 
 
-def encode(tokenizer: Any, judgement: Judgement) -> list[int]:
-    """The tokens that are graded, in training too; the template has written every special one."""
-    turns = [{"role": turn.role, "content": turn.content} for turn in judgement]
-    text = tokenizer.apply_chat_template(turns, tokenize=False)
+def encode_judgement(tokenizer: Any, judgement: Judgement) -> list[int]:
+    """Return the token ids to grade, the same in training; the template adds all special tokens."""
+    messages = [{"role": message.role, "content": message.content} for message in judgement]
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def fill_with(model: Any, tokenizer: Any) -> None:
-    """Has the model's batches filled with a token that no judgement ends in.
+def set_pad_token(model: Any, tokenizer: Any) -> None:
+    """Set a padding token that no judgement ends in.
 
-    transformers takes a row's last token that is not this one for its end, and many tokenizers fill with the
-    very token that ends a turn.
+    transformers reads the logit at the last token that is not padding, and many tokenizers pad with the very
+    token that ends a turn.
     """
-    last = encode(tokenizer, _FIRST)[-1]
-    known = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id, 0, 1)
-    filling = next(token for token in known if token not in (None, last))
-    model.config.get_text_config().pad_token_id = filling
+    last = encode_judgement(tokenizer, _WARM_UP)[-1]
+    candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id, 0, 1)
+    padding = next(token for token in candidates if token not in (None, last))
+    model.config.get_text_config().pad_token_id = padding
 
 
-def grades(model: Any, rows: Sequence[list[int]]) -> list[float]:
-    """Of one batch of encoded judgements, 0..1 each."""
+def grade_batch(model: Any, rows: Sequence[list[int]]) -> list[float]:
+    """Return the grades (0..1) of a batch of encoded judgements: the sigmoid of each one's logit."""
     import torch
 
-    longest, filling = max(map(len, rows)), model.config.get_text_config().pad_token_id
-    ids = torch.tensor([row + [filling] * (longest - len(row)) for row in rows])
+    longest, padding = max(map(len, rows)), model.config.get_text_config().pad_token_id
+    ids = torch.tensor([row + [padding] * (longest - len(row)) for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
     with torch.inference_mode():
         logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
-    found: list[float] = torch.sigmoid(logits[:, 0].double()).tolist()
-    return found
+    grades: list[float] = torch.sigmoid(logits[:, 0].double()).tolist()
+    return grades
 
 
-def _fail(open_: Sequence[asyncio.Future[float]], reason: str) -> None:
-    for done in open_:
-        with suppress(asyncio.InvalidStateError):  # cancelled meanwhile
-            done.set_exception(EngineError(reason))
+def _fail(results: Sequence[asyncio.Future[float]], reason: str) -> None:
+    for result in results:
+        with suppress(asyncio.InvalidStateError):  # cancelled in the meantime
+            result.set_exception(EngineError(reason))

@@ -1,4 +1,4 @@
-"""Which prompts to hold back for a moment, so that what several share is computed once."""
+"""Scheduling of prompts with a common prefix, so that a prefix-sharing KV cache computes it only once."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-Ids = NDArray[np.int64]
-_KEPT = 256
+TokenIds = NDArray[np.int64]
+_MAX_PROMPTS = 256
 
 
-class Prefixes:
-    """Prompts (token ids) whose keys and values a prefix-sharing cache should still have.
+class PrefixTracker:
+    """The recent prompts (token ids) whose keys and values a prefix-sharing cache should still hold.
 
-    `block` is the number of tokens that such a cache shares or does not.
+    `block` is the number of tokens in a block of that cache: it shares whole blocks only.
     """
 
     def __init__(self, block: int) -> None:
         self._block = block
-        self._warm: OrderedDict[bytes, Ids] = OrderedDict()
+        self._computed: OrderedDict[bytes, TokenIds] = OrderedDict()
 
-    def computed(self, ids: Ids) -> None:
-        """This prompt has been through the model."""
-        self._warm[ids.tobytes()] = ids
-        while len(self._warm) > _KEPT:
-            self._warm.popitem(last=False)
+    def mark_computed(self, ids: TokenIds) -> None:
+        """Record that a prompt has been prefilled."""
+        self._computed[ids.tobytes()] = ids
+        while len(self._computed) > _MAX_PROMPTS:
+            self._computed.popitem(last=False)
 
-    def worth_waiting(self, ids: Ids, computing: Iterable[Ids]) -> bool:
-        """Whether a prompt that is being computed just now will spare this one a quarter or more.
+    def should_wait(self, ids: TokenIds, prefilling: Iterable[TokenIds]) -> bool:
+        """Return True if a prompt that is prefilling now will save this one a quarter of its prefill or more.
 
-        Begun together, each would compute the common part for itself.
+        If both started together, each would compute the common prefix itself.
         """
-        least = max(self._block, len(ids) // 4)
-        soon = max((shared(other, ids) for other in computing), default=0)
-        return soon >= least and soon - self._known(ids) >= least
+        min_tokens = max(self._block, len(ids) // 4)
+        expected = max((common_prefix_length(other, ids) for other in prefilling), default=0)
+        return expected >= min_tokens and expected - self._cached_tokens(ids) >= min_tokens
 
-    def cold(self, ids: Ids) -> bool:
-        """Whether a block or more of a prompt has still to be computed."""
-        return len(ids) - self._known(ids) > self._block
+    def needs_prefill(self, ids: TokenIds) -> bool:
+        """Return True if more than a block of the prompt is not in the cache yet."""
+        return len(ids) - self._cached_tokens(ids) > self._block
 
-    def _known(self, ids: Ids) -> int:
-        return max((shared(warm, ids) for warm in self._warm.values()), default=0)
+    def _cached_tokens(self, ids: TokenIds) -> int:
+        return max((common_prefix_length(other, ids) for other in self._computed.values()), default=0)
 
 
-def shared(one: Ids, other: Ids) -> int:
-    """How many tokens two prompts have in common from their start."""
+def common_prefix_length(one: TokenIds, other: TokenIds) -> int:
+    """Return the number of tokens that two prompts have in common from their start."""
     size = min(len(one), len(other))
     differ = one[:size] != other[:size]
     return int(differ.argmax()) if differ.any() else size

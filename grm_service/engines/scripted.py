@@ -1,4 +1,4 @@
-"""A deterministic engine without a model: it drives the whole service in tests and demonstrations."""
+"""A deterministic engine without a model, for tests and demonstrations of the whole service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from grm_service.engines.base import Abilities
 from grm_service.types import Alternative, Completion, Params, Prompt, Usage
 
-_SHOWN = {
+_RESPONSE_PATTERNS = {
     "Specific Criteria": re.compile(
         r"^\[The Begin of Response (\w+)\]\n(.*?)\n\[The End of Response \1\]$", re.DOTALL | re.MULTILINE
     ),
@@ -19,18 +19,19 @@ _SHOWN = {
         r"^## Response (\w+)\n(.*?)\n*(?=^## Response |^## Task|^#### Output)", re.DOTALL | re.MULTILINE
     ),
 }
-"""How the shipped profiles show responses, by what they call the criteria that they ask for."""
+"""Patterns of a response (label, text) in the shipped profiles' prompts, by their name for criteria."""
 _WORD = re.compile(r"\s*(?:\d+|[^\s\d]+)")
 _OPEN_BOX = re.compile(r"\\boxed\{([^}]*)$")
 Script = Callable[[Prompt, Params], str]
 
 
 class ScriptedEngine:
-    """Answers by a rule: `content`, `first` or `unreadable` by name, a list of texts, or any function.
+    """Generates by a script: the name `content`, `first` or `unreadable`, a list of texts, or a function.
 
-    `content` scores each response by its text and the seed, blind to position; `first` gives 9 to
-    whatever stands first and 3 to the rest; `unreadable` never writes a score. Where responses have letters
-    the best one's is written in place of scores. Plain chat is answered by the seed. A list is used in turn.
+    `content` scores each response by its text and the seed, whatever its position. `first` scores the first
+    response 9 and all others 3. `unreadable` writes no score. If the responses are labelled with letters, the
+    best one's letter replaces the scores. The answer to a plain chat depends on the seed. The texts of a list
+    are used in order.
     """
 
     name = "scripted"
@@ -53,25 +54,27 @@ class ScriptedEngine:
         """Nothing to load."""
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
-        """The script's text, cut to `max_tokens` words and numbers as a model would be."""
+        """Return the script's text, truncated to `max_tokens`; a token is a word or a number."""
         self.prompts.append(prompt)
         await asyncio.sleep(0)
         words = _WORD.findall(self._write(prompt, params))
         text = "".join(words[: params.max_tokens])
-        seen = sum(len(m.content.split()) for m in prompt.messages) + len(prompt.continuation.split())
+        prompt_tokens = sum(len(m.content.split()) for m in prompt.messages) + len(
+            prompt.continuation.split()
+        )
         return Completion(
             text=text,
             finish_reason="stop" if len(words) <= params.max_tokens else "length",
-            usage=Usage(prompt_tokens=seen, completion_tokens=min(len(words), params.max_tokens)),
-            alternatives=tuple(map(_likely, words[: params.max_tokens])) if params.alternatives else (),
+            usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=min(len(words), params.max_tokens)),
+            alternatives=tuple(map(_alternatives, words[: params.max_tokens])) if params.alternatives else (),
         )
 
     async def close(self) -> None:
         """Nothing to free."""
 
 
-def _likely(word: str) -> tuple[Alternative, ...]:
-    """Three quarters for what was written and, where that is a score, the rest for the one below it."""
+def _alternatives(word: str) -> tuple[Alternative, ...]:
+    """Return the probability 3/4 for the word and, if it is a score, 1/4 for the score below it."""
     written = Alternative(word, math.log(0.75))
     if not word.strip().isdecimal():
         return (written,)
@@ -82,7 +85,7 @@ def _by_content(prompt: Prompt, params: Params) -> str:
     def score(text: str) -> int:
         return 2 + _hash(text) % 8 + _hash(f"{params.seed}:{text}") % 3 - 1
 
-    return _answer(prompt, params, [score(text) for _, text in _shown(prompt)])
+    return _answer(prompt, params, [score(text) for _, text in _responses(prompt)])
 
 
 def _hash(text: str) -> int:
@@ -90,7 +93,7 @@ def _hash(text: str) -> int:
 
 
 def _first(prompt: Prompt, params: Params) -> str:
-    return _answer(prompt, params, [9] + [3] * (len(_shown(prompt)) - 1))
+    return _answer(prompt, params, [9] + [3] * (len(_responses(prompt)) - 1))
 
 
 def _unreadable(prompt: Prompt, params: Params) -> str:
@@ -99,7 +102,7 @@ def _unreadable(prompt: Prompt, params: Params) -> str:
 
 def _answer(prompt: Prompt, params: Params, scores: list[int]) -> str:
     numbers = ", ".join(map(str, scores))
-    labels = [label for label, _ in _shown(prompt)]
+    labels = [label for label, _ in _responses(prompt)]
     if labels and not labels[0].isdecimal():
         numbers = labels[scores.index(max(scores))]
     if opened := _OPEN_BOX.search(prompt.continuation):
@@ -108,29 +111,29 @@ def _answer(prompt: Prompt, params: Params, scores: list[int]) -> str:
         "1. A good response answers the question that was asked. (Weight: 60%)\n2. It is clear. (Weight: 40%)"
     )
     if not labels:
-        # Principles are begun for the engine, plain chat is not.
+        # Requests for principles have a continuation, plain chats have none.
         return listed.removeprefix(prompt.continuation) if prompt.continuation else _draft(params.seed)
-    told = "\n".join(f"Response {i} earns {s}." for i, s in enumerate(scores, 1))
-    critique = f"{_named(prompt)}:\n{listed}\n\nAnalysis:\n{told}\n\nScores: \\boxed{{{numbers}}}"
+    analysis = "\n".join(f"Response {i} earns {s}." for i, s in enumerate(scores, 1))
+    critique = f"{_criteria_name(prompt)}:\n{listed}\n\nAnalysis:\n{analysis}\n\nScores: \\boxed{{{numbers}}}"
     return critique.removeprefix(prompt.continuation)
 
 
 def _draft(seed: int) -> str:
-    """What it says in plain chat: something else for every seed, and not always as much."""
-    told = [f"Point {i} of {seed % 1000}." for i in range(1, 2 + seed % 3)]
-    return " ".join(("This answer was written by no model.", *told))
+    """Return an answer to a plain chat; text and length depend on the seed."""
+    points = [f"Point {i} of {seed % 1000}." for i in range(1, 2 + seed % 3)]
+    return " ".join(("This answer was written by no model.", *points))
 
 
-def _named(prompt: Prompt) -> str | None:
-    """What the prompt calls criteria, by how it shows its responses; None where it shows none."""
+def _criteria_name(prompt: Prompt) -> str | None:
+    """Return the prompt's name for criteria, by the format of its responses; None without responses."""
     text = prompt.messages[-1].content
-    return next((name for name, shown in _SHOWN.items() if shown.search(text)), None)
+    return next((name for name, pattern in _RESPONSE_PATTERNS.items() if pattern.search(text)), None)
 
 
-def _shown(prompt: Prompt) -> list[tuple[str, str]]:
-    """Labels and texts."""
-    name = _named(prompt)
-    return _SHOWN[name].findall(prompt.messages[-1].content) if name else []
+def _responses(prompt: Prompt) -> list[tuple[str, str]]:
+    """Return the labels and texts of the responses in a prompt."""
+    name = _criteria_name(prompt)
+    return _RESPONSE_PATTERNS[name].findall(prompt.messages[-1].content) if name else []
 
 
 SCRIPTS: dict[str, Script] = {"content": _by_content, "first": _first, "unreadable": _unreadable}

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from grm_service.engines.transformers.engine import control_tokens, encode
+from grm_service.engines.transformers.engine import control_tokens, encode_prompt
 from grm_service.evaluation.dataset import Item
 from grm_service.judging import parse
 from grm_service.judging.prompt import render
@@ -77,7 +77,7 @@ class Encoder:
         encoded = self.tokenizer(completion, add_special_tokens=False, return_offsets_mapping=loss_from > 0)
         ids = [*encoded["input_ids"], self.end]
         split = sum(end <= loss_from for _, end in encoded.get("offset_mapping", ()))
-        return Tokens(encode(self.tokenizer, prompt) + ids[:split], ids[split:])
+        return Tokens(encode_prompt(self.tokenizer, prompt) + ids[:split], ids[split:])
 
 
 def encode_all(

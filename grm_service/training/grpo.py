@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grm_service.engines.transformers.engine import encode, templated
+from grm_service.engines.transformers.engine import encode_prompt, render_prompt
 from grm_service.errors import BadTask, MissingExtra
 from grm_service.evaluation.dataset import Item, subset
 from grm_service.factory import default_source
@@ -165,14 +165,15 @@ def _short_items(encoder: Encoder, items: Sequence[Item], max_length: int) -> li
     return [
         item
         for item in items
-        if len(encode(encoder.tokenizer, encoder.prompt(item, range(len(item.responses))))) <= max_length
+        if len(encode_prompt(encoder.tokenizer, encoder.prompt(item, range(len(item.responses)))))
+        <= max_length
     ]
 
 
 def _prompt_text(encoder: Encoder, row: OrderedItem) -> str:
     """Return the text that TRL tokenizes to the engine's tokens. Raises BadTask if there is none."""
     prompt, tokenizer = encoder.prompt(row.item, row.order), encoder.tokenizer
-    text, ids = templated(tokenizer, prompt), encode(tokenizer, prompt)
+    text, ids = render_prompt(tokenizer, prompt), encode_prompt(tokenizer, prompt)
     # Some tokenizers add a BOS token that their chat template has written already.
     for candidate in (text, text.removeprefix(tokenizer.bos_token or "")):
         if tokenizer(candidate)["input_ids"] == ids:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grm_service.engines.meta_rm import encode, grades
+from grm_service.engines.meta_rm import encode_judgement, grade_batch
 from grm_service.engines.transformers.engine import control_tokens
 from grm_service.errors import BadTask
 from grm_service.evaluation.dataset import Item, subset
@@ -187,7 +187,7 @@ def encode_judgements(
         item, trajectory = example.item, example.trajectory
         responses = [item.responses[i] for i in trajectory.order]
         turns = render_judgement(profile, item.messages, responses, trajectory.text, control)
-        tokens = encode(tokenizer, turns)
+        tokens = encode_judgement(tokenizer, turns)
         if len(tokens) > max_length:
             too_long += 1
         else:
@@ -205,7 +205,7 @@ def _grade(model: Any, rows: Sequence[LabelledJudgement]) -> list[GradedSample]:
     return [
         GradedSample(grade, row.right, row.item.id, _group(row.item))
         for batch in batches
-        for row, grade in zip(batch, grades(model, [row.tokens for row in batch]), strict=True)
+        for row, grade in zip(batch, grade_batch(model, [row.tokens for row in batch]), strict=True)
     ]
 
 

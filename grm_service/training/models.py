@@ -10,10 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from grm_service.engines.choice import Source, transformers_files
-from grm_service.engines.files.adapter import base_of, is_adapter
-from grm_service.engines.meta_rm import fill_with
-from grm_service.engines.transformers.engine import ends
+from grm_service.engines.files.adapter import base_folder, is_adapter
+from grm_service.engines.files.source import ModelSource, transformers_path
+from grm_service.engines.meta_rm import set_pad_token
+from grm_service.engines.transformers.engine import end_token_ids
 from grm_service.errors import MissingExtra, ModelNotLoaded
 
 
@@ -38,7 +38,7 @@ def require_packages() -> None:
         raise MissingExtra("train", "training")
 
 
-def load(source: Source, rank: int | None) -> Learner:
+def load(source: ModelSource, rank: int | None) -> Learner:
     """Load a causal LM with a LoRA adapter of this rank on every linear layer; None trains all weights.
 
     If the source has an adapter already, it is trained further. Raises ModelNotLoaded, MissingExtra.
@@ -46,7 +46,7 @@ def load(source: Source, rank: int | None) -> Learner:
     require_packages()
     from transformers import AutoTokenizer
 
-    files = transformers_files(source)
+    files = transformers_path(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(files)
         model = _adapted(Path(files), rank) if is_adapter(Path(files)) else _fresh(files, rank)
@@ -55,11 +55,11 @@ def load(source: Source, rank: int | None) -> Learner:
     # TRL needs one to pad with; it ignores the labels of padding.
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    eos_token_ids = ends(model.generation_config.eos_token_id, tokenizer.eos_token_id)
+    eos_token_ids = end_token_ids(model.generation_config.eos_token_id, tokenizer.eos_token_id)
     return Learner(model, tokenizer, eos_token_ids, files)
 
 
-def load_classifier(source: Source, rank: int | None) -> Learner:
+def load_classifier(source: ModelSource, rank: int | None) -> Learner:
     """Load the model as a classifier with one logit; an adapter that it has is merged.
 
     A LoRA adapter of this rank is trained together with the head; None trains all weights. Raises as `load`.
@@ -67,7 +67,7 @@ def load_classifier(source: Source, rank: int | None) -> Learner:
     require_packages()
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    files = transformers_files(source)
+    files = transformers_path(source)
     # From this problem type vLLM knows that a grade is the sigmoid of the logit.
     head = {"num_labels": 1, "problem_type": "multi_label_classification"}
     kind = AutoModelForSequenceClassification
@@ -84,7 +84,7 @@ def load_classifier(source: Source, rank: int | None) -> Learner:
     except (OSError, ValueError) as error:
         raise ModelNotLoaded(f"{source.model} cannot be loaded for training: {error}") from None
     model.score.weight.data.zero_()  # every grade starts at 0.5
-    fill_with(model, tokenizer)
+    set_pad_token(model, tokenizer)
     return Learner(model if rank is None else _with_adapter(model, rank, "SEQ_CLS"), tokenizer, (), files)
 
 
@@ -168,7 +168,7 @@ def _adapted(files: Path, rank: int | None) -> Any:
     from peft import PeftModel
 
     config = json.loads((files / "adapter_config.json").read_text(encoding="utf-8"))
-    base = _base(str(base_of(files) or config["base_model_name_or_path"]), rank)
+    base = _base(str(base_folder(files) or config["base_model_name_or_path"]), rank)
     model = PeftModel.from_pretrained(base, str(files), is_trainable=rank is not None)
     return model if rank is not None else model.merge_and_unload()
 

@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 import grm_service.integrations.common  # noqa: F401  defines an error
 from grm_service.api import body, problems
 from grm_service.engines.base import Abilities
-from grm_service.engines.remote.upstream import Upstream
+from grm_service.engines.remote.http_retry import RetryingClient
 from grm_service.errors import EngineError, GRMError, PromptTooLong
 from grm_service.serving.keys import APIKey, Keys
 from tests.api.helpers import failing, never, sources, writing
@@ -265,7 +265,7 @@ async def failing_meta_rm(client):
 async def unreachable_server(client):
     server = await Loopback().open()
     await server.kill()
-    gone = Upstream(server.url, None, 5, 1)
+    gone = RetryingClient(server.url, None, 5, 1)
 
     async def complete(prompt, params):
         await gone.post("/chat/completions", {})

@@ -128,12 +128,12 @@ async def test_settings_name_a_policy_server(serve):
     server = await Loopback(model="writer", name="An answer.").open()
     try:
         async with serve(policy_url=server.url, policy_model="writer", policy_api_key="secret") as client:
-            assert server.asked == [], "no request before it is needed"
+            assert server.requests == [], "no request before it is needed"
             reply = await improved(client, n=1, rounds=0)
             assert client.service.queue.in_flight == 0
     finally:
         await server.kill()
     assert (reply["policy"], reply["text"], reply["flags"]) == ("writer", "An answer.", [])
-    last = server.asked[-1]
+    last = server.requests[-1]
     assert (last["messages"], last["max_tokens"]) == ([{"role": "user", "content": "Name a prime."}], 64)
     assert "authorization: bearer secret" in server.heads[-1]

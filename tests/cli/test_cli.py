@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from grm_service.cli import app
-from grm_service.engines.files.weights import safetensors
+from grm_service.engines.files.weights import ensure_safetensors
 
 ROOT = Path(__file__).parents[2]
 PAIR = {"query": "Name a prime.", "responses": ["11", "[bold]12[/bold]"], "k": 4}
@@ -116,7 +116,7 @@ def test_profiles_lists_shipped_profiles():
 
 
 def test_convert_writes_gguf_and_serve_command(smollm, tmp_path):
-    model = safetensors(smollm.package, smollm.cache)
+    model = ensure_safetensors(smollm.package, smollm.cache)
     result = run("models", "convert", str(model), str(tmp_path / "model.gguf"), "--type", "q8_0")
     assert result.exit_code == 0, result.stderr
     assert (tmp_path / "model.gguf").read_bytes().startswith(b"GGUF")

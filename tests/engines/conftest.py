@@ -10,19 +10,26 @@ from pathlib import Path
 import httpx
 import pytest
 
-from grm_service.engines.choice import embedded
+from grm_service import backoff
+from grm_service.engines.choice import choose_engine
 from grm_service.engines.files import weights
 from grm_service.engines.remote.openai import OpenAIEngine
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.engines.transformers.engine import TransformersEngine
 
 _SERVERS = Path(__file__).parents[2] / ".vllm/bin"
-"""Made by `make .vllm`."""
+"""Installed by `make .vllm`."""
+
+
+@pytest.fixture
+def no_pauses(monkeypatch):
+    """Retry at once."""
+    monkeypatch.setattr(backoff, "pause_s", lambda asked_s, attempt: 0)
 
 
 @contextlib.contextmanager
 def _serving(log, *command, **env):
-    """Runs a server on loopback, where `{port}` stands for a free port; gives its address."""
+    """Run a server on loopback and yield its address; `{port}` in the command is replaced by a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -42,7 +49,7 @@ def _serving(log, *command, **env):
 def _wait(url, process, log):
     for _ in range(720):
         with contextlib.suppress(httpx.HTTPError):
-            # llama.cpp's server answers 503 while it loads; transformers serve has no such path.
+            # llama.cpp's server answers 503 while it loads; transformers serve answers 404.
             if httpx.get(url).status_code < 500:
                 return
         assert process.poll() is None, log.read_text()
@@ -53,7 +60,9 @@ def _wait(url, process, log):
 @pytest.fixture(scope="session")
 def served(smollm, tmp_path_factory):
     """A real OpenAI-compatible server on loopback: `transformers serve` with the default model."""
-    folder = _sampling(weights.safetensors(smollm.package, smollm.cache), tmp_path_factory.mktemp("model"))
+    folder = _sampling(
+        weights.ensure_safetensors(smollm.package, smollm.cache), tmp_path_factory.mktemp("model")
+    )
     log = tmp_path_factory.mktemp("serve") / "log"
     command = Path(sys.executable).with_name("transformers")
     with _serving(log, command, "serve", folder, HF_HUB_OFFLINE="1") as url:
@@ -61,7 +70,7 @@ def served(smollm, tmp_path_factory):
 
 
 def _sampling(model, folder):
-    """The same model with `do_sample` on: `transformers serve` ignores a temperature where it is not."""
+    """Save the model with `do_sample` on: without it, `transformers serve` ignores the temperature."""
     for file in model.iterdir():
         (folder / file.name).symlink_to(file)
     config = json.loads((model / "generation_config.json").read_text())
@@ -72,7 +81,7 @@ def _sampling(model, folder):
 
 @pytest.fixture(scope="session")
 async def openvino(smollm, anyio_backend):
-    engine, _ = embedded("openvino", smollm, 1, "f32")
+    engine, _ = choose_engine("openvino", smollm, 1, "f32")
     await engine.start()
     yield engine
     await engine.close()
@@ -80,7 +89,7 @@ async def openvino(smollm, anyio_backend):
 
 @pytest.fixture(scope="session")
 async def transformers(smollm, anyio_backend):
-    engine, _ = embedded("transformers", smollm, 1, "f32")
+    engine, _ = choose_engine("transformers", smollm, 1, "f32")
     await engine.start()
     yield engine
     await engine.close()
@@ -88,8 +97,10 @@ async def transformers(smollm, anyio_backend):
 
 @pytest.fixture(scope="session")
 async def paged(smollm, anyio_backend):
-    """transformers with continuous batching, as on CUDA."""
-    engine = TransformersEngine("m", lambda: weights.safetensors(smollm.package, smollm.cache), 1, True)
+    """The transformers engine with continuous batching, as on CUDA."""
+    engine = TransformersEngine(
+        "m", lambda: weights.ensure_safetensors(smollm.package, smollm.cache), 1, True
+    )
     await engine.start()
     yield engine
     await engine.close()
@@ -105,10 +116,11 @@ async def openai(served, anyio_backend):
 
 @pytest.fixture(scope="session")
 async def vllm(smollm, tmp_path_factory, anyio_backend):
-    """vLLM on the CPU, in the model's own precision."""
+    """vLLM on the CPU in float32."""
     command = [
-        _SERVERS / "vllm", "serve", weights.safetensors(smollm.package, smollm.cache), "--dtype", "float32",
-        "--max-model-len", "4096", "--max-num-seqs", "16", "--enforce-eager", "--served-model-name", "smollm",
+        _SERVERS / "vllm", "serve", weights.ensure_safetensors(smollm.package, smollm.cache),
+        "--dtype", "float32", "--max-model-len", "4096", "--max-num-seqs", "16", "--enforce-eager",
+        "--served-model-name", "smollm",
     ]  # fmt: skip
     env = {
         "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1",
@@ -122,7 +134,7 @@ async def vllm(smollm, tmp_path_factory, anyio_backend):
 @pytest.fixture(scope="session")
 async def llama(smollm, tmp_path_factory, anyio_backend):
     """llama.cpp's server."""
-    gguf = weights.f16_gguf(smollm.package, smollm.cache)
+    gguf = weights.ensure_f16_gguf(smollm.package, smollm.cache)
     command = [_SERVERS / "llama-server", "-m", gguf, "-c", "8192", "-np", "4", "-kvu", "--alias", "smollm"]
     with _serving(tmp_path_factory.mktemp("llama") / "log", *command) as url:
         async with _started(OpenAIEngine(url)) as engine:

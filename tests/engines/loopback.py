@@ -1,17 +1,20 @@
-"""A chat server on 127.0.0.1 that can be killed and can come back at the same address."""
+"""A chat server on 127.0.0.1 that can be killed and restarted at the same address."""
 
 import asyncio
 import json
 
 
 class Loopback:
-    """Answers with its name after `delay_s`; the first `dropping` answers are cut off in the middle."""
+    """Answers with its name after `delay_s`; the first `dropping` answers are cut off in the middle.
+
+    Records request bodies and heads, and counts clients that disconnect before their answer.
+    """
 
     def __init__(self, name="A", model="m", delay_s=0.0, dropping=0):
         self.name, self.model, self.delay_s, self.dropping = name, model, delay_s, dropping
         self.port, self.status = 0, 200
-        self.asked, self.heads = [], []
-        self.in_flight = self.most_in_flight = self.left = 0
+        self.requests, self.heads = [], []
+        self.in_flight = self.max_in_flight = self.disconnects = 0
         self._connections = set()
 
     @property
@@ -45,15 +48,15 @@ class Loopback:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         size = int(head.partition("content-length:")[2].split("\r\n")[0] or 0)
         body = json.loads(await reader.readexactly(size)) if size else {}
-        self.asked.append(body)
+        self.requests.append(body)
         self.heads.append(head)
         self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         gone = asyncio.create_task(reader.read(1))
         done, _ = await asyncio.wait([gone], timeout=self.delay_s)
         self.in_flight -= 1
         if done:
-            self.left += 1
+            self.disconnects += 1
             return False
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)

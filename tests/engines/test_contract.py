@@ -1,4 +1,4 @@
-"""One suite over every engine: what the judge may rely on."""
+"""The contract of an engine, tested with every engine: the behaviour that the judge relies on."""
 
 import asyncio
 import math
@@ -12,7 +12,7 @@ from grm_service.types import Message, Params, Prompt
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
-# A judging prompt in small, so that the scripted engine has something to answer too.
+# A small judging prompt, which the scripted engine can answer too.
 ASK = Prompt(
     (
         Message(
@@ -36,37 +36,37 @@ def model(request):
     return request.getfixturevalue(request.param)
 
 
-async def test_it_says_what_it_is(engine):
+async def test_attributes(engine):
     assert engine.name
     assert engine.model
     assert isinstance(engine.abilities.continues, bool)
     assert isinstance(engine.control_tokens, tuple)
 
 
-async def test_greedy_repeats_itself(engine):
+async def test_greedy_is_deterministic(engine):
     first, second = [await engine.complete(ASK, Params(12)) for _ in range(2)]
     assert first.text == second.text
     assert first.text
 
 
-async def test_the_same_seed_gives_the_same_text(engine):
+async def test_same_seed_same_text(engine):
     first, second = [await engine.complete(ASK, Params(12, 0.8, 1.0, 5)) for _ in range(2)]
     assert first.text == second.text
 
 
-async def test_other_seeds_give_other_texts(model):
+async def test_other_seeds_differ(model):
     texts = {(await model.complete(ASK, Params(16, 1.0, 1.0, seed))).text for seed in range(4)}
     assert len(texts) >= 3
 
 
-async def test_max_tokens_is_kept_and_told(engine):
+async def test_max_tokens(engine):
     completion = await engine.complete(ASK, Params(4))
     assert completion.finish_reason == "length"
     assert completion.usage.completion_tokens == 4
     assert completion.usage.prompt_tokens > 10
 
 
-async def test_an_answer_that_ends_says_stop(model):
+async def test_finish_reason_stop(model):
     completion = await model.complete(
         Prompt((Message("user", "What is the capital of France?"),)), Params(64)
     )
@@ -75,14 +75,14 @@ async def test_an_answer_that_ends_says_stop(model):
     assert "<|im_end|>" not in completion.text
 
 
-async def test_many_at_once_all_answer(engine):
+async def test_concurrent_requests(engine):
     completions = await asyncio.gather(
         *(engine.complete(ASK, Params(6, 0.8, 1.0, seed)) for seed in range(12))
     )
     assert all(c.text for c in completions)
 
 
-async def test_a_cancelled_request_is_dropped_and_the_engine_lives_on(engine):
+async def test_cancelled_requests_are_dropped(engine):
     running = [asyncio.create_task(engine.complete(ASK, Params(120, 1.0, 1.0, seed))) for seed in range(3)]
     await asyncio.sleep(0.2)
     for task in running:
@@ -92,7 +92,7 @@ async def test_a_cancelled_request_is_dropped_and_the_engine_lives_on(engine):
     assert (await engine.complete(ASK, Params(4))).text
 
 
-async def test_a_continuation_goes_on_and_is_not_repeated(engine):
+async def test_continuation_is_not_repeated(engine):
     if not engine.abilities.continues:
         with pytest.raises(EngineError, match="continue"):
             await engine.complete(Prompt(ASK.messages, "Scores: \\boxed{"), Params(4))
@@ -103,9 +103,9 @@ async def test_a_continuation_goes_on_and_is_not_repeated(engine):
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("n", [2, 5])
-async def test_a_closing_holds(engine, n, temperature):
+async def test_closing_regex_is_enforced(engine, n, temperature):
     if not engine.abilities.continues:
-        pytest.skip("this server cannot continue a partial answer: the judge asks in a turn of its own")
+        pytest.skip("this server cannot continue a partial answer")
     if engine.name == "scripted":
         n = 2
     regex = closing_regex(n, Scale())
@@ -118,7 +118,7 @@ async def test_a_closing_holds(engine, n, temperature):
 
 
 @pytest.mark.parametrize("name", ["openvino", "transformers", "paged"])
-async def test_a_prompt_that_does_not_fit_is_refused_with_the_sizes(name, request):
+async def test_too_long_prompt_names_sizes(name, request):
     engine = request.getfixturevalue(name)
     with pytest.raises(PromptTooLong, match=r"has (1\d{4}) tokens .* 20, .* holds 8192"):
         await engine.complete(Prompt((Message("user", "word " * 12_000),)), Params(20))
@@ -127,7 +127,7 @@ async def test_a_prompt_that_does_not_fit_is_refused_with_the_sizes(name, reques
 
 
 @pytest.mark.parametrize("name", ["openvino", "transformers", "paged"])
-async def test_embedded_engines_know_their_control_tokens(name, request):
+async def test_control_tokens(name, request):
     assert {"<|im_start|>", "<|im_end|>", "<|endoftext|>"} <= set(
         request.getfixturevalue(name).control_tokens
     )
@@ -143,8 +143,8 @@ PROMPTS = [
 
 
 @pytest.mark.parametrize("ask", PROMPTS)
-async def test_openvino_writes_the_greedy_text_of_transformers(openvino, transformers, ask):
-    """Fluent is not the same as right: a misread quantisation or template would show here."""
+async def test_openvino_equals_transformers(openvino, transformers, ask):
+    """Fluent text alone would hide a misread quantisation or template."""
     prompt = Prompt((Message("system", "Be brief."), Message("user", ask)))
     first, second = [await engine.complete(prompt, Params(32)) for engine in (openvino, transformers)]
     assert first.text == second.text
@@ -152,7 +152,7 @@ async def test_openvino_writes_the_greedy_text_of_transformers(openvino, transfo
 
 
 @pytest.mark.parametrize("model", ["openai", *SERVERS], indirect=True)
-async def test_a_real_server_writes_the_greedy_text_of_the_same_model(model, transformers):
+async def test_server_equals_transformers(model, transformers):
     for ask in PROMPTS[:3]:
         prompt = Prompt((Message("user", ask),))
         remote, local = [await engine.complete(prompt, Params(24)) for engine in (model, transformers)]
@@ -160,19 +160,20 @@ async def test_a_real_server_writes_the_greedy_text_of_the_same_model(model, tra
 
 
 @pytest.mark.parametrize("model", SERVERS, indirect=True)
-async def test_servers_made_for_it_lack_nothing(model):
+async def test_servers_have_all_abilities(model):
     assert model.abilities.lacking() == []
 
 
 @pytest.mark.parametrize("model", SERVERS, indirect=True)
-async def test_a_server_refuses_a_prompt_that_does_not_fit_with_the_sizes(model):
+async def test_server_too_long_prompt_names_sizes(model):
     with pytest.raises(PromptTooLong, match=r"has \d{4,} tokens .* 20, .* holds (4096|8192)"):
         await model.complete(Prompt((Message("user", "word " * 12_000),)), Params(20))
 
 
-async def test_alternatives_are_the_models_own_likeliest_first(model):
+async def test_alternatives_are_sorted(model):
+    """They come from the model's own distribution, before temperature."""
     if not model.abilities.alternatives:
-        pytest.skip("this server tells no token probabilities")
+        pytest.skip("this server returns no logprobs")
     greedy = await model.complete(ASK, Params(3, alternatives=5))
     assert "".join(row[0].text for row in greedy.alternatives).strip() == greedy.text.strip()
     logprobs = [[token.logprob for token in row] for row in greedy.alternatives]
@@ -182,22 +183,22 @@ async def test_alternatives_are_the_models_own_likeliest_first(model):
     assert sampled.alternatives[0][0].logprob == pytest.approx(logprobs[0][0], abs=0.05)
 
 
-async def test_alternatives_follow_a_continuation(model):
+async def test_alternatives_after_continuation(model):
     if not {"continues", "alternatives"}.isdisjoint(model.abilities.lacking()):
-        pytest.skip("this server cannot say what follows a partial answer")
+        pytest.skip("this server cannot return logprobs after a partial answer")
     completion = await model.complete(
         Prompt(ASK.messages, "The capital of France is Par"), Params(1, alternatives=20)
     )
     assert completion.alternatives[0][0].text == "is"
 
 
-async def test_a_row_does_not_depend_on_what_it_is_batched_with(transformers):
+async def test_row_is_independent_of_batch(transformers):
     alone = await transformers.complete(ASK, Params(12, 1.0, 0.9, 7))
     others = [transformers.complete(ASK, Params(20, 1.0, 1.0, seed)) for seed in range(3)]
     among, *_ = await asyncio.gather(transformers.complete(ASK, Params(12, 1.0, 0.9, 7)), *others)
     assert among.text == alone.text
 
 
-async def test_top_p_keeps_the_likely_only(transformers):
+async def test_tiny_top_p_is_greedy(transformers):
     greedy = await transformers.complete(ASK, Params(8))
     assert (await transformers.complete(ASK, Params(8, 1.0, 1e-6, 3))).text == greedy.text

@@ -1,4 +1,4 @@
-"""An engine in a process of its own: what crosses the border, and what survives its death."""
+"""Isolated engines: calls, errors and logs across the process boundary, crashes and restarts."""
 
 import asyncio
 import logging
@@ -18,14 +18,14 @@ ASK = Prompt((Message("user", "Hello"),))
 
 
 class Fragile(ScriptedEngine):
-    """Does what the message says; runs in the child, so it must be importable from here."""
+    """Does what the message says. It runs in the child process, so it must be importable."""
 
     def __init__(self, at_start=None):
         super().__init__(lambda prompt, params: f"{os.getpid()}")
         self.at_start = at_start
 
     async def start(self):
-        logging.getLogger("fragile").warning("a word to the log")
+        logging.getLogger("fragile").warning("a log record")
         if self.at_start is not None:
             raise self.at_start
 
@@ -56,32 +56,32 @@ async def engine(anyio_backend):
     await isolated.close()
 
 
-async def test_it_runs_elsewhere_and_says_what_it_is(engine):
+async def test_runs_in_another_process(engine):
     assert int((await engine.complete(ASK, Params(4))).text) != os.getpid()
     assert engine.model == "scripted"
     assert engine.control_tokens == ScriptedEngine.control_tokens
     assert engine.ready
 
 
-async def test_errors_keep_their_kind_and_their_text(engine):
+async def test_errors_keep_type_and_message(engine):
     with pytest.raises(PromptTooLong, match=r"9000 tokens .* 100.* holds 8192"):
         await engine.complete(ask("too long"), Params(4))
     with pytest.raises(EngineError, match="surprise"):
         await engine.complete(ask("bug"), Params(4))
 
 
-async def test_what_native_code_prints_does_not_come_between(engine):
+async def test_native_prints_do_not_corrupt_replies(engine):
     assert (await engine.complete(ask("print"), Params(4))).text
 
 
-async def test_the_log_of_the_child_is_in_the_log(caplog):
+async def test_child_log_reaches_parent(caplog):
     isolated = IsolatedEngine("fragile", "m", Fragile)
     await isolated.start()
     await isolated.close()
-    assert ("fragile", logging.WARNING, "a word to the log") in caplog.record_tuples
+    assert ("fragile", logging.WARNING, "a log record") in caplog.record_tuples
 
 
-async def test_a_death_fails_what_is_under_way_and_the_engine_comes_back(engine, caplog):
+async def test_crash_fails_pending_and_restarts(engine, caplog):
     before = (await engine.complete(ASK, Params(4))).text
     waiting = asyncio.create_task(engine.complete(ask("hang"), Params(4)))
     await asyncio.sleep(0)
@@ -92,19 +92,20 @@ async def test_a_death_fails_what_is_under_way_and_the_engine_comes_back(engine,
     assert not engine.ready
     assert (await engine.complete(ASK, Params(4))).text != before
     assert engine.ready
-    assert "starting it again" in caplog.text
+    assert "restarting it" in caplog.text
 
 
-async def test_a_machine_that_is_full_for_a_while_does_not_keep_it_down(engine, monkeypatch):
+async def test_restart_is_retried(engine, monkeypatch):
+    """A restart that fails for lack of memory is tried again."""
     start, tries = asyncio.create_subprocess_exec, []
 
-    async def full(*asked, **how):
-        tries.append(asked)
+    async def out_of_memory(*args, **kwargs):
+        tries.append(args)
         if len(tries) == 1:
             raise OSError(12, "Cannot allocate memory")
-        return await start(*asked, **how)
+        return await start(*args, **kwargs)
 
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", full)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", out_of_memory)
     with pytest.raises(EngineError):
         await engine.complete(ask("die"), Params(4))
     async with asyncio.timeout(20):
@@ -112,11 +113,11 @@ async def test_a_machine_that_is_full_for_a_while_does_not_keep_it_down(engine, 
     assert len(tries) == 2
 
 
-async def test_who_waits_for_it_to_come_back_is_told_that_it_closes(engine, monkeypatch):
-    async def never(*asked, **how):
+async def test_close_fails_calls_during_restart(engine, monkeypatch):
+    async def out_of_memory(*args, **kwargs):
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", never)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", out_of_memory)
     with pytest.raises(EngineError):
         await engine.complete(ask("die"), Params(4))
     waiting = asyncio.create_task(engine.complete(ASK, Params(4)))
@@ -127,7 +128,8 @@ async def test_who_waits_for_it_to_come_back_is_told_that_it_closes(engine, monk
             await waiting
 
 
-async def test_it_ends_with_a_parent_that_dies_in_the_middle_of_a_message(engine):
+async def test_child_exits_on_truncated_message(engine):
+    """The parent may die in the middle of a message."""
     child = int((await engine.complete(ASK, Params(4))).text)
     engine._process.stdin.write(b"\x80\x04\x95\xff\xff\x00\x00\x00\x00\x00\x00half a pickle")
     engine._process.stdin.close()
@@ -137,7 +139,7 @@ async def test_it_ends_with_a_parent_that_dies_in_the_middle_of_a_message(engine
         os.kill(child, 0)
 
 
-async def test_a_cancelled_request_is_cancelled_in_the_child(engine):
+async def test_cancel_reaches_child(engine):
     hanging = asyncio.create_task(engine.complete(ask("hang"), Params(4)))
     await asyncio.sleep(0.1)
     hanging.cancel()
@@ -151,7 +153,7 @@ async def test_a_cancelled_request_is_cancelled_in_the_child(engine):
     [(ModelNotLoaded("no such file"), "no such file"), (MissingExtra("cpu", "this"), r"grm-service\[cpu\]"),
      (ZeroDivisionError("oops"), "could not start: ZeroDivisionError")],
 )  # fmt: skip
-async def test_what_fails_at_the_start_fails_the_start(error, text):
+async def test_failed_start_raises(error, text):
     isolated = IsolatedEngine("fragile", "m", partial(Fragile, error))
     with pytest.raises(ModelNotLoaded, match=text) as caught:
         await isolated.start()
@@ -159,7 +161,7 @@ async def test_what_fails_at_the_start_fails_the_start(error, text):
     await isolated.close()
 
 
-async def test_after_the_end_nothing_is_left_and_nothing_hangs(engine):
+async def test_close_fails_pending_and_ends_child(engine):
     child = int((await engine.complete(ASK, Params(4))).text)
     waiting = asyncio.create_task(engine.complete(ask("hang"), Params(4)))
     await asyncio.sleep(0.05)
@@ -173,7 +175,7 @@ async def test_after_the_end_nothing_is_left_and_nothing_hangs(engine):
 
 
 @pytest.mark.parametrize("error", [EngineUnreachable("away"), PromptTooLong(1, 2, 3), MissingExtra("a", "b")])
-def test_every_error_survives_a_pickle(error):
+def test_errors_survive_pickling(error):
     import pickle
 
     twin = pickle.loads(pickle.dumps(error))

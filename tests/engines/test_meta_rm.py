@@ -1,4 +1,4 @@
-"""Meta RMs: embedded on torch, and on a server by /classify."""
+"""Meta RMs: embedded on torch, and on a vLLM server (/classify)."""
 
 import asyncio
 import json
@@ -11,7 +11,13 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from grm_service.engines.choice import embedded_meta_rm
-from grm_service.engines.meta_rm import _FIRST, ClassifyMetaRM, TransformersMetaRM, encode, grades
+from grm_service.engines.meta_rm import (
+    _WARM_UP,
+    ClassifyMetaRM,
+    TransformersMetaRM,
+    encode_judgement,
+    grade_batch,
+)
 from grm_service.errors import EngineError, EngineUnreachable, ModelNotLoaded, PromptTooLong
 from grm_service.factory import open_service
 from grm_service.settings import Settings
@@ -30,7 +36,7 @@ JUDGEMENTS = [judgement("Both say 2. " * i + "Scores: \\boxed{8, 3}") for i in r
 
 
 def save_meta_rm(folder, labels=1, **changed):
-    """A tiny one with random weights, whose grades differ."""
+    """Save a tiny meta RM with random weights, whose grades differ."""
     tokenizer = save_tokenizer(folder, SMOLLM)
     config = AutoConfig.for_model("llama", **SIZES | {"num_labels": labels} | changed)
     model = AutoModelForSequenceClassification.from_config(config)
@@ -53,46 +59,49 @@ async def embedded(tiny):
     await meta_rm.close()
 
 
-def alone(tiny, judged):
+def unbatched_grade(tiny, judged):
     """The sigmoid of the logit at the last token, computed without any padding."""
     _, model, tokenizer = tiny
-    ids = torch.tensor([encode(tokenizer, judged)])
+    ids = torch.tensor([encode_judgement(tokenizer, judged)])
     with torch.no_grad():
         hidden = model.model(ids).last_hidden_state
         return torch.sigmoid(model.score(hidden[0, -1])).item()
 
 
-async def test_a_grade_is_the_probability_at_the_last_token_whatever_it_is_batched_with(embedded, tiny):
-    found = await asyncio.gather(*map(embedded.grade, JUDGEMENTS))
-    assert found == pytest.approx([alone(tiny, judged) for judged in JUDGEMENTS], abs=1e-5)
-    assert max(found) - min(found) > 0.05
-    assert [await embedded.grade(judged) for judged in JUDGEMENTS[:2]] == pytest.approx(found[:2], abs=1e-5)
+async def test_grade_is_sigmoid_at_last_token(embedded, tiny):
+    """The other judgements in the batch have no effect."""
+    grades = await asyncio.gather(*map(embedded.grade, JUDGEMENTS))
+    assert grades == pytest.approx([unbatched_grade(tiny, judged) for judged in JUDGEMENTS], abs=1e-5)
+    assert max(grades) - min(grades) > 0.05
+    assert [await embedded.grade(judged) for judged in JUDGEMENTS[:2]] == pytest.approx(grades[:2], abs=1e-5)
 
 
-async def test_what_fills_a_batch_is_never_taken_for_the_end(tmp_path):
-    # A template whose last token is the very one that the tokenizer fills with.
-    made = save_meta_rm(tmp_path)
+async def test_padding_is_not_the_last_token(tmp_path):
+    # The template's last token is the tokenizer's padding token.
+    saved = save_meta_rm(tmp_path)
     ending = TEMPLATE.replace("<|im_end|>\n", "<|im_end|>")
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {"pad_token": "<|im_end|>"}))
     (tmp_path / "chat_template.jinja").write_text(ending)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    assert encode(tokenizer, _FIRST)[-1] == tokenizer.pad_token_id
+    assert encode_judgement(tokenizer, _WARM_UP)[-1] == tokenizer.pad_token_id
     meta_rm = TransformersMetaRM(str(tmp_path))
     await meta_rm.start()
-    found = await asyncio.gather(*map(meta_rm.grade, JUDGEMENTS))
-    assert found == pytest.approx([alone((*made[:2], tokenizer), each) for each in JUDGEMENTS], abs=1e-5)
+    grades = await asyncio.gather(*map(meta_rm.grade, JUDGEMENTS))
+    assert grades == pytest.approx(
+        [unbatched_grade((*saved[:2], tokenizer), each) for each in JUDGEMENTS], abs=1e-5
+    )
     await meta_rm.close()
 
 
-async def test_it_runs_in_a_process_of_its_own(tiny):
+async def test_isolated_meta_rm(tiny):
     meta_rm = embedded_meta_rm(str(tiny[0]))
     assert not meta_rm.ready
     await meta_rm.start()
     assert meta_rm.ready
     assert "<|im_end|>" in meta_rm.control_tokens
-    found = await asyncio.gather(*map(meta_rm.grade, JUDGEMENTS[:3]))
-    assert found == pytest.approx([alone(tiny, judged) for judged in JUDGEMENTS[:3]], abs=1e-5)
+    grades = await asyncio.gather(*map(meta_rm.grade, JUDGEMENTS[:3]))
+    assert grades == pytest.approx([unbatched_grade(tiny, judged) for judged in JUDGEMENTS[:3]], abs=1e-5)
     with pytest.raises(PromptTooLong, match="meta RM's context holds 256"):
         await meta_rm.grade(judgement("word " * 300))
     await meta_rm.close()
@@ -100,30 +109,32 @@ async def test_it_runs_in_a_process_of_its_own(tiny):
         await meta_rm.grade(JUDGEMENTS[0])
 
 
-async def test_one_that_is_given_up_leaves_the_others(embedded):
+async def test_cancel_leaves_other_requests(embedded):
     waiting = [asyncio.create_task(embedded.grade(judged)) for judged in JUDGEMENTS]
     await asyncio.sleep(0)
     waiting[3].cancel()
-    found = await asyncio.gather(*waiting, return_exceptions=True)
-    assert isinstance(found[3], asyncio.CancelledError)
-    assert all(0 < grade < 1 for i, grade in enumerate(found) if i != 3)
+    grades = await asyncio.gather(*waiting, return_exceptions=True)
+    assert isinstance(grades[3], asyncio.CancelledError)
+    assert all(0 < grade < 1 for i, grade in enumerate(grades) if i != 3)
 
 
-async def test_a_batch_that_fails_says_so_to_all_in_it_and_the_next_one_is_graded(embedded, monkeypatch):
+async def test_failed_batch_fails_its_requests(embedded, monkeypatch):
+    """The next batch is graded again."""
+
     def failing(model, rows):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("grm_service.engines.meta_rm.grades", failing)
-    found = await asyncio.gather(*map(embedded.grade, JUDGEMENTS[:3]), return_exceptions=True)
-    assert {str(failed).partition("batch of")[2][2:] for failed in found} == {": out of memory"}
-    monkeypatch.setattr("grm_service.engines.meta_rm.grades", lambda model, rows: [math.nan] * len(rows))
+    monkeypatch.setattr("grm_service.engines.meta_rm.grade_batch", failing)
+    grades = await asyncio.gather(*map(embedded.grade, JUDGEMENTS[:3]), return_exceptions=True)
+    assert {str(error).partition("batch of")[2][2:] for error in grades} == {": out of memory"}
+    monkeypatch.setattr("grm_service.engines.meta_rm.grade_batch", lambda model, rows: [math.nan] * len(rows))
     with pytest.raises(EngineError, match="not a number"):
         await embedded.grade(JUDGEMENTS[0])
-    monkeypatch.setattr("grm_service.engines.meta_rm.grades", grades)
+    monkeypatch.setattr("grm_service.engines.meta_rm.grade_batch", grade_batch)
     assert 0 < await embedded.grade(JUDGEMENTS[0]) < 1
 
 
-async def test_a_model_without_such_a_head_is_refused(tmp_path):
+async def test_wrong_head_is_refused(tmp_path):
     judge, two = tmp_path / "judge", tmp_path / "two"
     save_model(judge, "llama")
     save_meta_rm(two, labels=2)
@@ -135,51 +146,52 @@ async def test_a_model_without_such_a_head_is_refused(tmp_path):
 
 
 def classifying(answer):
-    """A meta RM on a server that answers so; and what it was asked."""
-    asked = []
+    """Return a meta RM on a server with these answers, and the list of its requests."""
+    requests = []
 
     def reply(request):
         if request.url.path == "/v1/models":
             return httpx.Response(200, json={"data": [{"id": "served"}]})
-        asked.append((request.url.path, json.loads(request.content)))
-        return answer(asked[-1][1])
+        requests.append((request.url.path, json.loads(request.content)))
+        return answer(requests[-1][1])
 
-    return ClassifyMetaRM("http://there/v1", transport=httpx.MockTransport(reply), timeout_s=2), asked
+    return ClassifyMetaRM("http://there/v1", transport=httpx.MockTransport(reply), timeout_s=2), requests
 
 
 def probs(*values):
     return lambda body: httpx.Response(200, json={"data": [{"index": 0, "probs": list(values)}]})
 
 
-async def test_a_server_is_asked_by_its_template_for_the_first_model_that_it_lists():
-    meta_rm, asked = classifying(probs(0.25))
+async def test_server_request():
+    """`/classify` with messages, and the first model that the server lists."""
+    meta_rm, requests = classifying(probs(0.25))
     await meta_rm.start()
     assert meta_rm.model == "served"
     assert await meta_rm.grade(JUDGEMENTS[1]) == 0.25
     turns = [{"role": turn.role, "content": turn.content} for turn in JUDGEMENTS[1]]
-    assert asked[-1] == ("/classify", {"model": "served", "messages": turns})
+    assert requests[-1] == ("/classify", {"model": "served", "messages": turns})
     await meta_rm.close()
 
 
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (probs(0.2, 0.8), "gives no single grade"),
-        (probs(), "gives no single grade"),
-        (probs("high"), "gives no single grade"),
-        (probs(-3.2), "gives -3.2 for a probability.*multi_label_classification"),
-        (probs(7.5), "gives 7.5 for a probability"),
-        (lambda body: httpx.Response(200, json={"data": []}), "gives no single grade"),
+        (probs(0.2, 0.8), "returned no single grade"),
+        (probs(), "returned no single grade"),
+        (probs("high"), "returned no single grade"),
+        (probs(-3.2), "returned -3.2, which is not a probability.*multi_label_classification"),
+        (probs(7.5), "returned 7.5, which is not a probability"),
+        (lambda body: httpx.Response(200, json={"data": []}), "returned no single grade"),
     ],
 )
-async def test_what_is_no_grade_is_an_error(answer, says):
+async def test_invalid_grade_is_an_error(answer, says):
     meta_rm, _ = classifying(answer)
     with pytest.raises(EngineError, match=says):
         await meta_rm.grade(JUDGEMENTS[0])
     await meta_rm.close()
 
 
-async def test_a_server_without_classify_stops_the_start_and_one_that_is_away_is_unreachable():
+async def test_start_errors():
     meta_rm, _ = classifying(lambda body: httpx.Response(404, json={"detail": "Not Found"}))
     with pytest.raises(ModelNotLoaded, match=r"does not serve the meta RM served.*404"):
         await meta_rm.start()
@@ -190,15 +202,15 @@ async def test_a_server_without_classify_stops_the_start_and_one_that_is_away_is
     await away.close()
 
 
-async def test_a_judgement_that_does_not_fit_is_told_with_its_sizes():
-    said = "This model's maximum context length is 256 tokens. However, your request has 300 input tokens."
-    meta_rm, _ = classifying(lambda body: httpx.Response(400, json={"error": {"message": said}}))
+async def test_too_long_judgement_names_sizes():
+    message = "This model's maximum context length is 256 tokens. However, your request has 300 input tokens."
+    meta_rm, _ = classifying(lambda body: httpx.Response(400, json={"error": {"message": message}}))
     with pytest.raises(PromptTooLong, match=r"300 tokens .* holds 256"):
         await meta_rm.grade(JUDGEMENTS[0])
     await meta_rm.close()
 
 
-def test_settings_choose_where_the_meta_rm_runs(tmp_path, caplog):
+def test_settings_choose_meta_rm(tmp_path, caplog):
     audit = {"audit_url": f"sqlite:///{tmp_path}/a.db", "audit_key_file": tmp_path / "a.key"}
 
     def opened(**settings):
@@ -217,7 +229,7 @@ def test_settings_choose_where_the_meta_rm_runs(tmp_path, caplog):
 
 @pytest.mark.vllm
 @pytest.mark.timeout(240)
-async def test_vllm_grades_as_the_embedded_one_does(tiny, embedded, tmp_path):
+async def test_vllm_equals_embedded(tiny, embedded, tmp_path):
     command = [
         _SERVERS / "vllm", "serve", tiny[0], "--runner", "pooling", "--dtype", "float32", "--enforce-eager",
         "--served-model-name", "tiny-meta-rm",

@@ -1,64 +1,24 @@
-import asyncio
+"""The openai engine: requests, replies, failures and startup."""
+
 import json
-import time
 
 import httpx
 import pytest
 
-from grm_service import backoff
 from grm_service.engines.remote.openai import OpenAIEngine
-from grm_service.errors import BadTask, EngineError, EngineUnreachable, ModelNotLoaded, PromptTooLong
+from grm_service.errors import EngineError, EngineUnreachable, ModelNotLoaded
 from grm_service.types import Message, Params, Prompt
-from tests.engines.loopback import Loopback
+from tests.engines.scripted_server import ASK, GOOD, OK, ScriptedServer, engine
 
 pytestmark = pytest.mark.anyio
-ASK = Prompt((Message("user", "Hello"),))
-GOOD = {
-    "choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 3, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 2}},
-}
 
 
-class Server:
-    """Answers from a list, the last one for ever, and keeps what it was asked."""
-
-    def __init__(self, *answers):
-        self.answers, self.asked = list(answers), []
-
-    def __call__(self, request):
-        self.asked.append(request)
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        answer = answer(json.loads(request.content or b"{}")) if callable(answer) else answer
-        if isinstance(answer, Exception):
-            raise answer
-        return httpx.Response(answer[0], **answer[1])
-
-
-def engine(server, **options):
-    return OpenAIEngine("http://judge.test/v1/", "m", transport=httpx.MockTransport(server), **options)
-
-
-OK = (200, {"json": GOOD})
-
-
-@pytest.fixture
-def no_pauses(monkeypatch):
-    monkeypatch.setattr(backoff, "pause_s", lambda asked_s, attempt: 0)
-
-
-@pytest.fixture
-async def loopback():
-    server = await Loopback().open()
-    yield server
-    await server.kill()
-
-
-async def test_what_is_sent_and_read():
-    server = Server(OK)
+async def test_request_and_reply():
+    server = ScriptedServer(OK)
     completion = await engine(server, api_key="k").complete(
         Prompt((Message("user", "Hello"),), "Scores: "), Params(9, 0.5, 0.9, 7, regex="[0-9]", alternatives=3)
     )
-    (request,) = server.asked
+    (request,) = server.requests
     assert str(request.url) == "http://judge.test/v1/chat/completions"
     assert request.headers["authorization"] == "Bearer k"
     assert json.loads(request.content) == {
@@ -75,19 +35,21 @@ async def test_what_is_sent_and_read():
     assert (used.prompt_tokens, used.cached_tokens, used.completion_tokens) == (3, 2, 1)
 
 
-async def test_alternatives_are_read_likeliest_first():
+async def test_alternatives_are_sorted():
     # vLLM puts the chosen token first.
-    told = [{"token": "b", "logprob": -2.0}, {"token": "a", "logprob": -0.5}]
-    choice = GOOD["choices"][0] | {"logprobs": {"content": [{"token": "b", "top_logprobs": told}]}}
-    completion = await engine(Server((200, {"json": GOOD | {"choices": [choice]}}))).complete(ASK, Params(1))
+    top = [{"token": "b", "logprob": -2.0}, {"token": "a", "logprob": -0.5}]
+    choice = GOOD["choices"][0] | {"logprobs": {"content": [{"token": "b", "top_logprobs": top}]}}
+    completion = await engine(ScriptedServer((200, {"json": GOOD | {"choices": [choice]}}))).complete(
+        ASK, Params(1)
+    )
     assert [[(each.text, each.logprob) for each in row] for row in completion.alternatives] == [
         [("a", -0.5), ("b", -2.0)]
     ]
 
 
-async def test_a_reasoning_model_that_was_cut_while_it_thought_has_written_nothing_yet():
+async def test_truncated_reasoning_is_empty_text():
     choice = {"message": {"content": None, "reasoning": "Hm"}, "finish_reason": "length"}
-    completion = await engine(Server((200, {"json": {"choices": [choice]}}))).complete(ASK, Params(1))
+    completion = await engine(ScriptedServer((200, {"json": {"choices": [choice]}}))).complete(ASK, Params(1))
     assert (completion.text, completion.finish_reason) == ("", "length")
 
 
@@ -113,148 +75,48 @@ async def test_a_reasoning_model_that_was_cut_while_it_thought_has_written_nothi
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_each_failure_is_named(answer, error, says):
+async def test_failures(answer, error, says):
     with pytest.raises(error) as caught:
-        await engine(Server(answer), api_key="secret").complete(ASK, Params(1))
+        await engine(ScriptedServer(answer), api_key="secret").complete(ASK, Params(1))
     assert says in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        "This model's maximum context length is 100 tokens. However, your prompt contains at least 120 input "
-        "tokens, which exceeds this limit even without any output tokens.",
-        "You passed 120 input tokens and requested 20 output tokens. However, the model's context length is "
-        "only 100 tokens, resulting in a maximum input length of 80 tokens.",
-        "The input (120 tokens) is longer than the model's context length (100 tokens).",
-        "Requested token count exceeds the model's maximum context length of 100 tokens. You requested a "
-        "total of 140 tokens: 120 tokens from the input messages and 20 tokens for the completion.",
-        "request (120 tokens) exceeds the available context size (100 tokens), try increasing it",
-    ],
-    ids=["vllm, input alone", "vllm", "sglang, input alone", "sglang", "llama.cpp"],
-)
-async def test_a_prompt_that_does_not_fit_is_refused_with_the_sizes(said):
-    with pytest.raises(PromptTooLong, match=r"has 120 tokens .* take 20, .* holds 100"):
-        await engine(Server((400, {"json": {"error": {"message": said}}}))).complete(ASK, Params(20))
-
-
-async def test_a_length_without_sizes_is_the_tasks_fault_all_the_same():
-    with pytest.raises(BadTask, match="too long"):
-        await engine(Server((400, {"text": "the prompt is too long"}))).complete(ASK, Params(1))
-
-
-@pytest.mark.usefixtures("no_pauses")
-@pytest.mark.parametrize("passing", [(429, {}), (503, {}), httpx.ConnectError("x")], ids=str)
-async def test_passing_failures_are_tried_again(passing):
-    server = Server(passing, passing, OK)
-    assert (await engine(server).complete(ASK, Params(1))).text == "Hi"
-    assert len(server.asked) == 3
-
-
-async def test_what_is_wrong_is_not_tried_again():
-    server = Server((400, {"text": "bad"}))
-    with pytest.raises(EngineError):
-        await engine(server).complete(ASK, Params(1))
-    assert len(server.asked) == 1
-
-
-async def test_a_connection_dropped_in_the_middle_of_an_answer_is_tried_again(loopback):
-    loopback.dropping = 1
-    remote = OpenAIEngine(loopback.url, "m")
-    assert (await remote.complete(ASK, Params(1))).text == "A"
-    assert len(loopback.asked) == 2
-    await remote.close()
-
-
-async def test_the_pause_that_a_server_asks_for_is_kept():
-    server = Server((429, {"headers": {"Retry-After": "1"}}), OK)
-    began = time.monotonic()
-    await engine(server).complete(ASK, Params(1))
-    assert 1.0 <= time.monotonic() - began < 2.0
-
-
-@pytest.mark.parametrize(
-    ("asked", "timeout_s"), [("120", 300.0), ("1", 0.5)], ids=["too long to wait", "past the end"]
-)
-async def test_no_pause_is_made_that_can_lead_nowhere(asked, timeout_s):
-    server = Server((503, {"headers": {"Retry-After": asked}}), OK)
-    began = time.monotonic()
-    with pytest.raises(EngineUnreachable, match="503"):
-        await engine(server, timeout_s=timeout_s).complete(ASK, Params(1))
-    assert time.monotonic() - began < 0.4
-    assert len(server.asked) == 1
-
-
-async def test_further_tries_end_with_the_time_of_the_completion():
-    failures = [httpx.ConnectError("refused")]
-
-    async def then_slow(request):
-        if failures:
-            raise failures.pop()
-        await asyncio.sleep(5)
-
-    began = time.monotonic()
-    with pytest.raises(EngineUnreachable, match="in time"):
-        await engine(then_slow, timeout_s=1.0).complete(ASK, Params(1))
-    assert 0.9 < time.monotonic() - began < 2.0
-    assert not failures
-
-
-async def test_cancelling_closes_the_connection(loopback):
-    loopback.delay_s = 30.0
-    remote = OpenAIEngine(loopback.url, "m")
-    running = asyncio.create_task(remote.complete(ASK, Params(1)))
-    while not loopback.in_flight:
-        await asyncio.sleep(0.01)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    while not loopback.left:
-        await asyncio.sleep(0.01)
-    await remote.close()
-
-
-async def test_as_many_are_asked_at_once_as_there_are_connections(loopback):
-    loopback.delay_s = 0.5
-    remote = OpenAIEngine(loopback.url, "m", connections=300)
-    await asyncio.gather(*(remote.complete(ASK, Params(1)) for _ in range(320)))
-    assert loopback.most_in_flight == 300
-    await remote.close()
-
-
-async def test_the_first_listed_model_is_taken_when_none_is_named():
-    server = Server(lambda body: OK if body else (200, {"json": {"data": [{"id": "listed"}]}}))
+async def test_first_listed_model_is_the_default():
+    server = ScriptedServer(lambda body: OK if body else (200, {"json": {"data": [{"id": "listed"}]}}))
     remote = OpenAIEngine("http://judge.test/v1", transport=httpx.MockTransport(server))
     await remote.start()
     assert remote.model == "listed"
 
 
-async def test_a_server_without_the_model_stops_the_start():
+async def test_start_without_the_model_raises():
     with pytest.raises(ModelNotLoaded, match=r"judge\.test.*does not serve m.*no such model"):
-        await engine(Server((404, {"text": "no such model"}))).start()
+        await engine(ScriptedServer((404, {"text": "no such model"}))).start()
 
 
-async def test_a_server_that_lists_nothing_stops_the_start():
+async def test_start_without_models_raises():
     remote = OpenAIEngine(
-        "http://judge.test/v1", transport=httpx.MockTransport(Server((200, {"json": {"data": []}})))
+        "http://judge.test/v1", transport=httpx.MockTransport(ScriptedServer((200, {"json": {"data": []}})))
     )
     with pytest.raises(ModelNotLoaded, match="GRM_OPENAI_MODEL"):
         await remote.start()
 
 
-async def test_what_a_server_lacks_is_logged_in_one_line(caplog):
+async def test_missing_features_are_logged(caplog):
     caplog.set_level("INFO", "grm_service")
-    await engine(Server(OK)).start()
-    assert "http://judge.test/v1 serves m; it lacks: continues, constrains, alternatives" in caplog.text
+    await engine(ScriptedServer(OK)).start()
+    assert (
+        "http://judge.test/v1 serves m; missing features: continues, constrains, alternatives" in caplog.text
+    )
 
 
-async def test_a_server_that_does_not_sample_is_warned_of(caplog):
-    await engine(Server(OK)).start()
+async def test_identical_samples_are_logged(caplog):
+    await engine(ScriptedServer(OK)).start()
     assert "same text for every seed" in caplog.text
 
 
-async def test_a_server_that_does_not_heed_seeds_is_warned_of(caplog):
+async def test_ignored_seeds_are_logged(caplog):
     texts = iter(range(100))
-    said = lambda body: (200, {"json": {"choices": [{"message": {"content": str(next(texts))}}]}})  # noqa: E731
-    await engine(Server(said)).start()
-    assert "does not repeat a text for its seed" in caplog.text
+    reply = lambda body: (200, {"json": {"choices": [{"message": {"content": str(next(texts))}}]}})  # noqa: E731
+    await engine(ScriptedServer(reply)).start()
+    assert "does not return the same text for the same seed" in caplog.text

@@ -1,4 +1,4 @@
-"""Several real servers on loopback as one engine."""
+"""A pool of real HTTP servers on loopback."""
 
 import asyncio
 
@@ -40,16 +40,16 @@ async def servers():
 
 @pytest.fixture
 async def pooled():
-    """Makes pools, started or not, and closes them in the end."""
-    made = []
+    """Return a function that creates pools, which are closed at the end."""
+    pools = []
 
     def _pooled(*servers, model="m"):
         engines = {server.url: OpenAIEngine(server.url, model) for server in servers}
-        made.append(PoolEngine(engines, pause_s=0.05))
-        return made[-1]
+        pools.append(PoolEngine(engines, pause_s=0.05))
+        return pools[-1]
 
     yield _pooled
-    for each in made:
+    for each in pools:
         await each.close()
 
 
@@ -59,7 +59,7 @@ async def texts(engine, *groups):
     ]
 
 
-async def test_a_group_stays_on_one_server(servers, pooled):
+async def test_group_stays_on_one_server(servers, pooled):
     engine = pooled(*servers)
     await engine.start()
     first = await texts(engine, *["g"] * 20)
@@ -68,7 +68,7 @@ async def test_a_group_stays_on_one_server(servers, pooled):
     assert len(set(first)) == 1
 
 
-async def test_a_new_group_goes_where_the_fewest_requests_are_in_flight(servers, pooled):
+async def test_new_group_goes_to_idle_server(servers, pooled):
     engine = pooled(*servers)
     await engine.start()
     for server in servers:
@@ -82,31 +82,32 @@ async def test_a_new_group_goes_where_the_fewest_requests_are_in_flight(servers,
     assert len({others[0], others[2]}) == 2
 
 
-async def test_groups_spread_over_idle_servers_too(servers, pooled):
+async def test_groups_spread_over_idle_servers(servers, pooled):
     engine = pooled(*servers)
     await engine.start()
     assert {(await texts(engine, str(i)))[0] for i in range(6)} == {"A", "B", "C"}
 
 
-async def test_a_killed_servers_requests_go_on_elsewhere_and_it_is_let_back(servers, pooled, caplog):
+async def test_killed_server_is_replaced(servers, pooled, caplog):
+    """Its requests go to another server; it rejoins the pool when it is back."""
     caplog.set_level("INFO", "grm_service")
     engine = pooled(*servers[:2])
     await engine.start()
     for server in servers:
         server.delay_s = 0.3
-    before = sum(len(server.asked) for server in servers)
+    before = sum(len(server.requests) for server in servers)
     running = asyncio.create_task(texts(engine, *(str(i) for i in range(10))))
-    # All of them: a connection that is only being opened would outlive the kill.
-    await until(lambda: sum(len(server.asked) for server in servers) == before + 10)
+    # Wait for all requests: a connection that is still being opened would survive the kill.
+    await until(lambda: sum(len(server.requests) for server in servers) == before + 10)
     assert servers[0].in_flight
     assert servers[1].in_flight
     await servers[0].kill()
     assert set(await running) == {"B"}
     assert engine.ready
     assert f"{servers[0].url} is out" in caplog.text
-    asked = len(servers[0].asked)
+    before_kill = len(servers[0].requests)
     assert set(await texts(engine, "x", "y", "z")) == {"B"}
-    assert len(servers[0].asked) == asked
+    assert len(servers[0].requests) == before_kill
 
     servers[0].delay_s = servers[1].delay_s = 0.0
     await servers[0].open()
@@ -115,7 +116,7 @@ async def test_a_killed_servers_requests_go_on_elsewhere_and_it_is_let_back(serv
     assert set(await texts(engine, "x", "y", "z")) == {"B"}
 
 
-async def test_where_all_are_down_the_pool_is_not_ready_until_one_is_back(servers, pooled):
+async def test_not_ready_while_all_are_down(servers, pooled):
     engine = pooled(*servers[:2])
     await engine.start()
     for server in servers[:2]:
@@ -130,7 +131,7 @@ async def test_where_all_are_down_the_pool_is_not_ready_until_one_is_back(server
     assert await texts(engine, "") == ["B"]
 
 
-async def test_one_server_is_enough_to_start_and_the_others_join_later(servers, pooled):
+async def test_one_server_is_enough_to_start(servers, pooled):
     await servers[0].kill()
     engine = pooled(*servers[:2])
     await engine.start()
@@ -141,14 +142,14 @@ async def test_one_server_is_enough_to_start_and_the_others_join_later(servers, 
     assert "A" in await texts(engine, *"efgh")
 
 
-async def test_no_server_at_all_stops_the_start(servers, pooled):
+async def test_start_without_servers_raises(servers, pooled):
     for server in servers:
         await server.kill()
     with pytest.raises(EngineUnreachable, match="none of"):
         await pooled(*servers).start()
 
 
-async def test_servers_of_different_models_stop_the_start(servers, pooled):
+async def test_start_with_different_models_raises(servers, pooled):
     servers[1].model = "n"
     with pytest.raises(ModelNotLoaded, match=r"one model.* m .* n "):
         await pooled(*servers[:2], model=None).start()
@@ -156,7 +157,7 @@ async def test_servers_of_different_models_stop_the_start(servers, pooled):
         await pooled(*servers[:2], model="m").start()
 
 
-async def test_a_server_that_comes_back_with_another_model_stays_out(servers, pooled, caplog):
+async def test_changed_model_stays_out(servers, pooled, caplog):
     caplog.set_level("INFO", "grm_service")
     engine = pooled(*servers[:2], model=None)
     await engine.start()
@@ -168,7 +169,7 @@ async def test_a_server_that_comes_back_with_another_model_stays_out(servers, po
     assert set(await texts(engine, *"efgh")) == {"B"}
 
 
-async def test_a_cancelled_request_is_no_longer_in_flight(servers, pooled):
+async def test_cancelled_request_is_not_in_flight(servers, pooled):
     engine = pooled(*servers)
     await engine.start()
     for server in servers:
@@ -178,11 +179,11 @@ async def test_a_cancelled_request_is_no_longer_in_flight(servers, pooled):
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert [server.in_flight for server in engine._servers] == [0, 0, 0]
-    await until(lambda: sum(server.left for server in servers) == 1)
+    await until(lambda: sum(server.disconnects for server in servers) == 1)
 
 
 class Fake(ScriptedEngine):
-    """One whose abilities and failures are given."""
+    """An engine with fixed abilities and failures."""
 
     def __init__(self, lacking=(), failure=None):
         super().__init__("content")
@@ -195,7 +196,7 @@ class Fake(ScriptedEngine):
         return await super().complete(prompt, params)
 
 
-async def test_the_pool_can_do_what_all_of_them_can():
+async def test_abilities_are_the_common_ones():
     engine = PoolEngine({"a": Fake(["constrains"]), "b": Fake(["alternatives"]), "c": Fake()})
     await engine.start()
     assert engine.abilities.lacking() == ["constrains", "alternatives"]
@@ -203,20 +204,20 @@ async def test_the_pool_can_do_what_all_of_them_can():
     await engine.close()
 
 
-async def test_a_server_that_comes_back_with_less_stays_out(caplog):
+async def test_fewer_abilities_stay_out(caplog):
     caplog.set_level("INFO", "grm_service")
     less, other = Fake(), Fake()
     engine = PoolEngine({"a": less, "b": other}, pause_s=0.01)
     await engine.start()
     less.failure, less.abilities = EngineUnreachable("x"), Abilities(continues=False)
     await texts(engine, "g", "h")
-    await until(lambda: "lacks what the others can do: continues" in caplog.text)
+    await until(lambda: "lacks features of the other servers: continues" in caplog.text)
     less.abilities = Abilities()
     await until(lambda: "a is back" in caplog.text)
     await engine.close()
 
 
-async def test_what_is_the_tasks_own_fault_takes_no_server_out():
+async def test_bad_task_removes_no_server():
     engine = PoolEngine({"a": Fake(failure=BadTask("x")), "b": Fake(failure=BadTask("x"))})
     await engine.start()
     with pytest.raises(BadTask):
@@ -225,13 +226,13 @@ async def test_what_is_the_tasks_own_fault_takes_no_server_out():
     await engine.close()
 
 
-async def test_the_table_of_groups_is_bounded(monkeypatch):
-    monkeypatch.setattr(pool, "_KEPT_GROUPS", 3)
+async def test_group_table_is_bounded(monkeypatch):
+    monkeypatch.setattr(pool, "_MAX_GROUPS", 3)
     engine = PoolEngine({"a": Fake(), "b": Fake()})
     await engine.start()
     await texts(engine, *"abcdef")
     await texts(engine, "d", "", "g")
-    assert list(engine._homes) == ["f", "d", "g"]
+    assert list(engine._group_servers) == ["f", "d", "g"]
     await engine.close()
 
 
@@ -245,7 +246,8 @@ def test_several_addresses_make_a_pool():
         engine(" , ")
 
 
-async def test_a_busy_server_stays_in_and_its_request_goes_to_another(servers, pooled, caplog):
+async def test_busy_server_stays_in_the_pool(servers, pooled, caplog):
+    """Its request goes to another server."""
     engine = pooled(*servers[:2])
     await engine.start()
     home, other = sorted(servers[:2], key=lambda server: server.name != "A")
@@ -258,4 +260,4 @@ async def test_a_busy_server_stays_in_and_its_request_goes_to_another(servers, p
     assert engine.ready
     assert "is out" not in caplog.text
     home.status = other.status = 200
-    assert await texts(engine, "g") == ["A"]  # where it was sent last
+    assert await texts(engine, "g") == ["A"]  # the server of the last request

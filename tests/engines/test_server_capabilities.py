@@ -1,4 +1,4 @@
-"""What servers of each kind are found able to do, and what they are sent then."""
+"""Detection of the capabilities of different servers, and the resulting request fields."""
 
 import json
 import re
@@ -6,35 +6,37 @@ import re
 import httpx
 import pytest
 
-from grm_service import backoff
 from grm_service.engines.remote.openai import OpenAIEngine
-from grm_service.engines.remote.server_capabilities import gbnf
+from grm_service.engines.remote.server_capabilities import to_gbnf
 from grm_service.errors import EngineError
 from grm_service.judging.parse import closing_regex
 from grm_service.profiles.profile import Scale
 from grm_service.types import Message, Params, Prompt
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_pauses")]
 STANDARD = {"model", "messages", "max_tokens", "temperature", "top_p", "seed"}
 ENDS = {"Par": "is.", "Tues": "day,", "Ber": "lin"}
 
 
-class Kind:
-    """A server that knows some fields, and refuses, ignores or falls over the others."""
+class FakeServer:
+    """A server that supports some fields and rejects, ignores or fails on the others.
 
-    def __init__(self, *knows, prefills=False, repeats=False, unknown=None, least_top_k=-1):
-        self.knows, self.prefills, self.repeats = set(knows), prefills, repeats
-        self.unknown, self.least_top_k = unknown, least_top_k
+    `unknown` is its status for unknown fields; None ignores them.
+    """
+
+    def __init__(self, *fields, prefills=False, echoes=False, unknown=None, rejected_top_k=-1):
+        self.fields, self.prefills, self.echoes = set(fields), prefills, echoes
+        self.unknown, self.rejected_top_k = unknown, rejected_top_k
         self.last = {}
 
     def __call__(self, request):
         self.last = body = json.loads(request.content)
-        strange = set(body) - STANDARD - self.knows
-        if strange and self.unknown:
-            return httpx.Response(self.unknown, text=f"unknown fields: {strange}")
-        if 0 <= body.get("top_k", -1) <= self.least_top_k:
+        unknown_fields = set(body) - STANDARD - self.fields
+        if unknown_fields and self.unknown:
+            return httpx.Response(self.unknown, text=f"unknown fields: {unknown_fields}")
+        if 0 <= body.get("top_k", -1) <= self.rejected_top_k:
             return httpx.Response(400, text="top_k must be -1 or at least 1")
-        known = {name: value for name, value in body.items() if name not in strange}
+        known = {name: value for name, value in body.items() if name not in unknown_fields}
         choice = {"message": {"content": self._write(known)}, "finish_reason": "stop"}
         if known.get("logprobs"):
             row = [{"token": f"t{i}", "logprob": -1.0 - i} for i in range(body["top_logprobs"])]
@@ -42,41 +44,36 @@ class Kind:
         return httpx.Response(200, json={"choices": [choice]})
 
     def _write(self, body):
-        said = body["messages"][-1]
-        continued = said["role"] == "assistant" and (self.prefills or body.get("continue_final_message"))
-        if not continued:
+        last = body["messages"][-1]
+        continues = self.prefills or body.get("continue_final_message")
+        if last["role"] != "assistant" or not continues:
             return f"An answer of its own, {body['seed']}"
-        constrained = {"structured_outputs", "regex", "grammar"} & set(body)
-        written = "81, 43}" if constrained else ENDS.get(said["content"].split()[-1], "more")
-        return said["content"] + written if self.repeats else written
+        has_regex = {"structured_outputs", "regex", "grammar"} & set(body)
+        text = "81, 43}" if has_regex else ENDS.get(last["content"].split()[-1], "more")
+        return last["content"] + text if self.echoes else text
 
 
-UNCUT = {"top_k", "min_p", "repetition_penalty"}
-TOLD = {"logprobs", "top_logprobs"}
-CONTINUED = {"continue_final_message", "add_generation_prompt"}
-VLLM = Kind(*UNCUT, *TOLD, *CONTINUED, "structured_outputs")
-SGLANG = Kind(*UNCUT, *TOLD, "continue_final_message", "regex", least_top_k=0)
-LLAMA = Kind("top_k", "min_p", *TOLD, *CONTINUED, "grammar", repeats=True)
-OLD_LLAMA = Kind("top_k", "min_p", "grammar", prefills=True)
-STRICT = Kind(*TOLD, unknown=400)
-STRICT_PREFILLER = Kind(prefills=True, unknown=422)
-DEAF = Kind()
-FRAGILE = Kind(unknown=500)
+FULL_DISTRIBUTION = {"top_k", "min_p", "repetition_penalty"}
+LOGPROBS = {"logprobs", "top_logprobs"}
+CONTINUE = {"continue_final_message", "add_generation_prompt"}
+VLLM = FakeServer(*FULL_DISTRIBUTION, *LOGPROBS, *CONTINUE, "structured_outputs")
+SGLANG = FakeServer(*FULL_DISTRIBUTION, *LOGPROBS, "continue_final_message", "regex", rejected_top_k=0)
+LLAMA = FakeServer("top_k", "min_p", *LOGPROBS, *CONTINUE, "grammar", echoes=True)
+OLD_LLAMA = FakeServer("top_k", "min_p", "grammar", prefills=True)
+STRICT = FakeServer(*LOGPROBS, unknown=400)
+STRICT_PREFILLER = FakeServer(prefills=True, unknown=422)
+IGNORANT = FakeServer()
+FRAGILE = FakeServer(unknown=500)
 
 
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch):
-    monkeypatch.setattr(backoff, "pause_s", lambda asked_s, attempt: 0)
-
-
-async def started(kind):
-    remote = OpenAIEngine("http://judge.test/v1", "m", transport=httpx.MockTransport(kind))
+async def started(server):
+    remote = OpenAIEngine("http://judge.test/v1", "m", transport=httpx.MockTransport(server))
     await remote.start()
     return remote
 
 
 @pytest.mark.parametrize(
-    ("kind", "lacks"),
+    ("server", "missing"),
     [
         (VLLM, []),
         (SGLANG, []),
@@ -84,17 +81,17 @@ async def started(kind):
         (OLD_LLAMA, ["alternatives"]),
         (STRICT, ["continues", "constrains"]),
         (STRICT_PREFILLER, ["constrains", "alternatives"]),
-        (DEAF, ["continues", "constrains", "alternatives"]),
+        (IGNORANT, ["continues", "constrains", "alternatives"]),
         (FRAGILE, ["continues", "constrains", "alternatives"]),
     ],
-    ids=["vllm", "sglang", "llama", "old llama", "strict", "strict prefiller", "deaf", "fragile"],
+    ids=["vllm", "sglang", "llama", "old llama", "strict", "strict prefiller", "ignorant", "fragile"],
 )
-async def test_an_ability_counts_where_the_answer_shows_it(kind, lacks):
-    assert (await started(kind)).abilities.lacking() == lacks
+async def test_missing_abilities_are_detected(server, missing):
+    assert (await started(server)).abilities.lacking() == missing
 
 
 @pytest.mark.parametrize(
-    ("kind", "constraint"),
+    ("server", "constraint"),
     [
         (VLLM, {"structured_outputs": {"regex": "a|b"}}),
         (SGLANG, {"regex": "a|b"}),
@@ -103,50 +100,51 @@ async def test_an_ability_counts_where_the_answer_shows_it(kind, lacks):
     ],
     ids=["vllm", "sglang", "llama", "strict prefiller"],
 )
-async def test_each_is_sent_a_constraint_in_its_own_words(kind, constraint):
-    remote = await started(kind)
+async def test_regex_uses_the_servers_field(server, constraint):
+    remote = await started(server)
     await remote.complete(Prompt((Message("user", "Hello"),), "Start"), Params(3, regex="a|b"))
     sent = {
-        name: value for name, value in kind.last.items() if name in ("structured_outputs", "regex", "grammar")
+        name: server.last[name] for name in server.last.keys() & {"structured_outputs", "regex", "grammar"}
     }
     assert sent == constraint
 
 
-async def test_a_strict_server_is_sent_nothing_but_the_standard():
+async def test_strict_server_gets_standard_fields_only():
     remote = await started(STRICT)
     await remote.complete(Prompt((Message("user", "Hello"),)), Params(3, 0.5, 0.9, regex="a"))
     assert set(STRICT.last) == STANDARD
 
 
-async def test_others_are_told_not_to_cut_the_distribution():
+async def test_full_distribution_is_requested():
     remote = await started(VLLM)
     await remote.complete(Prompt((Message("user", "Hello"),)), Params(3, 0.5, 0.9))
-    assert {name: VLLM.last[name] for name in UNCUT} == {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+    sent = {name: VLLM.last[name] for name in FULL_DISTRIBUTION}
+    assert sent == {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
-@pytest.mark.parametrize("kind", [VLLM, LLAMA, STRICT_PREFILLER], ids=["vllm", "llama", "strict prefiller"])
-async def test_the_continuation_is_not_repeated_even_where_the_server_does(kind):
-    remote = await started(kind)
+@pytest.mark.parametrize("server", [VLLM, LLAMA, STRICT_PREFILLER], ids=["vllm", "llama", "strict prefiller"])
+async def test_echoed_continuation_is_removed(server):
+    remote = await started(server)
     completion = await remote.complete(Prompt((Message("user", "Hello"),), "Once"), Params(3))
     assert completion.text == "more"
 
 
-async def test_a_repeated_continuation_that_is_not_the_one_sent_is_an_error():
+async def test_missing_echo_is_an_error():
     remote = await started(LLAMA)
-    LLAMA.repeats = False
-    with pytest.raises(EngineError, match="does not go on"):
+    LLAMA.echoes = False
+    with pytest.raises(EngineError, match="does not start with the continuation"):
         await remote.complete(Prompt((Message("user", "Hello"),), "Once"), Params(3))
-    LLAMA.repeats = True
+    LLAMA.echoes = True
 
 
-async def test_a_server_that_cannot_continue_is_not_asked_to():
-    remote = await started(DEAF)
+async def test_unsupported_continuation_is_an_error():
+    remote = await started(IGNORANT)
     with pytest.raises(EngineError, match="cannot continue"):
         await remote.complete(Prompt((Message("user", "Hello"),), "Start"), Params(3))
 
 
-def test_the_closing_is_a_grammar():
-    assert gbnf(closing_regex(2, Scale(1, 3))) == (
+def test_closing_regex_becomes_a_grammar():
+    assert to_gbnf(closing_regex(2, Scale(1, 3))) == (
         'root ::= ( "3" | "2" | "1" ) "," " " ( "3" | "2" | "1" ) "}"'
     )
 
@@ -167,4 +165,4 @@ def test_the_closing_is_a_grammar():
 )
 def test_only_simple_regexes_become_grammars(regex, translated):
     re.compile(regex)
-    assert gbnf(regex) == translated
+    assert to_gbnf(regex) == translated

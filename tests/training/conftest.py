@@ -3,7 +3,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from grm_service.engines.choice import Source
+from grm_service.engines.files.source import ModelSource
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.evaluation.dataset import Item
 from grm_service.judging.orders import balanced_orders
@@ -67,7 +67,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture
 def source(tiny, tmp_path):
-    return Source(str(tiny), None, tmp_path)
+    return ModelSource(str(tiny), None, tmp_path)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from grm_service.engines.transformers.engine import TransformersEngine, encode
+from grm_service.engines.transformers.engine import TransformersEngine, encode_prompt
 from grm_service.judging.plan import plan
 from grm_service.judging.sampler import Sampler
 from grm_service.training.encoding import Encoder, encode_all
@@ -26,16 +26,16 @@ def tokenizer(tiny):
 async def test_training_tokens_are_serving_tokens(tiny):
     engine = TransformersEngine("tiny", lambda: str(tiny))
     await engine.start()
-    prompts, write = [], engine._writer.write
+    prompts, write = [], engine._generator.generate
 
     async def record(ids, params):
         prompts.append(ids)
         return await write(ids, params)
 
-    engine._writer.write = record
+    engine._generator.generate = record
     item = ITEMS[0]
     planned = plan(Task(item.messages, item.responses, options=JudgeOptions(k=2, seed=3)), OPENED)
-    encoder = Encoder(engine._tokenizer, OPENED, engine._ends)
+    encoder = Encoder(engine._tokenizer, OPENED, engine._end_ids)
     trained = encoder.example(Example(item, Trajectory(planned.orders[1], TEXT, (8.0, 3.0), True)))
     await Sampler(engine).sample(planned, 1)
     assert prompts[0] == trained.prompt
@@ -80,4 +80,4 @@ def test_examples_left_out(tokenizer):
 
 def test_instruction_prompt(tokenizer):
     tokens = Encoder(tokenizer, OPENED, (1,)).instruction((Message("user", "x"), Message("assistant", "y")))
-    assert tokens.prompt == encode(tokenizer, Prompt((Message("user", "x"),)))
+    assert tokens.prompt == encode_prompt(tokenizer, Prompt((Message("user", "x"),)))

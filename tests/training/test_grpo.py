@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from grm_service.engines.choice import Source
+from grm_service.engines.files.source import ModelSource
 from grm_service.training.grpo import CURVES, GRPOConfig, train_grpo
 from grm_service.training.rejection_sampling import Example
 from grm_service.training.trainer_log import plot_curves
@@ -28,11 +28,11 @@ def writes_scores(tiny, tmp_path_factory):
         for order in ((0, 1), (1, 0))
         for scores in ("8, 3", "3, 8")
     ]
-    learner = load(Source(str(tiny), None, folder), None)
+    learner = load(ModelSource(str(tiny), None, folder), None)
     run = TrainingRun(folder / "run", "rft", replace(PROFILE, model="tiny"), {})
     train_rft(run, learner, examples, [], RFTConfig(None, 512, 2, 6, 1e-2))
     save(learner, folder / "model")
-    return Source(str(folder / "model"), None, folder)
+    return ModelSource(str(folder / "model"), None, folder)
 
 
 @needs_trl
@@ -67,12 +67,12 @@ def test_steps_move_every_parameter(rank, writes_scores, tmp_path):
 def test_adapter_is_trained_further(tiny, tmp_path):
     from grm_service.training.models import load, save
 
-    first = load(Source(str(tiny), None, tmp_path), 4)
+    first = load(ModelSource(str(tiny), None, tmp_path), 4)
     for _, value in first.model.named_parameters():
         if value.requires_grad:
             value.data.fill_(0.5)
     save(first, tmp_path / "model")
-    again = load(Source(str(tmp_path / "model"), None, tmp_path), 16)
+    again = load(ModelSource(str(tmp_path / "model"), None, tmp_path), 16)
     tuned = {n: v for n, v in again.model.named_parameters() if v.requires_grad}
     assert tuned.keys() == {n for n, v in first.model.named_parameters() if v.requires_grad}
     assert all((value == 0.5).all() for value in tuned.values())

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from grm_service.engines.choice import Source
+from grm_service.engines.files.source import ModelSource
 from grm_service.errors import BadTask
 from grm_service.evaluation.dataset import Item
 from grm_service.factory import open_service
@@ -198,13 +198,13 @@ async def test_training_tokens_are_serving_tokens(tiny):
     )
     order = balanced_orders(2, 1, 0)[0]
     rows, _ = encode_judgements(tokenizer, SHORT, [Example(of, Trajectory(order, text, None, True))], 2048)
-    assert [row.tokens for row in rows] == [meta_rm.encode(tokenizer, served.graded[0])]
+    assert [row.tokens for row in rows] == [meta_rm.encode_judgement(tokenizer, served.graded[0])]
 
 
 def test_starts_from_judge_with_its_adapter(source, tmp_path):
     from grm_service.training.models import load, load_classifier, save
 
-    trained = Source(str(tmp_path / "judge"), None, tmp_path)
+    trained = ModelSource(str(tmp_path / "judge"), None, tmp_path)
     judge = load(source, 4)
     for name, value in judge.model.named_parameters():
         if "lora_B" in name:

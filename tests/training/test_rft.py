@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from grm_service.engines import choice
-from grm_service.engines.choice import Source
+from grm_service.engines.choice import choose_engine
+from grm_service.engines.files.source import ModelSource, openvino_path, transformers_path
 from grm_service.errors import BadTask
 from grm_service.factory import open_service
 from grm_service.judging.plan import plan
@@ -99,12 +99,14 @@ async def test_both_engines_serve_the_profile(rank, train, source, monkeypatch, 
     assert profile.name == "x"
     assert profile.model == str(folder / "model")
     monkeypatch.chdir(tmp_path)
-    trained_source = Source.of(load_profile((folder / "profile.yaml").relative_to(tmp_path)), tmp_path)
-    assert choice.embedded("auto", trained_source, None, "f32")[0].name == "openvino"
+    trained_source = ModelSource.from_profile(
+        load_profile((folder / "profile.yaml").relative_to(tmp_path)), tmp_path
+    )
+    assert choose_engine("auto", trained_source, None, "f32")[0].name == "openvino"
     engines = [
-        TransformersEngine("m", lambda: choice.transformers_files(trained_source)),
-        OpenVINOEngine("m", lambda: choice._openvino_files(trained_source), 0.1, "f32"),
-        TransformersEngine("m", lambda: choice.transformers_files(source)),
+        TransformersEngine("m", lambda: transformers_path(trained_source)),
+        OpenVINOEngine("m", lambda: openvino_path(trained_source), 0.1, "f32"),
+        TransformersEngine("m", lambda: transformers_path(source)),
     ]
     texts = []
     for engine in engines:

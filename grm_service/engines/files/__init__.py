@@ -1,1 +1,1 @@
-"""Model files: fetched, read, converted, merged."""
+"""Model files: download, metadata, conversion to GGUF, LoRA merging."""

@@ -1,4 +1,4 @@
-"""A transformers folder, with its LoRA adapter merged in, written as a GGUF that OpenVINO reads."""
+"""Conversion of a transformers checkpoint, with its LoRA adapter merged in, to a GGUF for OpenVINO."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from grm_service.engines.files import adapter, vocabulary
+from grm_service.engines.files.adapter import base_folder, is_adapter
 from grm_service.engines.files.checkpoint import EMBEDDING, Checkpoint, has_weights
-from grm_service.engines.files.merge import interleaved
+from grm_service.engines.files.gguf_tokenizer import write_tokenizer
+from grm_service.engines.files.merge import interleave_halves
 from grm_service.errors import MissingExtra, ModelNotLoaded
 
 if TYPE_CHECKING:
@@ -25,59 +26,61 @@ logger = logging.getLogger(__name__)
 
 
 def convert(source: Path, target: Path, base: Path | None = None, encoding: Encoding = "f16") -> None:
-    """Writes the model or adapter in the folder `source` to the GGUF `target`, whole or not at all.
+    """Convert the model or adapter in the folder `source` to the GGUF `target`, atomically.
 
-    `base` is the model that an adapter belongs to, where it is not where the adapter says. Raises
-    ModelNotLoaded, MissingExtra.
+    `base` is the folder of an adapter's base model; by default the one that the adapter's configuration
+    names. Raises ModelNotLoaded, MissingExtra.
     """
     if target.suffix != ".gguf":
-        raise ModelNotLoaded(f"{target} does not end in .gguf, by which engines know such a file")
+        raise ModelNotLoaded(
+            f"{target} does not end in .gguf: the engines recognise the format by its suffix"
+        )
     if find_spec("gguf") is None:
         raise MissingExtra("cpu", f"converting {source}")
     try:
-        checkpoint = Checkpoint.of(source, base)
+        checkpoint = Checkpoint.load(source, base)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as partial:
             _write(checkpoint, Path(partial) / target.name, encoding)
             (Path(partial) / target.name).replace(target)
-    except (OSError, ValueError, KeyError, FloatingPointError) as failed:
-        raise ModelNotLoaded(f"{source} cannot be converted: {type(failed).__name__}: {failed}") from failed
+    except (OSError, ValueError, KeyError, FloatingPointError) as error:
+        raise ModelNotLoaded(f"{source} cannot be converted: {type(error).__name__}: {error}") from error
 
 
-def command(path: Path) -> str:
-    """The command that converts what is in the folder."""
-    known = not adapter.is_adapter(path) or (adapter.base_of(path) and not has_weights(path))
-    given = [] if known else ["--base", "FOLDER"]
-    return shlex.join(["grm", "models", "convert", str(path), f"{path}.gguf", *given])
+def convert_command(path: Path) -> str:
+    """Return the CLI command that converts a folder."""
+    has_base = not is_adapter(path) or (base_folder(path) and not has_weights(path))
+    base = [] if has_base else ["--base", "FOLDER"]
+    return shlex.join(["grm", "models", "convert", str(path), f"{path}.gguf", *base])
 
 
 def _write(checkpoint: Checkpoint, target: Path, encoding: Encoding) -> None:
     from gguf import GGUFWriter
 
-    names = _names(checkpoint)
+    names = _gguf_names(checkpoint)
     with closing(GGUFWriter(target, checkpoint.family)) as writer:
-        _describe(checkpoint, writer, encoding)
-        vocabulary.write(checkpoint.tokenizer, checkpoint.shape(EMBEDDING)[0], writer)
-        for name, named in names.items():
-            _announce(writer, named, checkpoint.shape(name), encoding)
+        _write_metadata(checkpoint, writer, encoding)
+        write_tokenizer(checkpoint.tokenizer, checkpoint.shape(EMBEDDING)[0], writer)
+        for name, gguf_name in names.items():
+            _add_tensor_info(writer, gguf_name, checkpoint.shape(name), encoding)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         _write_weights(checkpoint, list(names), writer, encoding)
 
 
-def _names(checkpoint: Checkpoint) -> dict[str, str]:
-    """What a GGUF calls each weight. A name that it has none for is an error: nothing is left out."""
+def _gguf_names(checkpoint: Checkpoint) -> dict[str, str]:
+    """Return the GGUF name of each weight. Raises ModelNotLoaded if one has none: no weight is left out."""
     from gguf import MODEL_ARCH, get_tensor_name_map
 
     blocks = checkpoint.config["num_hidden_layers"]
-    known = get_tensor_name_map(MODEL_ARCH[checkpoint.family.upper()], blocks)
-    names = {name: known.get_name(name, (".weight", ".bias")) for name in checkpoint.tensors}
-    if unknown := [name for name, named in names.items() if named is None]:
-        raise ModelNotLoaded(f"a GGUF has no place for {len(unknown)} weights, such as {unknown[0]}")
+    mapping = get_tensor_name_map(MODEL_ARCH[checkpoint.family.upper()], blocks)
+    names = {name: mapping.get_name(name, (".weight", ".bias")) for name in checkpoint.tensors}
+    if unknown := [name for name, gguf_name in names.items() if gguf_name is None]:
+        raise ModelNotLoaded(f"a GGUF has no name for {len(unknown)} weights, such as {unknown[0]}")
     return names
 
 
-def _describe(checkpoint: Checkpoint, writer: Any, encoding: Encoding) -> None:
+def _write_metadata(checkpoint: Checkpoint, writer: Any, encoding: Encoding) -> None:
     from gguf import LlamaFileType
 
     config = checkpoint.config
@@ -98,42 +101,42 @@ def _describe(checkpoint: Checkpoint, writer: Any, encoding: Encoding) -> None:
     writer.add_vocab_size(checkpoint.shape(EMBEDDING)[0])
 
 
-def _kind(shape: tuple[int, ...], encoding: Encoding) -> Any:
+def _tensor_type(shape: tuple[int, ...], encoding: Encoding) -> Any:
     from gguf import GGMLQuantizationType
 
     return GGMLQuantizationType["F32" if len(shape) == 1 else encoding.upper()]
 
 
-def _announce(writer: Any, name: str, shape: tuple[int, ...], encoding: Encoding) -> None:
+def _add_tensor_info(writer: Any, name: str, shape: tuple[int, ...], encoding: Encoding) -> None:
     import numpy as np
     from gguf.quants import quant_shape_to_byte_shape
 
-    kind = _kind(shape, encoding)
+    kind = _tensor_type(shape, encoding)
     size = math.prod(quant_shape_to_byte_shape(shape, kind))
     writer.add_tensor_info(name, shape, np.dtype(np.float32), size, raw_dtype=kind)
 
 
 def _write_weights(checkpoint: Checkpoint, names: list[str], writer: Any, encoding: Encoding) -> None:
     logger.info("writing %d weights", len(names))
-    touched, differs = checkpoint.adapter.touched, False
+    changed, differs = checkpoint.adapter.changed_names, False
     for name in names:
-        weight = _encoded(checkpoint, name, checkpoint.merged(name), encoding)
-        if name in touched and not differs:
-            before = _encoded(checkpoint, name, checkpoint.base(name), encoding)
+        weight = _encode(checkpoint, name, checkpoint.merged_weight(name), encoding)
+        if name in changed and not differs:
+            before = _encode(checkpoint, name, checkpoint.base_weight(name), encoding)
             differs = weight.shape != before.shape or bool((weight != before).any())
         writer.write_tensor_data(weight)
-    if touched and not differs:
-        raise ModelNotLoaded(f"the adapter {checkpoint.name} changes nothing: has it been trained?")
+    if changed and not differs:
+        raise ModelNotLoaded(f"the adapter {checkpoint.name} changes nothing: was it trained?")
 
 
-def _encoded(checkpoint: Checkpoint, name: str, weight: Array, encoding: Encoding) -> Array:
+def _encode(checkpoint: Checkpoint, name: str, weight: Array, encoding: Encoding) -> Array:
     import numpy as np
     from gguf.quants import quantize
 
     queries, keys, _ = checkpoint.heads
     heads = {"q_proj.weight": queries, "k_proj.weight": keys}.get(".".join(name.split(".")[-2:]))
     if heads and checkpoint.family == "llama":
-        weight = interleaved(weight, heads)
-    with np.errstate(over="raise"):  # a weight beyond F16's range would become infinite
-        encoded: Array = quantize(weight, _kind(weight.shape, encoding))
+        weight = interleave_halves(weight, heads)
+    with np.errstate(over="raise"):  # a weight outside F16's range would become infinite
+        encoded: Array = quantize(weight, _tensor_type(weight.shape, encoding))
     return encoded

@@ -1,4 +1,4 @@
-"""A LoRA adapter merged into the weights of a GGUF of the llama family, without torch."""
+"""Merging of a LoRA adapter into the weights of a Llama GGUF, without torch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grm_service.engines.files import adapter
-from grm_service.engines.files.adapter import Adapter
+from grm_service.engines.files.adapter import Adapter, load_adapter, to_numpy
 from grm_service.errors import ModelNotLoaded
 
 if TYPE_CHECKING:
@@ -17,52 +16,61 @@ if TYPE_CHECKING:
 _WEIGHT = ".weight"
 
 
-def merges(reader: Any, folder: Path) -> dict[str, Callable[[Array], Array]]:
-    """By a weight's name in the GGUF: what makes the adapter's out of the base's.
+def merge_functions(reader: Any, folder: Path) -> dict[str, Callable[[Array], Array]]:
+    """Return, for the GGUF name of each weight that the adapter changes, a function that merges the adapter.
 
-    Raises ModelNotLoaded for an adapter that is not this model's, is not understood or changes nothing.
+    Raises ModelNotLoaded if the adapter belongs to another model, is not a plain LoRA or changes nothing.
     """
     import numpy as np
 
-    names = _names(reader)
-    loaded = adapter.load(folder, names)
-    if not loaded.whole and not any(np.any(adapter.numbers(pair.up)) for pair in loaded.pairs.values()):
-        raise ModelNotLoaded(f"the adapter {folder} changes nothing: has it been trained?")
-    return {names[name]: partial(_merged, loaded, name, _heads(reader, name)) for name in loaded.touched}
+    names = _gguf_names(reader)
+    adapter = load_adapter(folder, names)
+    if not adapter.replaced and not any(np.any(to_numpy(pair.up)) for pair in adapter.pairs.values()):
+        raise ModelNotLoaded(f"the adapter {folder} changes nothing: was it trained?")
+    return {
+        names[name]: partial(_merge, adapter, name, _permuted_heads(reader, name))
+        for name in adapter.changed_names
+    }
 
 
-def interleaved(weight: Array, heads: int) -> Array:
-    """A GGUF keeps the rows of a llama's head in pairs that rotate together, not in two halves."""
-    return _swapped(weight, heads, 2)
+def interleave_halves(weight: Array, heads: int) -> Array:
+    """Permute a Llama q_proj or k_proj weight (rows, width) to the row order of a GGUF.
+
+    Rotary positions rotate two rows of a head together. transformers stores all first rows, then all second
+    rows; a GGUF interleaves them.
+    """
+    return _permute(weight, heads, 2)
 
 
-def _merged(loaded: Adapter, name: str, heads: int | None, weight: Array) -> Array:
+def _merge(adapter: Adapter, name: str, heads: int | None, weight: Array) -> Array:
     if heads is None:
-        return loaded.applied(name, weight)
-    halves = _swapped(weight, heads, weight.shape[0] // heads // 2)
-    return interleaved(loaded.applied(name, halves), heads)
+        return adapter.apply(name, weight)
+    halves = _permute(weight, heads, weight.shape[0] // heads // 2)
+    return interleave_halves(adapter.apply(name, halves), heads)
 
 
-def _swapped(weight: Array, heads: int, outer: int) -> Array:
+def _permute(weight: Array, heads: int, outer: int) -> Array:
     rows, width = weight.shape
     return weight.reshape(heads, outer, rows // heads // outer, width).swapaxes(1, 2).reshape(rows, width)
 
 
-def _names(reader: Any) -> dict[str, str]:
-    """Of each weight in the GGUF, by what transformers calls it: the names that an adapter uses."""
+def _gguf_names(reader: Any) -> dict[str, str]:
+    """Return the GGUF name of each weight by its transformers name, which adapters use."""
     from gguf import MODEL_ARCH, get_tensor_name_map
 
     family = _field(reader, "general.architecture")
     if family != "llama":
-        raise ModelNotLoaded(f"an adapter is merged into a GGUF of the llama family, and this is {family}")
-    there = {tensor.name for tensor in reader.tensors}
-    known = get_tensor_name_map(MODEL_ARCH.LLAMA, _field(reader, "llama.block_count")).mapping
-    named = {f"{theirs}{_WEIGHT}": f"{ours}{_WEIGHT}" for theirs, (_, ours) in known.items()}
-    return {theirs: ours for theirs, ours in named.items() if ours in there and theirs.startswith("model.")}
+        raise ModelNotLoaded(
+            f"adapters can be merged into a GGUF of the llama family only, and this one is {family}"
+        )
+    present = {tensor.name for tensor in reader.tensors}
+    mapping = get_tensor_name_map(MODEL_ARCH.LLAMA, _field(reader, "llama.block_count")).mapping
+    names = {f"{name}{_WEIGHT}": f"{gguf_name}{_WEIGHT}" for name, (_, gguf_name) in mapping.items()}
+    return {name: gguf for name, gguf in names.items() if gguf in present and name.startswith("model.")}
 
 
-def _heads(reader: Any, name: str) -> int | None:
-    """Of a weight whose rows a GGUF has in another order."""
+def _permuted_heads(reader: Any, name: str) -> int | None:
+    """Return the number of heads of a weight whose rows a GGUF permutes, None for all other weights."""
     if name.endswith(f".q_proj{_WEIGHT}"):
         return int(_field(reader, "llama.attention.head_count"))
     if name.endswith(f".k_proj{_WEIGHT}"):

@@ -1,6 +1,6 @@
-"""OpenVINO GenAI on a CPU: continuous batching with a paged, prefix-shared cache, and no torch.
+"""The openvino engine: continuous batching on a CPU with a paged, prefix-sharing KV cache, without torch.
 
-One thread owns the pipeline and steps it. Requests join between steps; a cancelled one is dropped there.
+One thread owns the pipeline and runs its steps. Between steps it adds new requests and drops cancelled ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from grm_service.engines.base import Abilities
 from grm_service.engines.openvino.pipeline import BLOCK, Pipeline
-from grm_service.engines.prefixes import Prefixes
+from grm_service.engines.prefixes import PrefixTracker
 from grm_service.errors import EngineError, GRMError, ModelNotLoaded, PromptTooLong
 from grm_service.types import Alternative, Completion, Message, Params, Prompt, Usage
 
@@ -29,40 +29,43 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _Request:
+    """A request and its progress. `handle` is the pipeline's; `reached_max`: it ended at max_tokens."""
+
     prompt: Prompt
     params: Params
-    done: Future[Completion] = field(default_factory=Future)
+    result: Future[Completion] = field(default_factory=Future)
     handle: Any = None
     tensor: Any = None
     ids: Any = None
     tokens: list[int] = field(default_factory=list)
-    length: bool = False
-    looks: list[_Look] = field(default_factory=list)
+    reached_max: bool = False
+    top_tokens: list[_TopTokens] = field(default_factory=list)
 
-    def answer(self, completion: Completion) -> None:
-        with suppress(InvalidStateError):  # cancelled meanwhile
-            self.done.set_result(completion)
+    def succeed(self, completion: Completion) -> None:
+        with suppress(InvalidStateError):  # cancelled in the meantime
+            self.result.set_result(completion)
 
     def fail(self, error: Exception) -> None:
         with suppress(InvalidStateError):
-            self.done.set_exception(error)
+            self.result.set_exception(error)
 
 
 @dataclass(slots=True, eq=False)
-class _Look:
-    """At one position of a finished text: which tokens could have stood there."""
+class _TopTokens:
+    """The request for the top tokens at one position of a finished text; `row` is empty until it is done."""
 
     handle: Any
     row: tuple[Alternative, ...] = ()
 
 
 class OpenVINOEngine:
-    """Reads a GGUF (Llama and Qwen families; F16, not Q4_1) or a folder exported for OpenVINO.
+    """Loads a GGUF (Llama and Qwen families; not Q4_1) or a folder exported for OpenVINO.
 
-    `model` is the identity to report, `files` finds (and fetches) them at the start, `kv_cache_gb` the most
-    memory for keys and values (GiB; None: see Pipeline), `precision` that of the arithmetic: "f32"
-    gives transformers' greedy text, "auto" rounds to bf16 where the CPU computes with it, about twice as
-    fast. A text depends on its seed and prompt; through rounding also on what is batched with it.
+    `model` is the reported identity. `files` returns the path to load, downloaded if necessary; it is called
+    at the start. `kv_cache_gb` is the most memory for keys and values (GiB; None: see Pipeline). `precision`
+    is that of the arithmetic: "f32" generates the same greedy text as transformers; "auto" computes in bf16
+    if the CPU does, about twice as fast. A text depends on its seed and prompt and, through rounding, on the
+    other requests in its batch.
     """
 
     name = "openvino"
@@ -83,7 +86,7 @@ class OpenVINOEngine:
         self._thread: threading.Thread | None = None
 
     async def start(self) -> None:
-        """Loads the model (seconds) and generates a token. Raises ModelNotLoaded."""
+        """Load the model (seconds) and generate one token. Raises ModelNotLoaded."""
         await asyncio.to_thread(self._load)
         self.ready = True
         self._thread = threading.Thread(target=self._run, name="openvino", daemon=True)
@@ -91,15 +94,15 @@ class OpenVINOEngine:
         await self.complete(Prompt((Message("user", "Hello"),)), Params(max_tokens=1))
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
-        """One completion; joins the batch at its next step. Raises PromptTooLong, EngineError."""
+        """Generate one completion; joins the batch at its next step. Raises PromptTooLong, EngineError."""
         request = _Request(prompt, params)
         self._inbox.put(request)
         if not self.ready:
             raise EngineError("the openvino engine is not running")
-        return await asyncio.wrap_future(request.done)
+        return await asyncio.wrap_future(request.result)
 
     async def close(self) -> None:
-        """Ends the thread after its step; what is under way fails."""
+        """Stop the thread after its current step. Pending requests fail with EngineError."""
         if self._thread is not None:
             self._inbox.put(None)
             await asyncio.to_thread(self._thread.join)
@@ -113,28 +116,29 @@ class OpenVINOEngine:
             self._pipeline = Pipeline(path, self._kv_cache_gb, self._precision)
         except GRMError:
             raise
-        except Exception as failed:
-            reason = str(failed).strip().splitlines()[-1] if str(failed).strip() else type(failed).__name__
+        except Exception as error:
+            # OpenVINO's message lists its source locations first; the last line is the cause.
+            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
             raise ModelNotLoaded(
                 f"OpenVINO cannot load the model {self.model} from {path}: {reason}"
             ) from None
         self.control_tokens = self._pipeline.control_tokens
-        self._prefixes = Prefixes(BLOCK)
+        self._prefixes = PrefixTracker(BLOCK)
 
     def _run(self) -> None:
         try:
-            while self._take():
+            while self._receive():
                 try:
                     self._step()
-                except Exception as failed:
-                    self._recover(failed)
-        except ModelNotLoaded as gone:
-            logger.error("the openvino engine ends: %s", gone)
+                except Exception as error:
+                    self._recover(error)
+        except ModelNotLoaded as error:
+            logger.error("the openvino engine stops: %s", error)
         finally:
-            self._end()
+            self._shut_down()
 
-    def _take(self) -> bool:
-        """Lets new requests in; sleeps when there is nothing to do. False: close."""
+    def _receive(self) -> bool:
+        """Receive new requests, blocking if there is nothing else to do. Returns False to stop."""
         while not (self._running or self._waiting) or not self._inbox.empty():
             request = self._inbox.get()
             if request is None:
@@ -142,94 +146,95 @@ class OpenVINOEngine:
             try:
                 self._prepare(request)
                 self._waiting.append(request)
-            except Exception as failed:
-                request.fail(failed)
+            except Exception as error:
+                request.fail(error)
         return True
 
     def _prepare(self, request: _Request) -> None:
-        text, wanted = self._pipeline.text(request.prompt), request.params.max_tokens
+        """Tokenize a request. Raises PromptTooLong if it does not fit the context or the cache."""
+        text, max_tokens = self._pipeline.render(request.prompt), request.params.max_tokens
         request.tensor = self._pipeline.encode(text)
         request.ids = request.tensor.data[0].copy()
-        size, context, kept = len(request.ids), self._pipeline.context, self._pipeline.kept
-        if size + wanted > min(context, kept):
-            what = "model's context" if context <= kept else "key-value cache (GRM_KV_CACHE_GB)"
-            raise PromptTooLong(max(size, self._pipeline.size(text)), wanted, min(context, kept), what)
+        size, context, cache = len(request.ids), self._pipeline.context, self._pipeline.cache_tokens
+        if size + max_tokens > min(context, cache):
+            what = "model's context" if context <= cache else "key-value cache (GRM_KV_CACHE_GB)"
+            size = max(size, self._pipeline.count_tokens(text))
+            raise PromptTooLong(size, max_tokens, min(context, cache), what)
 
     def _step(self) -> None:
         self._admit()
         self._pipeline.step()
         for request in list(self._running):
-            self._read(request)
+            self._collect(request)
 
     def _admit(self) -> None:
-        """Adds what waits, but for prompts of which another that prefills just now shares a good part.
+        """Add the waiting requests to the batch, except those that should wait for a prefill.
 
-        Together each would compute that part for itself; afterwards they find it in the cache.
+        A request waits if one that is prefilling now shares enough of its prompt: see PrefixTracker.
         """
         for request in list(self._waiting):
-            if request.done.cancelled():
+            if request.result.cancelled():
                 self._waiting.remove(request)
-            elif not self._prefixes.worth_waiting(
-                request.ids, (r.ids for r in self._running if not r.tokens)
-            ):
+            elif not self._prefixes.should_wait(request.ids, (r.ids for r in self._running if not r.tokens)):
                 self._waiting.remove(request)
                 self._running.append(request)
-                request.handle = self._pipeline.begin(request.tensor, request.params)
+                request.handle = self._pipeline.submit(request.tensor, request.params)
 
-    def _read(self, request: _Request) -> None:
-        if request.done.cancelled():
-            for handle in (request.handle, *(look.handle for look in request.looks)):
+    def _collect(self, request: _Request) -> None:
+        """Read a request's new tokens; complete it if it is finished, drop it if it is cancelled."""
+        if request.result.cancelled():
+            for handle in (request.handle, *(position.handle for position in request.top_tokens)):
                 handle.cancel()
             self._running.remove(request)
             return
-        tokens, length = self._pipeline.read(request.handle)
+        tokens, reached_max = self._pipeline.read(request.handle)
         if tokens and not request.tokens:
-            self._prefixes.computed(request.ids)
+            self._prefixes.mark_computed(request.ids)
         request.tokens += tokens
-        request.length = request.length or length
+        request.reached_max = request.reached_max or reached_max
         try:
-            if self._pipeline.finished(request.handle) and self._looked(request):
+            if self._pipeline.is_finished(request.handle) and self._has_alternatives(request):
                 self._running.remove(request)
-                request.answer(self._completion(request))
-        except EngineError as failed:
+                request.succeed(self._completion(request))
+        except EngineError as error:
             self._running.remove(request)
-            request.fail(failed)
+            request.fail(error)
 
-    def _looked(self, request: _Request) -> bool:
-        """Whether the alternatives that were asked for are known; asks for them first."""
-        most = request.params.alternatives
-        if most and not request.looks:
-            request.looks = [self._look(request, at) for at in range(len(request.tokens))]
-        for look in request.looks:
-            if not look.row and self._pipeline.finished(look.handle):
-                look.row = self._pipeline.likely(look.handle)[:most]
-        return all(look.row for look in request.looks)
+    def _has_alternatives(self, request: _Request) -> bool:
+        """Submit the requests for the alternatives if there are none yet; return True if all are done."""
+        count = request.params.alternatives
+        if count and not request.top_tokens:
+            request.top_tokens = [self._submit_top_tokens(request, at) for at in range(len(request.tokens))]
+        for position in request.top_tokens:
+            if not position.row and self._pipeline.is_finished(position.handle):
+                position.row = self._pipeline.read_top_tokens(position.handle)[:count]
+        return all(position.row for position in request.top_tokens)
 
-    def _look(self, request: _Request, at: int) -> _Look:
+    def _submit_top_tokens(self, request: _Request, at: int) -> _TopTokens:
         ids = np.append(request.ids, np.array(request.tokens[:at], np.int64))
-        return _Look(self._pipeline.look(ids, request.params.alternatives))
+        return _TopTokens(self._pipeline.submit_top_tokens(ids, request.params.alternatives))
 
     def _completion(self, request: _Request) -> Completion:
         return Completion(
             text=self._pipeline.decode(request.tokens),
-            finish_reason="length" if request.length else "stop",
+            finish_reason="length" if request.reached_max else "stop",
             usage=Usage(prompt_tokens=len(request.ids), completion_tokens=len(request.tokens)),
-            alternatives=tuple(look.row for look in request.looks),
+            alternatives=tuple(position.row for position in request.top_tokens),
         )
 
-    def _recover(self, failed: Exception) -> None:
-        """Loads the model again; where that fails the thread ends, and the engine is not ready any more."""
-        logger.error("a step of the openvino engine failed, loading the model again: %s", failed)
-        _fail(self._running, f"a step of the openvino engine failed: {failed}")
+    def _recover(self, error: Exception) -> None:
+        """Fail the running requests and reload the model. Raises ModelNotLoaded if that fails."""
+        logger.error("a step of the openvino engine failed, reloading the model: %s", error)
+        _fail(self._running, f"a step of the openvino engine failed: {error}")
         self._running.clear()
         self._load()
 
-    def _end(self) -> None:
-        self.ready = False  # first: what comes into the inbox from now on is refused by `complete`
+    def _shut_down(self) -> None:
+        self.ready = False  # first, so that `complete` rejects any request that arrives from now on
         while not self._inbox.empty():
             if (request := self._inbox.get()) is not None:
                 self._waiting.append(request)
-        _fail(self._running + self._waiting, "the openvino engine has ended")
+        _fail(self._running + self._waiting, "the openvino engine has stopped")
 
 
 def _fail(requests: list[_Request], reason: str) -> None:

@@ -1,4 +1,4 @@
-"""OpenVINO GenAI's continuous batching pipeline, as the engine uses it; one thread owns it."""
+"""A wrapper of OpenVINO GenAI's continuous batching pipeline. It is used from one thread only."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ import openvino
 import openvino_genai as genai
 
 from grm_service.engines import machine
-from grm_service.engines.files import facts
-from grm_service.engines.prefixes import Ids
+from grm_service.engines.files.metadata import read_metadata
+from grm_service.engines.prefixes import TokenIds
 from grm_service.errors import EngineError
 from grm_service.types import Alternative, Params, Prompt
 
 logger = logging.getLogger(__name__)
 BLOCK = 32
-"""Tokens a block of OpenVINO's cache on a CPU: prefixes are shared by whole blocks."""
-_BATCHED_TOKENS = 2048
-_ENOUGH = 2**16
-"""Tokens: OpenVINO gives no memory back, so a cache without need of more would only grow."""
+"""Tokens in a block of OpenVINO's CPU cache. Prefixes are shared in whole blocks."""
+_MAX_BATCHED_TOKENS = 2048
+_MAX_DEFAULT_TOKENS = 2**16
+"""Default limit of the KV cache, in tokens. OpenVINO never frees it, so a larger one would only grow."""
 
 
 @contextmanager
-def writable(path: Path) -> Iterator[Path]:
-    """The path, or a copy while it is loaded: OpenVINO opens a GGUF for writing, though it only reads."""
+def writable_file(path: Path) -> Iterator[Path]:
+    """Yield the path, or a temporary copy if it is read-only: OpenVINO opens a GGUF for writing."""
     if path.is_dir() or os.access(path, os.W_OK):
         yield path
         return
@@ -39,87 +39,92 @@ def writable(path: Path) -> Iterator[Path]:
 
 
 class Pipeline:
-    """A loaded model. `context` and `kept` are the most tokens of one request and of the cache.
+    """A loaded model. `context` is the most tokens of one request, `cache_tokens` of the whole KV cache.
 
-    `kv_cache_gb` is the most memory for keys and values (GiB, taken as it is needed; None: enough for 64
-    samples of 1,000 tokens, but at most half of what is free), `precision` "f32" or "auto". Raises
-    ModelNotLoaded for what OpenVINO would misread, and whatever OpenVINO raises.
+    `kv_cache_gb` is the most memory for keys and values (GiB, allocated when needed; None: enough for 64
+    samples of 1,000 tokens, but at most half of the free memory). `precision` is "f32" or "auto". Raises
+    ModelNotLoaded for a file that OpenVINO would misread, and OpenVINO's own errors.
     """
 
     def __init__(self, path: Path, kv_cache_gb: float | None, precision: str) -> None:
-        known = facts.read(path)
-        self.control_tokens = known.control_tokens
-        self.kept = _kept(kv_cache_gb, 2 * known.kept_per_token)
-        properties: dict[str, Any] = {"INFERENCE_NUM_THREADS": machine.cores()}
+        metadata = read_metadata(path)
+        self.control_tokens = metadata.control_tokens
+        self.cache_tokens = _cache_tokens(kv_cache_gb, 2 * metadata.kv_values_per_token)
+        properties: dict[str, Any] = {"INFERENCE_NUM_THREADS": machine.cpu_cores()}
         if precision != "auto":
-            # Without the second, activations are rounded to 8 bits where the weights are quantised.
+            # Without the group size, activations are rounded to 8 bits if the weights are quantised.
             properties |= {"INFERENCE_PRECISION_HINT": precision, "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
-        with writable(path) as lent:
-            self._pipeline = genai.ContinuousBatchingPipeline(str(lent), self._scheduler(), "CPU", properties)
+        with writable_file(path) as file:
+            self._pipeline = genai.ContinuousBatchingPipeline(str(file), self._scheduler(), "CPU", properties)
         self._tokenizer = self._pipeline.get_tokenizer()
-        # The tokenizer cuts at a length of its own without a word: know it, so as to refuse instead.
-        self.context = min(known.context, self.encode("a " * (2 * known.context)).shape[1])
+        # The tokenizer silently truncates at a length of its own. Measure it, so that longer prompts are
+        # rejected.
+        self.context = min(metadata.context, self.encode("a " * (2 * metadata.context)).shape[1])
         self._requests = 0
-        logger.info("%d cores, room for %d tokens", machine.cores(), self.kept)
+        logger.info("%d cores, KV cache for %d tokens", machine.cpu_cores(), self.cache_tokens)
 
     def _scheduler(self) -> Any:
         scheduler = genai.SchedulerConfig()
-        scheduler.cache_size, scheduler.num_kv_blocks = 0, self.kept // BLOCK
+        scheduler.cache_size, scheduler.num_kv_blocks = 0, self.cache_tokens // BLOCK
         scheduler.enable_prefix_caching = True
-        scheduler.max_num_batched_tokens = _BATCHED_TOKENS
+        scheduler.max_num_batched_tokens = _MAX_BATCHED_TOKENS
         return scheduler
 
     def step(self) -> None:
-        """One token for all that runs, or part of a prefill."""
+        """Generate one token for every running request, or run a part of a prefill."""
         if self._pipeline.has_non_finished_requests():
             self._pipeline.step()
 
-    def text(self, prompt: Prompt) -> str:
-        turns = [{"role": m.role, "content": m.content} for m in prompt.messages]
-        return str(self._tokenizer.apply_chat_template(turns, True)) + prompt.continuation
+    def render(self, prompt: Prompt) -> str:
+        """Return the prompt's text in the model's chat template."""
+        messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
+        return str(self._tokenizer.apply_chat_template(messages, True)) + prompt.continuation
 
     def encode(self, text: str) -> Any:
-        """A tensor of ids (1, tokens), cut at the tokenizer's own length."""
+        """Return a tensor of token ids (1, tokens), truncated at the tokenizer's own limit."""
         return self._tokenizer.encode(text, add_special_tokens=False).input_ids
 
     def decode(self, tokens: list[int], special: bool = False) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=not special))
 
-    def size(self, text: str) -> int:
-        """Tokens of a text that `encode` may cut, about."""
+    def count_tokens(self, text: str) -> int:
+        """Return the approximate number of tokens of a text that `encode` may truncate."""
         return sum(int(self.encode(text[at : at + 4096]).shape[1]) for at in range(0, len(text), 4096))
 
-    def begin(self, ids: Any, params: Params) -> Any:
-        """The handle of a request that joins at the next step."""
+    def submit(self, ids: Any, params: Params) -> Any:
+        """Add a request, which joins the batch at the next step, and return its handle."""
         return self._add(ids, self._config(params))
 
-    def look(self, ids: Ids, most: int) -> Any:
-        """The handle of a one-step beam search: its beams are the likeliest next tokens."""
-        beams = max(2, most)  # one would be no beam search
-        # One step: no beam has ended yet, and a score is the log-probability of one token.
+    def submit_top_tokens(self, ids: TokenIds, count: int) -> Any:
+        """Add a request for the `count` most probable next tokens and return its handle.
+
+        It is a beam search of one step, whose beams are these tokens.
+        """
+        beams = max(2, count)  # one beam would not be a beam search
+        # After one step no beam has ended, and a beam's score is the log-probability of its token.
         config = genai.GenerationConfig(
             max_new_tokens=1, num_beams=beams, num_return_sequences=beams, apply_chat_template=False
         )
         return self._add(openvino.Tensor(ids[None]), config)
 
-    def likely(self, look: Any) -> tuple[Alternative, ...]:
-        """What a finished look saw, likeliest first."""
-        beams = sorted(look.read().values(), key=lambda beam: -beam.score)
+    def read_top_tokens(self, handle: Any) -> tuple[Alternative, ...]:
+        """Return the result of a finished `submit_top_tokens`, the most probable token first."""
+        beams = sorted(handle.read().values(), key=lambda beam: -beam.score)
         return tuple(Alternative(self.decode(b.generated_ids, special=True), b.score) for b in beams)
 
     def read(self, handle: Any) -> tuple[list[int], bool]:
-        """The tokens since the last read, and whether they ended at the request's length."""
+        """Return the tokens since the last read, and True if the request has reached its max_tokens."""
         if not handle.can_read():
             return [], False
         (output,) = handle.read().values()
         return list(output.generated_ids), output.finish_reason == genai.GenerationFinishReason.LENGTH
 
-    def finished(self, handle: Any) -> bool:
-        """Raises EngineError where OpenVINO gave the request up."""
+    def is_finished(self, handle: Any) -> bool:
+        """Return True if a request is finished. Raises EngineError if OpenVINO dropped it."""
         status = handle.get_status()
         if status in (genai.GenerationStatus.RUNNING, genai.GenerationStatus.FINISHED):
             return bool(status == genai.GenerationStatus.FINISHED)
-        raise EngineError(f"OpenVINO gave a request up: {status.name}")
+        raise EngineError(f"OpenVINO dropped a request: {status.name}")
 
     def _add(self, ids: Any, config: Any) -> Any:
         self._requests += 1
@@ -142,10 +147,10 @@ class Pipeline:
         return config
 
 
-def _kept(kv_cache_gb: float | None, per_token: int) -> int:
-    """Whole blocks of tokens, at `per_token` bytes each."""
+def _cache_tokens(kv_cache_gb: float | None, bytes_per_token: int) -> int:
+    """Return the size of the KV cache in tokens, in whole blocks."""
     if kv_cache_gb is None:
-        room = min(_ENOUGH * per_token, machine.free_gb() / 2 * 2**30)
+        size = min(_MAX_DEFAULT_TOKENS * bytes_per_token, machine.free_memory_gb() / 2 * 2**30)
     else:
-        room = kv_cache_gb * 2**30
-    return int(room / (per_token * BLOCK)) * BLOCK
+        size = kv_cache_gb * 2**30
+    return int(size / (bytes_per_token * BLOCK)) * BLOCK

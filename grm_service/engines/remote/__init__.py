@@ -1,1 +1,1 @@
-"""Servers that speak OpenAI's protocol: one, or several as a pool."""
+"""OpenAI-compatible servers: HTTP with retries, one server as an engine, a pool of servers."""

@@ -1,6 +1,7 @@
-"""Any OpenAI-compatible server, by chat completions: vLLM is the reference.
+"""The engine of one OpenAI-compatible server, by chat completions. vLLM is the reference.
 
-What a server lacks is found out once, at the start (engines/dialect.py), and the judge works around it.
+The server's non-standard features are detected once, at startup (server_capabilities.py). HTTP retries are in
+http_retry.py.
 """
 
 from __future__ import annotations
@@ -11,8 +12,13 @@ from typing import Any
 
 import httpx
 
-from grm_service.engines.remote.server_capabilities import STANDARD, VLLM, ServerCapabilities, learn
-from grm_service.engines.remote.upstream import Refused, Upstream, too_long
+from grm_service.engines.remote.http_retry import RequestRejected, RetryingClient, prompt_too_long
+from grm_service.engines.remote.server_capabilities import (
+    STANDARD,
+    VLLM,
+    ServerCapabilities,
+    detect_capabilities,
+)
 from grm_service.errors import EngineError, ModelNotLoaded
 from grm_service.types import Alternative, Completion, Message, Params, Prompt, Usage
 
@@ -20,9 +26,9 @@ logger = logging.getLogger(__name__)
 
 
 class OpenAIEngine:
-    """One server. `base_url` ends in /v1; `model` None takes the first that the server lists.
+    """One server. `base_url` ends in /v1; `model` None means the first model that the server lists.
 
-    `timeout_s` bounds one completion, further tries included; `connections` how many are asked for at once.
+    `timeout_s` limits one completion, retries included; `connections` is the most concurrent requests.
     """
 
     name = "openai"
@@ -40,67 +46,70 @@ class OpenAIEngine:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.model = model or ""
-        self._upstream = Upstream(base_url, api_key, timeout_s, connections, transport)
-        self._dialect = VLLM
+        self._client = RetryingClient(base_url, api_key, timeout_s, connections, transport)
+        self._capabilities = VLLM
 
     async def start(self) -> None:
-        """Asks for a first token and for what the server can do. Raises ModelNotLoaded, EngineUnreachable."""
+        """Generate one token and detect the capabilities. Raises ModelNotLoaded, EngineUnreachable."""
         if not self.model:
             self.model = await self._first_model()
         try:
             await self._complete(STANDARD, Prompt((Message("user", "Say: yes"),)), Params(max_tokens=1))
-        except Refused as refused:
-            raise ModelNotLoaded(f"{self._upstream.url} does not serve {self.model}: {refused}") from refused
-        self._dialect = await learn(self._complete)
-        self.abilities = self._dialect.abilities
-        lacking = ", ".join(self.abilities.lacking()) or "nothing"
-        logger.info("%s serves %s; it lacks: %s", self._upstream.url, self.model, lacking)
-        await self._warn_of_its_seeds()
+        except RequestRejected as error:
+            raise ModelNotLoaded(f"{self._client.url} does not serve {self.model}: {error}") from error
+        self._capabilities = await detect_capabilities(self._complete)
+        self.abilities = self._capabilities.abilities
+        missing = ", ".join(self.abilities.lacking()) or "nothing"
+        logger.info("%s serves %s; missing features: %s", self._client.url, self.model, missing)
+        await self._check_seeds()
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
-        """One completion; cancelling closes its connection. Raises EngineError, PromptTooLong."""
+        """Generate one completion; cancelling closes its connection. Raises EngineError, PromptTooLong."""
         try:
-            return await self._complete(self._dialect, prompt, params)
-        except Refused as refused:
-            raise too_long(refused, params) or refused from None
+            return await self._complete(self._capabilities, prompt, params)
+        except RequestRejected as error:
+            raise prompt_too_long(error, params) or error from None
 
     async def close(self) -> None:
-        """Closes the connections."""
-        await self._upstream.close()
+        """Close all connections."""
+        await self._client.close()
 
-    async def _complete(self, dialect: ServerCapabilities, prompt: Prompt, params: Params) -> Completion:
-        if prompt.continuation and dialect.continuing is None:
-            raise EngineError(f"{self._upstream.url} cannot continue a partial answer")
-        body = {"model": self.model, **_body(dialect, prompt, params)}
-        completion = _completion(await self._upstream.post("/chat/completions", body))
-        return _without(prompt.continuation, completion) if dialect.repeats else completion
+    async def _complete(self, capabilities: ServerCapabilities, prompt: Prompt, params: Params) -> Completion:
+        if prompt.continuation and capabilities.continuation is None:
+            raise EngineError(f"{self._client.url} cannot continue a partial assistant message")
+        body = {"model": self.model, **_request_body(capabilities, prompt, params)}
+        completion = _parse_completion(await self._client.post("/chat/completions", body))
+        if capabilities.echoes_continuation:
+            return _without_continuation(prompt.continuation, completion)
+        return completion
 
     async def _first_model(self) -> str:
-        listed = await self._upstream.get("/models")
+        models = await self._client.get("/models")
         try:
-            return str(listed["data"][0]["id"])
+            return str(models["data"][0]["id"])
         except (KeyError, IndexError, TypeError):
             raise ModelNotLoaded(
-                f"{self._upstream.url}/models names no model: set GRM_OPENAI_MODEL, or GRM_POLICY_MODEL"
+                f"{self._client.url}/models lists no model: set GRM_OPENAI_MODEL, or GRM_POLICY_MODEL"
             ) from None
 
-    async def _warn_of_its_seeds(self) -> None:
-        ask = Prompt((Message("user", "Write a word, any word, and then another."),))
-        texts = [(await self.complete(ask, Params(16, 2.0, 1.0, seed))).text for seed in (0, 1, 2, 0)]
+    async def _check_seeds(self) -> None:
+        """Log a warning if the server ignores seeds, or always returns the same text."""
+        prompt = Prompt((Message("user", "Write a word, any word, and then another."),))
+        texts = [(await self.complete(prompt, Params(16, 2.0, 1.0, seed))).text for seed in (0, 1, 2, 0)]
         if len(set(texts)) == 1:
-            # transformers serve does this to a model whose generation_config lacks do_sample.
+            # `transformers serve` does this if the model's generation_config does not set do_sample.
             logger.warning(
-                "%s gives the same text for every seed: k samples will be one and the same",
-                self._upstream.url,
+                "%s returns the same text for every seed: all k samples will be identical", self._client.url
             )
         elif texts[0] != texts[3]:
-            # SGLang heeds seeds only when started with --enable-deterministic-inference.
+            # SGLang uses seeds only when started with --enable-deterministic-inference.
             logger.warning(
-                "%s does not repeat a text for its seed: a verdict cannot be replayed", self._upstream.url
+                "%s does not return the same text for the same seed: verdicts cannot be reproduced",
+                self._client.url,
             )
 
 
-def _body(dialect: ServerCapabilities, prompt: Prompt, params: Params) -> dict[str, Any]:
+def _request_body(capabilities: ServerCapabilities, prompt: Prompt, params: Params) -> dict[str, Any]:
     messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
     body: dict[str, Any] = {
         "messages": messages,
@@ -108,58 +117,60 @@ def _body(dialect: ServerCapabilities, prompt: Prompt, params: Params) -> dict[s
         "temperature": params.temperature,
         "top_p": params.top_p,
         "seed": params.seed,
-        **dialect.uncut,
+        **capabilities.full_distribution,
     }
-    if prompt.continuation and dialect.continuing is not None:
+    if prompt.continuation and capabilities.continuation is not None:
         messages.append({"role": "assistant", "content": prompt.continuation})
-        body |= dialect.continuing
-    if params.regex is not None and dialect.constraint is not None:
-        body |= dialect.constraint(params.regex)
-    if params.alternatives and dialect.alternatives:
-        # SGLang tells them after the temperature; soft scores ask greedily, where that is the model's own.
+        body |= capabilities.continuation
+    if params.regex is not None and capabilities.regex is not None:
+        body |= capabilities.regex(params.regex)
+    if params.alternatives and capabilities.logprobs:
+        # SGLang applies the temperature to logprobs. Soft scores sample greedily, where they are the model's
+        # own.
         body |= {"logprobs": True, "top_logprobs": params.alternatives}
     return body
 
 
-def _completion(body: dict[str, Any]) -> Completion:
+def _parse_completion(body: dict[str, Any]) -> Completion:
     try:
         choice = body["choices"][0]
         reason = choice.get("finish_reason")
         if reason in ("abort", "error"):
             raise ValueError(f"the server gave up: {reason}")
         return Completion(
-            text=_text(choice["message"]["content"], reason),
+            text=_parse_text(choice["message"]["content"], reason),
             finish_reason="length" if reason == "length" else "stop",
-            usage=_usage(body.get("usage") or {}),
-            alternatives=tuple(map(_row, (choice.get("logprobs") or {}).get("content") or ())),
+            usage=_parse_usage(body.get("usage") or {}),
+            alternatives=tuple(map(_parse_logprobs, (choice.get("logprobs") or {}).get("content") or ())),
         )
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as wrong:
-        raise EngineError(f"the server's reply has no completion ({wrong!r}): {str(body)[:300]}") from None
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise EngineError(f"the server's reply has no completion ({error!r}): {str(body)[:300]}") from None
 
 
-def _without(continuation: str, completion: Completion) -> Completion:
+def _without_continuation(continuation: str, completion: Completion) -> Completion:
     if not completion.text.startswith(continuation):
-        raise EngineError("the server's reply does not go on from the continuation, as it did at the start")
+        raise EngineError("the server's reply does not start with the continuation, as it did at startup")
     return replace(completion, text=completion.text.removeprefix(continuation))
 
 
-def _text(content: Any, reason: str | None) -> str:
+def _parse_text(content: Any, reason: str | None) -> str:
     if content is None and reason == "length":
-        return ""  # a reasoning model that was cut while it still thought
+        return ""  # a reasoning model that reached max_tokens before its answer
     if not isinstance(content, str):
-        raise TypeError("content is not a text")
+        raise TypeError("content is not a string")
     return content
 
 
-def _usage(used: dict[str, Any]) -> Usage:
-    details = used.get("prompt_tokens_details") or {}
+def _parse_usage(usage: dict[str, Any]) -> Usage:
+    details = usage.get("prompt_tokens_details") or {}
     return Usage(
-        prompt_tokens=int(used.get("prompt_tokens") or 0),
+        prompt_tokens=int(usage.get("prompt_tokens") or 0),
         cached_tokens=int(details.get("cached_tokens") or 0),
-        completion_tokens=int(used.get("completion_tokens") or 0),
+        completion_tokens=int(usage.get("completion_tokens") or 0),
     )
 
 
-def _row(position: dict[str, Any]) -> tuple[Alternative, ...]:
-    told = [Alternative(str(each["token"]), float(each["logprob"])) for each in position["top_logprobs"]]
-    return tuple(sorted(told, key=lambda each: -each.logprob))
+def _parse_logprobs(position: dict[str, Any]) -> tuple[Alternative, ...]:
+    """Return a position's top tokens, the most probable first; vLLM puts the sampled token first."""
+    row = [Alternative(str(each["token"]), float(each["logprob"])) for each in position["top_logprobs"]]
+    return tuple(sorted(row, key=lambda each: -each.logprob))

@@ -1,21 +1,21 @@
-"""Several servers of one model as one engine."""
+"""Several servers of the same model as one engine."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from grm_service.engines.base import Abilities, Engine
-from grm_service.engines.remote.upstream import Stumbled
+from grm_service.engines.remote.http_retry import TransientError
 from grm_service.errors import EngineUnreachable, GRMError, ModelNotLoaded
 from grm_service.types import Completion, Params, Prompt
 
 logger = logging.getLogger(__name__)
-_KEPT_GROUPS = 8192
-_LONGEST_PAUSE_S = 60.0
+_MAX_GROUPS = 8192
+_MAX_RECONNECT_PAUSE_S = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -24,15 +24,17 @@ class _PooledServer:
     engine: Engine
     up: bool = False
     in_flight: int = 0
-    asked: int = 0
+    requests: int = 0
 
 
 class PoolEngine:
-    """Engines by address. A group of prompts goes where the fewest requests are in flight, and stays there:
-    its prefix is in that server's cache.
+    """A pool of engines by address.
 
-    A server that cannot be reached, or fails, is taken out, its requests go on to another, and it is probed
-    after `pause_s`, twice that, and so on, until it is back.
+    A new group of prompts goes to the server with the fewest requests in flight, and stays there, because its
+    prefix is in that server's cache.
+
+    A server that cannot be reached or fails is removed from the pool, and its requests go to another one. It
+    is started again after `pause_s`, then twice that, and so on up to 60 s, until it is back.
     """
 
     name = "openai"
@@ -43,120 +45,123 @@ class PoolEngine:
     def __init__(self, engines: Mapping[str, Engine], pause_s: float = 1.0) -> None:
         self._servers = [_PooledServer(url, engine) for url, engine in engines.items()]
         self._pause_s = pause_s
-        self._homes: OrderedDict[str, _PooledServer] = OrderedDict()
-        self._probes: set[asyncio.Task[None]] = set()
+        self._group_servers: OrderedDict[str, _PooledServer] = OrderedDict()
+        self._reconnecting: set[asyncio.Task[None]] = set()
 
     @property
     def ready(self) -> bool:
-        """Whether any server is up."""
+        """True if at least one server is up."""
         return any(server.up for server in self._servers)
 
     async def start(self) -> None:
-        """Starts every server; those that cannot be reached join later.
+        """Start all servers; those that cannot be reached join later.
 
-        Raises EngineUnreachable where none is up, ModelNotLoaded where they serve different models.
+        Raises EngineUnreachable if none is up, ModelNotLoaded if they serve different models.
         """
-        started = await asyncio.gather(
+        errors = await asyncio.gather(
             *(server.engine.start() for server in self._servers), return_exceptions=True
         )
-        for failed in started:
-            if failed is not None and not isinstance(failed, EngineUnreachable):
-                raise failed
-        up = [server for server, failed in zip(self._servers, started, strict=True) if failed is None]
+        for error in errors:
+            if error is not None and not isinstance(error, EngineUnreachable):
+                raise error
+        up = [server for server, error in zip(self._servers, errors, strict=True) if error is None]
         if not up:
             raise self._none_up()
         if len({server.engine.model for server in up}) > 1:
-            served = ", ".join(f"{server.engine.model} ({server.url})" for server in up)
-            raise ModelNotLoaded(f"the servers must serve one model under one name, but they serve {served}")
+            models = ", ".join(f"{server.engine.model} ({server.url})" for server in up)
+            raise ModelNotLoaded(f"the servers must serve one model under one name, but they serve {models}")
         self.model = up[0].engine.model
-        self.abilities = _common([server.engine.abilities for server in up])
-        for server, failed in zip(self._servers, started, strict=True):
+        self.abilities = _common_abilities([server.engine.abilities for server in up])
+        for server, error in zip(self._servers, errors, strict=True):
             server.up = True
-            if isinstance(failed, EngineUnreachable):
-                self._take_out(server, failed)
+            if isinstance(error, EngineUnreachable):
+                self._remove(server, error)
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
-        """One completion; no server is asked twice. Raises EngineUnreachable, and what the engines raise."""
-        asked: list[_PooledServer] = []
+        """Generate one completion; each server is tried once.
+
+        Raises EngineUnreachable if none of them answers, and the engines' other errors.
+        """
+        tried: list[_PooledServer] = []
         failure = self._none_up()
-        while (server := self._server(prompt.group, asked)) is not None:
-            asked.append(server)
-            server.asked += 1
+        while (server := self._choose(prompt.group, tried)) is not None:
+            tried.append(server)
+            server.requests += 1
             server.in_flight += 1
             try:
                 return await server.engine.complete(prompt, params)
-            except EngineUnreachable as failed:
-                if _busy(failed):
-                    failure = failed
+            except EngineUnreachable as error:
+                if _is_busy(error):
+                    failure = error
                 else:
-                    self._take_out(server, failed)
+                    self._remove(server, error)
             finally:
                 server.in_flight -= 1
         raise failure
 
     async def close(self) -> None:
-        """Stops probing and closes every engine."""
-        for probe in self._probes:
-            probe.cancel()
-        await asyncio.gather(*self._probes, return_exceptions=True)
+        """Stop reconnecting and close all engines."""
+        for task in self._reconnecting:
+            task.cancel()
+        await asyncio.gather(*self._reconnecting, return_exceptions=True)
         await asyncio.gather(*(server.engine.close() for server in self._servers))
 
-    def _server(self, group: str, asked: list[_PooledServer]) -> _PooledServer | None:
-        home = self._homes.get(group)
-        if home is None or not home.up or home in asked:
-            up = [server for server in self._servers if server.up and server not in asked]
-            home = min(up, key=lambda server: (server.in_flight, server.asked), default=None)
-        if home is not None and group:
-            self._settle(group, home)
-        return home
+    def _choose(self, group: str, tried: Sequence[_PooledServer]) -> _PooledServer | None:
+        server = self._group_servers.get(group)
+        if server is None or not server.up or server in tried:
+            up = [each for each in self._servers if each.up and each not in tried]
+            server = min(up, key=lambda each: (each.in_flight, each.requests), default=None)
+        if server is not None and group:
+            self._assign(group, server)
+        return server
 
-    def _settle(self, group: str, home: _PooledServer) -> None:
-        self._homes[group] = home
-        self._homes.move_to_end(group)
-        if len(self._homes) > _KEPT_GROUPS:
-            self._homes.popitem(last=False)
+    def _assign(self, group: str, server: _PooledServer) -> None:
+        self._group_servers[group] = server
+        self._group_servers.move_to_end(group)
+        if len(self._group_servers) > _MAX_GROUPS:
+            self._group_servers.popitem(last=False)
 
     def _none_up(self) -> EngineUnreachable:
         return EngineUnreachable(
             f"none of {', '.join(server.url for server in self._servers)} can be reached"
         )
 
-    def _take_out(self, server: _PooledServer, failed: EngineUnreachable) -> None:
+    def _remove(self, server: _PooledServer, error: EngineUnreachable) -> None:
         if not server.up:
             return
         server.up = False
-        logger.warning("%s is out: %s", server.url, failed)
-        probe = asyncio.create_task(self._bring_back(server))
-        self._probes.add(probe)
-        probe.add_done_callback(self._probes.discard)
+        logger.warning("%s is out of the pool: %s", server.url, error)
+        task = asyncio.create_task(self._reconnect(server))
+        self._reconnecting.add(task)
+        task.add_done_callback(self._reconnecting.discard)
 
-    async def _bring_back(self, server: _PooledServer) -> None:
+    async def _reconnect(self, server: _PooledServer) -> None:
         pause_s = self._pause_s
         while not server.up:
             await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            pause_s = min(2 * pause_s, _MAX_RECONNECT_PAUSE_S)
             try:
                 await server.engine.start()
-                self._check(server.engine)
+                self._check_compatible(server.engine)
                 server.up = True
-                logger.warning("%s is back", server.url)
-            except GRMError as failed:
-                logger.info("%s stays out: %s", server.url, failed)
+                logger.warning("%s is back in the pool", server.url)
+            except GRMError as error:
+                logger.info("%s is still out of the pool: %s", server.url, error)
 
-    def _check(self, engine: Engine) -> None:
-        """What this pool has told its callers must hold for a server that joins or comes back."""
+    def _check_compatible(self, engine: Engine) -> None:
+        """Raise ModelNotLoaded if a server's model or abilities differ from what the pool has announced."""
         if engine.model != self.model:
             raise ModelNotLoaded(f"it serves {engine.model}, the others {self.model}")
         if missing := set(engine.abilities.lacking()) - set(self.abilities.lacking()):
-            raise ModelNotLoaded(f"it lacks what the others can do: {', '.join(sorted(missing))}")
+            raise ModelNotLoaded(f"it lacks features of the other servers: {', '.join(sorted(missing))}")
 
 
-def _busy(failed: EngineUnreachable) -> bool:
-    """Whether the server is there and asks for patience."""
-    return isinstance(failed, Stumbled) and failed.status == 429
+def _is_busy(error: EngineUnreachable) -> bool:
+    """Return True if the server is up but answers 429."""
+    return isinstance(error, TransientError) and error.status == 429
 
 
-def _common(all_of_them: list[Abilities]) -> Abilities:
+def _common_abilities(abilities: Sequence[Abilities]) -> Abilities:
     return Abilities(
-        **{each.name: all(getattr(one, each.name) for one in all_of_them) for each in fields(Abilities)}
+        **{each.name: all(getattr(one, each.name) for one in abilities) for each in fields(Abilities)}
     )

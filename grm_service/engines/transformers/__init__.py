@@ -1,1 +1,1 @@
-"""transformers on torch; nothing else imports torch."""
+"""Hugging Face transformers on torch."""

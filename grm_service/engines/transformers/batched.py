@@ -1,4 +1,4 @@
-"""Plain `generate` over all that waits: for a CPU, and for every model that transformers knows."""
+"""Batched generation with transformers' `generate`, for a CPU and for any model."""
 
 from __future__ import annotations
 
@@ -15,30 +15,39 @@ import torch
 from llguidance import LLTokenizer
 from transformers import GenerationConfig
 
-from grm_service.engines.transformers.rows import Constrain, Draw, Finish, Look, RowState
+from grm_service.engines.transformers.logits_processors import (
+    GeneratedRow,
+    RecordLogprobs,
+    RegexConstraint,
+    RowStopping,
+    SeededSampling,
+)
 from grm_service.errors import EngineError
 from grm_service.types import Params
 
 logger = logging.getLogger(__name__)
-_MOST_ROWS = 32
+_MAX_ROWS = 32
 _GATHER_S = 0.005
 
 
 @dataclass(slots=True, eq=False)
-class _BatchRow:
+class _Request:
     ids: list[int]
     params: Params
-    done: Future[RowState] = field(default_factory=Future)
+    result: Future[GeneratedRow] = field(default_factory=Future)
 
 
-class Batched:
-    """A thread that generates one batch after the other. `room` bounds a row's tokens: only the context."""
+class BatchedGenerator:
+    """A thread that generates one batch after another.
 
-    room: int | None = None
+    `capacity` None: no limit on the tokens of a row apart from the model's context.
+    """
 
-    def __init__(self, model: Any, grammar: LLTokenizer, ends: tuple[int, ...]) -> None:
-        self._model, self._grammar, self._ends = model, grammar, ends
-        self._inbox: queue.SimpleQueue[_BatchRow | None] = queue.SimpleQueue()
+    capacity: int | None = None
+
+    def __init__(self, model: Any, grammar: LLTokenizer, end_ids: tuple[int, ...]) -> None:
+        self._model, self._grammar, self._end_ids = model, grammar, end_ids
+        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="transformers", daemon=True)
         self._thread.start()
 
@@ -46,71 +55,76 @@ class Batched:
     def running(self) -> bool:
         return self._thread.is_alive()
 
-    async def write(self, ids: list[int], params: Params) -> RowState:
-        """Generates after `ids`, with whatever else waits. Raises EngineError."""
-        row = _BatchRow(ids, params)
-        self._inbox.put(row)
-        return await asyncio.wrap_future(row.done)
+    async def generate(self, ids: list[int], params: Params) -> GeneratedRow:
+        """Generate after the prompt `ids`, in a batch with other waiting requests. Raises EngineError."""
+        request = _Request(ids, params)
+        self._requests.put(request)
+        return await asyncio.wrap_future(request.result)
 
     async def close(self) -> None:
-        """Ends the thread after its batch; what still waits fails."""
-        self._inbox.put(None)
+        """Stop the thread after its current batch. Waiting requests fail with EngineError."""
+        self._requests.put(None)
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        while (rows := self._gather()) is not None:
-            live = [row for row in rows if not row.done.cancelled()]
-            for start in range(0, len(live), _MOST_ROWS):
-                batch = live[start : start + _MOST_ROWS]
+        while (requests := self._gather()) is not None:
+            live = [request for request in requests if not request.result.cancelled()]
+            for start in range(0, len(live), _MAX_ROWS):
+                batch = live[start : start + _MAX_ROWS]
                 try:
                     self._generate(batch)
-                except Exception as failed:
-                    logger.error("a batch of %d rows failed: %s", len(batch), failed)
-                    _fail(batch, f"transformers failed in a batch of {len(batch)} rows: {failed}")
+                except Exception as error:
+                    logger.error("a batch of %d rows failed: %s", len(batch), error)
+                    _fail(batch, f"transformers failed in a batch of {len(batch)} rows: {error}")
 
-    def _gather(self) -> list[_BatchRow] | None:
-        """All that waits, at least one; short pauses let the k samples of a request arrive together."""
-        rows: list[_BatchRow] = []
+    def _gather(self) -> list[_Request] | None:
+        """Return all waiting requests, at least one; None to stop.
+
+        Waits until no request has arrived for 5 ms, so that the k samples of a task get into one batch.
+        """
+        requests: list[_Request] = []
         try:
             while True:
-                row = self._inbox.get() if not rows else self._inbox.get(timeout=_GATHER_S)
-                if row is None:
-                    _fail(rows, "the transformers engine was closed")
+                request = self._requests.get() if not requests else self._requests.get(timeout=_GATHER_S)
+                if request is None:
+                    _fail(requests, "the transformers engine was closed")
                     return None
-                rows.append(row)
+                requests.append(request)
         except queue.Empty:
-            # Constrained endings are short: apart from critiques they need not wait for them.
-            return sorted(rows, key=lambda row: row.params.max_tokens)
+            # Constrained endings are short: sorted apart from critiques, they need not wait for them.
+            return sorted(requests, key=lambda request: request.params.max_tokens)
 
-    def _generate(self, rows: list[_BatchRow]) -> None:
-        sizes = [len(row.ids) for row in rows]
-        start, pad = max(sizes), self._ends[0]
-        ids = torch.tensor([[pad] * (start - len(row.ids)) + row.ids for row in rows])
+    def _generate(self, batch: list[_Request]) -> None:
+        sizes = [len(request.ids) for request in batch]
+        start, pad = max(sizes), self._end_ids[0]
+        ids = torch.tensor([[pad] * (start - len(request.ids)) + request.ids for request in batch])
         mask = torch.tensor([[0] * (start - size) + [1] * size for size in sizes])
-        params = [row.params for row in rows]
+        params = [request.params for request in batch]
         config = GenerationConfig(
-            do_sample=False,  # Draw has put the chance into the logits
+            do_sample=False,  # SeededSampling has already added the noise to the logits
             max_new_tokens=max(p.max_tokens for p in params),
-            eos_token_id=list(self._ends),
+            eos_token_id=list(self._end_ids),
             pad_token_id=pad,
         )
-        look, constrain = Look(params), Constrain(self._grammar, params, start, self._ends)
+        record = RecordLogprobs(params)
+        constraint = RegexConstraint(self._grammar, params, start, self._end_ids)
         with torch.inference_mode():
             output = self._model.generate(
                 ids.to(self._model.device),
                 attention_mask=mask.to(self._model.device),
                 generation_config=config,
-                logits_processor=[look, constrain, Draw(params, sizes, start)],
-                stopping_criteria=[Finish(params, start, lambda i: rows[i].done.cancelled())],
+                logits_processor=[record, constraint, SeededSampling(params, sizes, start)],
+                stopping_criteria=[RowStopping(params, start, lambda i: batch[i].result.cancelled())],
             )
-        for row, tokens, seen in zip(rows, output[:, start:].tolist(), look.seen, strict=True):
-            tokens = tokens[: row.params.max_tokens]
-            end = next((i for i, token in enumerate(tokens) if token in self._ends), None)
-            with suppress(InvalidStateError):  # cancelled meanwhile
-                row.done.set_result(RowState(tokens[:end], end is not None, seen[: len(tokens[:end])]))
+        for request, tokens, logprobs in zip(batch, output[:, start:].tolist(), record.rows, strict=True):
+            tokens = tokens[: request.params.max_tokens]
+            end = next((i for i, token in enumerate(tokens) if token in self._end_ids), None)
+            row = GeneratedRow(tokens[:end], end is not None, logprobs[: len(tokens[:end])])
+            with suppress(InvalidStateError):  # cancelled in the meantime
+                request.result.set_result(row)
 
 
-def _fail(rows: list[_BatchRow], reason: str) -> None:
-    for row in rows:
-        with suppress(InvalidStateError):  # cancelled meanwhile
-            row.done.set_exception(EngineError(reason))
+def _fail(requests: list[_Request], reason: str) -> None:
+    for request in requests:
+        with suppress(InvalidStateError):  # cancelled in the meantime
+            request.result.set_exception(EngineError(reason))

@@ -1,4 +1,4 @@
-"""transformers on torch, for any architecture: continuous batching on CUDA, batched `generate` elsewhere."""
+"""The transformers engine: any architecture, continuous batching on CUDA, batched `generate` elsewhere."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from grm_service.errors import EngineError, ModelNotLoaded, PromptTooLong
 from grm_service.types import Alternative, Completion, Message, Params, Prompt, Usage
 
 if TYPE_CHECKING:
-    from grm_service.engines.transformers.batched import Batched
-    from grm_service.engines.transformers.paged import Paged
-    from grm_service.engines.transformers.rows import Likely, RowState
+    from grm_service.engines.transformers.batched import BatchedGenerator
+    from grm_service.engines.transformers.logits_processors import GeneratedRow, TokenLogprobs
+    from grm_service.engines.transformers.paged import PagedGenerator
 
 
-def cuda() -> bool:
-    """Whether torch is installed and sees a GPU."""
+def has_cuda() -> bool:
+    """Return True if torch is installed and sees a GPU."""
     try:
-        # A CPU build sees none, and importing it would cost seconds of every start.
+        # A CPU build sees no GPU, and importing it would add seconds to every start.
         if version("torch").endswith("+cpu"):
             return False
         import torch
@@ -30,11 +30,12 @@ def cuda() -> bool:
 
 
 class TransformersEngine:
-    """Loads with AutoModelForCausalLM. `model` is the identity to report; `files` gives the hub id or folder
-    to load, at the start; `kv_cache_gb` bounds keys and values on CUDA (GiB; None: most of what is free).
+    """A model loaded with AutoModelForCausalLM.
 
-    `continuous` None: continuous batching where there is CUDA. A row's randomness depends on its seed alone;
-    which rows are batched with it can change its text only through floating point.
+    `model` is the reported identity. `files` returns the hub id or folder to load; it is called at the start.
+    `kv_cache_gb` limits the keys and values on CUDA (GiB; None: most of the free memory). `continuous` None
+    means continuous batching if there is CUDA. The randomness of a completion depends on its seed alone; the
+    other prompts in its batch can change its text only through floating-point rounding.
     """
 
     name = "transformers"
@@ -52,36 +53,36 @@ class TransformersEngine:
         self._files = files
         self._kv_cache_gb = kv_cache_gb
         self._continuous = continuous
-        self._writer: Batched | Paged | None = None
+        self._generator: BatchedGenerator | PagedGenerator | None = None
 
     @property
     def ready(self) -> bool:
-        """False before the start, and for good when continuous batching has crashed."""
-        return self._writer is not None and self._writer.running
+        """False before the start, and for good after continuous batching has crashed."""
+        return self._generator is not None and self._generator.running
 
     async def start(self) -> None:
-        """Loads the model and generates a token. Raises ModelNotLoaded."""
-        self._writer = self._open(await asyncio.to_thread(self._load))
+        """Load the model and generate one token. Raises ModelNotLoaded."""
+        self._generator = self._create_generator(await asyncio.to_thread(self._load))
         await self.complete(Prompt((Message("user", "Hello"),)), Params(max_tokens=1))
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
-        """One completion, generated with whatever else waits. Raises PromptTooLong, EngineError."""
-        if self._writer is None:
+        """Generate one completion, batched with other requests. Raises PromptTooLong, EngineError."""
+        if self._generator is None:
             raise EngineError("the transformers engine is not running")
-        ids = await asyncio.to_thread(encode, self._tokenizer, prompt)
-        for room, what in (
+        ids = await asyncio.to_thread(encode_prompt, self._tokenizer, prompt)
+        for capacity, what in (
             (self._context, "model's context"),
-            (self._writer.room, "key-value cache (GRM_KV_CACHE_GB)"),
+            (self._generator.capacity, "key-value cache (GRM_KV_CACHE_GB)"),
         ):
-            if room is not None and len(ids) + params.max_tokens > room:
-                raise PromptTooLong(len(ids), params.max_tokens, room, what)
-        return self._completion(ids, await self._writer.write(ids, params))
+            if capacity is not None and len(ids) + params.max_tokens > capacity:
+                raise PromptTooLong(len(ids), params.max_tokens, capacity, what)
+        return self._completion(ids, await self._generator.generate(ids, params))
 
     async def close(self) -> None:
-        """Ends what generates; what is under way fails."""
-        if self._writer is not None:
-            await self._writer.close()
-            self._writer = None
+        """Stop generating. Pending requests fail with EngineError."""
+        if self._generator is not None:
+            await self._generator.close()
+            self._generator = None
 
     def _load(self) -> Any:
         import llguidance.hf
@@ -92,59 +93,71 @@ class TransformersEngine:
             path = self._files()
             self._tokenizer = AutoTokenizer.from_pretrained(path)
             model = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
-        except (OSError, ValueError, ImportError, RuntimeError) as failed:
-            reason = str(failed).strip().splitlines()[0] if str(failed).strip() else type(failed).__name__
-            raise ModelNotLoaded(f"transformers cannot load the model {self.model}: {reason}") from None
+        except (OSError, ValueError, ImportError, RuntimeError) as error:
+            raise ModelNotLoaded(
+                f"transformers cannot load the model {self.model}: {error_summary(error)}"
+            ) from None
         self._context = int(model.config.get_text_config().max_position_embeddings)
         self.control_tokens = control_tokens(self._tokenizer)
-        self._ends = ends(model.generation_config.eos_token_id, self._tokenizer.eos_token_id)
-        width = model.get_output_embeddings().weight.shape[0]
-        self._grammar = llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=width)
+        self._end_ids = end_token_ids(model.generation_config.eos_token_id, self._tokenizer.eos_token_id)
+        vocab_size = model.get_output_embeddings().weight.shape[0]
+        self._grammar = llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=vocab_size)
         return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
-    def _open(self, model: Any) -> Batched | Paged:
-        if self._continuous if self._continuous is not None else cuda():
-            from grm_service.engines.transformers.paged import Paged
+    def _create_generator(self, model: Any) -> BatchedGenerator | PagedGenerator:
+        if self._continuous if self._continuous is not None else has_cuda():
+            from grm_service.engines.transformers.paged import PagedGenerator
 
-            return Paged(model, self._grammar, self._ends, self._kv_cache_gb)
-        from grm_service.engines.transformers.batched import Batched
+            return PagedGenerator(model, self._grammar, self._end_ids, self._kv_cache_gb)
+        from grm_service.engines.transformers.batched import BatchedGenerator
 
-        return Batched(model, self._grammar, self._ends)
+        return BatchedGenerator(model, self._grammar, self._end_ids)
 
-    def _completion(self, ids: list[int], written: RowState) -> Completion:
+    def _completion(self, ids: list[int], row: GeneratedRow) -> Completion:
         return Completion(
-            text=self._tokenizer.decode(written.tokens, skip_special_tokens=True),
-            finish_reason="stop" if written.stopped else "length",
-            usage=Usage(len(ids), completion_tokens=len(written.tokens) + written.stopped),
-            alternatives=tuple(map(self._told, written.alternatives)),
+            text=self._tokenizer.decode(row.tokens, skip_special_tokens=True),
+            finish_reason="stop" if row.stopped else "length",
+            usage=Usage(len(ids), completion_tokens=len(row.tokens) + row.stopped),
+            alternatives=tuple(map(self._alternatives, row.logprobs)),
         )
 
-    def _told(self, likely: Likely) -> tuple[Alternative, ...]:
-        return tuple(Alternative(self._tokenizer.decode([token]), value) for token, value in likely)
+    def _alternatives(self, logprobs: TokenLogprobs) -> tuple[Alternative, ...]:
+        return tuple(Alternative(self._tokenizer.decode([token]), logprob) for token, logprob in logprobs)
 
 
-def templated(tokenizer: Any, prompt: Prompt) -> str:
-    """The text that the model continues: training asks for it here, so that it is the same."""
-    turns = [{"role": m.role, "content": m.content} for m in prompt.messages]
-    text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+def render_prompt(tokenizer: Any, prompt: Prompt) -> str:
+    """Return the text that the model continues. Training calls this too, so that both use the same text."""
+    messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     return str(text) + prompt.continuation
 
 
-def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
-    """The tokens of that text; the template has written every special token that belongs there."""
-    return list(tokenizer(templated(tokenizer, prompt), add_special_tokens=False)["input_ids"])
+def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
+    """Return the token ids of the rendered prompt. The chat template adds all special tokens."""
+    return list(tokenizer(render_prompt(tokenizer, prompt), add_special_tokens=False)["input_ids"])
 
 
 def control_tokens(tokenizer: Any) -> tuple[str, ...]:
-    """Texts that the tokenizer reads as control."""
+    """Return the texts of the tokenizer's special tokens."""
     return tuple(str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
 
 
-def ends(*found: Any) -> tuple[int, ...]:
-    """Every token that ends an answer; there is always one, or generation could not stop."""
-    listed = [
-        token for each in found for token in (each if isinstance(each, list) else [each]) if token is not None
+def end_token_ids(*sources: Any) -> tuple[int, ...]:
+    """Return the distinct end-of-sequence ids; each source is an id, a list of ids or None.
+
+    Raises ModelNotLoaded if there is none, because generation could not stop.
+    """
+    ids = [
+        token
+        for source in sources
+        for token in (source if isinstance(source, list) else [source])
+        if token is not None
     ]
-    if not listed:
-        raise ModelNotLoaded("the model names no end-of-sequence token")
-    return tuple(dict.fromkeys(listed))
+    if not ids:
+        raise ModelNotLoaded("the model has no end-of-sequence token")
+    return tuple(dict.fromkeys(ids))
+
+
+def error_summary(error: Exception) -> str:
+    """Return the first line of an error's message, or its type's name if there is no message."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

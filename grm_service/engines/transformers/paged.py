@@ -1,10 +1,10 @@
-"""transformers' continuous batching: a paged cache with shared prefixes, flash attention and CUDA graphs.
+"""Continuous batching with transformers: a paged KV cache, shared prefixes, flash attention and CUDA graphs.
 
-Made for CUDA; it runs on a CPU too, slowly, which is how the tests reach it. Its requests know neither seeds
-nor constraints nor alternatives. Seeds come in by a logits processor (see seeded_gumbel.py). Whatever depends
-on more than the last token, or shows what the model thought, is written token by token: each a request of one
-token, with a slot in a table on the device that says what is allowed and keeps what was likely. The cache
-makes such a request short.
+Made for CUDA; the tests run it on a CPU, where it is slow. The requests of transformers' continuous batching
+have no seeds, regexes or logprobs. A logits processor adds the seeded noise (seeded_gumbel.py). A request
+with a regex or with logprobs is generated token by token, as a series of requests of one token. Each of these
+uses a slot in a table on the device, which holds its token mask and receives its top logprobs. The prefix
+cache makes such a request cheap.
 """
 
 from __future__ import annotations
@@ -29,121 +29,124 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
     ContinuousBatchingTopPLogitsWarper,
 )
 
-from grm_service.engines.files.facts import kept_per_token
-from grm_service.engines.prefixes import Ids, Prefixes
+from grm_service.engines.files.metadata import kv_values_per_token
+from grm_service.engines.prefixes import PrefixTracker, TokenIds
 from grm_service.engines.transformers import seeded_gumbel
-from grm_service.engines.transformers.rows import Likely, RowState, allowed, matcher
+from grm_service.engines.transformers.logits_processors import (
+    GeneratedRow,
+    TokenLogprobs,
+    allowed_tokens,
+    regex_matcher,
+)
 from grm_service.errors import EngineError
 from grm_service.types import Params
 
 _PAGE = 64
-_MOST_ROWS = 256
+_MAX_BATCH = 256
 _SLOTS = 64
-_ALTERNATIVES = 20
+_MAX_ALTERNATIVES = 20
 
 
-class Paged:
-    """One model behind its ContinuousBatchingManager. `room` is the most tokens that its cache can hold.
+class PagedGenerator:
+    """A model behind transformers' ContinuousBatchingManager.
 
-    `kv_cache_gb` is the memory for keys and values (GiB); None leaves it to transformers, which takes most
-    of what the device has free.
+    `capacity` is the number of tokens that its cache holds. `kv_cache_gb` is the memory for keys and values
+    (GiB); None leaves it to transformers, which uses most of the device's free memory.
     """
 
     def __init__(
-        self, model: Any, grammar: LLTokenizer, ends: tuple[int, ...], kv_cache_gb: float | None
+        self, model: Any, grammar: LLTokenizer, end_ids: tuple[int, ...], kv_cache_gb: float | None
     ) -> None:
-        self._grammar, self._ends = grammar, ends
-        self._width = int(model.get_output_embeddings().weight.shape[0])
-        self._numbers = count()
-        self._slots = _Slots(self._width, model.device)
+        self._grammar, self._end_ids = grammar, end_ids
+        self._vocab_size = int(model.get_output_embeddings().weight.shape[0])
+        self._ids = count()
+        self._slots = _Slots(self._vocab_size, model.device)
         self._manager = model.init_continuous_batching(
             generation_config=GenerationConfig(
-                do_sample=False, eos_token_id=list(ends), pad_token_id=ends[0]
+                do_sample=False, eos_token_id=list(end_ids), pad_token_id=end_ids[0]
             ),
             continuous_batching_config=ContinuousBatchingConfig(
-                page_size=_PAGE, num_blocks=_blocks(model, kv_cache_gb), max_requests_per_batch=_MOST_ROWS
+                page_size=_PAGE, num_blocks=_num_blocks(model, kv_cache_gb), max_requests_per_batch=_MAX_BATCH
             ),
         )
-        self._manager.logit_processor = _processors(self._slots)
+        self._manager.logit_processor = _logits_processors(self._slots)
         self._manager.warmup()
         self._manager.start()
-        self.room = int(self._manager.continuous_batching_config.num_blocks) * _PAGE
-        self._prefixes = Prefixes(_PAGE)
-        self._computing: list[Ids] = []
-        self._computed = asyncio.Condition()
+        self.capacity = int(self._manager.continuous_batching_config.num_blocks) * _PAGE
+        self._prefixes = PrefixTracker(_PAGE)
+        self._prefilling: list[TokenIds] = []
+        self._prefilled = asyncio.Condition()
 
     @property
     def running(self) -> bool:
         return bool(self._manager.is_running())
 
-    async def write(self, ids: list[int], params: Params) -> RowState:
-        """Generates after `ids`; joins the batch at its next step. Raises EngineError."""
+    async def generate(self, ids: list[int], params: Params) -> GeneratedRow:
+        """Generate after the prompt `ids`; joins the batch at its next step. Raises EngineError."""
         await self._prefill(ids)
         if params.regex is not None or params.alternatives:
-            return await self._token_by_token(ids, params)
-        return self._cut(await self._request(ids, params))
+            return await self._generate_token_by_token(ids, params)
+        tokens = await self._request(ids, params)
+        stopped = bool(tokens) and tokens[-1] in self._end_ids
+        return GeneratedRow(tokens[:-1] if stopped else tokens, stopped)
 
     async def close(self) -> None:
-        """Ends the manager's thread; what is under way fails."""
+        """Stop the manager's thread. Pending requests fail with EngineError."""
         await asyncio.to_thread(self._manager.stop, hard_stop=True)
 
     async def _prefill(self, ids: list[int]) -> None:
-        """Computes a cold prompt once, before the siblings that share it begin."""
-        mine = np.array(ids, np.int64)
-        async with self._computed:
-            await self._computed.wait_for(lambda: not self._prefixes.worth_waiting(mine, self._computing))
-            if not self._prefixes.cold(mine):
+        """Prefill a new prompt once, before the other samples of the same prompt start."""
+        prompt = np.array(ids, np.int64)
+        async with self._prefilled:
+            await self._prefilled.wait_for(lambda: not self._prefixes.should_wait(prompt, self._prefilling))
+            if not self._prefixes.needs_prefill(prompt):
                 return
-            self._computing.append(mine)
+            self._prefilling.append(prompt)
         try:
             await self._request(ids, Params(1))
-            self._prefixes.computed(mine)
+            self._prefixes.mark_computed(prompt)
         finally:
-            self._computing = [other for other in self._computing if other is not mine]
-            async with self._computed:
-                self._computed.notify_all()
+            self._prefilling = [other for other in self._prefilling if other is not prompt]
+            async with self._prefilled:
+                self._prefilled.notify_all()
 
-    async def _token_by_token(self, ids: list[int], params: Params) -> RowState:
-        written = RowState([], False)
-        following = None if params.regex is None else matcher(self._grammar, params.regex)
-        one = replace(params, max_tokens=1)
-        while len(written.tokens) < params.max_tokens:
-            if following is not None and following.is_stopped():
-                return replace(written, stopped=True)
-            forced = following.compute_ff_tokens() if following is not None else []
-            if not forced or params.alternatives:
-                mask = None if following is None else allowed(following, self._width, self._ends)
-                async with self._slots.one(mask) as slot:
-                    forced = await self._request(ids + written.tokens, one, slot)
+    async def _generate_token_by_token(self, ids: list[int], params: Params) -> GeneratedRow:
+        row = GeneratedRow([], False)
+        matcher = None if params.regex is None else regex_matcher(self._grammar, params.regex)
+        one_token = replace(params, max_tokens=1)
+        while len(row.tokens) < params.max_tokens:
+            if matcher is not None and matcher.is_stopped():
+                return replace(row, stopped=True)
+            # Tokens that the regex leaves no choice about need no step of the model.
+            tokens = matcher.compute_ff_tokens() if matcher is not None else []
+            if not tokens or params.alternatives:
+                mask = None if matcher is None else allowed_tokens(matcher, self._vocab_size, self._end_ids)
+                async with self._slots.reserve(mask) as slot:
+                    tokens = await self._request(ids + row.tokens, one_token, slot)
                     if params.alternatives:
-                        written.alternatives.append(self._slots.likely(slot)[: params.alternatives])
-            if forced[0] in self._ends:
-                return replace(
-                    written, stopped=True, alternatives=written.alternatives[: len(written.tokens)]
-                )
-            if following is not None:
-                following.consume_tokens(forced)
-            written.tokens += forced[: params.max_tokens - len(written.tokens)]
-        return replace(written, stopped=following is not None and following.is_stopped())
-
-    def _cut(self, tokens: list[int]) -> RowState:
-        stopped = bool(tokens) and tokens[-1] in self._ends
-        return RowState(tokens[:-1] if stopped else tokens, stopped)
+                        row.logprobs.append(self._slots.top_logprobs(slot)[: params.alternatives])
+            if tokens[0] in self._end_ids:
+                return replace(row, stopped=True, logprobs=row.logprobs[: len(row.tokens)])
+            if matcher is not None:
+                matcher.consume_tokens(tokens)
+            row.tokens += tokens[: params.max_tokens - len(row.tokens)]
+        return replace(row, stopped=matcher is not None and matcher.is_stopped())
 
     async def _request(self, ids: list[int], params: Params, slot: int = 0) -> list[int]:
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        name = str(next(self._numbers))
-        self._manager.register_result_handler(name, partial(_hand_over, done))
-        warm = params.temperature > 0
+        """Return the tokens that the manager generates after `ids`, an end token included."""
+        result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        name = str(next(self._ids))
+        self._manager.register_result_handler(name, partial(_set_result, result))
+        sampled = params.temperature > 0
         accepted = self._manager.add_request(
             ids, name, params.max_tokens,
-            temperature=params.temperature if warm else 1.0, top_p=params.top_p if warm else 1.0,
-            seed=params.seed if warm else -1, slot=slot,
+            temperature=params.temperature if sampled else 1.0, top_p=params.top_p if sampled else 1.0,
+            seed=params.seed if sampled else -1, slot=slot,
         )  # fmt: skip
         if accepted is None:
             raise EngineError("transformers' continuous batching has stopped")
         try:
-            output = await done
+            output = await result
         except asyncio.CancelledError:
             self._manager.cancel_request(name)
             self._manager.output_router.result_handlers.pop(name, None)
@@ -153,28 +156,29 @@ class Paged:
         return list(output.generated_tokens)
 
 
-def _hand_over(done: asyncio.Future[Any], output: Any) -> None:
-    if not done.done():  # cancelled meanwhile
-        done.set_result(output)
+def _set_result(result: asyncio.Future[Any], output: Any) -> None:
+    if not result.done():  # not cancelled in the meantime
+        result.set_result(output)
 
 
 class _Slots:
-    """Rows of a table on the device, for requests of one token: what is allowed, and what was likely.
+    """A table on the device with one row for each request of one token: its token mask and its top logprobs.
 
-    Row 0 is everybody else's: all is allowed and nobody reads it. A row is written before its request is
-    handed in and read after it is done, so no step that runs meanwhile is disturbed.
+    Row 0 belongs to all other requests: it allows every token and is never read. A row is written before its
+    request is submitted and read after it is done, so the steps in between do not conflict with it.
     """
 
-    def __init__(self, width: int, device: torch.device) -> None:
-        self.mask = torch.ones(_SLOTS + 1, width, dtype=torch.bool, device=device)
-        self.values = torch.zeros(_SLOTS + 1, _ALTERNATIVES, device=device)
-        self.tokens = torch.zeros(_SLOTS + 1, _ALTERNATIVES, dtype=torch.int64, device=device)
+    def __init__(self, vocab_size: int, device: torch.device) -> None:
+        self.mask = torch.ones(_SLOTS + 1, vocab_size, dtype=torch.bool, device=device)
+        self.logprobs = torch.zeros(_SLOTS + 1, _MAX_ALTERNATIVES, device=device)
+        self.tokens = torch.zeros(_SLOTS + 1, _MAX_ALTERNATIVES, dtype=torch.int64, device=device)
         self._free: asyncio.Queue[int] = asyncio.Queue()
         for slot in range(1, _SLOTS + 1):
             self._free.put_nowait(slot)
 
     @asynccontextmanager
-    async def one(self, mask: torch.Tensor | None) -> AsyncIterator[int]:
+    async def reserve(self, mask: torch.Tensor | None) -> AsyncIterator[int]:
+        """Wait for a free slot and hold it; `mask` None allows every token."""
         slot = await self._free.get()
         try:
             self.mask[slot].copy_(torch.ones(1, dtype=torch.bool) if mask is None else mask)
@@ -182,12 +186,12 @@ class _Slots:
         finally:
             self._free.put_nowait(slot)
 
-    def likely(self, slot: int) -> Likely:
-        return list(zip(self.tokens[slot].tolist(), self.values[slot].tolist(), strict=True))
+    def top_logprobs(self, slot: int) -> TokenLogprobs:
+        return list(zip(self.tokens[slot].tolist(), self.logprobs[slot].tolist(), strict=True))
 
 
-class _PerRequest(ContinuousBatchingLogitsProcessor):  # type: ignore[misc]
-    """A processor with one number a request; rows of padding get 0."""
+class _PerRequestProcessor(ContinuousBatchingLogitsProcessor):  # type: ignore[misc]
+    """A logits processor with one int32 argument for each request; padding rows have 0."""
 
     ignored_kwargs: tuple[str, ...] = ()
 
@@ -195,63 +199,63 @@ class _PerRequest(ContinuousBatchingLogitsProcessor):  # type: ignore[misc]
         int32_tensor.zero_()
 
     def prepare_tensor_args(self, requests_with_new_token: list[Any]) -> torch.Tensor:
-        numbers = torch.zeros(_MOST_ROWS, dtype=torch.int32)
+        arguments = torch.zeros(_MAX_BATCH, dtype=torch.int32)
         for i, request in enumerate(requests_with_new_token):
-            numbers[i] = self._number(request.state)
-        return numbers
+            arguments[i] = self._argument(request.state)
+        return arguments
 
-    def _number(self, state: Any) -> int:
+    def _argument(self, state: Any) -> int:
         raise NotImplementedError
 
 
-class _Table(_PerRequest):
-    """Keeps the likeliest tokens of a request's slot, then leaves only the allowed ones."""
+class _SlotProcessor(_PerRequestProcessor):
+    """Records the top logprobs in the request's slot, then applies the slot's token mask."""
 
     supported_kwargs: dict[str, type] = {"slot": int}  # noqa: RUF012
 
     def __init__(self, slots: _Slots) -> None:
         self._slots = slots
 
-    def _number(self, state: Any) -> int:
+    def _argument(self, state: Any) -> int:
         return int(state.logit_processor_kwargs["slot"])
 
     def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
         slots = tensor_arg[: scores.size(0)].to(torch.int64)
-        values, tokens = scores.topk(_ALTERNATIVES)
-        self._slots.values[slots] = values - scores.logsumexp(-1, keepdim=True)
+        values, tokens = scores.topk(_MAX_ALTERNATIVES)
+        self._slots.logprobs[slots] = values - scores.logsumexp(-1, keepdim=True)
         self._slots.tokens[slots] = tokens
         return scores.masked_fill(~self._slots.mask[slots], float("-inf"))
 
 
-class _Chance(_PerRequest):
-    """Puts a request's own chance into its logits; a seed of -1 is greedy."""
+class _SeededNoise(_PerRequestProcessor):
+    """Adds the Gumbel noise of each request's seed to its logits; the seed -1 is greedy."""
 
     supported_kwargs: dict[str, type] = {"seed": int}  # noqa: RUF012
 
-    def _number(self, state: Any) -> int:
+    def _argument(self, state: Any) -> int:
         seed = state.logit_processor_kwargs["seed"]
-        # Prepared with a step, the offset counts all tokens that stand before the new one.
-        return 0 if seed < 0 else seeded_gumbel.key(seed, state.position_offset)
+        # When a step is prepared, the offset is the number of tokens before the new one.
+        return 0 if seed < 0 else seeded_gumbel.noise_key(seed, state.position_offset)
 
     def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
-        return scores + seeded_gumbel.gumbel(tensor_arg[: scores.size(0)], scores.size(-1))
+        return scores + seeded_gumbel.gumbel_noise(tensor_arg[: scores.size(0)], scores.size(-1))
 
 
-def _processors(slots: _Slots) -> ContinuousBatchingLogitsProcessorList:
-    # The two of transformers' own take their values from each request.
-    listed = [
-        _Table(slots),
+def _logits_processors(slots: _Slots) -> ContinuousBatchingLogitsProcessorList:
+    processors = [
+        _SlotProcessor(slots),
+        # These two replace the values here with those of each request.
         ContinuousBatchingTemperatureLogitsWarper(TemperatureLogitsWarper(2.0)),
         ContinuousBatchingTopPLogitsWarper(TopPLogitsWarper(0.5)),
-        _Chance(),
+        _SeededNoise(),
     ]
-    processors = ContinuousBatchingLogitsProcessorList(LogitsProcessorList(listed))
-    processors.tensors_required = len(listed)
-    return processors
+    batched = ContinuousBatchingLogitsProcessorList(LogitsProcessorList(processors))
+    batched.tensors_required = len(processors)
+    return batched
 
 
-def _blocks(model: Any, kv_cache_gb: float | None) -> int | None:
+def _num_blocks(model: Any, kv_cache_gb: float | None) -> int | None:
     if kv_cache_gb is None:
         return None
-    numbers = kept_per_token(model.config.get_text_config().to_dict())
-    return int(kv_cache_gb * 2**30 / (numbers * model.dtype.itemsize * _PAGE))
+    values = kv_values_per_token(model.config.get_text_config().to_dict())
+    return int(kv_cache_gb * 2**30 / (values * model.dtype.itemsize * _PAGE))

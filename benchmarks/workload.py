@@ -1,4 +1,4 @@
-"""The work that is timed: prompts nobody has seen, so that no cache is warm."""
+"""The timed workload: new prompts at every call, so that no prefix is cached."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from grm_service.engines import choice
-from grm_service.engines.choice import Source
+from grm_service.engines.files.source import ModelSource, openvino_path
 from grm_service.engines.openvino.engine import OpenVINOEngine
 from grm_service.factory import open_catalog
 from grm_service.judging.prompt import render
@@ -28,29 +27,29 @@ def profile() -> Profile:
     return open_catalog(Settings()).profile(Settings().profile)
 
 
-def source() -> Source:
-    return Source.of(profile(), Settings().cache_dir)
+def source() -> ModelSource:
+    return ModelSource.from_profile(profile(), Settings().cache_dir)
 
 
 def bare_engine(kv_cache_gb: float | None = None, precision: str = "auto") -> OpenVINOEngine:
-    """The openvino engine in this process, not started."""
-    return OpenVINOEngine("bare", partial(choice._openvino_files, source()), kv_cache_gb, precision)
+    """Return the openvino engine in this process, not started."""
+    return OpenVINOEngine("bare", partial(openvino_path, source()), kv_cache_gb, precision)
 
 
 def words(count: int) -> str:
-    """So many, drawn anew at every call."""
+    """Return new random words."""
     return " ".join(random.Random(next(_seeds)).choices(_WORDS.split(), k=count))
 
 
 def request(k: int, **more: Any) -> dict[str, Any]:
-    """A request for a pair whose prompt has about 1,000 tokens, a new one at every call."""
+    """Return the body of a new request for a pair, whose prompt has about 1,000 tokens."""
     query, *responses = map(words, (260, 180, 180))
     body = {"query": query, "responses": responses, "k": k, "max_tokens": NEW_TOKENS, "detail": "rewards"}
     return body | more
 
 
 def prompt() -> Prompt:
-    """What the model sees of such a request, in its first order."""
+    """Return the prompt of such a request, in its first order of responses."""
     body = request(1)
     return render(profile(), (Message("user", body["query"]),), body["responses"], "self", (), None, ())
 
@@ -59,9 +58,9 @@ def median(runs: list[float]) -> float:
     return statistics.median(runs)
 
 
-async def timed(work: Callable[[], Awaitable[int]]) -> tuple[float, float]:
-    """Seconds, and tokens a second, of work that returns how many tokens it wrote."""
+async def timed(run: Callable[[], Awaitable[int]]) -> tuple[float, float]:
+    """Return the seconds and the tokens per second of a run, which returns the number of its tokens."""
     begun = time.perf_counter()
-    tokens = await work()
+    tokens = await run()
     seconds = time.perf_counter() - begun
     return seconds, tokens / seconds

@@ -1,4 +1,4 @@
-"""A transformers tokenizer written into a GGUF, where OpenVINO's reader splits texts as it does."""
+"""A transformers tokenizer written into a GGUF, if OpenVINO's GGUF reader tokenizes like it."""
 
 from __future__ import annotations
 
@@ -13,48 +13,49 @@ _QWEN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_NAMES = {(_QWEN, "bytes"): "qwen2", ("digits", "words"): "smollm"}
-SPLITS = frozenset(_NAMES.values())
-"""What OpenVINO 2026.4 knows; any other name gets a way of splitting that no such tokenizer has."""
-_ONLY = "OpenVINO's GGUF reader splits texts as the tokenizers of Qwen 2, Qwen 3 and SmolLM do"
+_PRE_TOKENIZER_NAMES = {(_QWEN, "bytes"): "qwen2", ("digits", "words"): "smollm"}
+SUPPORTED_PRE_TOKENIZERS = frozenset(_PRE_TOKENIZER_NAMES.values())
+"""The names that OpenVINO 2026.4 supports. For any other it falls back to a split that fits none."""
+_SUPPORTED = "OpenVINO's GGUF reader supports the tokenizers of Qwen 2, Qwen 3 and SmolLM only"
 
 
-def write(folder: Path, rows: int, writer: Any) -> None:
-    """Writes the folder's tokenizer and chat template; `rows` is the size of the model's embedding.
+def write_tokenizer(folder: Path, rows: int, writer: Any) -> None:
+    """Write a folder's tokenizer and chat template to a GGUFWriter; `rows` is the number of embeddings.
 
-    Raises ModelNotLoaded for a tokenizer that would be read otherwise than it is.
+    Raises ModelNotLoaded if OpenVINO would tokenize differently.
     """
     from gguf import SpecialVocab
 
     if not (folder / "tokenizer.json").is_file():
-        raise ModelNotLoaded(f"{folder} has no tokenizer.json: {_ONLY}")
+        raise ModelNotLoaded(f"{folder} has no tokenizer.json: {_SUPPORTED}")
     tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     special = SpecialVocab(folder, load_merges=True, n_vocab=rows)
     if not special.chat_template or "eos" not in special.special_token_ids:
         raise ModelNotLoaded(f"the tokenizer of {folder} has no chat template or no end-of-sequence token")
     tokens, types = _tokens(tokenizer, rows)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(_split(tokenizer, folder))
+    writer.add_tokenizer_pre(_pre_tokenizer_name(tokenizer, folder))
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     special.add_to_gguf(writer, quiet=True)
 
 
-def _split(tokenizer: dict[str, Any], folder: Path) -> str:
-    """The name of the tokenizer's way of splitting a text before it is merged."""
+def _pre_tokenizer_name(tokenizer: dict[str, Any], folder: Path) -> str:
+    """Return the GGUF name of the pre-tokenizer, which splits a text before the merges."""
     model, normalizer = tokenizer["model"], tokenizer.get("normalizer") or {"type": "NFC"}
-    plain = not any(model.get(key) for key in ("continuing_subword_prefix", "end_of_word_suffix"))
-    # NFC is left out by every reader of a GGUF: texts are nearly always in that form.
-    if model["type"] == "BPE" and plain and not model.get("ignore_merges") and normalizer["type"] == "NFC":
+    no_affixes = not any(model.get(key) for key in ("continuing_subword_prefix", "end_of_word_suffix"))
+    # GGUF readers skip NFC normalization. That is harmless: nearly all texts are in NFC already.
+    is_nfc_bpe = model["type"] == "BPE" and normalizer["type"] == "NFC"
+    if is_nfc_bpe and no_affixes and not model.get("ignore_merges"):
         steps = _steps(tokenizer.get("pre_tokenizer") or {"type": "none"})
-        # A vocabulary without longer digits was made with digits apart: transformers drops that step when
-        # it reads a tokenizer from a GGUF.
+        # transformers drops the digits step when it loads a tokenizer from a GGUF. A vocabulary without
+        # any token that joins a digit to another character was trained with that step.
         if steps == ("words",) and not any(re.search(r"\d.|.\d", token) for token in model["vocab"]):
             steps = ("digits", "words")
-        if steps in _NAMES:
-            return _NAMES[steps]
+        if steps in _PRE_TOKENIZER_NAMES:
+            return _PRE_TOKENIZER_NAMES[steps]
     raise ModelNotLoaded(
-        f"the tokenizer of {folder} works otherwise: {_ONLY}; the transformers engine runs the model as it is"
+        f"the tokenizer of {folder} is not supported: {_SUPPORTED}; use the transformers engine"
     )
 
 
@@ -72,12 +73,15 @@ def _steps(step: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _tokens(tokenizer: dict[str, Any], rows: int) -> tuple[list[str], list[int]]:
+    """Return the text and the GGUF type of each token id."""
     from gguf import TokenType
 
-    known = [*tokenizer["model"]["vocab"].values(), *(added["id"] for added in tokenizer["added_tokens"])]
-    if max(known) >= rows:
-        raise ModelNotLoaded(f"the tokenizer has the token {max(known)}, but the embedding only {rows} rows")
-    # An embedding may have more rows than there are tokens.
+    ids = [*tokenizer["model"]["vocab"].values(), *(added["id"] for added in tokenizer["added_tokens"])]
+    if max(ids) >= rows:
+        raise ModelNotLoaded(
+            f"the tokenizer has the token id {max(ids)}, but the embedding has only {rows} rows"
+        )
+    # An embedding may have more rows than the tokenizer has tokens.
     tokens, types = [f"[PAD{i}]" for i in range(rows)], [TokenType.UNUSED] * rows
     for token, i in tokenizer["model"]["vocab"].items():
         tokens[i], types[i] = token, TokenType.NORMAL

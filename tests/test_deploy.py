@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from grm_service.serving.metrics import Metrics
-from grm_service.serving.queue import RequestQueue
+from grm_service.factory import open_service
+from grm_service.probes.runner import ProbeRunner
 from grm_service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +27,13 @@ def matches(pattern, files=FILES):
     return result
 
 
+def metric_families():
+    """Return the metric families of a service, including those of its probes."""
+    service = open_service(Settings(engine="scripted"))
+    ProbeRunner(service)
+    return list(service.metrics.registry.collect())
+
+
 def yaml(*path):
     return YAML(typ="safe").load(ROOT.joinpath(*path).read_text(encoding="utf-8"))
 
@@ -39,7 +46,7 @@ def test_settings_exist():
 
 
 def test_metrics_exist_and_are_plotted():
-    families = Metrics(RequestQueue(1, 1)).registry.collect()
+    families = metric_families()
     endings = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}
     known = {family.name + ending for family in families for ending in endings[family.type]}
     used = matches(r"\bgrm_[a-z_]+\b", DEPLOY)
@@ -47,11 +54,7 @@ def test_metrics_exist_and_are_plotted():
     assert {name: files for name, files in used.items() if name not in known} == {}
     # Text may mention a metric family; the dashboard must plot its series.
     plotted = matches(r"\bgrm_[a-z_]+\b", [ROOT / "deploy/grafana/dashboards/grm-service.json"])
-    counters = {
-        family.name + "_total"
-        for family in Metrics(RequestQueue(1, 1)).registry.collect()
-        if family.type == "counter"
-    }
+    counters = {family.name + "_total" for family in families if family.type == "counter"}
     assert counters - {"grm_requests_total"} <= set(plotted)
 
 

@@ -125,7 +125,7 @@ def test_slim_image_waits_for_its_server():
     with running("grm-service:slim") as name:
         status, problem = send(name, "GET", "/readyz")
         assert (status, problem["code"]) == (503, "not_ready")
-        _until(lambda: "waited for" in send(name, "GET", "/readyz")[1]["detail"], name)
+        _until(lambda: "not reachable yet" in send(name, "GET", "/readyz")[1]["detail"], name)
         assert _stop(name) == 0
 
 

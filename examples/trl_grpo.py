@@ -119,8 +119,8 @@ def main() -> None:
         trainer.remove_callback(ProgressCallback)  # would print all of TRL's metrics
         before = {name: value.detach().clone() for name, value in _trainable(trainer.model)}
         trainer.train()
-        changed = sum(not value.equal(before[name]) for name, value in _trainable(trainer.model))
-        print(f"{changed} of {len(before)} trainable tensors changed")
+        moved = sum(not value.equal(before[name]) for name, value in _trainable(trainer.model))
+        print(f"{moved} of {len(before)} trained tensors moved")
 
 
 def _trainable(model: Any) -> list[tuple[str, Any]]:

@@ -1,12 +1,12 @@
-# Three images out of one file (docs/deployment.md):
+# Three images (docs/deployment.md):
 #   --target slim   in front of a vLLM or SGLang server: no torch, no model
-#   --target cpu    judges on a CPU, the default model inside
-#   --target cuda   judges on an NVIDIA GPU, the default model inside
-# pip's configuration and a certificate of your own are lent to the builds and stay in no image:
+#   --target cpu    judges on a CPU, includes the default model
+#   --target cuda   judges on an NVIDIA GPU, includes the default model
+# Your own pip configuration and certificate can be passed to the build; they are not stored in any image:
 #   --secret id=pip,src=pip.conf --secret id=ca,src=ca.pem     with `cert = /run/secrets/ca` in pip.conf
 ARG BASE=docker.io/library/python:3.11-slim
 
-# Everything is installed into /opt/grm, an environment without pip of its own.
+# Everything is installed into /opt/grm, an environment without its own pip.
 FROM ${BASE} AS build
 WORKDIR /src
 RUN python -m venv --without-pip /opt/grm
@@ -29,7 +29,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca \
     --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/grm/bin/python install "$(echo /wheels/*.whl)[local]"
 
-# Models are fetched by pip, which the system's Python has. Of these two stages only /opt/model is kept.
+# Models are downloaded with pip, from the system's Python. Only /opt/model of these two stages is used.
 FROM build-cpu AS model-cpu
 ENV GRM_CACHE_DIR=/opt/model
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca \
@@ -41,7 +41,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca \
 FROM build-cuda AS model-cuda
 ENV GRM_CACHE_DIR=/opt/model
 COPY examples/pair.json ./
-# The first judgement makes the files that transformers reads; it also shows that the image can judge.
+# The first judgement creates the files that transformers reads; it also tests that the image can judge.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca \
     --mount=type=cache,target=/root/.cache/pip \
     PYTHONPATH=$(echo /opt/grm/lib/python*/site-packages) \
@@ -49,8 +49,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca \
     && find /opt/model -name '*.gguf' -delete \
     && chmod -R a+rX /opt/model
 
-# What the images run on: the base without pip (and what its registry is), manuals and translations, and with nothing
-# that raises privileges.
+# The runtime base: without pip and its configuration, manuals and translations, and without setuid files.
 FROM ${BASE} AS root
 RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/grm --shell /usr/sbin/nologin grm \
     && install --directory --owner=grm --group=grm --mode=0750 /var/lib/grm \
@@ -60,10 +59,10 @@ RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/grm --shell /usr/sb
     && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 
 FROM scratch AS runtime
-# All of it in one layer is what is wanted: on top of the base, what was removed would still be carried along.
+# A single layer on purpose: on top of the base image, removed files would still take space.
 # hadolint ignore=DL3067
 COPY --from=root / /
-# Whoever publishes the port decides who can reach it: listen on all addresses, keys or none.
+# The published port decides who can reach the service, so listen on all addresses, with or without keys.
 ENV PATH=/opt/grm/bin:/usr/local/bin:/usr/bin:/bin \
     LANG=C.UTF-8 \
     PYTHONUNBUFFERED=1 \
@@ -75,11 +74,11 @@ ENV PATH=/opt/grm/bin:/usr/local/bin:/usr/bin:/bin \
     GRM_AUDIT_URL=sqlite:////var/lib/grm/audit.db \
     GRM_AUDIT_KEY_FILE=/var/lib/grm/audit.key
 USER 10001:10001
-# All that is ever written, but for batch bodies and a model being loaded in /tmp: the audit trail, its key, fetched
+# The only writable path besides /tmp (batch bodies, models during loading): the audit trail, its key, downloaded
 # models.
 VOLUME /var/lib/grm
 EXPOSE 8000
-# Alive, not ready: a model that is still loading is no reason to restart.
+# Checks liveness, not readiness: a model that is still loading is no reason to restart.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "\
 import http.client, os, sys\n\
 server = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('GRM_PORT') or 8000), timeout=4)\n\

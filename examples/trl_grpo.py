@@ -3,8 +3,9 @@
     pip install 'grm-service[cpu,local,train]'
     python examples/trl_grpo.py [--steps 4] [--engine scripted]
 
-It starts `grm serve` on loopback, lets TRL's GRPOTrainer ask it for rewards (all completions of a prompt in
-one judgement), prints each step's mean reward and how many completions got none, and ends the server.
+Starts `grm serve` on loopback, trains with TRL's GRPOTrainer and rewards from the service (all completions of
+a prompt in one judgement), prints the mean reward of each step and the number of completions without a
+reward, and stops the server.
 """
 
 from __future__ import annotations
@@ -39,13 +40,13 @@ PROMPTS = [
     "How do I boil an egg?",
     "What is the capital of Australia?",
 ]
-_COMPLETIONS = 8  # a step
+_COMPLETIONS = 8  # per step
 _SERVING = re.compile(r"serving on (http://[\d.:]+)")
 
 
 @contextlib.contextmanager
 def served(engine: str) -> Iterator[str]:
-    """The address of a service of our own, with an audit trail that is thrown away."""
+    """Yield the address of a temporary service whose audit trail is deleted at the end."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "grm_service", "serve", "--port", "0", "--engine", engine]
         log = Path(folder, "service.log")
@@ -54,21 +55,21 @@ def served(engine: str) -> Iterator[str]:
             "GRM_AUDIT_KEY_FILE": f"{folder}/audit.key",
         }
         environment = {**os.environ, **trail}
-        with log.open("w") as written:
-            process = subprocess.Popen(command, stderr=written, env=environment)
+        with log.open("w") as log_file:
+            process = subprocess.Popen(command, stderr=log_file, env=environment)
         try:
-            while not (found := _SERVING.search(log.read_text())):
+            while not (match := _SERVING.search(log.read_text())):
                 if process.poll() is not None:
                     sys.exit(f"the service did not start:\n{log.read_text()}")
                 time.sleep(0.2)
-            yield found[1]
+            yield match[1]
         finally:
             process.terminate()
             process.wait(60)
 
 
-class Printed(TrainerCallback):
-    """Prints what the trainer logged of each step."""
+class PrintStep(TrainerCallback):
+    """Prints the reward of each step."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if logs and "reward" in logs:
@@ -83,25 +84,25 @@ class Printed(TrainerCallback):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--engine", default="auto", help="what judges: scripted takes no time")
-    parser.add_argument("--k", type=int, default=2, help="samples a judgement")
-    asked = parser.parse_args()
+    parser.add_argument("--engine", default="auto", help="inference engine of the judge; scripted is instant")
+    parser.add_argument("--k", type=int, default=2, help="samples per judgement")
+    args = parser.parse_args()
     settings = Settings()
     package = load_catalog().profile(settings.profile).package
     assert package is not None
     folder: Path = ensure_safetensors(package, settings.cache_dir)
-    with served(asked.engine) as url, tempfile.TemporaryDirectory() as output:
+    with served(args.engine) as url, tempfile.TemporaryDirectory() as output:
         trainer = GRPOTrainer(
             model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
             processing_class=AutoTokenizer.from_pretrained(folder),
-            reward_funcs=GRMReward(AsyncClient(url), {"k": asked.k, "max_tokens": 64}),
+            reward_funcs=GRMReward(AsyncClient(url), {"k": args.k, "max_tokens": 64}),
             train_dataset=Dataset.from_list(
                 [{"prompt": [{"role": "user", "content": text}]} for text in PROMPTS]
             ),
             peft_config=LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"),
             args=GRPOConfig(
                 output_dir=output,
-                max_steps=asked.steps,
+                max_steps=args.steps,
                 per_device_train_batch_size=_COMPLETIONS,
                 num_generations=4,
                 max_completion_length=32,
@@ -113,16 +114,16 @@ def main() -> None:
                 save_strategy="no",
                 seed=0,
             ),
-            callbacks=[Printed()],
+            callbacks=[PrintStep()],
         )
-        trainer.remove_callback(ProgressCallback)  # it prints all of TRL's metrics
-        before = {name: value.detach().clone() for name, value in _trained(trainer.model)}
+        trainer.remove_callback(ProgressCallback)  # would print all of TRL's metrics
+        before = {name: value.detach().clone() for name, value in _trainable(trainer.model)}
         trainer.train()
-        moved = sum(not value.equal(before[name]) for name, value in _trained(trainer.model))
+        moved = sum(not value.equal(before[name]) for name, value in _trainable(trainer.model))
         print(f"{moved} of {len(before)} trained tensors moved")
 
 
-def _trained(model: Any) -> list[tuple[str, Any]]:
+def _trainable(model: Any) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in model.named_parameters() if value.requires_grad]
 
 

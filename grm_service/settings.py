@@ -1,4 +1,4 @@
-"""Deployment settings: `GRM_*` environment variables, which the flags of `grm serve` override."""
+"""Deployment settings: `GRM_*` environment variables, overridden by the flags of `grm serve`."""
 
 from __future__ import annotations
 
@@ -14,119 +14,121 @@ EngineName = Literal["auto", "openvino", "transformers", "openai", "scripted"]
 
 
 class Settings(BaseSettings):
-    """Every field is also the environment variable `GRM_` + its name in capitals."""
+    """Settings; each field can be set by the environment variable `GRM_` + its name in capitals."""
 
     model_config = SettingsConfigDict(env_prefix="GRM_", extra="ignore", env_ignore_empty=True)
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
-    engine: EngineName = Field("auto", description="What generates: auto chooses an embedded engine.")
-    profile: str = Field("smollm2-judge", description="Default profile: a name, or a path ending in .yaml.")
-    model: str | None = Field(None, description="Model (hub id or path) in place of the profile's own.")
+    engine: EngineName = Field("auto", description="Inference engine; auto chooses an embedded one.")
+    profile: str = Field("smollm2-judge", description="Default profile: a name or a path ending in .yaml.")
+    model: str | None = Field(None, description="Model (hub id or path) to use instead of the profile's.")
 
     meta_rm: str | None = Field(
         None,
-        description="Meta RM (hub id or path, or its name at GRM_META_RM_URL) in place of the profile's own.",
+        description="Meta RM (hub id, path or name at GRM_META_RM_URL) to use instead of the profile's.",
     )
     meta_rm_url: str | None = Field(
-        None, description="vLLM server whose /classify grades, such as http://host:8002; default: embedded."
+        None,
+        description="vLLM server of the meta RM (/classify), such as http://host:8002; default: embedded.",
     )
-    meta_rm_api_key: str | None = Field(None, repr=False, description="Key for that server.")
+    meta_rm_api_key: str | None = Field(None, repr=False, description="API key for that server.")
 
-    models_dir: Path | None = Field(None, description="Folder of your own profiles; they come first.")
+    models_dir: Path | None = Field(None, description="Folder of your own profiles, which take precedence.")
     principles_dir: Path | None = Field(
-        None, description="Folder of your own principle sets; they come first."
+        None, description="Folder of your own principle sets, which take precedence."
     )
     cache_dir: Path = Field(
-        Path("~/.cache/grm-service"), description="Where fetched and converted models are kept."
+        Path("~/.cache/grm-service"), description="Cache for downloaded and converted models."
     )
 
     openai_base_url: str | None = Field(
         None,
-        description="Server of the openai engine, such as http://host:8000/v1; several by commas.",
+        description="Server of the openai engine, such as http://host:8000/v1; comma-separated for several.",
     )
-    openai_model: str | None = Field(None, description="Name under which that server serves the model.")
-    openai_api_key: str | None = Field(None, repr=False, description="Key for that server.")
+    openai_model: str | None = Field(None, description="Model name on that server.")
+    openai_api_key: str | None = Field(None, repr=False, description="API key for that server.")
     openai_connections: int = Field(
-        1024, ge=1, description="Most completions asked of one such server at once; more wait here."
+        1024, ge=1, description="Maximum concurrent requests to one such server; others wait."
     )
     policy_url: str | None = Field(
         None,
-        description="OpenAI-compatible server that writes drafts to be improved or paired, such as "
-        "http://host:8000/v1; default: the judge's own engine.",
+        description="OpenAI-compatible server of the policy that writes drafts, such as http://host:8000/v1; "
+        "default: the judge's engine.",
     )
-    policy_model: str | None = Field(None, description="Name under which that server serves the policy.")
-    policy_api_key: str | None = Field(None, repr=False, description="Key for that server.")
+    policy_model: str | None = Field(None, description="Policy model name on that server.")
+    policy_api_key: str | None = Field(None, repr=False, description="API key for that server.")
     script: Literal["content", "first", "unreadable"] = Field(
         "content", description="How the scripted engine scores."
     )
     kv_cache_gb: float | None = Field(
         None,
         gt=0,
-        description="Most memory for keys and values of an embedded engine, GiB; default: openvino takes "
-        "enough for 64 samples of 1,000 tokens, transformers on CUDA most of what is free.",
+        description="Maximum KV cache of an embedded engine, in GiB; default: openvino reserves enough for "
+        "64 samples of 1,000 tokens, transformers on CUDA uses most of the free memory.",
     )
     precision: Literal["auto", "f32"] = Field(
         "auto",
-        description="Arithmetic of the openvino engine: auto rounds to bf16 where the CPU computes with it.",
+        description="Precision of the openvino engine; auto uses bf16 if the CPU supports it.",
     )
 
     audit_url: str = Field(
         "sqlite:///~/.local/share/grm-service/audit.db",
-        description="Where every verdict is kept: sqlite:///FILE or postgresql://USER@HOST/NAME.",
+        description="Database of the audit trail: sqlite:///FILE or postgresql://USER@HOST/NAME.",
     )
     audit_key_file: Path = Field(
         Path("~/.local/share/grm-service/audit.key"),
-        description="What seals the audit trail; made where there is none, the same for all replicas.",
+        description="Key that seals the audit trail; created if missing, must be the same for all replicas.",
     )
-    audit_text: bool = Field(True, description="Keep texts, without which a verdict cannot be replayed.")
+    audit_text: bool = Field(True, description="Store texts; without them, verdicts cannot be replayed.")
     audit_keep_days: float | None = Field(
-        None, gt=0, le=36500, description="Records older than this are removed; a sealed checkpoint says so."
+        None,
+        gt=0,
+        le=36500,
+        description="Delete records after this many days; a sealed checkpoint documents it.",
     )
     probe_every_s: float | None = Field(
-        None, gt=0, description="Seconds between two runs of the probes (see `grm probe`); default: none."
+        None, gt=0, description="Seconds between probe runs (see `grm probe`); default: no runs."
     )
     probe_alarm: float | None = Field(
-        None, gt=0, le=1, description="Share of its cases that a probe must pass; less is told as failed."
+        None, gt=0, le=1, description="Share of cases that a probe must pass, or it is reported as failed."
     )
     probe_options: str = Field(
-        "", description="Judge options of these runs, written as in a URL: k=4&score=soft."
+        "", description="Judge options of these runs, in the form of a URL query: k=4&score=soft."
     )
-    log_format: Literal["text", "json"] = Field("text", description="How lines are logged.")
+    log_format: Literal["text", "json"] = Field("text", description="Log format.")
     keys_file: Path | None = Field(
-        None, description="API keys, as `grm keys add` writes them; without, everybody may ask."
+        None, description="API keys, written by `grm keys add`; default: no authentication."
     )
     allow_anyone: bool = Field(
         False,
-        description="Without keys, listen where others reach the server and answer to any host name.",
+        description="Without keys, allow listening beyond loopback and any host name.",
     )
-    max_samples: int = Field(256, ge=1, description="Most samples that are generated at once.")
-    max_waiting: int = Field(
-        2048, ge=1, description="Most requests that wait for them; more are answered with 429."
-    )
+    max_samples: int = Field(256, ge=1, description="Maximum samples generated at once.")
+    max_waiting: int = Field(2048, ge=1, description="Maximum requests in the queue; others get 429.")
     replay_s: float = Field(
-        300, ge=0, description="For how long a repeated request gets the verdict that it got before."
+        300, ge=0, description="Seconds for which a repeated request gets the same verdict."
     )
     group_window_s: float = Field(
         5,
         ge=0,
-        description="How long a response that comes alone waits for its siblings; 0: it is judged alone.",
+        description="Seconds that a single response waits for the others of its group; 0: judge it alone.",
     )
     dialects: str = Field(
         "single,openrlhf,slime,engines,rerank,nemo_gym,chat",
-        description="Which dialects are served, with commas; single: for our own "
-        "functions; engines: vLLM's and SGLang's reward models.",
+        description="Dialects to serve, comma-separated; single: our own reward functions; engines: the "
+        "reward model APIs of vLLM and SGLang.",
     )
     dialect_options: str = Field(
         "",
-        description="Options of those who give none in a URL, written as there: k=4&group=16.",
+        description="Default dialect options for clients that set none in the URL, such as k=4&group=16.",
     )
-    drain_s: int = Field(30, ge=0, description="How long requests may take to finish after SIGTERM.")
-    max_body_bytes: int = Field(
-        8 * 2**20, ge=1024, description="Largest request body; more is answered with 413."
+    drain_s: int = Field(30, ge=0, description="Seconds that requests may take to finish after SIGTERM.")
+    max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Maximum request body; larger ones get 413.")
+    max_batch_bytes: int = Field(2**28, ge=1024, description="Maximum body of a batch request.")
+    max_text_chars: int = Field(
+        200_000, ge=1, description="Maximum length of a single text in a request; longer ones get 422."
     )
-    max_batch_bytes: int = Field(2**28, ge=1024, description="Largest body of a batch.")
-    max_text_chars: int = Field(200_000, ge=1, description="Longest single text in a request; more is a 422.")
 
 
 def load_settings(**overrides: Any) -> Settings:

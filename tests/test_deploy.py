@@ -1,4 +1,4 @@
-"""What compose.yaml, Dockerfile, deploy/ and their page say of the service is true of it."""
+"""compose.yaml, the Dockerfile, deploy/ and docs/deployment.md match the service."""
 
 import json
 import re
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from grm_service.serving.metrics import Metrics
-from grm_service.serving.queue import RequestQueue
+from grm_service.factory import open_service
+from grm_service.probes.runner import ProbeRunner
 from grm_service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -18,44 +18,47 @@ DEPLOY = sorted(
 FILES = [ROOT / "Dockerfile", ROOT / "compose.yaml", ROOT / "docs/deployment.md", *DEPLOY]
 
 
-def named(pattern, files=FILES):
-    """Every match of a pattern, with the files that have it."""
-    found = {}
+def matches(pattern, files=FILES):
+    """Return every match of a pattern with the files that contain it."""
+    result = {}
     for path in files:
         for name in re.findall(pattern, path.read_text(encoding="utf-8")):
-            found.setdefault(name, []).append(path.name)
-    return found
+            result.setdefault(name, []).append(path.name)
+    return result
+
+
+def metric_families():
+    """Return the metric families of a service, including those of its probes."""
+    service = open_service(Settings(engine="scripted"))
+    ProbeRunner(service)
+    return list(service.metrics.registry.collect())
 
 
 def yaml(*path):
     return YAML(typ="safe").load(ROOT.joinpath(*path).read_text(encoding="utf-8"))
 
 
-def test_every_setting_that_is_set_is_one():
+def test_settings_exist():
     known = {f"GRM_{name.upper()}" for name in Settings.model_fields}
-    found = named(r"\bGRM_[A-Z][A-Z_]*[A-Z]\b")
-    assert len(found) >= 10
-    assert {name: files for name, files in found.items() if name not in known} == {}
+    used = matches(r"\bGRM_[A-Z][A-Z_]*[A-Z]\b")
+    assert len(used) >= 10
+    assert {name: files for name, files in used.items() if name not in known} == {}
 
 
-def test_every_metric_that_is_asked_for_is_counted():
-    families = Metrics(RequestQueue(1, 1)).registry.collect()
+def test_metrics_exist_and_are_plotted():
+    families = metric_families()
     endings = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}
     known = {family.name + ending for family in families for ending in endings[family.type]}
-    asked = named(r"\bgrm_[a-z_]+\b", DEPLOY)
-    assert len(asked) >= 20
-    assert {name: files for name, files in asked.items() if name not in known} == {}
-    # A family may be spoken of in words, a dashboard must show its series.
-    shown = named(r"\bgrm_[a-z_]+\b", [ROOT / "deploy/grafana/dashboards/grm-service.json"])
-    counters = {
-        family.name + "_total"
-        for family in Metrics(RequestQueue(1, 1)).registry.collect()
-        if family.type == "counter"
-    }
-    assert counters - {"grm_requests_total"} <= set(shown)
+    used = matches(r"\bgrm_[a-z_]+\b", DEPLOY)
+    assert len(used) >= 20
+    assert {name: files for name, files in used.items() if name not in known} == {}
+    # Text may mention a metric family; the dashboard must plot its series.
+    plotted = matches(r"\bgrm_[a-z_]+\b", [ROOT / "deploy/grafana/dashboards/grm-service.json"])
+    counters = {family.name + "_total" for family in families if family.type == "counter"}
+    assert counters - {"grm_requests_total"} <= set(plotted)
 
 
-def test_the_dashboard_asks_each_panel_of_its_own_source():
+def test_dashboard_panels():
     board = json.loads((ROOT / "deploy/grafana/dashboards/grm-service.json").read_text(encoding="utf-8"))
     (source,) = yaml("deploy", "grafana", "provisioning", "datasources", "prometheus.yaml")["datasources"]
     panels = [panel for panel in board["panels"] if panel["type"] != "row"]
@@ -65,7 +68,7 @@ def test_the_dashboard_asks_each_panel_of_its_own_source():
 
 
 @pytest.mark.parametrize("name", ["grm", "grm-vllm"])
-def test_compose_runs_the_service_without_rights_and_lets_it_drain(name):
+def test_compose_hardening_and_drain(name):
     service = yaml("compose.yaml")["services"][name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -74,7 +77,7 @@ def test_compose_runs_the_service_without_rights_and_lets_it_drain(name):
     assert service["ports"][0].startswith("127.0.0.1:")
 
 
-def test_kubernetes_gives_it_time_to_drain_and_no_rights():
+def test_kubernetes_hardening_and_drain():
     pod = yaml("deploy", "kubernetes", "deployment.yaml")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
@@ -84,7 +87,7 @@ def test_kubernetes_gives_it_time_to_drain_and_no_rights():
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
     }
-    # Else Kubernetes sets GRM_PORT to the address of the Service named grm.
+    # Otherwise Kubernetes sets GRM_PORT to the address of the Service named grm.
     assert pod["enableServiceLinks"] is False
 
 

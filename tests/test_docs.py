@@ -1,4 +1,4 @@
-"""What the documents show works as it stands there."""
+"""The links, commands and code in the documentation work."""
 
 import re
 import shlex
@@ -18,8 +18,8 @@ HERE = "http://127.0.0.1:8000"
 COMMAND = re.compile(r"^(?: {4})?(?:[\w$]+=\S+ )*(grm .*?)(?:\s+#.*)?$", re.MULTILINE)
 
 
-def found(pattern, flags=0):
-    """Every match in every page, with the page's name; lines that go on in the next are one."""
+def snippets(pattern, flags=0):
+    """Return every match in every page as a test parameter; continued lines are joined."""
     texts = {str(page.relative_to(ROOT)): page.read_text().replace("\\\n", " ") for page in PAGES}
     return [
         pytest.param(match[1], id=f"{name}:{text[: match.start()].count(chr(10)) + 1}")
@@ -35,14 +35,14 @@ def service():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_to_a_file_leads_somewhere(page):
+def test_file_links(page):
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
     files = [link.partition("#")[0] for link in links if not link.startswith(("http", "#", "mailto:"))]
     assert [file for file in files if not (page.parent / file).exists()] == []
 
 
-@pytest.mark.parametrize("line", found(r"^ {4}curl (.+)$", re.MULTILINE))
-def test_a_curl_line_is_answered(line, service):
+@pytest.mark.parametrize("line", snippets(r"^ {4}curl (.+)$", re.MULTILINE))
+def test_curl_commands(line, service):
     words = shlex.split(line)
     url = next(word for word in words if word.startswith("http"))
     body = words[words.index("-d") + 1]
@@ -53,24 +53,24 @@ def test_a_curl_line_is_answered(line, service):
     assert all(reward is not None for reward in replied.json()["rewards"])
 
 
-@pytest.mark.parametrize("code", found(r"```python\n(.*?)```", re.DOTALL))
-def test_python_runs(code, service):
+@pytest.mark.parametrize("code", snippets(r"```python\n(.*?)```", re.DOTALL))
+def test_python_snippets(code, service):
     names = {}
     exec(compile(code.replace(HERE, service), "docs", "exec"), names)
     assert names["verdict"].rewards is not None
 
 
-@pytest.mark.parametrize("line", found(COMMAND.pattern, re.MULTILINE))
-def test_a_command_is_one_that_grm_knows(line, monkeypatch):
+@pytest.mark.parametrize("line", snippets(COMMAND.pattern, re.MULTILINE))
+def test_grm_commands(line, monkeypatch):
     command = typer.main.get_command(app)
-    run = []
+    calls = []
     for leaf in leaves(command):
-        monkeypatch.setattr(leaf, "callback", lambda **given: run.append(given))
+        monkeypatch.setattr(leaf, "callback", lambda **options: calls.append(options))
     command.main(shlex.split(line)[1:], standalone_mode=False)
-    assert len(run) == 1
+    assert len(calls) == 1
 
 
-def test_operation_lists_every_setting_and_no_other():
+def test_operation_lists_all_settings():
     table = (ROOT / "docs/operation.md").read_text().partition("## Settings")[2]
     listed = set(re.findall(r"`GRM_(\w+)`", table))
     assert listed == {name.upper() for name in Settings.model_fields}

@@ -1,4 +1,4 @@
-"""How the service comes up: a server that is not there yet is waited for by `serve`, not by commands."""
+"""Startup: `grm serve` waits for a model server that is not up yet; other commands do not."""
 
 import asyncio
 
@@ -14,16 +14,16 @@ from tests.waiting import until
 pytestmark = pytest.mark.anyio
 
 
-class Late(ScriptedEngine):
-    """A server that comes up when `up` is set; `asked` counts the attempts to reach it."""
+class LateEngine(ScriptedEngine):
+    """An engine whose server is unreachable until `up` is set; `attempts` counts the tries."""
 
     def __init__(self):
         super().__init__("content")
         self.up = False
-        self.asked = 0
+        self.attempts = 0
 
     async def start(self):
-        self.asked += 1
+        self.attempts += 1
         if not self.up:
             raise EngineUnreachable("http://vllm:8000/v1 cannot be reached")
         await super().start()
@@ -32,14 +32,14 @@ class Late(ScriptedEngine):
 @pytest.fixture
 def late(monkeypatch, tmp_path):
     monkeypatch.setattr(lifecycle, "_RETRY_S", 0.01)
-    made = open_service(Settings(engine="scripted", audit_url=f"sqlite:///{tmp_path}/audit.db"))
-    made.engine = Late()
-    return made
+    late_service = open_service(Settings(engine="scripted", audit_url=f"sqlite:///{tmp_path}/audit.db"))
+    late_service.engine = LateEngine()
+    return late_service
 
 
-async def test_a_server_that_comes_up_later_is_waited_for(late, caplog):
+async def test_serve_waits_for_a_late_server(late, caplog):
     starting = asyncio.create_task(late.start(patient=True))
-    await until(lambda: late.engine.asked >= 3)
+    await until(lambda: late.engine.attempts >= 3)
     with pytest.raises(EngineNotReady, match="is not reachable yet"):
         late.require_ready()
     assert "http://vllm:8000/v1 cannot be reached; retrying until it answers" in caplog.messages
@@ -49,15 +49,15 @@ async def test_a_server_that_comes_up_later_is_waited_for(late, caplog):
     await late.close()
 
 
-async def test_a_command_does_not_wait_for_it(late):
+async def test_command_does_not_wait(late):
     with pytest.raises(EngineUnreachable):
         await late.start()
-    assert late.engine.asked == 1
+    assert late.engine.attempts == 1
     await late.close()
 
 
 @pytest.mark.parametrize(("profile", "warned"), [("smollm2-judge", True), ("generic-judge", False)])
-def test_a_prompt_for_a_model_of_its_own_before_a_server_brings_a_warning(profile, warned, caplog, tmp_path):
+def test_default_profile_with_a_server_warns(profile, warned, caplog, tmp_path):
     trail = {"audit_url": f"sqlite:///{tmp_path}/audit.db", "audit_key_file": tmp_path / "audit.key"}
     open_service(Settings(engine="openai", openai_base_url="http://h/v1", profile=profile, **trail))
     assert ("such as --profile generic-judge" in caplog.text) == warned

@@ -1,4 +1,4 @@
-"""The wheel: what it holds, and that a clean environment serves from it."""
+"""The wheel: its contents, and serving from it in a clean environment."""
 
 import json
 import os
@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAIR = json.loads((ROOT / "examples/pair.json").read_text(encoding="utf-8"))
 
-# Building and installing take a minute and a package index.
+# Building and installing needs a package index and takes a minute.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
@@ -37,22 +37,22 @@ def names(wheel):
 
 @pytest.fixture(scope="module")
 def clean(wheel, tmp_path_factory):
-    """The `bin` of an environment that holds the wheel and what it needs, and nothing more."""
-    place = tmp_path_factory.mktemp("clean") / "venv"
-    venv.create(place, with_pip=True)
-    subprocess.run([place / "bin/pip", "install", "--quiet", wheel], check=True)
-    return place / "bin"
+    """The `bin` folder of an environment with only the wheel and its dependencies."""
+    environment = tmp_path_factory.mktemp("clean") / "venv"
+    venv.create(environment, with_pip=True)
+    subprocess.run([environment / "bin/pip", "install", "--quiet", wheel], check=True)
+    return environment / "bin"
 
 
 def in_checkout(folder, pattern):
     return {path.relative_to(ROOT / folder).as_posix() for path in (ROOT / folder).glob(pattern)}
 
 
-def test_it_installs_no_top_level_name_but_its_own(names):
+def test_one_top_level_name(names):
     assert {name.split("/")[0] for name in names} == {"grm_service"}
 
 
-def test_it_holds_code_data_explorer_and_types(names):
+def test_wheel_contents(names):
     code = {f"grm_service/{name}" for name in in_checkout("grm_service", "**/*.py")}
     page = {
         f"grm_service/web/{path.relative_to(ROOT / 'grm_service/web').as_posix()}"
@@ -68,14 +68,14 @@ def test_it_holds_code_data_explorer_and_types(names):
     assert (code | page | data | {"grm_service/py.typed"}) <= names
 
 
-def test_its_extras_are_those_that_the_readme_names(wheel):
+def test_extras(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         metadata = Parser().parsestr(archive.read(name).decode())
     assert set(metadata.get_all("Provides-Extra")) == {"cpu", "local", "eval", "train", "postgres", "otel"}
 
 
-def test_a_clean_environment_serves_from_it(clean, tmp_path):
+def test_serves_from_a_clean_environment(clean, tmp_path):
     env = {name: value for name, value in os.environ.items() if not name.startswith(("GRM_", "PYTHON"))}
     env |= {
         "GRM_AUDIT_URL": f"sqlite:///{tmp_path}/audit.db",
@@ -84,8 +84,8 @@ def test_a_clean_environment_serves_from_it(clean, tmp_path):
     command = [clean / "grm", "serve", "--engine", "scripted", "--port", "0"]
     server = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
     try:
-        said = iter(server.stderr.readline, "")
-        url = next(found[1] for line in said if (found := re.search(r"serving on (http://\S+)", line)))
+        log = iter(server.stderr.readline, "")
+        url = next(match[1] for line in log if (match := re.search(r"serving on (http://\S+)", line)))
         assert _post(url, PAIR)["best"] in (0, 1)
         assert {each["name"] for each in _get(url, "/v1/profiles")} >= {"smollm2-judge"}
         with urllib.request.urlopen(url) as page:
@@ -96,10 +96,10 @@ def test_a_clean_environment_serves_from_it(clean, tmp_path):
     assert server.returncode == 0
 
 
-def test_in_it_the_client_imports_without_the_server(clean, tmp_path):
-    asked = "import sys, grm_service.client; print('fastapi' in sys.modules, 'pydantic' in sys.modules)"
+def test_client_imports_without_the_server(clean, tmp_path):
+    code = "import sys, grm_service.client; print('fastapi' in sys.modules, 'pydantic' in sys.modules)"
     done = subprocess.run(
-        [clean / "python", "-I", "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=True
+        [clean / "python", "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["False", "False"]
 

@@ -1,93 +1,93 @@
-/** The page: which view stands at which address. */
+/** Routing: shows the view of the current address. */
 
 import { el, show } from "./dom.js";
-import { Problem, ask } from "./http.js";
+import { Problem, send } from "./http.js";
 import { problemBox } from "./parts/problem.js";
-import { improving } from "./views/improve.js";
-import { oversight } from "./views/oversight.js";
-import { playground } from "./views/playground.js";
-import { principles } from "./views/principles.js";
-import { probes } from "./views/probes.js";
-import { queue } from "./views/queue.js";
-import { verdict } from "./views/verdict.js";
-import { verdicts } from "./views/verdicts.js";
+import { improveView } from "./views/improve.js";
+import { oversightView } from "./views/oversight.js";
+import { playgroundView } from "./views/playground.js";
+import { principlesView } from "./views/principles.js";
+import { probesView } from "./views/probes.js";
+import { queueView } from "./views/queue.js";
+import { verdictView } from "./views/verdict.js";
+import { verdictsView } from "./views/verdicts.js";
 
 const VIEWS = {
-  playground: { title: "Playground", view: playground },
-  improve: { title: "Improve", view: improving },
-  verdicts: { title: "Verdicts", view: (at) => (at.id ? verdict(at) : verdicts(at)) },
-  queue: { title: "Queue", view: queue },
-  oversight: { title: "Oversight", view: oversight },
-  principles: { title: "Principles", view: principles },
-  probes: { title: "Probes", view: probes },
+  playground: { title: "Playground", view: playgroundView },
+  improve: { title: "Improve", view: improveView },
+  verdicts: { title: "Verdicts", view: (route) => (route.id ? verdictView(route) : verdictsView(route)) },
+  queue: { title: "Queue", view: queueView },
+  oversight: { title: "Oversight", view: oversightView },
+  principles: { title: "Principles", view: principlesView },
+  probes: { title: "Probes", view: probesView },
 };
 const main = document.querySelector("main");
-let leaving = new AbortController();
+let navigation = new AbortController();
 
-/** Where the address points: "#/verdicts/vd_1?profile=p". */
-function place() {
+/** The route in the address, such as "#/verdicts/vd_1?profile=p". */
+function currentRoute() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, id = null] = path.split("/");
   return { name: name in VIEWS ? name : "playground", id, params: new URLSearchParams(query) };
 }
 
-async function go(first) {
-  leaving.abort();
-  leaving = new AbortController();
-  const { signal } = leaving;
-  const at = place();
-  const { title, view } = VIEWS[at.name];
+async function navigate(first) {
+  navigation.abort();
+  navigation = new AbortController();
+  const { signal } = navigation;
+  const route = currentRoute();
+  const { title, view } = VIEWS[route.name];
   document.title = `${title} · grm-service`;
   for (const link of document.querySelectorAll("nav a")) {
-    if (link.hash === `#/${at.name}`) link.setAttribute("aria-current", "page");
+    if (link.hash === `#/${route.name}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   main.setAttribute("aria-busy", "true");
   let content;
   try {
-    content = await view({ ...at, signal });
+    content = await view({ ...route, signal });
   } catch (error) {
     if (signal.aborted) return;
-    content = failed(title, error);
+    content = errorView(title, error);
   }
   if (signal.aborted) return;
   show(main, content);
   main.removeAttribute("aria-busy");
-  // Who uses a screen reader or the keyboard goes on from the new view, not from the link.
+  // Keyboard and screen reader users continue from the new view, not from the link.
   if (!first) main.focus({ preventScroll: true });
   if (!first) scrollTo(0, 0);
 }
 
-function failed(title, error) {
+function errorView(title, error) {
   const heading = el("h1", {}, title);
   if (error instanceof Problem && error.missing) {
-    return [heading, el("p.note", {}, "This is not available on this server: it has no such route.")];
+    return [heading, el("p.note", {}, "This view is not available on this server: the API route does not exist.")];
   }
-  return [heading, problemBox(error, () => go(false))];
+  return [heading, problemBox(error, () => navigate(false))];
 }
 
-/** What runs here, in the page's head; asked until it is ready. */
-async function server() {
-  const place = document.querySelector(".server");
+/** Shows the served model in the page header; polls until the server is ready. */
+async function showServer() {
+  const status = document.querySelector(".server");
   for (;;) {
     try {
-      const ready = await (await ask("readyz", {})).json();
+      const ready = await (await send("readyz", {})).json();
       const model = ready.model.split("/").at(-1);
-      place.title = `${ready.model} · profile ${ready.profile} · ${ready.chosen}`;
-      place.textContent = ready.engine === model ? model : `${ready.engine} · ${model}`;
+      status.title = `${ready.model} · profile ${ready.profile} · ${ready.chosen}`;
+      status.textContent = ready.engine === model ? model : `${ready.engine} · ${model}`;
       return;
     } catch (error) {
-      place.textContent = error.code === "connection_lost" ? "no answer" : "loading the model";
+      status.textContent = error.code === "connection_lost" ? "no connection" : "loading the model";
     }
     await new Promise((resolve) => setTimeout(resolve, 2000));
   }
 }
 
-addEventListener("hashchange", () => go(false));
+addEventListener("hashchange", () => navigate(false));
 document.querySelector(".skip").addEventListener("click", (event) => {
-  // The hash is the view's address.
+  // A jump to #main would change the hash, which holds the route.
   event.preventDefault();
   main.focus();
 });
-server();
-go(true);
+showServer();
+navigate(true);

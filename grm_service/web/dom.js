@@ -1,24 +1,24 @@
-/** Elements out of plain values. Strings become text nodes: there is no way to put HTML in. */
+/** Creates elements from plain values. Strings become text nodes, so HTML cannot be injected. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
- * An element: `el("p.note", {id: "x"}, "text", node, [more])`.
- * Functions among the attributes are listeners (`onclick`), true and false switch one on and off; children that are
- * null or false are left out.
+ * Creates an element: `el("p.note", {id: "x"}, "text", node, [more])`.
+ * Attributes that are functions become listeners (`onclick`); true and false set and omit an attribute. Children that
+ * are null, undefined or false are omitted.
  */
 export function el(name, attributes = {}, ...children) {
   const [tag, ...classes] = name.split(".");
   return fill(document.createElement(tag), classes, attributes, children);
 }
 
-/** The same for SVG. */
+/** Creates an SVG element; see `el`. */
 export function svg(name, attributes = {}, ...children) {
   const [tag, ...classes] = name.split(".");
   return fill(document.createElementNS(SVG, tag), classes, attributes, children);
 }
 
-/** Puts children in the place of what a node has. */
+/** Replaces the children of a node. */
 export function show(node, ...children) {
   node.replaceChildren(...nodes(children));
   return node;

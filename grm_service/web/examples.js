@@ -1,15 +1,15 @@
-/** Requests to begin with: small, and each shows something else. */
+/** Example requests for the playground. */
 
 export const EXAMPLES = [
   {
-    name: "Two answers, one right",
+    name: "Two answers, one correct",
     request: {
       query: "What is the capital of Australia?",
       responses: ["The capital of Australia is Canberra.", "Sydney."],
     },
   },
   {
-    name: "A conversation, under a constitution",
+    name: "A conversation with a constitution",
     request: {
       messages: [
         { role: "user", content: "I feel dizzy after standing up." },
@@ -25,7 +25,7 @@ export const EXAMPLES = [
     },
   },
   {
-    name: "Your own principles, a reference answer",
+    name: "Your own principles and a reference answer",
     request: {
       query: "What is 17 * 23? Show how you get there.",
       responses: ["17 * 23 = 17 * 20 + 17 * 3 = 340 + 51 = 391", "It is 381: 17 * 20 = 340 and 17 * 3 = 41.", "391"],
@@ -40,7 +40,7 @@ export const EXAMPLES = [
     },
   },
   {
-    name: "Code review, principles from the query alone",
+    name: "Code review with principles from the query alone",
     request: {
       query: "Find the bug:\n\ndef mean(xs):\n    return sum(xs) / len(xs) - 1",
       responses: [

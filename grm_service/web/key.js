@@ -1,35 +1,38 @@
-/** The API key, where the server wants one: for this tab only. */
+/** The API key, stored for this tab only. */
 
-const NAME = "grm-key";
-let asking = null;
+const STORAGE_KEY = "grm-key";
+let pending = null;
 
-/** The key that the user gave, or null. */
-export const key = () => sessionStorage.getItem(NAME);
+/** The key that the user entered, or null. */
+export const key = () => sessionStorage.getItem(STORAGE_KEY);
 
-/** Asks the user, once for all who need it; null where none is given. `refused` is a key that did not do. */
-export function askKey(refused) {
-  // Another request may have got a newer key meanwhile.
-  if (key() && key() !== refused) return Promise.resolve(key());
-  asking ??= dialog(refused).finally(() => { asking = null; });
-  return asking;
+/**
+ * Prompts for a key, once for all requests that need it, and returns it, or null if the user cancels.
+ * `rejected` is the key that the server refused, if any.
+ */
+export function requestKey(rejected) {
+  // Another request may have a newer key by now.
+  if (key() && key() !== rejected) return Promise.resolve(key());
+  pending ??= openDialog(rejected).finally(() => { pending = null; });
+  return pending;
 }
 
-function dialog(refused) {
-  const box = document.querySelector("dialog.key");
-  const field = box.querySelector("input");
-  box.querySelector(".wrong").textContent = refused ? "The server does not know this key." : "";
-  box.querySelector("[value=cancel]").onclick = () => box.close("");
+function openDialog(rejected) {
+  const dialog = document.querySelector("dialog.key");
+  const field = dialog.querySelector("input");
+  dialog.querySelector(".error").textContent = rejected ? "The server does not accept this key." : "";
+  dialog.querySelector("[value=cancel]").onclick = () => dialog.close("");
   field.value = "";
-  box.returnValue = "";
-  box.showModal();
+  dialog.returnValue = "";
+  dialog.showModal();
   field.focus();
   return new Promise((resolve) => {
-    box.addEventListener("close", () => {
-      const given = box.returnValue === "use" ? field.value.trim() : "";
+    dialog.addEventListener("close", () => {
+      const entered = dialog.returnValue === "use" ? field.value.trim() : "";
       field.value = "";
-      if (given) sessionStorage.setItem(NAME, given);
-      else sessionStorage.removeItem(NAME);
-      resolve(given || null);
+      if (entered) sessionStorage.setItem(STORAGE_KEY, entered);
+      else sessionStorage.removeItem(STORAGE_KEY);
+      resolve(entered || null);
     }, { once: true });
   });
 }

@@ -1,9 +1,9 @@
-"""A service in a process of its own whose engine does what the query says: `python -m tests.faults.server`.
+"""A server process with an engine that fails on command: `python -m tests.faults.server`.
 
-"hang" never answers, "garbage" writes what nobody can read, "markup" writes HTML, "die" kills the engine's
-process, anything else is answered after `--delay` seconds as the scripted engine does. With `--isolated` the
-engine has a process of its own, as real ones do; with `--embedded` it is a real one. The wall clock jumps a
-day ahead at SIGUSR1 and a day back at SIGUSR2.
+The query selects the fault: "please hang" never completes, "please garbage" returns unreadable text, "please
+markup" returns HTML, "please die" kills the engine process. Any other query is answered after `--delay`
+seconds like the scripted engine. With `--isolated` the engine runs in its own process, as real ones do; with
+`--embedded` it is a real engine. The wall clock jumps a day ahead on SIGUSR1 and a day back on SIGUSR2.
 """
 
 import argparse
@@ -27,25 +27,26 @@ from grm_service.serving.service import Limits, Service
 from grm_service.settings import Settings
 
 MARKUP = "<script>window.ran = 1</script><img src=x onerror='window.ran = 2'>"
-_WISH = re.compile(r"please (hang|garbage|markup|die)")
+_FAULT = re.compile(r"please (hang|garbage|markup|die)")
 
 
-class Faulty(ScriptedEngine):
+class FaultyEngine(ScriptedEngine):
     def __init__(self, delay_s):
         super().__init__("content")
         self.delay_s = delay_s
 
     async def complete(self, prompt, params):
-        found = _WISH.search(prompt.messages[-1].content)
-        match found and found[1]:
+        match = _FAULT.search(prompt.messages[-1].content)
+        fault = match and match[1]
+        match fault:
             case "hang":
                 await asyncio.Event().wait()
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
         await asyncio.sleep(self.delay_s)
         completion = await super().complete(prompt, params)
-        self.prompts.clear()  # which would look like a leak of the service's
-        match found and found[1]:
+        self.prompts.clear()  # otherwise it would look like a memory leak
+        match fault:
             case "garbage":
                 return replace(completion, text="\x00\ud800 \\boxed{nan, 99}")
             case "markup":
@@ -53,36 +54,36 @@ class Faulty(ScriptedEngine):
         return completion
 
 
-class Jumping(datetime):
-    """Stands in for `datetime` wherever the service asks for the time."""
+class JumpingDatetime(datetime):
+    """Replaces `datetime` in every module of the service that reads the time."""
 
-    ahead = timedelta()
+    offset = timedelta()
 
     @classmethod
     def now(cls, tz=None):
-        return datetime.now(tz) + cls.ahead
+        return datetime.now(tz) + cls.offset
 
 
-def let_the_clock_jump():
-    wall = time.time
-    time.time = lambda: wall() + Jumping.ahead.total_seconds()
+def install_jumping_clock():
+    wall_time = time.time
+    time.time = lambda: wall_time() + JumpingDatetime.offset.total_seconds()
     for module in list(sys.modules.values()):
         if module.__name__.startswith("grm_service") and "datetime.now(" in inspect.getsource(module):
-            module.datetime = Jumping
+            module.datetime = JumpingDatetime
 
     def jump(days):
-        Jumping.ahead += timedelta(days=days)
+        JumpingDatetime.offset += timedelta(days=days)
 
     signal.signal(signal.SIGUSR1, lambda *_: jump(1))
     signal.signal(signal.SIGUSR2, lambda *_: jump(-1))
 
 
-def faulty(asked, settings):
+def faulty_service(args, settings):
     catalog = open_catalog(settings)
-    build = partial(Faulty, asked.delay)
-    # Imported by its own name, so that the child process can find the class.
-    engine = IsolatedEngine("faulty", "faulty", build) if asked.isolated else build()
-    limits = Limits(asked.text_chars, waiting=asked.waiting, replay_s=asked.replay_s)
+    build = partial(FaultyEngine, args.delay)
+    # `main` runs in an imported module, so that the child process can unpickle the class.
+    engine = IsolatedEngine("faulty", "faulty", build) if args.isolated else build()
+    limits = Limits(args.text_chars, waiting=args.waiting, replay_s=args.replay_s)
     return Service(
         catalog, default_profile(settings, catalog), engine, "a test", open_trail(settings), limits
     )
@@ -96,11 +97,11 @@ def main():
     parser.add_argument("--waiting", type=int, default=2048)
     parser.add_argument("--replay-s", type=float, default=300)
     parser.add_argument("--text-chars", type=int, default=200_000)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     logging.basicConfig(level=logging.DEBUG)
     settings = Settings(port=0, drain_s=5, engine="openvino", precision="f32")
-    service = open_service(settings) if asked.embedded else faulty(asked, settings)
-    let_the_clock_jump()
+    service = open_service(settings) if args.embedded else faulty_service(args, settings)
+    install_jumping_clock()
     serve(settings, service, lambda address: print(address, flush=True))
 
 

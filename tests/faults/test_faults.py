@@ -1,6 +1,6 @@
-"""What a run may lean on when things go wrong: a real server, a real socket, an engine that misbehaves.
+"""Faults and the guarantees that hold under them: a real server, real sockets, an engine that misbehaves.
 
-The long form of a test runs with `make faults`, its short form with `make test`.
+`make faults` runs the long variants of these tests, `make test` the short ones.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ PAIR = {"responses": ["eleven", "twelve"], "k": 2, "detail": "rewards"}
 
 @contextlib.contextmanager
 def served(*flags):
-    """The address and process of a server; it is ended with SIGTERM and must exit with 0."""
+    """Yield the address and process of a server; it is stopped with SIGTERM and must exit with 0."""
     command = [sys.executable, "-m", "tests.faults.server", *flags]
     with tempfile.NamedTemporaryFile(suffix=".log") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -57,7 +57,7 @@ def body(query, **more):
 
 
 async def expected(queries, k=2, stop="none"):
-    """What an undisturbed judge gives."""
+    """Return the rewards of an undisturbed judge."""
     service = open_service(Settings(engine="scripted"))
     await service.start()
     tasks = [
@@ -67,7 +67,8 @@ async def expected(queries, k=2, stop="none"):
     return [(await service.judge(task)).verdict.vote.rewards for task in tasks]
 
 
-async def test_an_engine_that_dies_fails_what_was_in_it_and_comes_back():
+async def test_engine_crash_and_recovery():
+    """A crash fails the requests in the engine, and the engine comes back."""
     with served("--isolated", "--delay", "0.2") as (url, _):
         async with httpx.AsyncClient(base_url=url, timeout=60) as client:
             running = [asyncio.create_task(client.post("/v1/rewards", json=body(f"q {i}"))) for i in range(5)]
@@ -84,14 +85,14 @@ async def test_an_engine_that_dies_fails_what_was_in_it_and_comes_back():
             assert tuple((await client.post("/v1/rewards", json=body("after"))).json()["rewards"]) == right
 
 
-async def test_an_engine_that_hangs_holds_nobody_past_the_deadline():
+async def test_hanging_engine_meets_deadlines():
     with served("--isolated") as (url, _):
         async with httpx.AsyncClient(base_url=url, timeout=60) as client:
             began = time.monotonic()
-            asked = (
+            requests = (
                 client.post("/v1/rewards", json=body(f"please hang {i}", timeout_s=1)) for i in range(50)
             )
-            answers = await asyncio.gather(*asked)
+            answers = await asyncio.gather(*requests)
             assert time.monotonic() - began < 5
             assert {(a.status_code, a.json()["code"]) for a in answers} == {(504, "deadline_exceeded")}
             assert (await client.post("/v1/rewards", json=body("after"))).status_code == 200
@@ -105,29 +106,29 @@ async def test_garbage_is_no_reward():
     assert answer.json()["rewards"] == [None, None]
 
 
-async def test_clients_that_leave_at_any_stage_leave_nothing_behind():
+async def test_disconnects_cancel_samples():
     with served() as (url, _):
-        await leave_at_every_stage(url, body("please hang", k=8))
+        await disconnect_at_every_stage(url, body("please hang", k=8))
         async with httpx.AsyncClient(base_url=url, timeout=10) as client:
-            await until_nothing_is_generated(client)
+            await until_idle(client)
             assert await metric(client, 'grm_samples_total{outcome="cancelled"}') == 5 * 8
             assert (await client.post("/v1/rewards", json=body("after"))).status_code == 200
 
 
-async def leave_at_every_stage(url, asked):
-    """Five clients each: before the first byte, inside the head, behind it, inside the body, behind it."""
-    content = json.dumps(asked).encode()
-    top = head(content)
-    whole, port = top + content, int(url.rpartition(":")[2])
-    for stage in (0, 5, len(top) - 2, len(top), len(top) + 9, len(whole)):
+async def disconnect_at_every_stage(url, request):
+    """Disconnect five clients each: before the first byte, in the head, after it, in the body, after it."""
+    content = json.dumps(request).encode()
+    head = request_head(content)
+    raw, port = head + content, int(url.rpartition(":")[2])
+    for stage in (0, 5, len(head) - 2, len(head), len(head) + 9, len(raw)):
         for _ in range(5):
             with socket.create_connection(("127.0.0.1", port)) as client:
-                client.sendall(whole[:stage])
+                client.sendall(raw[:stage])
                 await asyncio.sleep(0.05)
 
 
-def head(content):
-    """Of a request for a verdict."""
+def request_head(content):
+    """Return the head of a request for a verdict."""
     lines = ("POST /v1/rewards HTTP/1.1", "Host: localhost", f"Content-Length: {len(content)}")
     return "\r\n".join((*lines, "Content-Type: application/json", "", "")).encode()
 
@@ -137,13 +138,14 @@ async def metric(client, name):
     return next((float(line.split()[-1]) for line in lines if line.startswith(f"{name} ")), 0.0)
 
 
-async def until_nothing_is_generated(client):
+async def until_idle(client):
     async with asyncio.timeout(20):
         while await metric(client, "grm_samples_in_flight"):
             await asyncio.sleep(0.05)
 
 
-async def test_sigterm_under_load_finishes_what_runs_and_takes_nothing_new():
+async def test_sigterm_drains_under_load():
+    """Running requests finish; then the server exits."""
     with served("--delay", "2") as (url, process):
         async with httpx.AsyncClient(base_url=url, timeout=60) as client:
             running = [
@@ -158,7 +160,7 @@ async def test_sigterm_under_load_finishes_what_runs_and_takes_nothing_new():
         assert await asyncio.to_thread(process.wait, 20) == 0
 
 
-async def test_sigterm_does_not_wait_for_ever_for_a_hanging_engine():
+async def test_sigterm_with_a_hanging_engine():
     with served("--isolated") as (url, process):
         async with httpx.AsyncClient(base_url=url, timeout=60) as client:
             hanging = asyncio.create_task(client.post("/v1/rewards", json=body("please hang")))
@@ -170,7 +172,8 @@ async def test_sigterm_does_not_wait_for_ever_for_a_hanging_engine():
         assert "Traceback" not in process.log.read_text()
 
 
-async def test_killed_outright_it_leaves_no_engine_behind_and_starts_again():
+async def test_sigkill_leaves_no_engine():
+    """The engine process ends with the server, which can start again."""
     with served("--isolated") as (_, process):
         (child,) = psutil.Process(process.pid).children()
         os.kill(process.pid, signal.SIGKILL)
@@ -190,11 +193,12 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_hostile_bodies_get_a_clear_error_in_bounded_memory(name):
+async def test_hostile_bodies(name):
+    """Hostile bodies get a clear error, in bounded memory."""
     content, statuses = HOSTILE[name]
     with served() as (url, process):
-        seen = psutil.Process(process.pid)
-        before = seen.memory_info().rss
+        server = psutil.Process(process.pid)
+        before = server.memory_info().rss
         for path in ("/v1/rewards", "/v1/principles"):
             answer = httpx.post(
                 url + path, content=content, headers={"Content-Type": "application/json"}, timeout=60
@@ -203,35 +207,36 @@ async def test_hostile_bodies_get_a_clear_error_in_bounded_memory(name):
             assert answer.headers["content-type"] == "application/problem+json"
             assert "Traceback" not in answer.text
             assert len(answer.text) < 2000
-        assert seen.memory_info().rss - before < 100 * 2**20
+        assert server.memory_info().rss - before < 100 * 2**20
         assert httpx.post(url + "/v1/rewards", json=body("after")).status_code == 200
 
 
 @pytest.mark.slow
-async def test_slow_heads_are_closed_and_hold_up_nobody():
+async def test_slow_heads_are_closed():
+    """Slow request heads are closed and delay nobody else."""
     with served() as (url, _):
         port = int(url.rpartition(":")[2])
         slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
-        for each in slow:
-            each.sendall(b"POST /v1/rewards HTTP/1.1\r\nHost:")
+        for connection in slow:
+            connection.sendall(b"POST /v1/rewards HTTP/1.1\r\nHost:")
         assert httpx.post(url + "/v1/rewards", json=body("meanwhile")).status_code == 200
         closed = threading.Event()
 
         def drip():
             while not closed.wait(2):
-                for each in slow:
+                for connection in slow:
                     with contextlib.suppress(OSError):
-                        each.sendall(b"x")
+                        connection.sendall(b"x")
 
         dripping = threading.Thread(target=drip)
         dripping.start()
         try:
-            for each in slow:
-                each.settimeout(40)
+            for connection in slow:
+                connection.settimeout(40)
                 with contextlib.suppress(ConnectionError):
-                    assert each.recv(1) == b""
+                    assert connection.recv(1) == b""
         finally:
             closed.set()
             dripping.join()
-            for each in slow:
-                each.close()
+            for connection in slow:
+                connection.close()

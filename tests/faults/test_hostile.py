@@ -1,4 +1,4 @@
-"""Bodies that nobody thought of: whatever comes, no 500, no traceback, nothing of it in the log."""
+"""Arbitrary request bodies: no 500, no traceback, nothing from the body in the log."""
 
 import json
 
@@ -43,8 +43,8 @@ accepts = st.sampled_from(["*/*", "text/event-stream", "application/x-ndjson"])
 @pytest.mark.parametrize(
     "examples", [200, pytest.param(10_000, marks=pytest.mark.slow)], ids=["short", "long"]
 )
-def test_no_body_breaks_the_server_or_gets_into_its_log(examples):
-    seen = dict[int, int]()
+def test_arbitrary_bodies(examples):
+    statuses = dict[int, int]()
     with served("--text-chars", "10000") as (url, process), httpx.Client(base_url=url, timeout=30) as client:
 
         @settings(
@@ -53,7 +53,7 @@ def test_no_body_breaks_the_server_or_gets_into_its_log(examples):
         @given(st.sampled_from(PATHS), bodies, kinds, accepts)
         def hostile(path, content, kind, accept):
             answer = client.post(path, content=content, headers={"Content-Type": kind, "Accept": accept})
-            seen[answer.status_code] = seen.get(answer.status_code, 0) + 1
+            statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
             assert answer.status_code < 500 or answer.json()["code"] in (
                 "deadline_exceeded",
                 "prompt_too_long",
@@ -65,8 +65,8 @@ def test_no_body_breaks_the_server_or_gets_into_its_log(examples):
         hostile()
         assert process.poll() is None
         log = process.log.read_text(errors="replace")
-    print(f"\n{sum(seen.values())} bodies: {dict(sorted(seen.items()))}")
+    print(f"\n{sum(statuses.values())} bodies: {dict(sorted(statuses.items()))}")
     assert CANARY not in log
     assert "Traceback" not in log
-    assert seen.get(200)
-    assert seen.get(422)
+    assert statuses.get(200)
+    assert statuses.get(422)

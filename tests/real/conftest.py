@@ -11,7 +11,7 @@ import pytest
 
 
 class Running:
-    """A real `grm serve` on loopback, as a newcomer starts it."""
+    """A `grm serve` process on loopback."""
 
     def __init__(self, *flags, **env):
         self.lines = []
@@ -69,6 +69,6 @@ def running():
 
 @pytest.fixture(scope="session")
 def default(running, smollm):
-    """The default service, with the real default model."""
+    """The default service with the real default model."""
     with running() as server:
         yield server

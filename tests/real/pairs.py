@@ -1,4 +1,4 @@
-"""Twenty varied questions with two answers each, written for these tests."""
+"""Twenty varied prompts with two responses each, written for these tests."""
 
 PAIRS = [
     ("What is the capital of Australia?", "Canberra.", "Sydney is the capital of Australia."),

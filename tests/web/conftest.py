@@ -6,7 +6,7 @@ import pytest
 from tests.real.conftest import Running
 
 CHROMIUM = shutil.which("chromium")
-# Chromium itself must ask nobody either; --no-sandbox because tests may run as root, in a container.
+# Chromium must not contact any server by itself; --no-sandbox because tests may run as root in a container.
 _FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -18,8 +18,8 @@ _FLAGS = [
 ]
 
 
-class Seen:
-    """What a page did that it should not have: other origins, errors, dialogs, broken policy."""
+class PageLog:
+    """Requests, errors, dialogs and policy violations of a page."""
 
     def __init__(self, context, origin):
         self.origin, self.requests, self.errors, self.dialogs = origin, [], [], []
@@ -27,13 +27,13 @@ class Seen:
         context.on("weberror", lambda error: self.errors.append(str(error.error)))
         context.on("console", self._console)
         context.on("dialog", self._dialog)
-        # A violation is also an error on the console; so it is told even where the page would swallow it.
+        # Logs every policy violation on the console, even if the page would swallow it.
         context.add_init_script(
-            "addEventListener('securitypolicyviolation', (it) => console.error(it.violatedDirective))"
+            "addEventListener('securitypolicyviolation', (event) => console.error(event.violatedDirective))"
         )
 
     def _console(self, message):
-        # A refused request is a line on the console too; the tests look at what the page makes of it.
+        # A rejected request also logs an error; tests check what the page makes of it.
         if message.type in ("error", "warning") and not message.text.startswith("Failed to load resource"):
             self.errors.append(message.text)
 
@@ -41,7 +41,7 @@ class Seen:
         self.dialogs.append(dialog.message)
         dialog.dismiss()
 
-    def nothing_bad(self):
+    def assert_clean(self):
         elsewhere = [url for url in self.requests if not url.startswith((self.origin + "/", "blob:"))]
         assert elsewhere == []
         assert self.errors == []
@@ -50,7 +50,7 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def chromium():
-    """A browser for the tests of a module. Closed before async tests, whose loop Playwright's would bar."""
+    """A browser for the tests of one module; closed before async tests, whose event loop it would block."""
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine: apt-get install chromium")
     from playwright.sync_api import sync_playwright
@@ -63,38 +63,41 @@ def chromium():
 
 @pytest.fixture
 def visit(chromium):
-    """Opens the explorer of a server; when the test is over, nothing bad may have happened on any page."""
-    with contextlib.ExitStack() as closing:
+    """Opens the explorer of a server; at the end of the test, checks the log of every page."""
+    with contextlib.ExitStack() as stack:
 
         def _visit(url, path="", **options):
             context = chromium.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
-            closing.callback(context.close)
-            seen = Seen(context, url)
+            stack.callback(context.close)
+            log = PageLog(context, url)
             page = context.new_page()
             page.set_default_timeout(20_000)
             page.goto(f"{url}/{path}")
-            closing.callback(seen.nothing_bad)
+            stack.callback(log.assert_clean)
             return page
 
         yield _visit
 
 
 @pytest.fixture(scope="module")
-def serving(tmp_path_factory):
-    """Real `grm serve` processes, each with an audit trail of its own."""
-    with contextlib.ExitStack() as stopping:
+def start_server(tmp_path_factory):
+    """Starts `grm serve` processes, each with its own audit trail."""
+    with contextlib.ExitStack() as stack:
 
-        def _serving(*flags, **env):
-            own = tmp_path_factory.mktemp("trail")
-            kept = {"GRM_AUDIT_URL": f"sqlite:///{own}/audit.db", "GRM_AUDIT_KEY_FILE": f"{own}/audit.key"}
-            server = Running(*flags, **kept, **env)
-            stopping.callback(server.stop)
+        def _start_server(*flags, **env):
+            folder = tmp_path_factory.mktemp("trail")
+            trail = {
+                "GRM_AUDIT_URL": f"sqlite:///{folder}/audit.db",
+                "GRM_AUDIT_KEY_FILE": f"{folder}/audit.key",
+            }
+            server = Running(*flags, **trail, **env)
+            stack.callback(server.stop)
             return server.url
 
-        yield _serving
+        yield _start_server
 
 
 @pytest.fixture(scope="module")
-def url(serving):
+def url(start_server):
     """A server with the scripted engine."""
-    return serving("--engine", "scripted")
+    return start_server("--engine", "scripted")

@@ -1,4 +1,4 @@
-"""What a user does on the page, and what the server says beside it."""
+"""User actions on the page, and requests to the server behind it."""
 
 import json
 import urllib.request
@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 
 def fill(page, query, *responses, k=None):
-    """Writes a request into the playground."""
+    """Fill in the playground form."""
     page.get_by_label("Turn 1", exact=True).fill(query)
     while page.locator(".response textarea").count() < len(responses):
         page.get_by_role("button", name="Add a response").click()
@@ -18,26 +18,26 @@ def fill(page, query, *responses, k=None):
 
 
 def judge(page, timeout_s=20):
-    """Presses the button and waits for the verdict."""
+    """Click Judge and wait for the verdict."""
     page.get_by_role("button", name="Judge", exact=True).click()
     expect(page.locator(".summary")).to_be_visible(timeout=timeout_s * 1000)
 
 
 def record(page):
-    """Opens the verdict's record; its id."""
+    """Open the record of the verdict and return its id."""
     page.get_by_role("link", name="Open the record").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("vd_")
     return page.get_by_role("heading", level=1).locator("code").inner_text()
 
 
 def view(page, name):
-    """Goes to a view by the navigation."""
+    """Go to a view through the navigation."""
     page.get_by_role("navigation").get_by_role("link", name=name).click()
     expect(page.get_by_role("heading", level=1)).to_have_text(name)
 
 
-def at(page, url, path):
-    """Opens a view by its address, anew."""
+def load(page, url, path):
+    """Load a view by its address."""
     page.goto(f"{url}/#/{path}")
     page.reload()
     page.locator("main").get_by_role("heading", level=1).wait_for()

@@ -1,6 +1,6 @@
-"""The explorer on the embedded default, as a newcomer meets it.
+"""The explorer with the embedded default model.
 
-With SCREENSHOTS=docs/images it leaves the pictures of the documentation there (`make screenshots`).
+With SCREENSHOTS=docs/images it saves the screenshots for the documentation there (`make screenshots`).
 """
 
 import os
@@ -17,21 +17,21 @@ PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "h
 
 
 @pytest.fixture(scope="module")
-def embedded(serving, smollm):
-    """The default service, with the real default model."""
-    return serving()
+def embedded(start_server, smollm):
+    """The default service with the real default model."""
+    return start_server()
 
 
-def picture(page, name):
+def screenshot(page, name):
     if folder := os.environ.get("SCREENSHOTS"):
-        page.wait_for_timeout(400)  # for what fades in
+        page.wait_for_timeout(400)  # for fade-in animations
         page.screenshot(path=Path(folder) / f"{name}.png")
 
 
-def test_an_example_is_judged_watched_reviewed_and_found_again(visit, embedded):
+def test_judge_review_and_search(visit, embedded):
     page = visit(embedded)
-    page.get_by_label("Example").select_option("A conversation, under a constitution")
-    # In waves, so that there is something to watch whatever the machine.
+    page.get_by_label("Example").select_option("A conversation with a constitution")
+    # Stopping early samples in waves, so samples arrive one after another on any machine.
     page.get_by_label("Stop early").select_option("exact")
     page.evaluate("""() => {
         window.counts = [];
@@ -42,24 +42,24 @@ def test_an_example_is_judged_watched_reviewed_and_found_again(visit, embedded):
     counts = sorted(set(page.evaluate("window.counts")))
     assert len(counts) > 2, counts
     page.evaluate("scrollTo(0, 0)")
-    picture(page, "playground")
+    screenshot(page, "playground")
 
     verdict = record(page)
-    kept = get(f"{embedded}/v1/verdicts/{verdict}")
-    assert kept["verdict"]["model"] == "grm-service/smollm2-judge"
+    stored = get(f"{embedded}/v1/verdicts/{verdict}")
+    assert stored["verdict"]["model"] == "grm-service/smollm2-judge"
     page.locator(".sample summary").first.click()
-    written = kept["verdict"]["samples"][0]
-    page.locator(".sample").first.get_by_text("As the model wrote it").click()
+    sample = stored["verdict"]["samples"][0]
+    page.locator(".sample").first.get_by_text("Raw output").click()
     expect(page.locator(".sample").first.locator(".raw .text")).to_have_text(
-        written["text"], use_inner_text=False
+        sample["text"], use_inner_text=False
     )
     page.locator(".sample summary").first.click()
     page.evaluate("scrollTo(0, 0)")
-    picture(page, "verdict")
+    screenshot(page, "verdict")
 
     page.get_by_label("Your name").fill("ann")
     page.get_by_label("Note").fill("As I would have judged.")
-    page.get_by_role("button", name="Add this review").click()
+    page.get_by_role("button", name="Add review").click()
     expect(page.locator(".reviews")).to_contain_text("ann agrees")
     view(page, "Queue")
     expect(page.locator(f'a[href="#/verdicts/{verdict}"]')).to_have_count(0)
@@ -67,30 +67,30 @@ def test_an_example_is_judged_watched_reviewed_and_found_again(visit, embedded):
     expect(page.locator(f'a[href="#/verdicts/{verdict}"]')).to_be_visible()
 
 
-def test_what_attacks_the_judge_or_the_page_is_text(visit, embedded):
+def test_hostile_text_stays_text(visit, embedded):
     page = visit(embedded)
     page.get_by_label("Example").select_option("A response that attacks the judge")
     page.get_by_label("Response A", exact=True).fill(MARKUP)
     judge(page, timeout_s=120)
-    expect(page.locator(".votes .what").first).to_have_text(MARKUP)
+    expect(page.locator(".votes .excerpt").first).to_have_text(MARKUP)
     record(page)
     expect(page.locator(".responses .text").first).to_have_text(MARKUP)
     assert page.evaluate("window.ran") is None
     assert page.locator("main").locator("script, img").count() == 0
 
 
-def test_the_queue_fills_with_what_is_worth_a_look(visit, embedded):
-    """And the same pages on a phone and in the dark, for the documentation."""
+def test_queue_on_every_screen(visit, embedded):
+    """Also on a phone and with the dark colour scheme, for the screenshots."""
     page = visit(embedded)
     for i in range(3):
         page.get_by_label("Example").select_option(index=1 + i)
         judge(page, timeout_s=120)
     view(page, "Queue")
-    worth = [float(text) for text in page.locator("td[data-name=Worth]").all_inner_texts()]
-    assert worth, "an untrained judge agrees with itself on everything"
-    assert worth == sorted(worth, reverse=True)
-    assert min(worth) > 0
-    picture(page, "queue")
+    priorities = [float(text) for text in page.locator("td[data-name=Priority]").all_inner_texts()]
+    assert priorities, "an untrained judge agrees with itself on everything"
+    assert priorities == sorted(priorities, reverse=True)
+    assert min(priorities) > 0
+    screenshot(page, "queue")
     href = page.locator("a.query").first.get_attribute("href")
     for name, options in {"phone": PHONE, "dark": {"color_scheme": "dark"}}.items():
         other = visit(embedded, href, **options)
@@ -98,4 +98,4 @@ def test_the_queue_fills_with_what_is_worth_a_look(visit, embedded):
         assert other.evaluate("document.documentElement.scrollWidth <= innerWidth")
         if name == "phone":
             other.locator(".summary").evaluate("it => it.scrollIntoView()")
-        picture(other, name)
+        screenshot(other, name)

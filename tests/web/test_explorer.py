@@ -1,4 +1,4 @@
-"""The explorer in a real browser, on a real server with the scripted engine."""
+"""The explorer in a real browser, with a real server and the scripted engine."""
 
 import json
 
@@ -8,26 +8,26 @@ from playwright.sync_api import expect
 from grm_service.serving.keys import add
 from tests.faults.server import MARKUP
 from tests.faults.test_faults import served
-from tests.web.steps import at, fill, get, judge, record, view
+from tests.web.steps import fill, get, judge, load, record, view
 
 VIEWS = ["playground", "improve", "verdicts", "queue", "oversight", "principles", "probes"]
 HOSTILE = "<script>window.ran = 1</script><img src=x onerror='window.ran = 2'><b>bold</b>"
 
 
-def test_an_example_is_judged_and_shows_what_the_server_keeps(visit, url):
+def test_example_matches_the_stored_verdict(visit, url):
     page = visit(url)
-    page.get_by_label("Example").select_option("A conversation, under a constitution")
+    page.get_by_label("Example").select_option("A conversation with a constitution")
     judge(page)
     assert page.locator(".sample").count() == 8
     assert page.locator(".votes .dot").count() == 3 * 8
-    shown = [float(text) for text in page.locator(".votes .reward strong").all_inner_texts()]
-    kept = get(f"{url}/v1/verdicts/{record(page)}")
-    assert shown == pytest.approx(kept["verdict"]["rewards"], abs=0.0051)
-    assert [turn["role"] for turn in kept["request"]["messages"]] == ["user", "assistant", "user"]
-    assert kept["request"]["principles"]["set"] == "constitution"
+    rewards = [float(text) for text in page.locator(".votes .reward strong").all_inner_texts()]
+    stored = get(f"{url}/v1/verdicts/{record(page)}")
+    assert rewards == pytest.approx(stored["verdict"]["rewards"], abs=0.0051)
+    assert [turn["role"] for turn in stored["request"]["messages"]] == ["user", "assistant", "user"]
+    assert stored["request"]["principles"]["set"] == "constitution"
 
 
-def test_a_sample_tells_its_principles_critique_order_and_scores(visit, url):
+def test_sample_card(visit, url):
     page = visit(url)
     judge(page)
     verdict = get(f"{url}/v1/verdicts/{record(page)}")["verdict"]
@@ -40,13 +40,13 @@ def test_a_sample_tells_its_principles_critique_order_and_scores(visit, url):
     expect(card.locator("summary .scores")).to_have_text(
         "".join(f"{x} {s:g}" for x, s in zip("AB", sample["scores"], strict=True))
     )
-    # "Response 1" is the position in the prompt; the letter behind it is the caller's.
-    assert card.locator(".who").all_inner_texts() == ["AB"[i] for i in sample["order"]]
-    card.get_by_text("As the model wrote it").click()
+    # "Response 1" is a position in the prompt; the letter after it names the caller's response.
+    assert card.locator(".response-letter").all_inner_texts() == ["AB"[i] for i in sample["order"]]
+    card.get_by_text("Raw output").click()
     expect(card.locator(".raw .text")).to_have_text(sample["text"], use_inner_text=False)
 
 
-def test_a_large_group_shows_what_each_sample_saw(visit, url):
+def test_large_group(visit, url):
     page = visit(url)
     answers = [f"Answer {i}." for i in range(10)]
     query = page.get_by_label("Turn 1", exact=True)
@@ -57,33 +57,33 @@ def test_a_large_group_shows_what_each_sample_saw(visit, url):
         box.fill(text)
     page.get_by_label("Samples (k)").fill("5")
     judge(page)
-    kept = get(f"{url}/v1/verdicts/{record(page)}")
-    assert len(kept["verdict"]["samples"]) > 5
-    first = kept["verdict"]["samples"][0]
-    shown = page.locator("details.sample").first.locator("summary .scores strong")
-    expect(shown).to_have_count(len(first["order"]))
+    stored = get(f"{url}/v1/verdicts/{record(page)}")
+    assert len(stored["verdict"]["samples"]) > 5
+    first = stored["verdict"]["samples"][0]
+    scores = page.locator("details.sample").first.locator("summary .scores strong")
+    expect(scores).to_have_count(len(first["order"]))
     rewards = [float(text) for text in page.locator("ol.votes .reward strong").all_inner_texts()]
-    assert rewards == pytest.approx(kept["verdict"]["rewards"], abs=0.006)
+    assert rewards == pytest.approx(stored["verdict"]["rewards"], abs=0.006)
 
 
-def test_everything_of_the_form_reaches_the_server(visit, url):
+def test_form_reaches_the_server(visit, url):
     page = visit(url)
     fill(page, "What is 2 + 2?", "4", "5", "", k=3)
-    page.get_by_label("Where they come from").select_option("fixed")
-    page.get_by_label("Named set").select_option("mathematics")
+    page.get_by_label("Mode", exact=True).select_option("fixed")
+    page.get_by_label("Principle set").select_option("mathematics")
     page.get_by_role("button", name="Add a principle").click()
     page.get_by_label("Principle 1", exact=True).fill("The number is right.")
     page.get_by_label("Weight of principle 1").fill("0.5")
     page.get_by_label("Seed").fill("7")
     page.get_by_label("Stop early").select_option("exact")
-    page.get_by_text("More", exact=True).click()
+    page.get_by_text("More options", exact=True).click()
     page.get_by_label("Scores").select_option("soft")
     page.get_by_label("Reference answer").fill("4")
     page.get_by_label("Temperature").fill("0.7")
-    page.get_by_label("Most tokens a critique").fill("100")
+    page.get_by_label("Max tokens per critique").fill("100")
     judge(page)
-    asked = get(f"{url}/v1/verdicts/{record(page)}")["request"]
-    assert asked == {
+    request = get(f"{url}/v1/verdicts/{record(page)}")["request"]
+    assert request == {
         "messages": [{"role": "user", "content": "What is 2 + 2?"}],
         "responses": ["4", "5", ""],
         "principles": {
@@ -100,16 +100,16 @@ def test_everything_of_the_form_reaches_the_server(visit, url):
         "temperature": 0.7,
         "max_tokens": 100,
     }
-    # And back: the record opened in the playground is the same request.
+    # The round trip: the record opened in the playground gives the same request.
     page.get_by_role("link", name="Open in the playground").click()
     page.get_by_role("button", name="Judge", exact=True).wait_for()
-    page.get_by_text("As a curl line").click()
+    page.get_by_text("As a curl command").click()
     sent = json.loads(page.locator(".curl pre").inner_text().partition(" -d '")[2].rstrip("'"))
     assert sent.pop("query") == "What is 2 + 2?"
-    assert asked.items() >= sent.items()
+    assert request.items() >= sent.items()
 
 
-def test_samples_appear_one_wave_after_another(visit):
+def test_samples_arrive_in_waves(visit):
     with served("--delay", "0.3") as (url, _):
         page = visit(url)
         fill(page, "Name a prime.", "7", "8", k=12)
@@ -125,7 +125,7 @@ def test_samples_appear_one_wave_after_another(visit):
         expect(page.get_by_role("status").filter(has_text="Done")).to_be_visible()
 
 
-def test_what_is_cancelled_stops_and_the_next_is_judged(visit):
+def test_cancel_then_judge_again(visit):
     with served() as (url, _):
         page = visit(url)
         fill(page, "please hang", "7", "8")
@@ -137,7 +137,7 @@ def test_what_is_cancelled_stops_and_the_next_is_judged(visit):
         judge(page)
 
 
-def test_a_lost_connection_is_told_with_what_to_do(visit):
+def test_lost_connection_gives_advice(visit):
     with served() as (url, process):
         page = visit(url)
         fill(page, "please hang", "7", "8")
@@ -145,11 +145,11 @@ def test_a_lost_connection_is_told_with_what_to_do(visit):
         expect(page.get_by_role("status").filter(has_text="0 of 8")).to_be_visible()
         process.kill()
         problem = page.get_by_role("alert").filter(has_text="connection_lost")
-        expect(problem).to_contain_text("Check that the service still runs")
+        expect(problem).to_contain_text("Check that the service is running")
         expect(problem.get_by_role("button", name="Try again")).to_be_visible()
 
 
-def test_what_nobody_could_read_is_an_error_that_shows_the_samples(visit):
+def test_unreadable_samples_are_displayed(visit):
     with served() as (url, _):
         page = visit(url)
         fill(page, "please garbage", "7", "8")
@@ -157,18 +157,18 @@ def test_what_nobody_could_read_is_an_error_that_shows_the_samples(visit):
         expect(page.get_by_role("alert").filter(has_text="all_unreadable")).to_be_visible()
         assert page.locator(".sample").count() == 8
         page.locator(".sample summary").first.click()
-        expect(page.locator(".sample").first).to_contain_text("Did not count")
+        expect(page.locator(".sample").first).to_contain_text("Not counted")
 
 
-def test_a_refusal_names_its_code_and_the_way_out(visit, url):
+def test_rejection_gives_code_and_advice(visit, url):
     page = visit(url)
     page.get_by_label("Response A", exact=True).evaluate("it => { it.value = 'x'.repeat(200001) }")
     page.get_by_role("button", name="Judge", exact=True).click()
     problem = page.get_by_role("alert").filter(has_text="text_too_long")
-    expect(problem).to_contain_text("Shorten the text that is named.")
+    expect(problem).to_contain_text("Shorten the field named above.")
 
 
-def test_hostile_text_is_text_in_every_view(visit):
+def test_hostile_text_stays_text(visit):
     with served() as (url, _):
         page = visit(url)
         fill(page, f"please markup {HOSTILE}", HOSTILE, HOSTILE)
@@ -181,18 +181,18 @@ def test_hostile_text_is_text_in_every_view(visit):
         page.get_by_label("Your name").fill(HOSTILE)
         page.get_by_label("Note").fill(HOSTILE)
         page.get_by_label("A principle is unsound").check()
-        page.get_by_label("A principle of this verdict").select_option(MARKUP)
-        page.get_by_role("button", name="Add this review").click()
+        page.get_by_label("Principle of this verdict").select_option(MARKUP)
+        page.get_by_role("button", name="Add review").click()
         expect(page.locator(".reviews")).to_contain_text(HOSTILE)
         for name in [f"verdicts/{verdict}", *VIEWS]:
-            at(page, url, name)
+            load(page, url, name)
             assert page.locator("main").locator("script, img, b").count() == 0
             assert page.evaluate("window.ran") is None
         page.goto(f"{url}/#/verdicts?search=markup")
         expect(page.locator("a.query").first).to_contain_text(HOSTILE)
 
 
-def test_a_reviewed_verdict_leaves_the_queue_and_is_in_the_history(visit, url):
+def test_review_leaves_the_queue(visit, url):
     page = visit(url)
     fill(page, "Which of the twins?", "the same", "the same")
     judge(page)
@@ -202,13 +202,13 @@ def test_a_reviewed_verdict_leaves_the_queue_and_is_in_the_history(visit, url):
     expect(link).to_be_visible()
     expect(page.locator("tr", has=link)).to_contain_text("tie")
     link.click()
-    page.get_by_role("button", name="Review it").click()
+    page.get_by_role("button", name="Review this verdict").click()
     page.keyboard.type("ann")
     page.get_by_label("Overrule").check()
     page.get_by_label("Response A", exact=True).fill("2")
     page.get_by_label("Response B", exact=True).fill("1")
     page.get_by_label("Note").fill("B came first.")
-    page.get_by_role("button", name="Add this review").click()
+    page.get_by_role("button", name="Add review").click()
     expect(page.locator(".reviews")).to_contain_text("ann overrules")
     review = get(f"{url}/v1/verdicts/{verdict}")["reviews"][0]
     assert (review["reviewer"], review["decision"], review["ranking"]) == ("ann", "overrule", [2, 1])
@@ -220,7 +220,7 @@ def test_a_reviewed_verdict_leaves_the_queue_and_is_in_the_history(visit, url):
     expect(page.locator("table.list").first).to_contain_text("smollm2-judge")
 
 
-def test_the_history_is_searched_and_filtered(visit, url):
+def test_search_and_filters(visit, url):
     page = visit(url)
     for query in ("Where do zebras live?", "Where do quaggas live?"):
         fill(page, query, "in Africa", "in Asia")
@@ -232,10 +232,10 @@ def test_the_history_is_searched_and_filtered(visit, url):
     expect(page.locator("a.query")).to_have_text("Where do quaggas live?")
     page.get_by_label("Reviews").select_option("reviewed")
     page.get_by_role("button", name="Search").click()
-    expect(page.get_by_text("No verdict matches.")).to_be_visible()
+    expect(page.get_by_text("No matching verdicts.")).to_be_visible()
 
 
-def test_two_samples_stand_side_by_side(visit, url):
+def test_compare_two_samples(visit, url):
     page = visit(url)
     judge(page)
     record(page)
@@ -245,7 +245,7 @@ def test_two_samples_stand_side_by_side(visit, url):
     expect(page.get_by_role("region", name="Sample 5").locator(".principles")).to_be_visible()
 
 
-def test_the_record_is_saved_as_the_server_sent_it(visit, url, tmp_path):
+def test_record_download_is_exact(visit, url, tmp_path):
     page = visit(url)
     judge(page)
     verdict = record(page)
@@ -256,14 +256,14 @@ def test_the_record_is_saved_as_the_server_sent_it(visit, url, tmp_path):
     assert json.loads((tmp_path / "saved.json").read_text()) == get(f"{url}/v1/verdicts/{verdict}")
 
 
-def test_a_server_with_keys_asks_for_one_and_the_tab_alone_keeps_it(visit, serving, tmp_path):
+def test_key_stays_in_the_tab(visit, start_server, tmp_path):
     key = add(tmp_path / "keys.yaml", "ann")
-    url = serving("--engine", "scripted", GRM_KEYS_FILE=str(tmp_path / "keys.yaml"))
+    url = start_server("--engine", "scripted", GRM_KEYS_FILE=str(tmp_path / "keys.yaml"))
     page = visit(url)
     dialog = page.get_by_role("dialog", name="API key")
     dialog.get_by_label("Key").fill("grm_wrong")
     page.keyboard.press("Enter")
-    expect(dialog).to_contain_text("does not know this key")
+    expect(dialog).to_contain_text("does not accept this key")
     dialog.get_by_label("Key").fill(key)
     dialog.get_by_role("button", name="Use this key").click()
     judge(page)
@@ -278,17 +278,17 @@ def test_a_server_with_keys_asks_for_one_and_the_tab_alone_keeps_it(visit, servi
     expect(dialog).to_be_hidden()
 
 
-def test_without_a_key_the_page_says_what_is_missing(visit, serving, tmp_path):
+def test_missing_key_gives_advice(visit, start_server, tmp_path):
     add(tmp_path / "keys.yaml", "ann")
-    page = visit(serving("--engine", "scripted", GRM_KEYS_FILE=str(tmp_path / "keys.yaml")))
+    page = visit(start_server("--engine", "scripted", GRM_KEYS_FILE=str(tmp_path / "keys.yaml")))
     page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("alert").filter(has_text="unauthorized")).to_contain_text("grm keys add")
 
 
 @pytest.mark.parametrize("name", ["verdicts", "queue", "oversight", "principles", "probes"])
-def test_a_route_that_the_server_lacks_is_said_plainly(visit, url, name):
+def test_missing_route(visit, url, name):
     page = visit(url)
-    # An older server: it answers as this one does where it has nothing.
+    # Simulates an older server without these routes.
     for route in ("verdicts", "reviews", "principles", "probes"):
         page.route(f"**/v1/{route}*", lambda it: it.continue_(url=f"{url}/v1/nothing"))
         page.route(f"**/v1/{route}/*", lambda it: it.continue_(url=f"{url}/v1/nothing"))
@@ -296,11 +296,11 @@ def test_a_route_that_the_server_lacks_is_said_plainly(visit, url, name):
     expect(page.locator("main")).to_contain_text("not available on this server")
 
 
-def test_probe_results_stand_there_with_what_failed(visit, serving):
-    url = serving("--engine", "scripted", GRM_PROBE_EVERY_S="3600", GRM_PROBE_ALARM="0.9")
+def test_probe_results(visit, start_server):
+    url = start_server("--engine", "scripted", GRM_PROBE_EVERY_S="3600", GRM_PROBE_ALARM="0.9")
     page = visit(url)
     while page.locator("tbody tr").count() == 0:
-        at(page, url, "probes")
+        load(page, url, "probes")
     report = get(f"{url}/v1/probes")
     rows = page.locator("tbody tr")
     assert rows.count() == len(report["probes"])
@@ -308,10 +308,10 @@ def test_probe_results_stand_there_with_what_failed(visit, serving):
         expect(row).to_contain_text(probe["what"])
         expect(row).to_contain_text(f"{probe['passed']} of {probe['cases']}")
         assert row.locator(".chip").count() == (probe["name"] in report["failed"])
-    assert report["failed"], "the scripted judge scores by chance, and fails some"
+    assert report["failed"], "the scripted judge scores by chance and must fail some probes"
 
 
-def test_the_principles_that_the_judge_wrote_stand_there_with_their_flags(visit, url):
+def test_observed_principles_and_flags(visit, url):
     page = visit(url)
     judge(page)
     view(page, "Principles")

@@ -1,4 +1,4 @@
-"""The explorer's view of a lineage, in a real browser."""
+"""The improve view of the explorer, in a real browser."""
 
 import pytest
 from playwright.sync_api import expect
@@ -6,25 +6,25 @@ from playwright.sync_api import expect
 from tests.faults.server import MARKUP
 from tests.faults.test_faults import served
 from tests.web.steps import get, view
-from tests.web.test_everybody import CONTRAST, tab_to
+from tests.web.test_accessibility import CONTRAST, tab_to
 from tests.web.test_explorer import HOSTILE
 
 
 def improve(page, query="Name a prime.", **fields):
-    """Fills the form, presses the button and waits for the end."""
+    """Fill in the form, click Improve and wait for the result."""
     view(page, "Improve")
-    page.get_by_label("What is asked").fill(query)
+    page.get_by_label("Prompt").fill(query)
     for label, value in fields.items():
         page.get_by_label(label.replace("_", " ")).fill(str(value))
-    with page.expect_response("**/v1/improve") as told:
+    with page.expect_response("**/v1/improve") as response:
         page.get_by_role("button", name="Improve", exact=True).click()
     expect(page.locator(".result .summary")).to_be_visible()
-    return told.value
+    return response.value
 
 
-def test_the_lineage_is_a_tree_with_the_rewards_that_the_trail_has(visit, url):
+def test_lineage_matches_the_trail(visit, url):
     page = visit(url)
-    improve(page, Drafts_at_first=3, **{"Samples_(k)": 4})
+    improve(page, Initial_drafts=3, **{"Samples_(k)": 4})
     tree = page.locator(".tree")
     first, nested = tree.locator("> li"), tree.locator("li li")
     assert first.count() == 3
@@ -43,7 +43,7 @@ def test_the_lineage_is_a_tree_with_the_rewards_that_the_trail_has(visit, url):
     assert verdict["route"] == "improve"
 
 
-def test_what_speaks_against_the_gain_stands_above_the_answer(visit, url):
+def test_caveats_above_the_answer(visit, url):
     page = visit(url)
     improve(page)
     head = page.locator(".result .summary")
@@ -52,19 +52,19 @@ def test_what_speaks_against_the_gain_stands_above_the_answer(visit, url):
     expect(head).to_contain_text("Second opinion")
 
 
-def test_a_draft_of_ones_own_is_the_original(visit, url):
+def test_own_draft_is_the_original(visit, url):
     page = visit(url)
-    improve(page, Your_own_draft="Eleven.", Drafts_at_first=0, Rounds_at_most=1)
+    improve(page, Your_own_draft="Eleven.", Initial_drafts=0, Max_rounds=1)
     original = page.locator('.tree > li[data-draft="0"]')
     expect(original.locator(".text").first).to_have_text("Eleven.")
     assert page.locator(".tree > li").count() == 1
     assert original.locator("li").count() >= 1
 
 
-def test_it_needs_no_mouse(visit, url):
+def test_improve_by_keyboard(visit, url):
     page = visit(url)
     view(page, "Improve")
-    tab_to(page, "What is asked")
+    tab_to(page, "Prompt")
     page.keyboard.press("Control+Enter")
     expect(page.locator(".result .summary")).to_be_visible()
     tab_to(page, "Draft 0")
@@ -72,7 +72,7 @@ def test_it_needs_no_mouse(visit, url):
     expect(page.locator(".draft").first).to_have_attribute("open", "")
 
 
-def test_a_budget_that_does_not_do_is_a_problem_that_says_what_does(visit, url):
+def test_too_small_budget(visit, url):
     page = visit(url)
     view(page, "Improve")
     page.get_by_label("Tokens generated").fill("10")
@@ -81,13 +81,13 @@ def test_a_budget_that_does_not_do_is_a_problem_that_says_what_does(visit, url):
     expect(problem).to_contain_text("at least")
 
 
-def test_it_can_be_cancelled(visit):
+def test_cancel(visit):
     with served() as (url, _):
         page = visit(url)
         view(page, "Improve")
-        page.get_by_label("What is asked").fill("please hang")
+        page.get_by_label("Prompt").fill("please hang")
         page.get_by_role("button", name="Improve", exact=True).click()
-        expect(page.get_by_role("status").filter(has_text="The policy writes")).to_be_visible()
+        expect(page.get_by_role("status").filter(has_text="The policy is writing")).to_be_visible()
         page.get_by_role("button", name="Cancel").click()
         expect(page.get_by_role("status").filter(has_text="Cancelled after 0 drafts")).to_be_visible()
 
@@ -105,16 +105,16 @@ def test_hostile_text_stays_text(visit):
 
 
 @pytest.mark.parametrize("width", [320, 360])
-def test_a_tree_does_not_scroll_sideways_on_a_phone(visit, url, width):
+def test_no_horizontal_scrolling(visit, url, width):
     page = visit(url, viewport={"width": width, "height": 740}, has_touch=True)
-    improve(page, "Donaudampfschifffahrt" * 20, Your_own_draft="kapitän" * 90, Rounds_at_most=3)
+    improve(page, "Donaudampfschifffahrt" * 20, Your_own_draft="kapitän" * 90, Max_rounds=3)
     for summary in page.locator(".draft > summary").all():
         summary.click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_of_it_stands_out(visit, url, scheme):
+def test_contrast(visit, url, scheme):
     page = visit(url, color_scheme=scheme)
     improve(page)
     page.locator(".draft > summary").first.click()

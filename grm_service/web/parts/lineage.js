@@ -1,94 +1,93 @@
-/** A lineage as a tree: every draft below the one that it revises, with the rewards that it got. */
+/** A lineage as a tree: each draft under the draft it revises, with its rewards. */
 
 import { el, show } from "../dom.js";
-import { fixed, letter, number, percent, plural } from "../say.js";
+import { fixed, letter, number, percent, plural } from "../format.js";
 import { sampleCard } from "./sample.js";
-import { bar, chip, written } from "./small.js";
+import { bar, chip, plainText } from "./widgets.js";
 
-/** A tree that grows: `draft` and `round` as the events bring them, `end(reply)` marks the best. */
+/** A tree that grows: `draft` and `round` add events as they arrive, `end(reply)` marks the best draft. */
 export function lineage(scale) {
-  const root = el("ul.tree", { "aria-label": "Drafts, each below the one that it revises" });
+  const root = el("ul.tree", { "aria-label": "Drafts, each under the draft it revises" });
   const drafts = new Map();
   const rounds = [];
 
-  function draft(made) {
-    const shown = node(made);
-    drafts.set(made.id, shown);
-    (made.parent === null ? root : drafts.get(made.parent).below).append(shown.item);
-    show(shown.origin, origin(made, rounds.at(-1)));
+  function addDraft(draft) {
+    const node = draftNode(draft);
+    drafts.set(draft.id, node);
+    (draft.parent === null ? root : drafts.get(draft.parent).children).append(node.item);
+    show(node.origin, origin(draft, rounds.at(-1)));
   }
 
-  function round(judged) {
-    rounds.push(judged);
-    judged.drafts.forEach((id, at) => drafts.get(id).judged(judged, at, scale));
-    mark(judged.best);
+  function addRound(round) {
+    rounds.push(round);
+    round.drafts.forEach((id, i) => drafts.get(id).addReward(round, i, scale));
+    markBest(round.best);
   }
 
-  function mark(best) {
+  function markBest(best) {
     for (const [id, { item }] of drafts) item.classList.toggle("best", id === best);
   }
 
-  return { node: root, draft, round, end: ({ best }) => mark(best) };
+  return { node: root, draft: addDraft, round: addRound, end: ({ best }) => markBest(best) };
 }
 
-function node(made) {
-  const name = `Draft ${made.id}`;
+function draftNode(draft) {
   const reward = el("span.reward");
-  const rewards = el("p.seen");
+  const rewards = el("p.details");
   const origin = el("div");
-  const below = el("ul");
-  const item = el("li", { "data-draft": made.id },
+  const children = el("ul");
+  const item = el("li", { "data-draft": draft.id },
     el("details.draft", {},
       el("summary", {},
-        el("span.name", {}, name), " ",
+        el("span.name", {}, `Draft ${draft.id}`), " ",
         reward,
-        made.id === 0 && chip("original", "What all gains are measured against."),
-        el("span.chip.mark", { title: "It has the highest reward." }, "best"),
-        made.cut && chip("cut", "It ended at its token limit.", "warn"),
-        made.same_as !== null && chip(`same as ${made.same_as}`, "It says what an earlier draft said: not judged."),
-        el("span.start", { dir: "auto" }, made.text.slice(0, 160) || "empty")),
-      el("div.body", {}, written(made.text), rewards, origin)),
-    below);
-  const got = [];
+        draft.id === 0 && chip("original", "All gains are measured against it."),
+        el("span.chip.mark", { title: "Highest reward." }, "best"),
+        draft.cut && chip("cut", "Cut at the token limit.", "warn"),
+        draft.same_as !== null && chip(`same as ${draft.same_as}`, "Same text as an earlier draft: not judged."),
+        el("span.excerpt", { dir: "auto" }, draft.text.slice(0, 160) || "empty")),
+      el("div.body", {}, plainText(draft.text), rewards, origin)),
+    children);
+  const history = [];
 
-  function judged({ round, verdict }, at, scale) {
-    const [value, std] = [verdict.rewards[at], verdict.std[at]];
-    got.push({ round, reward: value, id: verdict.id });
-    show(reward, el("strong", {}, fixed(value)), el("small", {}, ` std ${fixed(std)}`), bar(along(value, scale)));
-    show(rewards, got.map((each, i) => [i > 0 && " · ", `${fixed(each.reward)} in the `,
-      el("a", { href: `#/verdicts/${each.id}` }, `verdict of round ${each.round}`)]));
+  function addReward({ round, verdict }, i, scale) {
+    const [value, std] = [verdict.rewards[i], verdict.std[i]];
+    history.push({ round, reward: value, id: verdict.id });
+    show(reward, el("strong", {}, fixed(value)), el("small", {}, ` std ${fixed(std)}`), bar(fraction(value, scale)));
+    show(rewards, history.map((entry, n) => [n > 0 && " · ", `${fixed(entry.reward)} in the `,
+      el("a", { href: `#/verdicts/${entry.id}` }, `verdict of round ${entry.round}`)]));
   }
-  return { item, below, origin, judged };
+  return { item, children, origin, addReward };
 }
 
-const along = (value, [low, high]) => (value - low) / (high - low || 1);
+const fraction = (value, [low, high]) => (value - low) / (high - low || 1);
 
-/** How a draft came about; `last` is the round whose critiques it revises by. */
-function origin(made, last) {
-  if (made.given) return el("p.seen", {}, "Given with the request.");
-  if (made.parent === null) return el("p.seen", {}, "Sampled from the conversation alone.");
-  const samples = last.verdict.samples?.filter(({ index }) => made.critiques.includes(index)) ?? [];
+/** The origin of a draft; `lastRound` has the critiques that a revision is based on. */
+function origin(draft, lastRound) {
+  if (draft.given) return el("p.details", {}, "Supplied with the request.");
+  if (draft.parent === null) return el("p.details", {}, "Sampled from the conversation alone.");
+  const samples = lastRound.verdict.samples?.filter(({ index }) => draft.critiques.includes(index)) ?? [];
   return [
-    el("p.seen", {}, `Revises draft ${made.parent} by ${plural(made.critiques.length, "critique")}. In them, `,
-      `${last.drafts.map((id, i) => `${letter(i)} is draft ${id}`).join(", ")}.`),
+    el("p.details", {}, `Revises draft ${draft.parent} based on ${plural(draft.critiques.length, "critique")}, where `,
+      `${lastRound.drafts.map((id, i) => `${letter(i)} is draft ${id}`).join(", ")}.`),
     el("div.samples", {}, samples.map((sample) => sampleCard(sample))),
   ];
 }
 
-/** What to make of an improvement, in facts: pairs of name and value. */
-export function account(reply) {
+/** The figures of an improvement, as pairs of name and value. */
+export function improvementFacts(reply) {
   const { gain, second_opinion: second, length, cost } = reply;
   return [
-    ["Gain", gain && spread(gain)],
-    ["Second opinion", second && (second.error ?? spread(second.gain))],
+    ["Gain", gain && gainText(gain)],
+    ["Second opinion", second && (second.error ?? gainText(second.gain))],
     ["Characters", `${length.original} → ${length.best}${length.growth === null ? "" : ` (${percent(length.growth)})`}`],
     ["Tokens generated", number(cost.generated)],
-    ["By the policy", number(cost.policy.completion_tokens)],
-    ["By the judge", number(cost.judge.completion_tokens + cost.second_opinion.completion_tokens)],
+    ["Policy tokens", number(cost.policy.completion_tokens)],
+    ["Judge tokens", number(cost.judge.completion_tokens + cost.second_opinion.completion_tokens)],
     ["Time", `${fixed(cost.seconds, 1)} s`],
-    ["Policy", reply.policy],
-    ["Judge", reply.judge],
+    ["Policy model", reply.policy],
+    ["Judge model", reply.judge],
   ];
 }
 
-const spread = (gain) => gain && `${gain.mean > 0 ? "+" : ""}${fixed(gain.mean)} ± ${fixed(gain.error)}`;
+const gainText = (gain) => gain && `${gain.mean > 0 ? "+" : ""}${fixed(gain.mean)} ± ${fixed(gain.error)}`;

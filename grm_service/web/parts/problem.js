@@ -1,14 +1,14 @@
-/** Errors for people: what happened, its code, what to do. */
+/** The error box: what happened, its code, what to do. */
 
 import { el } from "../dom.js";
 import { Problem } from "../http.js";
-import { advice } from "../say.js";
+import { advice } from "../labels.js";
 
-/** A box that tells a problem; with `again`, a button that tries again. */
-export function problemBox(error, again = null) {
+/** A box that describes a problem; with `onRetry`, it has a button to try again. */
+export function problemBox(error, onRetry = null) {
   if (!(error instanceof Problem)) {
     console.error(error);
-    error = new Problem({ title: "The page failed", code: "page", detail: `${error}; the browser's console has it.` });
+    error = new Problem({ title: "Internal page error", code: "page", detail: `${error}. See the browser console.` });
   }
   const fields = error.errors ?? [];
   return el("div.problem", { role: "alert" },
@@ -16,6 +16,6 @@ export function problemBox(error, again = null) {
     fields.length
       ? el("ul", {}, fields.map(({ field, message }) => el("li", {}, el("code", {}, field || "request"), " ", message)))
       : el("p", {}, error.detail),
-    el("p.do", {}, advice(error)),
-    again && el("button", { type: "button", onclick: again }, "Try again"));
+    el("p.advice", {}, advice(error)),
+    onRetry && el("button", { type: "button", onclick: onRetry }, "Try again"));
 }

@@ -1,32 +1,32 @@
-/** How far a judgement is: a bar, the count, the seconds. */
+/** The progress of a request: a bar, the sample count, the elapsed seconds. */
 
 import { el } from "../dom.js";
-import { plural } from "../say.js";
+import { plural } from "../format.js";
 
-export function progress(label = "Samples", waiting = "Waiting for the judge…") {
+export function progress(label = "Samples", initial = "Waiting for the judge…") {
   const bar = el("progress", { "aria-label": label });
-  const says = el("span", { role: "status" }, waiting);
-  // Beside what is read aloud: a screen reader should not count seconds.
+  const status = el("span", { role: "status" }, initial);
+  // Outside the status element, so that screen readers do not announce every second.
   const clock = el("span");
-  const began = performance.now();
-  const tick = () => { clock.textContent = ` ${Math.round((performance.now() - began) / 1000)} s`; };
-  const ticking = setInterval(tick, 1000);
+  const started = performance.now();
+  const tick = () => { clock.textContent = ` ${Math.round((performance.now() - started) / 1000)} s`; };
+  const timer = setInterval(tick, 1000);
   return {
-    node: el("div.progress", {}, bar, el("p", {}, says, clock)),
-    at(n, k) {
+    node: el("div.progress", {}, bar, el("p", {}, status, clock)),
+    update(n, k) {
       bar.max = k;
       bar.value = n;
-      says.textContent = `${n} of ${plural(k, "sample")}`;
+      status.textContent = `${n} of ${plural(k, "sample")}`;
     },
-    say(text) {
-      says.textContent = text;
+    setStatus(text) {
+      status.textContent = text;
     },
-    end(text, whole = false) {
-      clearInterval(ticking);
+    finish(text, complete = false) {
+      clearInterval(timer);
       clock.remove();
-      if (whole) bar.value = bar.max;
+      if (complete) bar.value = bar.max;
       else bar.remove();
-      says.textContent = text;
+      status.textContent = text;
     },
   };
 }

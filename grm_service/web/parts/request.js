@@ -1,70 +1,71 @@
-/** The form of a request, as POST /v1/rewards takes it. */
+/** The form for a request to POST /v1/rewards. */
 
 import { el } from "../dom.js";
-import { letter } from "../say.js";
+import { letter } from "../format.js";
 import { rows } from "./rows.js";
-import { choice, field } from "./small.js";
+import { choice, field } from "./widgets.js";
 
 const MODES = [
-  ["self", "written by the judge, with each critique"],
-  ["query", "written by the judge from the query alone, once"],
-  ["fixed", "given: exactly these"],
+  ["self", "self: written by the judge in each critique"],
+  ["query", "query: written by the judge once, from the query alone"],
+  ["fixed", "fixed: exactly the ones below"],
 ];
 const STOPS = [
   ["none", "no"],
-  ["exact", "once the winner cannot change"],
-  ["confident", "once it would change in at most 5 of 100"],
+  ["exact", "exact: once the winner cannot change"],
+  ["confident", "confident: once it would change in at most 5 of 100 cases"],
 ];
-const SCORES = [["hard", "hard: the whole number written"], ["soft", "soft: expected, by token probabilities"]];
+const SCORES = [["hard", "hard: the number as written"], ["soft", "soft: expected value from token probabilities"]];
 
-/** `fill(request)` puts a request into the form, `read()` takes it out. */
+/** The form: `fill(request)` loads a request into it, `read()` returns the request. */
 export function requestForm(profiles, sets) {
-  const turns = rows({ add: "Add a turn", least: 1, most: 1000, row: turn });
-  const responses = rows({ add: "Add a response", least: 1, most: 64, row: response });
-  const items = rows({ add: "Add a principle", least: 0, most: 64, row: principle });
+  const turns = rows({ add: "Add a turn", min: 1, max: 1000, row: turn });
+  const responses = rows({ add: "Add a response", min: 1, max: 64, row: response });
+  const items = rows({ add: "Add a principle", min: 0, max: 64, row: principle });
   const controls = {
     mode: choice(MODES),
     set: choice([["", "none"], ...sets.map(({ name }) => [name, name])]),
-    // No name for the server's own: what it is may change.
-    profile: choice(profiles.filter(({ served }) => served).map((each) => [each.default ? "" : each.name, each.name])),
-    k: count(1, 64),
-    seed: count(0, Number.MAX_SAFE_INTEGER),
+    // The default profile has an empty value, so requests follow the server if its default changes.
+    profile: choice(profiles.filter(({ served }) => served)
+      .map(({ name, default: isDefault }) => [isDefault ? "" : name, name])),
+    k: numberInput(1, 64),
+    seed: numberInput(0, Number.MAX_SAFE_INTEGER),
     stop: choice(STOPS),
     score: choice(SCORES),
-    reference: area(2),
-    temperature: count(0, 2, "any"),
-    max_tokens: count(1, 32768),
-    timeout_s: count(0.1, 3600, "any"),
+    reference: textArea(2),
+    temperature: numberInput(0, 2, "any"),
+    max_tokens: numberInput(1, 32768),
+    timeout_s: numberInput(0.1, 3600, "any"),
   };
-  const aboutProfile = el("small");
-  const aboutSet = el("small");
-  function tell() {
+  const profileHint = el("small");
+  const setHint = el("small");
+  function updateHints() {
     const { value } = controls.profile;
-    const profile = profiles.find((each) => (value ? each.name === value : each.default));
+    const profile = profiles.find(({ name, default: isDefault }) => (value ? name === value : isDefault));
     controls.k.placeholder = profile?.k ?? "";
-    aboutProfile.textContent = profile?.description ?? "";
-    aboutSet.textContent = sets.find(({ name }) => name === controls.set.value)?.description ?? "";
+    profileHint.textContent = profile?.description ?? "";
+    setHint.textContent = sets.find(({ name }) => name === controls.set.value)?.description ?? "";
   }
-  for (const each of [controls.profile, controls.set]) each.addEventListener("change", tell);
+  for (const select of [controls.profile, controls.set]) select.addEventListener("change", updateHints);
 
   function read() {
     const messages = turns.read();
-    const plain = messages.length === 1 && messages[0].role === "user";
-    const asked = plain ? { query: messages[0].content } : { messages };
-    asked.responses = responses.read();
-    asked.principles = { mode: controls.mode.value };
-    if (controls.set.value) asked.principles.set = controls.set.value;
-    if (items.read().length) asked.principles.items = items.read();
-    for (const name of ["profile", "reference"]) if (controls[name].value) asked[name] = controls[name].value;
+    const isQuery = messages.length === 1 && messages[0].role === "user";
+    const request = isQuery ? { query: messages[0].content } : { messages };
+    request.responses = responses.read();
+    request.principles = { mode: controls.mode.value };
+    if (controls.set.value) request.principles.set = controls.set.value;
+    if (items.read().length) request.principles.items = items.read();
+    for (const name of ["profile", "reference"]) if (controls[name].value) request[name] = controls[name].value;
     for (const name of ["k", "seed", "temperature", "max_tokens", "timeout_s"]) {
-      if (controls[name].value !== "") asked[name] = Number(controls[name].value);
+      if (controls[name].value !== "") request[name] = Number(controls[name].value);
     }
-    return { ...asked, stop: controls.stop.value, score: controls.score.value };
+    return { ...request, stop: controls.stop.value, score: controls.score.value };
   }
 
   function fill(request) {
     turns.fill(request.messages ?? [{ role: "user", content: request.query ?? "" }]);
-    responses.fill(request.responses.map((each) => each.content ?? each));
+    responses.fill(request.responses.map((response) => response.content ?? response));
     items.fill(request.principles?.items ?? []);
     controls.mode.value = request.principles?.mode ?? "self";
     controls.set.value = request.principles?.set ?? "";
@@ -73,43 +74,44 @@ export function requestForm(profiles, sets) {
     for (const name of ["profile", "k", "seed", "reference", "temperature", "max_tokens", "timeout_s"]) {
       controls[name].value = request[name] ?? "";
     }
-    // A profile that is not offered here leaves the choice to the server.
+    // If the profile is not offered here, use the server's default.
     if (controls.profile.selectedIndex < 0) controls.profile.value = "";
-    tell();
+    updateHints();
   }
 
   const node = [
     group("Query", turns.node),
     group("Responses", responses.node),
     group("Principles",
-      field("Where they come from", controls.mode),
-      field("Named set", controls.set), aboutSet,
+      field("Mode", controls.mode),
+      field("Principle set", controls.set), setHint,
       items.node),
     group("Judging",
-      el("div.pair", {}, field("Profile", controls.profile), field("Samples (k)", controls.k)), aboutProfile,
+      el("div.pair", {}, field("Profile", controls.profile), field("Samples (k)", controls.k)), profileHint,
       el("div.pair", {}, field("Seed", controls.seed), field("Stop early", controls.stop)),
-      el("details", {}, el("summary", {}, "More"),
+      el("details", {}, el("summary", {}, "More options"),
         field("Scores", controls.score),
         field("Reference answer", controls.reference),
         el("div.pair", {},
           field("Temperature", controls.temperature),
-          field("Most tokens a critique", controls.max_tokens)),
-        field("Seconds at most", controls.timeout_s, "Then the samples at hand are voted."))),
+          field("Max tokens per critique", controls.max_tokens)),
+        field("Timeout (s)", controls.timeout_s, "The vote then uses the samples finished so far."))),
   ];
   return { node, read, fill };
 }
 
 const group = (name, ...children) => el("fieldset", {}, el("legend", {}, name), children);
-const area = (lines) => el("textarea", { rows: lines, dir: "auto", spellcheck: "false" });
-const count = (min, max, step = 1) => el("input", { type: "number", min, max, step });
+const textArea = (lines) => el("textarea", { rows: lines, dir: "auto", spellcheck: "false" });
+const numberInput = (min, max, step = 1) => el("input", { type: "number", min, max, step });
 
 function turn({ role = "user", content = "" } = {}) {
-  const who = choice(["user", "assistant", "system"].map((name) => [name, name]), role, { "aria-label": "Role" });
-  const text = area(3);
+  const roles = ["user", "assistant", "system"].map((name) => [name, name]);
+  const roleSelect = choice(roles, role, { "aria-label": "Role" });
+  const text = textArea(3);
   text.value = content;
   return {
-    node: el("div.turn", {}, who, text),
-    read: () => ({ role: who.value, content: text.value }),
+    node: el("div.turn", {}, roleSelect, text),
+    read: () => ({ role: roleSelect.value, content: text.value }),
     name(i) {
       text.setAttribute("aria-label", `Turn ${i + 1}`);
       return `turn ${i + 1}`;
@@ -119,7 +121,7 @@ function turn({ role = "user", content = "" } = {}) {
 
 function response(content = "") {
   const name = el("span.name");
-  const text = area(3);
+  const text = textArea(3);
   text.value = content;
   return {
     node: el("div.response", {}, name, text),
@@ -133,19 +135,21 @@ function response(content = "") {
 }
 
 function principle({ text = "", weight = null } = {}) {
-  const says = area(1);
-  says.required = true;
-  says.placeholder = "One sentence that a reader can check";
-  says.value = text;
-  const heavy = count(0.001, 1, "any");
-  heavy.placeholder = "weight";
-  heavy.value = weight ?? "";
+  const textInput = textArea(1);
+  textInput.required = true;
+  textInput.placeholder = "One sentence that can be checked";
+  textInput.value = text;
+  const weightInput = numberInput(0.001, 1, "any");
+  weightInput.placeholder = "weight";
+  weightInput.value = weight ?? "";
   return {
-    node: el("div.item", {}, says, heavy),
-    read: () => (heavy.value === "" ? { text: says.value } : { text: says.value, weight: Number(heavy.value) }),
+    node: el("div.item", {}, textInput, weightInput),
+    read: () => (weightInput.value === ""
+      ? { text: textInput.value }
+      : { text: textInput.value, weight: Number(weightInput.value) }),
     name(i) {
-      says.setAttribute("aria-label", `Principle ${i + 1}`);
-      heavy.setAttribute("aria-label", `Weight of principle ${i + 1}, 0 to 1`);
+      textInput.setAttribute("aria-label", `Principle ${i + 1}`);
+      weightInput.setAttribute("aria-label", `Weight of principle ${i + 1}, 0 to 1`);
       return `principle ${i + 1}`;
     },
   };

@@ -1,55 +1,55 @@
-/** A list of form rows that the user lengthens and shortens. */
+/** A list of form rows that the user can add to and remove from. */
 
 import { el } from "../dom.js";
 
 /**
- * `row(value)` makes a row: {node, read, name(i)}. `fill(values)` replaces all of them, `read()` gives what stands in
- * them. At least `least` and at most `most` rows.
+ * A list of `min` to `max` rows. `row(value)` creates one: {node, read, name(i)}. `fill(values)` replaces all rows,
+ * `read()` returns their values.
  */
-export function rows({ add, least, most, row }) {
+export function rows({ add, min, max, row }) {
   const list = el("ol.rows");
-  const more = el("button.small", { type: "button", onclick: () => focus(push()) }, add);
+  const addButton = el("button.small", { type: "button", onclick: () => focus(append()) }, add);
   let all = [];
 
-  function push(value) {
-    const made = row(value);
-    made.remove = el("button.remove", { type: "button", onclick: () => drop(made) }, "×");
-    made.node = el("li", {}, made.node, made.remove);
-    all.push(made);
-    list.append(made.node);
-    count();
-    return made;
+  function append(value) {
+    const added = row(value);
+    added.remove = el("button.remove", { type: "button", onclick: () => drop(added) }, "×");
+    added.node = el("li", {}, added.node, added.remove);
+    all.push(added);
+    list.append(added.node);
+    update();
+    return added;
   }
 
-  function drop(made) {
-    const at = all.indexOf(made);
+  function drop(dropped) {
+    const at = all.indexOf(dropped);
     all.splice(at, 1);
-    made.node.remove();
-    count();
+    dropped.node.remove();
+    update();
     if (all.length) focus(all[Math.min(at, all.length - 1)]);
-    else more.focus();
+    else addButton.focus();
   }
 
   const focus = ({ node }) => node.querySelector("textarea").focus();
 
-  function count() {
-    more.disabled = all.length >= most;
-    all.forEach((made, i) => {
-      const name = made.name(i);
-      made.remove.setAttribute("aria-label", `Remove ${name}`);
-      made.remove.title = `Remove ${name}`;
-      made.remove.disabled = all.length <= least;
+  function update() {
+    addButton.disabled = all.length >= max;
+    all.forEach((each, i) => {
+      const name = each.name(i);
+      each.remove.setAttribute("aria-label", `Remove ${name}`);
+      each.remove.title = `Remove ${name}`;
+      each.remove.disabled = all.length <= min;
     });
   }
 
   return {
-    node: el("div", {}, list, more),
-    read: () => all.map((made) => made.read()),
+    node: el("div", {}, list, addButton),
+    read: () => all.map((each) => each.read()),
     fill(values) {
       all = [];
       list.replaceChildren();
-      values.forEach(push);
-      count();
+      values.forEach(append);
+      update();
     },
   };
 }

@@ -1,11 +1,12 @@
-/** One sample: what the model saw, what it wrote, whether it counted. */
+/** A sample: its order, scores, principles, critique and raw output. */
 
 import { el } from "../dom.js";
-import { UNCOUNTED, letter, number, percent, plural, shown } from "../say.js";
+import { letter, number, percent, plural, positions } from "../format.js";
+import { SAMPLE_ERRORS } from "../labels.js";
 import { scoresOf } from "../vote.js";
-import { bar, chip, written } from "./small.js";
+import { bar, chip, plainText } from "./widgets.js";
 
-/** A sample that opens: its scores in a line, all of it below. */
+/** A collapsible card: scores in the summary line, everything else below it. */
 export function sampleCard(sample, open = false) {
   const scores = scoresOf(sample);
   return el("details.sample", { open, "data-sample": sample.index },
@@ -15,29 +16,29 @@ export function sampleCard(sample, open = false) {
         ? scores.map((score, i) => score !== null
           && el("span", {}, `${letter(i)} `, el("strong", {}, number(score))))
         : el("em", {}, "not counted")),
-      el("span.order", { title: "Which response stood at which position" }, sample.order.map(letter).join(" ")),
-      scores && !sample.counted && chip("left out", "It was read, and is not in the vote.", "warn"),
-      sample.closed && chip("closed", "The service finished an answer that ended without scores."),
+      el("span.order", { title: "The responses in prompt order" }, sample.order.map(letter).join(" ")),
+      scores && !sample.counted && chip("not in the vote", "Readable, but left out of the vote.", "warn"),
+      sample.closed && chip("closed", "The output ended without scores; the service completed it."),
       el("span.tokens", {}, plural(sample.completion_tokens, "token"))),
     sampleBody(sample));
 }
 
-/** All of a sample. */
+/** All details of a sample. */
 export function sampleBody(sample) {
   return el("div.body", {},
-    sample.error && el("p.uncounted", {}, el("strong", {}, "Did not count: "),
-      UNCOUNTED[sample.error] ?? "it could not be read", " ", el("code", {}, sample.error)),
-    el("p.seen", {}, `In the prompt, Response ${shown(sample.order)}. Seed ${sample.seed}`,
-      sample.finish_reason === "length" ? ", cut at its token limit" : "",
+    sample.error && el("p.uncounted", {}, el("strong", {}, "Not counted: "),
+      SAMPLE_ERRORS[sample.error] ?? "it could not be read", " ", el("code", {}, sample.error)),
+    el("p.details", {}, `In the prompt, Response ${positions(sample.order)}. Seed ${sample.seed}`,
+      sample.finish_reason === "length" ? ", cut at the token limit" : "",
       sample.grade === null ? "" : `, graded ${number(sample.grade)} by the meta RM`, "."),
     sample.principles.length > 0 && el("h4", {}, "Principles"),
     sample.principles.length > 0 && principleList(sample.principles),
     sample.analysis && el("h4", {}, "Critique"),
     sample.analysis && el("p.text", { dir: "auto" }, annotated(sample.analysis, sample.order)),
-    el("details.raw", {}, el("summary", {}, "As the model wrote it"), written(sample.text)));
+    el("details.raw", {}, el("summary", {}, "Raw output"), plainText(sample.text)));
 }
 
-/** Principles with their weights. */
+/** Principles with their weights, as bars relative to the heaviest. */
 export function principleList(principles) {
   const heaviest = Math.max(...principles.map(({ weight }) => weight ?? 0));
   return el(`ul.principles${heaviest ? "" : ".unweighted"}`, {}, principles.map(({ text, weight }) => el("li", {},
@@ -45,11 +46,11 @@ export function principleList(principles) {
     el("span", { dir: "auto" }, text))));
 }
 
-/** The text, with the letter behind every "Response 2" that names a position. */
+/** The critique, with the letter of the response after each mention of a position such as "Response 2". */
 function annotated(text, order) {
   return text.split(/(\bResponse \d+)/).map((part) => {
-    const place = /^Response (\d+)$/.exec(part);
-    const response = place && order[place[1] - 1];
-    return place && response !== undefined ? [part, el("span.who", {}, letter(response))] : part;
+    const mention = /^Response (\d+)$/.exec(part);
+    const response = mention && order[mention[1] - 1];
+    return mention && response !== undefined ? [part, el("span.response-letter", {}, letter(response))] : part;
   });
 }

@@ -1,46 +1,46 @@
-/** A verdict in a few lines. */
+/** The summary of a verdict. */
 
 import { el } from "../dom.js";
-import { fixed, letter, percent } from "../say.js";
-import { chip, facts } from "./small.js";
+import { fixed, letter, percent } from "../format.js";
+import { chip, facts } from "./widgets.js";
 
-/** Best response, ranking, agreement, cost. What each response got stands in the picture of the votes. */
+/** Best response, ranking, agreement and cost. The reward of each response is in the vote plot. */
 export function summary(verdict) {
-  const several = verdict.rewards.length > 1;
+  const multiple = verdict.rewards.length > 1;
   return el("div.summary", {},
     el("p.best", {}, headline(verdict), " ", verdict.status === "partial"
-      && chip("partial", "Not every sample that was taken could be counted.", "warn")),
-    several && el("p.ranking", { title: "The ranking, best first" }, ranked(verdict.ranking)),
+      && chip("partial", "Not all samples could be counted.", "warn")),
+    multiple && el("p.ranking", { title: "Ranking, best first" }, rankingText(verdict.ranking)),
     facts([
-      ["Ties", several ? verdict.ties.length || "none" : null],
+      ["Ties", multiple ? verdict.ties.length || "none" : null],
       ["Agreement", verdict.agreement === null ? null : percent(verdict.agreement)],
-      ["Samples", counted(verdict)],
+      ["Samples", sampleCounts(verdict)],
       ["Tokens", `${verdict.usage.prompt_tokens} in, ${verdict.usage.completion_tokens} out`],
-      ["Time", time(verdict.timing)],
+      ["Time", timeText(verdict.timing)],
     ]));
 }
 
 function headline({ best, rewards, ties }) {
-  if (rewards.length === 1) return [el("strong", {}, fixed(rewards[0])), " for the one response"];
+  if (rewards.length === 1) return [el("strong", {}, fixed(rewards[0])), " for the only response"];
   if (best !== null) return ["Best: ", el("strong", {}, letter(best)), ` with ${fixed(rewards[best])}`];
   const top = Math.max(...rewards);
   const tied = ties.find((group) => rewards[group[0]] === top);
   return ["Tied at the top: ", el("strong", {}, tied.map(letter).join(" = "))];
 }
 
-function counted({ counted: n, k, samples, stopped }) {
+function sampleCounts({ counted: n, k, samples, stopped }) {
   const closed = samples?.filter((sample) => sample.closed).length;
-  return `${n} counted of ${k}${closed ? `, ${closed} closed` : ""}${stopped ? `, stopped early (${stopped})` : ""}`;
+  return `${n} of ${k} counted${closed ? `, ${closed} closed` : ""}${stopped ? `, stopped early (${stopped})` : ""}`;
 }
 
-function time({ judge_s: judged, queue_s: waited }) {
-  const inLine = waited > 0.05 ? ` after ${fixed(waited, 1)} s in line` : "";
-  return `${fixed(judged, judged < 1 ? 2 : 1)} s${inLine}`;
+function timeText({ judge_s: judging, queue_s: queued }) {
+  const queue = queued > 0.05 ? `, after ${fixed(queued, 1)} s in the queue` : "";
+  return `${fixed(judging, judging < 1 ? 2 : 1)} s${queue}`;
 }
 
-/** Best first, equal ones with "=": "B > A = C". */
-function ranked(ranking) {
+/** The ranking, best first, with "=" for ties: "B > A = C". */
+function rankingText(ranking) {
   const order = ranking.map((_, i) => i).sort((a, b) => ranking[a] - ranking[b]);
-  const sign = (at) => (ranking[order[at]] === ranking[order[at - 1]] ? " = " : " > ");
-  return order.map((i, at) => (at ? sign(at) : "") + letter(i)).join("");
+  const separator = (n) => (ranking[order[n]] === ranking[order[n - 1]] ? " = " : " > ");
+  return order.map((i, n) => (n ? separator(n) : "") + letter(i)).join("");
 }

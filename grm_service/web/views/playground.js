@@ -1,60 +1,60 @@
-/** Judge something and watch: samples appear as they are finished. */
+/** The playground view: judges a request and shows samples as they arrive. */
 
 import { el, show } from "../dom.js";
 import { EXAMPLES } from "../examples.js";
+import { plural } from "../format.js";
 import { getJson } from "../http.js";
-import { judge } from "../judging.js";
 import { key } from "../key.js";
 import { problemBox } from "../parts/problem.js";
 import { progress } from "../parts/progress.js";
 import { requestForm } from "../parts/request.js";
 import { sampleCard } from "../parts/sample.js";
-import { choice, copyButton, field } from "../parts/small.js";
 import { summary } from "../parts/summary.js";
 import { votes } from "../parts/votes.js";
-import { plural } from "../say.js";
+import { choice, copyButton, field } from "../parts/widgets.js";
+import { judge } from "../stream.js";
 
-let kept = null;
+let cached = null;
 
-/** The playground is made once: what is typed, and what is being judged, stays while other views are looked at. */
-export async function playground({ params, signal }) {
-  kept ??= build(await getJson("v1/profiles", signal), await getJson("v1/principle-sets", signal));
+/** Built once, so that input and a running judgement survive a visit to other views. */
+export async function playgroundView({ params, signal }) {
+  cached ??= build(await getJson("v1/profiles", signal), await getJson("v1/principle-sets", signal));
   if (params.has("verdict")) {
     const path = `v1/verdicts/${encodeURIComponent(params.get("verdict"))}`;
     const { request, verdict } = await getJson(path, signal);
-    kept.fill({ ...request, profile: verdict.profile });
+    cached.fill({ ...request, profile: verdict.profile });
   }
-  return kept.node;
+  return cached.node;
 }
 
 function build(profiles, sets) {
   const form = requestForm(profiles, sets);
-  const result = el("section.result", { "aria-label": "Result" }, el("p.note", {}, "The verdict will stand here."));
-  const go = el("button.primary", { type: "submit" }, "Judge");
+  const result = el("section.result", { "aria-label": "Result" }, el("p.note", {}, "The verdict will appear here."));
+  const submit = el("button.primary", { type: "submit" }, "Judge");
   const cancel = el("button", { type: "button", disabled: true, onclick: () => running?.abort() }, "Cancel");
   const examples = choice([["", "Load an example…"], ...EXAMPLES.map(({ name }, i) => [i, name])], "");
   examples.addEventListener("change", () => {
     if (examples.value !== "") form.fill(EXAMPLES[examples.value].request);
     examples.value = "";
   });
-  const asCurl = el("details.curl", { ontoggle: () => asCurl.open && curl(asCurl, form.read()) },
-    el("summary", {}, "As a curl line"), el("div"));
+  const curl = el("details.curl", { ontoggle: () => curl.open && showCurl(curl, form.read()) },
+    el("summary", {}, "As a curl command"), el("div"));
   let running = null;
 
   async function run() {
     running?.abort();
-    const mine = new AbortController();
-    running = mine;
+    const controller = new AbortController();
+    running = controller;
     cancel.disabled = false;
-    // On a phone the result stands below a long form.
+    // On a phone the result is below a long form.
     if (result.getBoundingClientRect().top > innerHeight / 2) result.scrollIntoView();
-    const again = () => {
+    const judgeNextSeed = () => {
       const request = form.read();
       form.fill({ ...request, seed: (request.seed ?? 0) + 1 });
       run();
     };
-    await watch(result, form.read(), profiles, mine.signal, run, again);
-    if (running === mine) cancel.disabled = true;
+    await judgeAndShow(result, form.read(), profiles, controller.signal, run, judgeNextSeed);
+    if (running === controller) cancel.disabled = true;
   }
 
   const node = el("div.playground", {},
@@ -70,69 +70,69 @@ function build(profiles, sets) {
     el("h1", {}, "Playground"),
     field("Example", examples),
     form.node,
-    el("div.row.act", {}, go, cancel, el("small", {}, el("kbd", {}, "Ctrl"), " ", el("kbd", {}, "Enter"))),
-    asCurl),
+    el("div.row.act", {}, submit, cancel, el("small", {}, el("kbd", {}, "Ctrl"), " ", el("kbd", {}, "Enter"))),
+    curl),
     result);
   form.fill(EXAMPLES[0].request);
   return { node, fill: form.fill };
 }
 
-/** Judges, and shows in `result` how it goes. */
-async function watch(result, request, profiles, signal, retry, again) {
+/** Judges the request and shows its progress and the verdict in `result`. */
+async function judgeAndShow(result, request, profiles, signal, retry, judgeNextSeed) {
   const scale = (name) => profiles.find((profile) => profile.name === name)?.scale ?? [1, 10];
   const bar = progress();
   const head = el("div.head");
   const cards = el("div.samples");
-  const picture = votes(request.responses, (index) => pick(cards, index));
+  const plot = votes(request.responses, (index) => openSample(cards, index));
   const samples = [];
   let plan = null;
-  const redraw = soon(() => picture.update(samples, plan.k, scale(plan.profile)));
+  const redraw = oncePerFrame(() => plot.update(samples, plan.k, scale(plan.profile)));
   show(result, el("h2", {}, "Verdict"), bar.node, head);
   try {
     const verdict = await judge(request, {
-      plan(made) {
-        plan = made;
-        bar.at(0, plan.k);
-        result.append(picture.node, el("h3", {}, "Samples"), cards);
+      plan(value) {
+        plan = value;
+        bar.update(0, plan.k);
+        result.append(plot.node, el("h3", {}, "Samples"), cards);
         redraw();
       },
       sample(sample) {
         samples.push(sample);
         samples.sort((a, b) => a.index - b.index);
         cards.insertBefore(sampleCard(sample), cards.children[samples.indexOf(sample)] ?? null);
-        bar.at(samples.length, plan.k);
+        bar.update(samples.length, plan.k);
         redraw();
       },
     }, signal);
-    redraw.stop();
-    bar.end(`Done: ${plural(verdict.samples.length, "sample")}.`, true);
-    picture.update(verdict.samples, verdict.k, scale(verdict.profile), verdict);
+    redraw.cancel();
+    bar.finish(`Done: ${plural(verdict.samples.length, "sample")}.`, true);
+    plot.update(verdict.samples, verdict.k, scale(verdict.profile), verdict);
     show(head, summary(verdict), el("p.row", {},
       el("a.button", { href: `#/verdicts/${verdict.id}` }, "Open the record"),
-      el("button", { type: "button", onclick: again }, "Judge with the next seed")));
+      el("button", { type: "button", onclick: judgeNextSeed }, "Judge again with the next seed")));
   } catch (error) {
-    if (error.name === "AbortError") return bar.end(`Cancelled after ${plural(samples.length, "sample")}.`);
-    bar.end("No verdict.");
+    if (error.name === "AbortError") return bar.finish(`Cancelled after ${plural(samples.length, "sample")}.`);
+    bar.finish("No verdict.");
     show(head, problemBox(error, error.retryable ? retry : null));
-    // What could not be read is shown all the same.
+    // Unreadable samples are shown too.
     if (error.samples) show(cards, error.samples.map((sample) => sampleCard(sample)));
   }
 }
 
-/** Draws at most once a frame. */
-function soon(draw) {
-  let due = 0;
-  const ask = () => {
-    due ||= requestAnimationFrame(() => {
-      due = 0;
+/** Wraps `draw` so that it runs at most once per frame. */
+function oncePerFrame(draw) {
+  let frame = 0;
+  const request = () => {
+    frame ||= requestAnimationFrame(() => {
+      frame = 0;
       draw();
     });
   };
-  ask.stop = () => cancelAnimationFrame(due);
-  return ask;
+  request.cancel = () => cancelAnimationFrame(frame);
+  return request;
 }
 
-function pick(cards, index) {
+function openSample(cards, index) {
   const card = cards.querySelector(`[data-sample="${Number(index)}"]`);
   if (!card) return;
   card.open = true;
@@ -140,10 +140,10 @@ function pick(cards, index) {
   card.querySelector("summary").focus();
 }
 
-function curl(box, request) {
+function showCurl(box, request) {
   const quoted = JSON.stringify(request).replaceAll("'", "'\\''");
-  const who = key() ? " -H \"Authorization: Bearer $GRM_KEY\"" : "";
-  const address = new URL("v1/rewards", document.baseURI);
-  const line = `curl -s ${address} -H 'Content-Type: application/json'${who} -d '${quoted}'`;
-  show(box.lastChild, el("pre", {}, line), copyButton(line));
+  const authorization = key() ? " -H \"Authorization: Bearer $GRM_KEY\"" : "";
+  const url = new URL("v1/rewards", document.baseURI);
+  const command = `curl -s ${url} -H 'Content-Type: application/json'${authorization} -d '${quoted}'`;
+  show(box.lastChild, el("pre", {}, command), copyButton(command));
 }

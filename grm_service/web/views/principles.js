@@ -1,52 +1,53 @@
-/** The principles that the judge wrote for itself, so that drift shows. */
+/** The principles view: principles that the judge wrote itself, to make drift visible. */
 
 import { el } from "../dom.js";
+import { fixed, percent, plural } from "../format.js";
 import { getJson } from "../http.js";
-import { bar, chip, choice, field, table } from "../parts/small.js";
-import { FLAGS, fixed, percent, plural } from "../say.js";
+import { LINT_FLAGS } from "../labels.js";
+import { bar, chip, choice, field, table } from "../parts/widgets.js";
 
-export async function principles({ params, signal }) {
-  const wanted = new URLSearchParams({ verdicts: params.get("verdicts") ?? 1000 });
-  if (params.get("profile")) wanted.set("profile", params.get("profile"));
-  const [seen, profiles] = await Promise.all([
-    getJson(`v1/principles/observed?${wanted}`, signal),
+export async function principlesView({ params, signal }) {
+  const query = new URLSearchParams({ verdicts: params.get("verdicts") ?? 1000 });
+  if (params.get("profile")) query.set("profile", params.get("profile"));
+  const [observed, profiles] = await Promise.all([
+    getJson(`v1/principles/observed?${query}`, signal),
     getJson("v1/profiles", signal),
   ]);
   return el("div", {},
     el("h1", {}, "Principles"),
-    el("p.about", {}, "What the judge wrote for itself to judge by, near-identical wordings together. The win rate is ",
-      "how often a sample that stated it put the verdict's best response on top; flags are the linter's, and ask for a ",
-      "look."),
+    el("p.about", {}, "Principles that the judge wrote itself, with near-identical wordings grouped. The win rate is ",
+      "how often a sample that states the principle ranks the verdict's best response first. Flags come from the ",
+      "linter and mark principles that deserve a look."),
     filters(params, profiles),
-    el("p", {}, `In the last ${plural(seen.verdicts, "verdict")}, ${plural(seen.samples, "sample")}.`),
-    seen.principles.length
-      ? table("Most frequent first", COLUMNS, seen.principles)
-      : el("p.note", {}, "The judge has written no principle yet."));
+    el("p", {}, `Over the last ${plural(observed.verdicts, "verdict")}, ${plural(observed.samples, "sample")}.`),
+    observed.principles.length
+      ? table("Most frequent first", COLUMNS, observed.principles)
+      : el("p.note", {}, "The judge has not written any principles yet."));
 }
 
-const often = ({ count, share }) => [
+const frequency = ({ count, share }) => [
   el("span.nowrap", {}, `${count} `, el("small", {}, percent(share))),
   bar(share),
 ];
 
 const COLUMNS = [
   { name: "Principle", of: ({ text }) => el("span.whole", { dir: "auto" }, text) },
-  { name: "Samples", numeric: true, of: often },
+  { name: "Samples", numeric: true, of: frequency },
   { name: "Weight", numeric: true, of: ({ weight }) => fixed(weight) },
   { name: "Win rate", numeric: true, of: ({ win_rate: rate }) => percent(rate) },
-  { name: "Queries", of: asked },
-  { name: "Flags", of: marks },
+  { name: "Query kinds", of: queryKinds },
+  { name: "Flags", of: flagChips },
 ];
 
-function asked({ kinds }) {
-  const most = Object.entries(kinds).sort((a, b) => b[1] - a[1]);
-  return el("span", {}, most.map(([kind, n]) => chip(`${kind} ${n}`)));
+function queryKinds({ kinds }) {
+  const sorted = Object.entries(kinds).sort((a, b) => b[1] - a[1]);
+  return el("span", {}, sorted.map(([kind, n]) => chip(`${kind} ${n}`)));
 }
 
-function marks({ flags, unsound }) {
+function flagChips({ flags, unsound }) {
   return (flags.length > 0 || unsound > 0) && el("span", {},
-    flags.map((flag) => chip(flag, FLAGS[flag], "warn")),
-    unsound > 0 && chip(`unsound: ${unsound}`, "So many reviews found it unsound", "bad"));
+    flags.map((flag) => chip(flag, LINT_FLAGS[flag], "warn")),
+    unsound > 0 && chip(`unsound: ${unsound}`, "Reviews that marked it as unsound", "bad"));
 }
 
 function filters(params, profiles) {

@@ -1,17 +1,17 @@
-/** The history: every verdict, newest first; search and filters. */
+/** The verdicts view: all verdicts, newest first, with search and filters. */
 
 import { el } from "../dom.js";
+import { letter, localTime, number, percent } from "../format.js";
 import { getJson } from "../http.js";
-import { choice, field, reasonChips, table } from "../parts/small.js";
-import { letter, number, percent, plural, when } from "../say.js";
+import { choice, field, reasonChips, table } from "../parts/widgets.js";
 
 const FILTERS = ["search", "profile", "status", "reviewed"];
 
-export async function verdicts({ params, signal }) {
-  const asked = new URLSearchParams({ limit: 50 });
-  for (const name of [...FILTERS, "before"]) if (params.get(name)) asked.set(name, params.get(name));
-  const [{ verdicts: found, next }, profiles] = await Promise.all([
-    getJson(`v1/verdicts?${asked}`, signal),
+export async function verdictsView({ params, signal }) {
+  const query = new URLSearchParams({ limit: 50 });
+  for (const name of [...FILTERS, "before"]) if (params.get(name)) query.set(name, params.get(name));
+  const [{ verdicts, next }, profiles] = await Promise.all([
+    getJson(`v1/verdicts?${query}`, signal),
     getJson("v1/profiles", signal),
   ]);
   const older = new URLSearchParams(params);
@@ -19,36 +19,36 @@ export async function verdicts({ params, signal }) {
   return el("div", {},
     el("h1", {}, "Verdicts"),
     filters(params, profiles),
-    found.length
-      ? table("Verdicts, newest first", COLUMNS, found)
-      : el("p.note", {}, params.size ? "No verdict matches." : "No verdict yet: judge something in the playground."),
+    verdicts.length
+      ? table("Verdicts, newest first", COLUMNS, verdicts)
+      : el("p.note", {}, params.size ? "No matching verdicts." : "No verdicts yet. Judge something in the playground."),
     el("p.row", {},
       params.has("before") && el("a.button", { href: "#/verdicts" }, "Newest"),
       next !== null && el("a.button", { href: `#/verdicts?${older}` }, "Older")));
 }
 
 const COLUMNS = [
-  { name: "When", of: ({ created }) => el("time", { datetime: created }, when(created)) },
+  { name: "Created", of: ({ created }) => el("time", { datetime: created }, localTime(created)) },
   { name: "Query", of: link },
   { name: "Rewards", of: rewards },
   { name: "Agreement", numeric: true, of: ({ agreement }) => percent(agreement) },
   { name: "Profile", of: ({ profile }) => profile },
-  { name: "Asked by", of: ({ caller, route }) => `${caller || "anybody"}, ${route}` },
-  { name: "Worth a look", of: ({ reasons }) => reasonChips(reasons) },
+  { name: "Caller", of: ({ caller, route }) => `${caller || "anonymous"}, ${route}` },
+  { name: "Reasons to review", of: ({ reasons }) => reasonChips(reasons) },
   { name: "Reviews", numeric: true, of: ({ reviews }) => reviews || "–" },
 ];
 
-/** The query as a link to its verdict. */
+/** The query, as a link to its verdict. */
 export function link({ id, query }) {
   return el("a.query", { href: `#/verdicts/${id}`, dir: "auto" }, query || "empty");
 }
 
-/** The rewards in a line, the best marked; many are cut short. */
+/** The rewards in one line, with the best emphasised; at most six are shown. */
 export function rewards({ rewards: all, best }) {
-  const most = 6;
+  const max = 6;
   return el("span.each", {},
-    all.slice(0, most).map((reward, i) => el(i === best ? "strong" : "span", {}, `${letter(i)} ${number(reward)}`)),
-    all.length > most && el("span", {}, `and ${plural(all.length - most, "more", "more")}`));
+    all.slice(0, max).map((reward, i) => el(i === best ? "strong" : "span", {}, `${letter(i)} ${number(reward)}`)),
+    all.length > max && el("span", {}, `and ${all.length - max} more`));
 }
 
 function filters(params, profiles) {
@@ -63,8 +63,8 @@ function filters(params, profiles) {
     role: "search",
     onsubmit(event) {
       event.preventDefault();
-      const chosen = FILTERS.map((name) => [name, controls[name].value]).filter(([, value]) => value);
-      location.hash = `#/verdicts?${new URLSearchParams(chosen)}`;
+      const selected = FILTERS.map((name) => [name, controls[name].value]).filter(([, value]) => value);
+      location.hash = `#/verdicts?${new URLSearchParams(selected)}`;
     },
   },
   field("Text", controls.search),

@@ -1,32 +1,32 @@
-/** Small things that every view shows alike. */
+/** Small widgets shared by all views. */
 
 import { el } from "../dom.js";
-import { REASONS } from "../say.js";
+import { REVIEW_REASONS } from "../labels.js";
 
-/** A mark of a few words; `title` says more. */
+/** A short label; `title` is its tooltip. */
 export function chip(text, title = null, kind = "") {
   return el(`span.chip${kind && `.${kind}`}`, { title }, text);
 }
 
 export const reasonChips = (reasons) => reasons.length > 0 && el("span", {}, reasons.map((reason) => {
-  const [word, why] = REASONS[reason] ?? [reason.replaceAll("_", " ")];
-  return chip(word, why, "warn");
+  const [label, explanation] = REVIEW_REASONS[reason] ?? [reason.replaceAll("_", " ")];
+  return chip(label, explanation, "warn");
 }));
 
-/** Names and values; pairs whose value is null are left out. */
+/** A list of names and values; pairs without a value are omitted. */
 export function facts(pairs) {
-  const kept = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
-  return el("dl.facts", {}, kept.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+  const present = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return el("dl.facts", {}, present.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }
 
-/** A text as somebody wrote it. Null where the server keeps no texts. */
-export function written(text) {
-  if (text === null || text === undefined) return el("p.text.absent", {}, "not kept on this server");
+/** A text exactly as the model or a user wrote it; null if the server does not store texts. */
+export function plainText(text) {
+  if (text === null || text === undefined) return el("p.text.absent", {}, "not stored on this server");
   return text === "" ? el("p.text.absent", {}, "empty") : el("p.text", { dir: "auto" }, text);
 }
 
 /**
- * A table that becomes a list of cards on a narrow screen. `columns`: {name, of: row => cell, numeric}.
+ * A table; on a narrow screen its rows become cards. `columns`: {name, of: row => cell, numeric}.
  */
 export function table(caption, columns, rows) {
   const head = ({ name, numeric }) => el(`th${numeric ? ".number" : ""}`, { scope: "col" }, name);
@@ -37,7 +37,7 @@ export function table(caption, columns, rows) {
     el("tbody", {}, rows.map((row) => el("tr", {}, columns.map((column) => cell(column, row))))));
 }
 
-/** A table of numbers: `heads` over the columns, rows of [head, number, ..]. */
+/** A table of numbers: `heads` are the column headers, each row is [header, number, ..]. */
 export function matrix(heads, rows) {
   return el("table.matrix", {},
     el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
@@ -46,7 +46,7 @@ export function matrix(heads, rows) {
       cells.map((cell) => el("td", {}, cell))))));
 }
 
-/** A bar for a share of 0..1, with a line at `mark` where there is one. */
+/** A bar for a share in 0..1, with an optional line at `mark`. */
 export function bar(share, mark = null) {
   const meter = el("span.bar", { "aria-hidden": "true" }, el("span"), mark !== null && el("i"));
   meter.firstChild.style.width = `${100 * share}%`;
@@ -54,7 +54,7 @@ export function bar(share, mark = null) {
   return meter;
 }
 
-/** Copies a text; says so on the button. */
+/** A button that copies a text to the clipboard. */
 export function copyButton(text, label = "Copy") {
   return el("button.small", {
     type: "button",
@@ -66,11 +66,11 @@ export function copyButton(text, label = "Copy") {
   }, label);
 }
 
-let used = 0;
+let fieldCount = 0;
 
-/** A labelled control; `hint` says what it means. */
+/** A labelled control with an optional hint. */
 export function field(label, control, hint = null) {
-  control.id = `field-${used += 1}`;
+  control.id = `field-${fieldCount += 1}`;
   if (hint) control.setAttribute("aria-describedby", `${control.id}-hint`);
   return el("div.field", {},
     el("label", { for: control.id }, label),
@@ -80,4 +80,4 @@ export function field(label, control, hint = null) {
 
 /** A select of [value, label] pairs. */
 export const choice = (options, value, attributes = {}) => el("select", { ...attributes, value },
-  options.map(([of, label]) => el("option", { value: of }, label)));
+  options.map(([optionValue, label]) => el("option", { value: optionValue }, label)));

@@ -1,9 +1,9 @@
-"""The explorer for everybody: by keyboard alone, on a phone, in the dark, with little motion."""
+"""Accessibility of the explorer: keyboard, small screens, contrast in both colour schemes, reduced motion."""
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.web.steps import at, fill, get, judge, record
+from tests.web.steps import fill, get, judge, load, record
 from tests.web.test_explorer import VIEWS
 
 LONG = "Donaudampfschifffahrtsgesellschaftskapitän" * 12
@@ -11,22 +11,22 @@ NAME = "it => (it.ariaLabel || it.labels?.[0]?.textContent || it.textContent).tr
 
 
 def focused(page):
-    """What has the focus, by its name; it must be visible that it has."""
+    """Return the name of the focused element; check that the focus is visible."""
     handle = page.evaluate_handle("document.activeElement")
     assert handle.evaluate("it => getComputedStyle(it).outlineStyle") != "none"
     return handle.evaluate(NAME)
 
 
 def tab_to(page, name):
-    """Presses Tab until what has the focus is called so."""
+    """Press Tab until an element whose name begins with `name` has the focus."""
     for _ in range(60):
         page.keyboard.press("Tab")
         if focused(page).startswith(name):
             return
-    raise AssertionError(f"{name} is not reached by Tab")
+    raise AssertionError(f"{name} cannot be reached with Tab")
 
 
-def test_the_playground_needs_no_mouse(visit, url):
+def test_playground_by_keyboard(visit, url):
     page = visit(url)
     page.get_by_role("button", name="Judge", exact=True).wait_for()
     page.keyboard.press("Tab")
@@ -51,7 +51,7 @@ def test_the_playground_needs_no_mouse(visit, url):
     assert get(f"{url}/v1/verdicts/{verdict}")["request"]["responses"][2] == "A robin."
 
 
-def test_a_new_view_takes_the_focus_and_the_title(visit, url):
+def test_new_view_takes_the_focus(visit, url):
     page = visit(url)
     page.get_by_role("link", name="Queue").focus()
     page.keyboard.press("Enter")
@@ -61,40 +61,40 @@ def test_a_new_view_takes_the_focus_and_the_title(visit, url):
 
 
 @pytest.mark.parametrize("name", [*VIEWS, "verdict"])
-def test_every_control_has_a_name_and_every_view_one_heading(visit, url, name):
+def test_control_names_and_headings(visit, url, name):
     page = visit(url)
     judge(page)
     path = f"verdicts/{record(page)}" if name == "verdict" else name
-    at(page, url, path)
+    load(page, url, path)
     assert page.get_by_role("heading", level=1).count() == 1
     controls = "[...document.querySelectorAll('input, select, textarea, button, a')]"
     assert page.evaluate(f"{controls}.filter(it => !({NAME})(it)).map(it => it.outerHTML)") == []
 
 
 @pytest.mark.parametrize("width", [320, 360])
-def test_nothing_scrolls_sideways_on_a_phone(visit, url, width):
+def test_no_horizontal_scrolling(visit, url, width):
     page = visit(url, viewport={"width": width, "height": 740}, has_touch=True)
     fill(page, LONG, LONG, "<b>" + LONG, "", k=16)
     judge(page)
     page.locator(".sample summary").first.click()
-    wide = {"playground after a verdict": page.evaluate("document.documentElement.scrollWidth")}
+    widths = {"playground after a verdict": page.evaluate("document.documentElement.scrollWidth")}
     verdict = record(page)
     for path in (f"verdicts/{verdict}", *VIEWS):
-        at(page, url, path)
-        wide[path] = page.evaluate("document.documentElement.scrollWidth")
-    assert {path: found for path, found in wide.items() if found > width} == {}
+        load(page, url, path)
+        widths[path] = page.evaluate("document.documentElement.scrollWidth")
+    assert {path: actual for path, actual in widths.items() if actual > width} == {}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_stands_out_from_its_ground(visit, url, scheme):
-    """WCAG AA: a contrast of at least 4.5, as the browser has computed the colours."""
+def test_contrast(visit, url, scheme):
+    """WCAG AA: a contrast of at least 4.5, from the colours that the browser computes."""
     page = visit(url, color_scheme=scheme)
     fill(page, "Which of the twins?", "the same", "the same")
     judge(page)
     record(page)
     low = page.evaluate(CONTRAST)
-    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (sum(int(x) for x in ground[4:-1].split(",")) < 200) == (scheme == "dark")
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(int(x) for x in background[4:-1].split(",")) < 200) == (scheme == "dark")
     assert low == []
 
 
@@ -120,7 +120,7 @@ CONTRAST = """() => {
 }"""
 
 
-def test_who_wants_little_motion_gets_none(visit, url):
+def test_reduced_motion(visit, url):
     page = visit(url, reduced_motion="reduce")
     judge(page)
     assert page.locator(".sample").first.evaluate("it => getComputedStyle(it).animationName") == "none"

@@ -83,10 +83,7 @@ class UnknownVerdict(BadTask):
     code = "unknown_verdict"
 
     def __init__(self, id_: str) -> None:
-        super().__init__(
-            f"the audit trail has no verdict {id_!r}, or it belongs to another caller; "
-            "GET /v1/verdicts lists yours"
-        )
+        super().__init__(f"no verdict {id_!r} of yours in the audit trail; GET /v1/verdicts lists yours")
 
 
 class ProfileNotServed(BadTask):
@@ -184,10 +181,7 @@ class JudgeError(GRMError):
 
 
 class AllUnreadable(JudgeError):
-    """No sample could be parsed, so the rewards are null, not zero.
-
-    `samples` has the samples, `reasons` how many failed for which reason.
-    """
+    """No sample could be parsed, so the rewards are null. `reasons` counts the samples by reason."""
 
     code = "all_unreadable"
 

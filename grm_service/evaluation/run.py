@@ -73,7 +73,7 @@ def evaluate(
     k, ks = _sample_counts(options, ks, judge)
     dataset = load(str(data), format)
     items = dataset.items if limit is None else subset(dataset.items, limit)
-    run = _Run(items, Path(out), concurrency, on_load, on_start, on_judged)
+    run = _EvaluationRun(items, Path(out), concurrency, on_load, on_start, on_judged)
     setup = _setup(profile, options, k, judge)
     if url:
         judging = run.remote(setup, url, key)
@@ -125,7 +125,7 @@ async def judge_items(
     return [folder.done[item.id] for item in items]
 
 
-class _Run:
+class _EvaluationRun:
     """The items to judge, the folder for the results, and the callbacks."""
 
     def __init__(

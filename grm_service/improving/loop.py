@@ -46,7 +46,7 @@ async def improve(
     first drafts cannot be written or judged, raises PolicyFailed or what the judge raises. Later failures end
     the loop and are reported in the result.
     """
-    run = _Run(service, policy, task, on_event, requester)
+    run = _ImprovementRun(service, policy, task, on_event, requester)
     await run.judge_first_drafts()
     stopped, failure = await run.revise_until_done()
     return run.result(stopped, failure, await run.second_opinion())
@@ -65,7 +65,7 @@ class _BudgetExhausted(Exception):
     """Too few tokens remain for another round."""
 
 
-class _Run:
+class _ImprovementRun:
     """The state of one improvement."""
 
     def __init__(

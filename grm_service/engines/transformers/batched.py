@@ -31,7 +31,7 @@ _GATHER_S = 0.005
 
 
 @dataclass(slots=True, eq=False)
-class _Request:
+class _BatchRequest:
     ids: list[int]
     params: Params
     result: Future[GeneratedRow] = field(default_factory=Future)
@@ -47,7 +47,7 @@ class BatchedGenerator:
 
     def __init__(self, model: Any, grammar: LLTokenizer, end_ids: tuple[int, ...]) -> None:
         self._model, self._grammar, self._end_ids = model, grammar, end_ids
-        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[_BatchRequest | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="transformers", daemon=True)
         self._thread.start()
 
@@ -57,7 +57,7 @@ class BatchedGenerator:
 
     async def generate(self, ids: list[int], params: Params) -> GeneratedRow:
         """Generate after the prompt `ids`, in a batch with other waiting requests. Raises EngineError."""
-        request = _Request(ids, params)
+        request = _BatchRequest(ids, params)
         self._requests.put(request)
         return await asyncio.wrap_future(request.result)
 
@@ -77,12 +77,12 @@ class BatchedGenerator:
                     logger.error("a batch of %d rows failed: %s", len(batch), error)
                     _fail(batch, f"transformers failed in a batch of {len(batch)} rows: {error}")
 
-    def _gather(self) -> list[_Request] | None:
+    def _gather(self) -> list[_BatchRequest] | None:
         """Return all waiting requests, at least one; None to stop.
 
         Waits until no request has arrived for 5 ms, so that the k samples of a task get into one batch.
         """
-        requests: list[_Request] = []
+        requests: list[_BatchRequest] = []
         try:
             while True:
                 request = self._requests.get() if not requests else self._requests.get(timeout=_GATHER_S)
@@ -94,7 +94,7 @@ class BatchedGenerator:
             # Constrained endings are short: sorted apart from critiques, they need not wait for them.
             return sorted(requests, key=lambda request: request.params.max_tokens)
 
-    def _generate(self, batch: list[_Request]) -> None:
+    def _generate(self, batch: list[_BatchRequest]) -> None:
         sizes = [len(request.ids) for request in batch]
         start, pad = max(sizes), self._end_ids[0]
         ids = torch.tensor([[pad] * (start - len(request.ids)) + request.ids for request in batch])
@@ -124,7 +124,7 @@ class BatchedGenerator:
                 request.result.set_result(row)
 
 
-def _fail(requests: list[_Request], reason: str) -> None:
+def _fail(requests: list[_BatchRequest], reason: str) -> None:
     for request in requests:
         with suppress(InvalidStateError):  # cancelled in the meantime
             request.result.set_exception(EngineError(reason))

@@ -24,7 +24,7 @@ _SERVERS = Path(__file__).parents[2] / ".vllm/bin"
 @pytest.fixture
 def no_pauses(monkeypatch):
     """Retry at once."""
-    monkeypatch.setattr(backoff, "pause_s", lambda asked_s, attempt: 0)
+    monkeypatch.setattr(backoff, "pause_s", lambda min_s, attempt: 0)
 
 
 @contextlib.contextmanager

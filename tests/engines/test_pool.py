@@ -27,7 +27,7 @@ def ask(group=""):
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
-    monkeypatch.setattr(backoff, "pause_s", lambda asked_s, attempt: 0.01)
+    monkeypatch.setattr(backoff, "pause_s", lambda min_s, attempt: 0.01)
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ class Judge(Client):
 
     def __init__(self, judge: AsyncJudge) -> None:
         super().__init__(_ADDRESS)
-        self._asks: AsyncJudge = judge
+        self._client: AsyncJudge = judge
 
     @classmethod
     def load(
@@ -99,7 +99,7 @@ class Judge(Client):
         judge = cls(AsyncJudge.load(profile, engine, **settings))
         judge._reload = partial(cls.load, profile, engine, **settings)
         try:
-            judge._wait(judge._asks.start())
+            judge._wait(judge._client.start())
         except BaseException:
             judge.close()
             raise
@@ -113,5 +113,5 @@ class Judge(Client):
 
     def close(self) -> None:
         """Unload the model, close the audit trail and end the judge's thread."""
-        self._wait(self._asks.close())
+        self._wait(self._client.close())
         super().close()

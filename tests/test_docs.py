@@ -54,7 +54,8 @@ def test_curl_commands(line, service):
 
 
 @pytest.mark.parametrize("code", snippets(r"```python\n(.*?)```", re.DOTALL))
-def test_python_snippets(code, service):
+def test_python_snippets(code, service, monkeypatch):
+    monkeypatch.setenv("GRM_ENGINE", "scripted")  # for Judge.load() without an engine
     names = {}
     exec(compile(code.replace(HERE, service), "docs", "exec"), names)
     assert names["verdict"].rewards is not None

@@ -1,4 +1,4 @@
-"""grm serve, judge, improve, pairs, profiles, probe, eval, train, models, keys, principles, audit."""
+"""The commands of `grm`, one module for each group."""
 
 from __future__ import annotations
 

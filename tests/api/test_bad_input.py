@@ -119,7 +119,7 @@ async def test_long_text_is_refused_with_sizes(serve):
         serve, json.dumps(PAIR | {"responses": ["x" * 101]}).encode(), 422, max_text_chars=100
     )
     assert problem["code"] == "text_too_long"
-    assert "responses.0 has 101 characters, at most 100" in problem["detail"]
+    assert "responses.0 has 101 characters; the limit is 100" in problem["detail"]
 
 
 @pytest.mark.parametrize("with_length", [True, False], ids=["content-length", "chunked"])

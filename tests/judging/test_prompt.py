@@ -105,7 +105,7 @@ def test_query_prompt_has_no_responses():
 @pytest.mark.parametrize("name", sorted(load_catalog().profiles))
 @pytest.mark.parametrize("case", ["self", "constitution", "fixed", "reference", "query"])
 def test_shipped_prompts_match_golden_files(name, case):
-    """`make golden` rewrites these files; review the diff before committing it."""
+    """`python -m tests.judging.test_prompt` rewrites these files; review the diff before committing it."""
     rendered = golden(name, case)
     assert rendered == (GOLDEN / f"{name}.{case}.txt").read_text(encoding="utf-8")
 

@@ -38,7 +38,7 @@ demo: install  ## Run one judgement in the terminal
 
 test: install  ## Run the tests (minutes)
 	@echo "==> pytest"
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+	@$(BIN)/python -m pytest -n logical --dist loadfile
 
 test-slow: install  ## Run the slow tests with real models and servers
 	@$(BIN)/python -m pytest -m slow

@@ -55,19 +55,25 @@ else:
     )
 
 
-class JudgeOptionsText(JudgeOptionFields):
-    """The judge options as a query string; `principles` is the name of a set, `mode` its use."""
+class JudgeQueryOptions(JudgeOptionFields):
+    """The judge options in a query string; `principles` is the name of a set, `mode` its use."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
-    principles: str | None = None
-    mode: PrincipleMode = "self"
+    principles: str | None = Field(None, max_length=200, description="A named set.")
+    mode: PrincipleMode = Field(
+        "self", description="Source of the principles; with self and query, a set is the constitution."
+    )
+
+    @property
+    def judge_options(self) -> JudgeOptions:
+        """The options, with the principles that `mode` and the set name."""
+        return self.to_options(PrincipleSpec(self.mode, self.principles))
 
 
 def parse_judge_options(setting: str, text: str) -> JudgeOptions:
     """Return the judge options of a setting, written as in a URL: `k=4&score=soft`. Raises BadSetting."""
-    values = parse_query_string(JudgeOptionsText, setting, text)
-    return values.to_options(PrincipleSpec(values.mode, values.principles))
+    return parse_query_string(JudgeQueryOptions, setting, text).judge_options
 
 
 def parse_query_string(model: type[Model], setting: str, text: str) -> Model:

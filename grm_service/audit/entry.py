@@ -74,10 +74,16 @@ def parse(body: str) -> Entry:
 
 def to_record(body: str) -> Record:
     """Return the verdict in a body; its texts are hashes if it was stored without texts."""
-    data = json.loads(body)["data"]
-    task = data["task"]
+    record, _ = to_record_with_text(body)
+    return record
+
+
+def to_record_with_text(body: str) -> tuple[Record, bool]:
+    """Return the verdict in a body, and whether it holds texts (see `has_text`), parsing it once."""
+    value = json.loads(body)
+    task = value["data"]["task"]
     task["options"] = {name: task.pop(name) for name in _OPTIONS if name in task}
-    return _RECORD.validate_python(data)
+    return _RECORD.validate_python(value["data"]), bool(value["text"])
 
 
 def to_review(body: str) -> Review:

@@ -170,8 +170,8 @@ def _restrict(caller: Caller, search: Search) -> Search:
 
 
 def _stored(row: Row[Any], reviews: int | None = None) -> StoredVerdict:
-    count = row.reviews if reviews is None else reviews
-    return StoredVerdict(row.seq, row.hash, entry.to_record(row.body), count, entry.has_text(row.body))
+    record, has_text = entry.to_record_with_text(row.body)
+    return StoredVerdict(row.seq, row.hash, record, row.reviews if reviews is None else reviews, has_text)
 
 
 def _rated_pair(body: str, review: Review) -> RatedPair | None:

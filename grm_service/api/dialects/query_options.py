@@ -5,29 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
-from urllib.parse import parse_qsl
 
 from fastapi import Query
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from grm_service.api.judge_options import JudgeOptionFields
+from grm_service.api.judge_options import JudgeQueryOptions
 from grm_service.api.shaping import LengthPenalty, Shaped, Shaping, Transform, shape
 from grm_service.audit.records import Record
 from grm_service.errors import SiblingsMissing
 from grm_service.profiles.profile import Scale
-from grm_service.types import Message, PrincipleMode, PrincipleSpec, Priority, Task
+from grm_service.types import Message, Priority, Task
 
 
-class QueryOptions(JudgeOptionFields):
+class QueryOptions(JudgeQueryOptions):
     """Query parameters of every dialect; unknown ones are refused."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
-
     profile: str | None = Field(None, max_length=200)
-    principles: str | None = Field(None, max_length=200, description="A named set.")
-    mode: PrincipleMode = Field(
-        "self", description="Source of the principles; with self and query, a set is the constitution."
-    )
     priority: Priority = "train"
     group: int | None = Field(None, ge=1, le=64, description="Responses sampled for each prompt.")
     window_s: float | None = Field(
@@ -60,13 +53,12 @@ class QueryOptions(JudgeOptionFields):
     ) -> Task:
         """Return the task of a request; `timeout_s` is the dialect's limit, which the options can shorten."""
         limits = [limit for limit in (self.timeout_s, timeout_s) if limit is not None]
-        options = self.to_options(PrincipleSpec(self.mode, self.principles))
         return Task(
             messages=messages,
             responses=responses,
             profile=self.profile,
             reference=reference,
-            options=replace(options, timeout_s=min(limits, default=None)),
+            options=replace(self.judge_options, timeout_s=min(limits, default=None)),
         )
 
     def shaped(
@@ -91,8 +83,3 @@ class QueryOptions(JudgeOptionFields):
 
 QueryOptionsParam = Annotated[QueryOptions, Query()]
 DEFAULTS = QueryOptions.model_validate({})
-
-
-def parse_options(text: str) -> QueryOptions:
-    """Return options in the syntax of a URL, such as `k=4&group=16`. Raises ValidationError."""
-    return QueryOptions.model_validate(dict(parse_qsl(text, keep_blank_values=True)))

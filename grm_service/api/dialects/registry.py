@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 
 from fastapi import FastAPI
-from pydantic import ValidationError
 
 from grm_service.api.dialects import chat, engines, nemo_gym, openrlhf, rerank, single, slime
 from grm_service.api.dialects.adapter import DialectAdapter
-from grm_service.api.dialects.query_options import DEFAULTS, QueryOptions, parse_options
+from grm_service.api.dialects.query_options import DEFAULTS, QueryOptions
+from grm_service.api.judge_options import parse_query_string
 from grm_service.errors import BadSetting
 from grm_service.serving.service import Service
 from grm_service.settings import Settings
@@ -46,11 +46,8 @@ class DialectRegistry:
             raise BadSetting(
                 f"GRM_DIALECTS: unknown {', '.join(unknown)}; known: {', '.join(_ROUTERS)}, none"
             )
-        try:
-            return cls(names, settings.group_window_s, parse_options(settings.dialect_options))
-        except ValidationError as invalid:
-            details = "; ".join(f"{error['loc'][0]}: {error['msg']}" for error in invalid.errors())
-            raise BadSetting(f"GRM_DIALECT_OPTIONS: {details}") from None
+        defaults = parse_query_string(QueryOptions, "GRM_DIALECT_OPTIONS", settings.dialect_options)
+        return cls(names, settings.group_window_s, defaults)
 
     def install(self, app: FastAPI, service: Service) -> None:
         """Add the routes of the enabled dialects to an application."""

@@ -6,18 +6,18 @@ a critique, a *reward* is the result of the vote (glossary in docs/structure.md)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 from typing_extensions import Doc
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool", "developer", "function"]
 FinishReason = Literal["stop", "length"]
 PrincipleMode = Literal["self", "query", "fixed"]
 ScoreKind = Literal["hard", "soft"]
 StopRule = Literal["none", "exact", "confident"]
-Priority = Literal["train", "eval"]
 Scores = tuple[float | None, ...]
 """One per response, in the caller's order; None for a response that is not in the sample's prompt."""
 
@@ -39,16 +39,27 @@ class Principle:
 
 
 @dataclass(frozen=True, slots=True)
+class Thinking:
+    """What a model wrote before its answer, without its tags. `cut`: the thinking did not end."""
+
+    text: str
+    cut: bool = False
+    tags: tuple[str, str] = ("<think>", "</think>")
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """Chat messages to complete, and the start of the assistant's answer.
 
     `continuation` is text that the assistant has already written; the completion continues it without
-    repeating it. Engines without the ability `continues` reject a continuation. Prompts about one query have
-    the same `group`, so that a pool of servers can send them to the same one.
+    repeating it. Engines without the ability `continues` reject a continuation. `thinking` is what the
+    assistant thought before it; it needs the ability `continues_thinking`. Prompts about one query have the
+    same `group`, so that a pool of servers can send them to the same one.
     """
 
     messages: tuple[Message, ...]
     continuation: str = ""
+    thinking: Thinking | None = None
     group: str = ""
 
 
@@ -56,8 +67,11 @@ class Prompt:
 class Params:
     """Sampling parameters of one completion.
 
-    `temperature` 0 is greedy; `regex` must match the whole completion. `alternatives` is the number of top
-    logprobs to return per position (0..20), before temperature, top-p and regex apply.
+    `max_tokens` is for the answer; `thinking_tokens` come on top of it, where no continuation is given: None
+    leaves the thinking to the engine, 0 turns it off where the engine can. `request_fields` are the profile's
+    fields for a server's request; embedded engines use its `chat_template_kwargs`. `temperature` 0 is greedy;
+    `regex` must match the whole completion. `alternatives` is the number of top logprobs to return per
+    position (0..20), before temperature, top-p and regex apply.
     """
 
     max_tokens: int
@@ -66,6 +80,8 @@ class Params:
     seed: int = 0
     regex: str | None = None
     alternatives: int = 0
+    thinking_tokens: int | None = None
+    request_fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +112,7 @@ class Alternative:
 class Completion:
     """The output of an engine, without the prompt and special tokens.
 
+    `text` is the answer only; what came before it is `thinking` (engines/thinking.py separates the two).
     `alternatives` has one row per generated token, likeliest first, if the params request them.
     """
 
@@ -103,6 +120,7 @@ class Completion:
     finish_reason: FinishReason
     usage: Usage
     alternatives: tuple[tuple[Alternative, ...], ...] = ()
+    thinking: Thinking | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,23 +134,27 @@ class Critique:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One of the k samples: its order, its text, and its critique or the reason why it has none.
+    """One of the k samples: its order, its thinking and text, its critique or the reason why it has none.
 
     `order[p]` is the caller's index of the response at position p, so "Response 1" in `text` is the caller's
     response `order[0]`; in a large group it covers only some responses. `error` is the reason why the sample
-    could not be read, None exactly if `critique` is not. `closed`: the profile's closing finished it.
-    `expected` are the soft scores, if requested. `grade` (0..1) is the meta RM's, of a readable sample.
-    `counted`: it is in the vote.
+    could not be read, None exactly if `critique` is not. `closed`: the profile's closing finished it, because
+    of `closed_reason`. `expected` are the soft scores, if requested; `soft_error` is the reason why a
+    readable sample has none, so that its written scores are voted. `grade` (0..1) is the meta RM's, of a
+    readable sample. `counted`: it is in the vote.
     """
 
     index: int
     seed: int
     order: tuple[int, ...]
     text: str = ""
+    thinking: Thinking | None = None
     critique: Critique | None = None
     expected: Scores | None = None
     error: str | None = None
     closed: bool = False
+    closed_reason: str | None = None
+    soft_error: str | None = None
     finish_reason: FinishReason | None = None
     usage: Usage = Usage()
     counted: bool = False
@@ -168,6 +190,7 @@ _STOP = (
     "Stop early: 'exact' once the remaining samples cannot change the winner; 'confident' once they would "
     "in at most 5 of 100 requests."
 )
+_THINKING = "Most tokens of thinking before a critique, on top of max_tokens; 0: do not think."
 _TIMEOUT = "Seconds, waiting included; then the samples at hand are voted."
 
 
@@ -184,6 +207,7 @@ class JudgeOptions:
     seed: Annotated[int, Ge(0), Lt(2**63), Doc("Seed of orders and sampling.")] = 0
     temperature: Annotated[float | None, Ge(0), Le(2), Doc("Sampling temperature of the judge.")] = None
     max_tokens: Annotated[int | None, Ge(1), Le(32768), Doc("Most tokens of one critique.")] = None
+    thinking_tokens: Annotated[int | None, Ge(0), Le(131072), Doc(_THINKING)] = None
     score: Annotated[ScoreKind, Doc(_SCORE)] = "hard"
     stop: Annotated[StopRule, Doc(_STOP)] = "none"
     timeout_s: Annotated[float | None, Gt(0), Le(3600), Doc(_TIMEOUT)] = None
@@ -250,36 +274,3 @@ class Verdict:
     judge_s: float
     unfiltered: Vote | None = None
     meta_rm: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """The owner of an API key.
-
-    `weight` is the share of the engine that this caller gets while several wait, `most` the largest number of
-    its requests at once (None: no limit). An `auditor` sees everybody's verdicts, others only their own.
-    """
-
-    name: str = ""
-    weight: float = 1.0
-    most: int | None = None
-    auditor: bool = False
-
-
-NOBODY = Caller(auditor=True)
-"""The caller of a server without API keys."""
-
-
-@dataclass(frozen=True, slots=True)
-class Requester:
-    """The caller, its route and priority, and its Idempotency-Key if it sent one.
-
-    A `synthetic` request tests the judge (a probe): its verdict is neither queued for review nor counted in
-    the distributions of the metrics.
-    """
-
-    caller: Caller = NOBODY
-    route: str = "rewards"
-    priority: Priority = "train"
-    key: str | None = None
-    synthetic: bool = False

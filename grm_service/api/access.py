@@ -11,8 +11,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from grm_service.api.problems import problem
+from grm_service.callers import NOBODY, Caller
 from grm_service.serving.keys import Keys
-from grm_service.types import NOBODY, Caller
 
 _IN_PATH = re.compile(r"/t/([^/]+)(/.*)")
 # Health checks, and pages without data: the explorer and the documentation.

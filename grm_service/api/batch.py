@@ -23,9 +23,9 @@ from grm_service.api.replies import Problem, RewardReply
 from grm_service.api.schemas import RewardRequest, Text
 from grm_service.api.state import service
 from grm_service.audit.records import Record
+from grm_service.callers import Requester
 from grm_service.errors import GRMError, Overloaded
 from grm_service.serving.service import Service
-from grm_service.types import Requester
 
 PATH = "/v1/rewards/batch"
 _LINES = "application/x-ndjson"

@@ -18,10 +18,10 @@ from grm_service.api.problems import JUDGING, problem_of
 from grm_service.api.schemas import Detail, ImproveRequest
 from grm_service.api.state import policy, service
 from grm_service.api.stream import first_event, iterate, to_sse, wants_events
+from grm_service.callers import Requester
 from grm_service.errors import GRMError
 from grm_service.improving.lineage import Draft, Improvement, Round, SecondOpinion
 from grm_service.improving.loop import ROUTE, improve
-from grm_service.types import Requester
 
 _STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 _Event = Draft | Round | SecondOpinion

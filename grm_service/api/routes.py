@@ -17,8 +17,9 @@ from grm_service.api.schemas import PrinciplesRequest, RewardRequest
 from grm_service.api.server_info import PrincipleSetOut, ProbesSeen, ProfileOut, Ready, SpentOut
 from grm_service.api.state import probe_runner, service
 from grm_service.api.stream import stream, wants_events
+from grm_service.callers import Requester
 from grm_service.profiles.catalog import fingerprint
-from grm_service.types import PrincipleSpec, Requester
+from grm_service.types import PrincipleSpec
 
 _STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 

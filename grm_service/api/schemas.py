@@ -9,17 +9,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from grm_service.api.judge_options import JudgeOptionFields
 from grm_service.api.shaping import GROUP_TRANSFORMS, LengthPenalty, Shaping, Transform
+from grm_service.callers import Priority
 from grm_service.improving.lineage import ImproveTask, Standard
-from grm_service.types import (
-    JudgeOptions,
-    Message,
-    Principle,
-    PrincipleMode,
-    PrincipleSpec,
-    Priority,
-    Role,
-    Task,
-)
+from grm_service.types import JudgeOptions, Message, Principle, PrincipleMode, PrincipleSpec, Role, Task
 
 
 def encodable(text: str) -> str:

@@ -15,10 +15,11 @@ from grm_service.api.problems import problem_of
 from grm_service.api.replies import PlanOut, RewardReply, SampleOut
 from grm_service.api.schemas import ImproveRequest, RewardRequest
 from grm_service.audit.records import Record
+from grm_service.callers import Requester
 from grm_service.errors import GRMError
 from grm_service.judging.plan import Plan
 from grm_service.serving.service import Service
-from grm_service.types import Requester, Sample
+from grm_service.types import Sample
 
 _KEEPALIVE_S = 15.0
 _EventQueue = asyncio.Queue[Plan | Sample | None]

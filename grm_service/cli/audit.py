@@ -17,12 +17,13 @@ from grm_service.audit.compare import differences
 from grm_service.audit.entry import canonical_json
 from grm_service.audit.records import Record
 from grm_service.audit.trail import Trail
+from grm_service.callers import NOBODY
 from grm_service.cli.console import Engine, exit_on_error, fail, say, settings
 from grm_service.errors import GRMError
 from grm_service.factory import open_service, open_trail
 from grm_service.review.reviews import VerdictArchive
 from grm_service.settings import Settings
-from grm_service.types import NOBODY, Verdict
+from grm_service.types import Verdict
 
 app = typer.Typer(help="Work with the audit trail in the database GRM_AUDIT_URL.", no_args_is_help=True)
 

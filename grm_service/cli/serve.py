@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from grm_service.callers import Requester
 from grm_service.cli.console import (
     Engine,
     ProfileName,
@@ -26,7 +27,6 @@ from grm_service.cli.console import (
 )
 from grm_service.cli.judge_options import Given, judge_options, to_fields
 from grm_service.factory import open_catalog, open_policy, open_service
-from grm_service.types import Requester
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Literal, Protocol
 
 from grm_service.types import Completion, Message, Params, Prompt
 
@@ -19,9 +19,28 @@ class Abilities:
     alternatives: bool = True
     """Returns the top tokens with their log-probabilities if `Params.alternatives` requests them."""
 
+    continues_thinking: bool = True
+    """Continues a partial answer that follows thinking (`Prompt.thinking`)."""
+
     def lacking(self) -> list[str]:
         """Return the names of the missing features, for /readyz and the log."""
         return [each.name for each in fields(self) if not getattr(self, each.name)]
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingBehavior:
+    """How the model thinks before it answers, as far as the engine knows. It is fixed once it has started."""
+
+    thinks: Literal["inline", "field"] | None = None
+    """Where completions contain thinking: in the text, in a field of their own, or nowhere (None)."""
+    opened: bool = False
+    """The prompt ends in the start tag, so a completion begins inside the thinking."""
+    can_disable: bool = False
+    """`Params.thinking_tokens` 0 turns the thinking off."""
+
+
+THINKING_TOKENS = 4096
+"""The tokens for thinking, for a model that thinks, if neither profile nor request sets their number."""
 
 
 class Engine(Protocol):
@@ -37,6 +56,8 @@ class Engine(Protocol):
     """Hub id, path or served name of the model."""
     abilities: Abilities
     """Optional features; final once `start` has returned."""
+    thinking: ThinkingBehavior
+    """How the model thinks; final once `start` has returned."""
     control_tokens: tuple[str, ...]
     """Texts that the tokenizer parses as control tokens; empty if the engine cannot know them."""
 

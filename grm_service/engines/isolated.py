@@ -18,7 +18,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Any
 
-from grm_service.engines.base import Abilities, Engine, MetaRM
+from grm_service.engines.base import Abilities, Engine, MetaRM, ThinkingBehavior
 from grm_service.errors import EngineError, GRMError
 from grm_service.types import Completion, Message, Params, Prompt
 
@@ -171,6 +171,7 @@ class IsolatedEngine(_ChildProcess):
     """An engine in a child process."""
 
     abilities = Abilities()
+    thinking = ThinkingBehavior()
 
     def __init__(self, name: str, model: str, build: Callable[[], Engine]) -> None:
         super().__init__(name, model, build, f"the {name} engine")

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 
-from grm_service.engines.base import Abilities
+from grm_service.engines.base import Abilities, ThinkingBehavior
 from grm_service.types import Alternative, Completion, Params, Prompt, Usage
 
 _RESPONSE_PATTERNS = {
@@ -36,6 +36,7 @@ class ScriptedEngine:
 
     name = "scripted"
     abilities = Abilities()
+    thinking = ThinkingBehavior()
     ready = True
     control_tokens: tuple[str, ...] = ("<|im_start|>", "<|im_end|>")
 

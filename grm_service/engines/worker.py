@@ -24,8 +24,8 @@ from grm_service.engines.base import Engine, MetaRM
 from grm_service.errors import EngineError, GRMError, ModelNotLoaded
 
 _Request = tuple[int, str | None, tuple[Any, ...]]
-_ATTRIBUTES = ("model", "abilities", "control_tokens")
-"""Attributes that are final after `start`, and sent to the parent then. A meta RM has no `abilities`."""
+_ATTRIBUTES = ("model", "abilities", "thinking", "control_tokens")
+"""Attributes that are final after `start`, and sent to the parent then. A meta RM lacks the middle two."""
 
 
 class _ParentPipe(logging.Handler):

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from grm_service.callers import Requester
 from grm_service.client import AsyncClient
 from grm_service.client.verdict import Sample as RemoteSample
 from grm_service.errors import (
@@ -25,7 +26,7 @@ from grm_service.errors import (
 from grm_service.evaluation.dataset import Item
 from grm_service.evaluation.run_folder import EvalSetup, ItemResult, SampleResult
 from grm_service.serving.service import Service
-from grm_service.types import Requester, Sample, Task, Usage
+from grm_service.types import Sample, Task, Usage
 
 ROUTE = "eval"
 """The route of evaluation verdicts in the audit trail."""

@@ -6,9 +6,10 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from grm_service.audit.records import Record
+from grm_service.callers import Requester
 from grm_service.engines.base import Engine
 from grm_service.profiles.profile import Profile
-from grm_service.types import Requester, Task, Usage
+from grm_service.types import Task, Usage
 
 
 class JudgeService(Protocol):

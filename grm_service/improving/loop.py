@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from grm_service.audit.records import Record
+from grm_service.callers import Requester
 from grm_service.errors import AllUnreadable, BadTask, DeadlineExceeded, GRMError
 from grm_service.improving.budget import Budget, VerdictBound, min_draft_tokens
 from grm_service.improving.gain import paired_gain
@@ -24,7 +25,7 @@ from grm_service.improving.lineage import (
 from grm_service.improving.policy import Policy
 from grm_service.improving.revision_prompts import deal_critiques, draft_prompt, revision_prompt
 from grm_service.judging.orders import sample_seed
-from grm_service.types import Completion, Params, Prompt, Requester, Sample, Task, Usage
+from grm_service.types import Completion, Params, Prompt, Sample, Task, Usage
 
 ROUTE = "improve"
 """The route in the records of its verdicts."""

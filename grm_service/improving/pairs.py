@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from grm_service.callers import Requester
 from grm_service.concurrency import for_each
 from grm_service.errors import (
     AllUnreadable,
@@ -23,7 +24,7 @@ from grm_service.improving.prompt_file import PromptItem
 from grm_service.improving.revision_prompts import draft_prompt
 from grm_service.improving.run_folder import PairsFolder, PairsSetup, PromptResult
 from grm_service.judging.orders import sample_seed
-from grm_service.types import Params, Requester, Task
+from grm_service.types import Params, Task
 from grm_service.version import __version__
 
 ROUTE = "pairs"

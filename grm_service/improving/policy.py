@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 from grm_service import tracing
+from grm_service.callers import Requester
 from grm_service.concurrency import gather
 from grm_service.engines.base import Engine
 from grm_service.errors import DeadlineExceeded, EngineError, PolicyFailed
 from grm_service.improving.interface import JudgeService
 from grm_service.judging.sampler import complete
-from grm_service.types import Completion, Params, Prompt, Requester
+from grm_service.types import Completion, Params, Prompt
 
 _ANONYMOUS = Requester()
 OnCompletion = Callable[[int, Completion], None]

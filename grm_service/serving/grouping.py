@@ -16,8 +16,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from grm_service.audit.records import Record
+from grm_service.callers import Requester
 from grm_service.concurrency import SharedTask
-from grm_service.types import Requester, Task
+from grm_service.types import Task
 
 MAX_RESPONSES = 64
 """Different responses in one group."""

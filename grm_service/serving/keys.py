@@ -13,9 +13,9 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge, Gt, Len
 from ruamel.yaml import YAML
 
+from grm_service.callers import Caller
 from grm_service.errors import CatalogError
 from grm_service.profiles import yaml
-from grm_service.types import Caller
 
 _STRICT = {"extra": "forbid", "strict": True}
 _PREFIX = "grm_"

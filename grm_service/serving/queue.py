@@ -17,8 +17,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
+from grm_service.callers import Caller, Priority
 from grm_service.errors import Overloaded, ShareTaken, Shed
-from grm_service.types import Caller, Priority
 
 _RECENT = 64
 _MAX_PAUSE_S = 60

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from grm_service import tracing
 from grm_service.audit.records import Reason, Record
 from grm_service.audit.trail import Trail
+from grm_service.callers import Caller, Requester
 from grm_service.engines.base import Engine, MetaRM
 from grm_service.errors import GRMError
 from grm_service.judging.judge import GenerativeRewardModel, OnEvent
@@ -27,7 +28,7 @@ from grm_service.serving.queue import RequestQueue
 from grm_service.serving.single_flight import Reuse, SingleFlight
 from grm_service.serving.usage import CallerUsage
 from grm_service.serving.validation import Validator
-from grm_service.types import Caller, Message, Principle, PrincipleSpec, Requester, Task, Usage, Verdict
+from grm_service.types import Message, Principle, PrincipleSpec, Task, Usage, Verdict
 from grm_service.version import __version__
 
 _CACHED_VERDICTS = 4096

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from grm_service.audit.store import Search
+from grm_service.callers import NOBODY
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import (
     AllUnreadable,
@@ -18,7 +19,7 @@ from grm_service.errors import (
 )
 from grm_service.improving.lineage import Draft, Round, SecondOpinion, Standard
 from grm_service.improving.loop import ROUTE, improve
-from grm_service.types import NOBODY, Alternative, Message, PrincipleSpec
+from grm_service.types import Alternative, Message, PrincipleSpec
 from tests.improving.world import engine_of, longest, noisy, policy_of, quality, task_of
 from tests.meta_rm import ScriptedMetaRM, guide
 

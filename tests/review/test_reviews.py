@@ -7,9 +7,10 @@ import pytest
 
 from grm_service.audit.store import Search, Store
 from grm_service.audit.trail import Trail
+from grm_service.callers import NOBODY, Caller
 from grm_service.errors import BadTask, UnknownVerdict
 from grm_service.review.reviews import ReviewContent, VerdictArchive, principles_label
-from grm_service.types import NOBODY, Caller, Principle, PrincipleSpec
+from grm_service.types import Principle, PrincipleSpec
 from tests.audit.records import record
 
 pytestmark = pytest.mark.anyio

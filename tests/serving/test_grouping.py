@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
+from grm_service.callers import Requester
 from grm_service.errors import AllUnreadable
 from grm_service.serving.grouping import MAX_RESPONSES, Grouping, ResponseGrouper
-from grm_service.types import JudgeOptions, Message, Requester, Task
+from grm_service.types import JudgeOptions, Message, Task
 from tests.audit.records import record
 from tests.waiting import settle, until
 

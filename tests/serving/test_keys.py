@@ -5,10 +5,10 @@ import stat
 import pytest
 from typer.testing import CliRunner
 
+from grm_service.callers import Caller
 from grm_service.cli import app
 from grm_service.errors import CatalogError
 from grm_service.serving import keys
-from grm_service.types import Caller
 
 
 def test_only_hashes_are_stored(tmp_path):

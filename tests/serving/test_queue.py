@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from grm_service.callers import NOBODY, Caller
 from grm_service.errors import DeadlineExceeded, Overloaded
 from grm_service.serving.queue import RequestQueue
-from grm_service.types import NOBODY, Caller
 from tests.waiting import settle
 
 pytestmark = pytest.mark.anyio

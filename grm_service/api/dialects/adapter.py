@@ -18,6 +18,7 @@ from grm_service.api.dialects.query_options import QueryOptions
 from grm_service.api.disconnect import while_present
 from grm_service.api.shaping import Transform
 from grm_service.audit.records import Record
+from grm_service.callers import Requester
 from grm_service.errors import (
     AuditUnavailable,
     DeadlineExceeded,
@@ -29,7 +30,7 @@ from grm_service.errors import (
 )
 from grm_service.serving.grouping import Grouping, ResponseGrouper
 from grm_service.serving.service import Service
-from grm_service.types import Message, Principle, PrincipleSpec, Requester, Task, Usage
+from grm_service.types import Message, Principle, PrincipleSpec, Task, Usage
 
 _PAUSE_S = 1.0
 _MAX_JUDGE_ERRORS = 3

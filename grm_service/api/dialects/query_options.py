@@ -12,9 +12,10 @@ from pydantic import Field
 from grm_service.api.judge_options import JudgeQueryOptions
 from grm_service.api.shaping import LengthPenalty, Shaped, Shaping, Transform, shape
 from grm_service.audit.records import Record
+from grm_service.callers import Priority
 from grm_service.errors import SiblingsMissing
 from grm_service.profiles.profile import Scale
-from grm_service.types import Message, Priority, Task
+from grm_service.types import Message, Task
 
 
 class QueryOptions(JudgeQueryOptions):

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from grm_service.engines.base import Abilities
+from grm_service.engines.base import Abilities, ThinkingBehavior
 from grm_service.engines.openvino.pipeline import BLOCK, Pipeline
 from grm_service.engines.prefixes import PrefixTracker
 from grm_service.errors import EngineError, GRMError, ModelNotLoaded, PromptTooLong
@@ -70,6 +70,7 @@ class OpenVINOEngine:
 
     name = "openvino"
     abilities = Abilities()
+    thinking = ThinkingBehavior()
     ready = False
     control_tokens: tuple[str, ...] = ()
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from grm_service.engines.base import ThinkingBehavior
 from grm_service.engines.remote.http_retry import RequestRejected, RetryingClient, prompt_too_long
 from grm_service.engines.remote.server_capabilities import (
     STANDARD,
@@ -33,6 +34,7 @@ class OpenAIEngine:
 
     name = "openai"
     abilities = VLLM.abilities
+    thinking = ThinkingBehavior()
     ready = True
     control_tokens: tuple[str, ...] = ()
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from grm_service.engines.base import Abilities, Engine
+from grm_service.engines.base import Abilities, Engine, ThinkingBehavior
 from grm_service.engines.remote.http_retry import TransientError
 from grm_service.errors import EngineUnreachable, GRMError, ModelNotLoaded
 from grm_service.types import Completion, Params, Prompt
@@ -40,6 +40,7 @@ class PoolEngine:
     name = "openai"
     model = ""
     abilities = Abilities()
+    thinking = ThinkingBehavior()
     control_tokens: tuple[str, ...] = ()
 
     def __init__(self, engines: Mapping[str, Engine], pause_s: float = 1.0) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from grm_service.engines.base import Abilities
+from grm_service.engines.base import Abilities, ThinkingBehavior
 from grm_service.errors import EngineError, ModelNotLoaded, PromptTooLong
 from grm_service.types import Alternative, Completion, Message, Params, Prompt, Usage
 
@@ -40,6 +40,7 @@ class TransformersEngine:
 
     name = "transformers"
     abilities = Abilities()
+    thinking = ThinkingBehavior()
     control_tokens: tuple[str, ...] = ()
 
     def __init__(

@@ -13,14 +13,14 @@ from typing import Any
 import httpx
 
 from grm_service.engines.base import ThinkingBehavior
-from grm_service.engines.remote.http_retry import RequestRejected, RetryingClient, prompt_too_long
+from grm_service.engines.remote.http_retry import RetryingClient
 from grm_service.engines.remote.server_capabilities import (
     STANDARD,
     VLLM,
     ServerCapabilities,
     detect_capabilities,
 )
-from grm_service.errors import EngineError, ModelNotLoaded
+from grm_service.errors import EngineError, ModelNotLoaded, UpstreamRefused
 from grm_service.types import Alternative, Completion, Message, Params, Prompt, Usage
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class OpenAIEngine:
             self.model = await self._first_model()
         try:
             await self._complete(STANDARD, Prompt((Message("user", "Say: yes"),)), Params(max_tokens=1))
-        except RequestRejected as error:
+        except UpstreamRefused as error:
             raise ModelNotLoaded(f"{self._client.url} does not serve {self.model}: {error}") from error
         self._capabilities = await detect_capabilities(self._complete)
         self.abilities = self._capabilities.abilities
@@ -67,10 +67,7 @@ class OpenAIEngine:
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
         """Generate one completion; cancelling closes its connection. Raises EngineError, PromptTooLong."""
-        try:
-            return await self._complete(self._capabilities, prompt, params)
-        except RequestRejected as error:
-            raise prompt_too_long(error, params) or error from None
+        return await self._complete(self._capabilities, prompt, params)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -117,20 +117,20 @@ async def _passes(check: Check, complete: Complete, candidate: ServerCapabilitie
 
 def _features(thinking_off: Fields | None, tags: Tags) -> tuple[Feature, ...]:
     """Return the features in the order of their checks, of which later ones use what earlier ones detect."""
-    continuations = (
+    continuations: list[dict[str, Any]] = [
         {"continuation": CONTINUE_FINAL_MESSAGE},  # vLLM, SGLang
         {"continuation": CONTINUE_FINAL_MESSAGE, "echoes_continuation": True},  # llama.cpp
         {"continuation": {}},  # older llama.cpp: continues any conversation that ends with the assistant
         {"continuation": {}, "echoes_continuation": True},
-    )
+    ]
     if thinking_off is not None:
         # A reasoning parser takes a continued answer for reasoning, unless the thinking is off.
-        continuations += tuple(
+        continuations += [
             {**each, "continuation": {**each["continuation"], **thinking_off}} for each in continuations
-        )
+        ]
     return (
         (({"full_distribution": FULL_DISTRIBUTION},), _check_accepted),
-        (continuations, _check_continuation),
+        (tuple(continuations), _check_continuation),
         (({"regex": structured_outputs}, {"regex": bare_regex}, {"regex": grammar}), _check_regex),
         (({"logprobs": True},), _check_logprobs),
         (({"thinking_in": "content"}, {"thinking_in": "fields"}), partial(_check_thinking, tags=tags)),
@@ -204,10 +204,10 @@ async def _check_thinking(complete: Complete, candidate: ServerCapabilities, tag
 
 
 async def _misled(complete: Complete, tags: Tags | None) -> list[bool]:
-    """Return for each question whether its answer is continued as its thinking wants; no tags: no thinking."""
+    """Return for each question whether its answer goes on as its thinking wants; no tags: no thinking."""
     misled = []
     for question, wanted, start, rest in _MISLEADING:
-        thought = f"The question is a slip. The user wants to read {wanted}, so I answer {wanted.split()[-1]}."
+        thought = f"The question is a slip. The user wants to read {wanted}. I answer {wanted.split()[-1]}."
         thinking = None if tags is None else Thinking(thought, tags=tags)
         prompt = Prompt((Message("user", question),), f"The city is {start}", thinking)
         misled.append((await complete(prompt, Params(max_tokens=3))).text.startswith(rest))

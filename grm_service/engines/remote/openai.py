@@ -64,6 +64,7 @@ class OpenAIEngine:
 
     async def start(self) -> None:
         """Generate a completion and detect the capabilities. Raises ModelNotLoaded, EngineUnreachable."""
+        self._rules = FieldRules()
         if not self.model:
             self.model = await self._first_model()
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from grm_service.engines.remote.http_retry import RequestRejected
 from grm_service.errors import EngineError
@@ -125,10 +125,13 @@ def _count(value: Any, body: Mapping[str, Any]) -> int | None:
     """Return a number of tokens, None if the server does not state it."""
     if value is None:
         return None
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value <= _MOST_TOKENS or value != int(value):
-        raise _no_completion(body, "a number of tokens in usage is none")
+    if not _is_number(value) or not 0 <= value <= _MOST_TOKENS or value != int(value):
+        raise _no_completion(body, "usage has a number of tokens that cannot be")
     return int(value)
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _details(usage: Mapping[str, Any], name: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -153,8 +156,7 @@ def _row(position: Mapping[str, Any], body: Mapping[str, Any]) -> tuple[Alternat
 
 def _alternative(each: Mapping[str, Any], body: Mapping[str, Any]) -> Alternative:
     token, logprob = each.get("token"), each.get("logprob")
-    number = isinstance(logprob, int | float) and not isinstance(logprob, bool)
-    if not isinstance(token, str) or not number or not -1e6 <= logprob <= _ROUNDING:
+    if not isinstance(token, str) or not _is_number(logprob) or not -1e6 <= logprob <= _ROUNDING:
         raise _no_completion(body, "a logprob is not the logarithm of a probability")
     return Alternative(token, min(0.0, float(logprob)))
 

@@ -64,6 +64,9 @@ def _gbnf_literal(piece: str) -> str | None:
     return json.dumps(piece[-1], ensure_ascii=False) if is_literal else None
 
 
+_NO_THINKING = ThinkingBehavior()
+
+
 @dataclass(frozen=True, slots=True)
 class ServerCapabilities:
     """The non-standard request fields that a server supports; None if a feature does not work.
@@ -78,7 +81,7 @@ class ServerCapabilities:
     echoes_continuation: bool = False
     regex: RegexFields | None = None
     logprobs: bool = False
-    thinking: ThinkingBehavior = ThinkingBehavior()
+    thinking: ThinkingBehavior = _NO_THINKING
     thinking_off: Fields | None = None
     thinking_in: Literal["content", "fields"] | None = None
 
@@ -145,8 +148,9 @@ def _add(body: dict[str, Any], fields: Fields) -> None:
     """Add fields to a body; an object such as chat_template_kwargs is merged with the one that is there."""
     for name, value in fields.items():
         present = body.get(name)
-        both = isinstance(present, Mapping) and isinstance(value, Mapping)
-        body[name] = {**present, **value} if both else value
+        if isinstance(present, Mapping) and isinstance(value, Mapping):
+            value = {**present, **value}
+        body[name] = value
 
 
 STANDARD = ServerCapabilities()

@@ -126,6 +126,7 @@ class PromptTooLong(BadTask):
             f"but the {what} holds {limit}: shorten the conversation or the responses, "
             "or judge fewer responses at once"
         )
+        self.tokens, self.limit = prompt_tokens, limit
 
 
 class KeyReused(BadTask):

@@ -8,6 +8,7 @@ checks against vLLM and llama.cpp's server.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -36,6 +37,7 @@ Check = Callable[[Complete, ServerCapabilities], Awaitable[bool]]
 Feature = tuple[tuple[Mapping[str, Any], ...], Check]
 
 _ROOM = 512  # tokens in which a model that thinks answers the questions below
+_ROOM_TO_DIFFER = 128  # tokens that seeds can change, in an answer or in thinking that begins like others
 _QUESTION = Prompt((Message("user", "What is 17 + 25? Answer with the number alone."),))
 _SWITCHES: tuple[Fields, ...] = (
     {"chat_template_kwargs": {"enable_thinking": False}},  # Qwen3, GLM, Seed, Nemotron
@@ -57,7 +59,7 @@ async def detect_capabilities(complete: CompleteWith) -> ServerCapabilities:
             {"thinking_off": fields, "thinking": replace(behavior, can_disable=True)} for fields in _SWITCHES
         )
         capabilities = await _with_feature(complete, capabilities, (off, _check_thinking_off))
-    for feature in _features(capabilities.thinking_off, tags):
+    for feature in _features(capabilities, tags):
         capabilities = await _with_feature(complete, capabilities, feature)
     return capabilities
 
@@ -68,11 +70,12 @@ async def compare_seeds(complete: Complete) -> tuple[bool, bool] | None:
     None if the server wrote nothing to compare.
     """
     prompt = Prompt((Message("user", "Write ten words that have nothing to do with each other."),))
-    texts = []
-    for seed in (0, 1, 2, 0):
-        completion = await complete(prompt, Params(64, 1.0, 1.0, seed, thinking_tokens=0))
-        thought = completion.thinking.text if completion.thinking else ""
-        texts.append((thought, completion.text))
+
+    async def written(seed: int) -> tuple[str, str]:
+        completion = await complete(prompt, Params(_ROOM_TO_DIFFER, 1.0, 1.0, seed, thinking_tokens=0))
+        return completion.thinking.text if completion.thinking else "", completion.text
+
+    texts = await asyncio.gather(*map(written, (0, 1, 2, 0)))
     if not all(thought or text for thought, text in texts):
         return None
     return len(set(texts)) > 1, texts[0] == texts[3]
@@ -115,7 +118,7 @@ async def _passes(check: Check, complete: Complete, candidate: ServerCapabilitie
         return False
 
 
-def _features(thinking_off: Fields | None, tags: Tags) -> tuple[Feature, ...]:
+def _features(capabilities: ServerCapabilities, tags: Tags) -> tuple[Feature, ...]:
     """Return the features in the order of their checks, of which later ones use what earlier ones detect."""
     continuations: list[dict[str, Any]] = [
         {"continuation": CONTINUE_FINAL_MESSAGE},  # vLLM, SGLang
@@ -123,17 +126,21 @@ def _features(thinking_off: Fields | None, tags: Tags) -> tuple[Feature, ...]:
         {"continuation": {}},  # older llama.cpp: continues any conversation that ends with the assistant
         {"continuation": {}, "echoes_continuation": True},
     ]
-    if thinking_off is not None:
+    off = capabilities.thinking_off
+    if off is not None:
         # A reasoning parser takes a continued answer for reasoning, unless the thinking is off.
         continuations += [
-            {**each, "continuation": {**each["continuation"], **thinking_off}} for each in continuations
+            {**each, "continuation": {**each["continuation"], **off}} for each in continuations
         ]
+    thinking_in: tuple[Mapping[str, Any], ...] = ({"thinking_in": "content"}, {"thinking_in": "fields"})
+    if capabilities.thinking.thinks == "field":  # give it back as it comes
+        thinking_in = thinking_in[::-1]
     return (
         (({"full_distribution": FULL_DISTRIBUTION},), _check_accepted),
         (tuple(continuations), _check_continuation),
         (({"regex": structured_outputs}, {"regex": bare_regex}, {"regex": grammar}), _check_regex),
         (({"logprobs": True},), _check_logprobs),
-        (({"thinking_in": "content"}, {"thinking_in": "fields"}), partial(_check_thinking, tags=tags)),
+        (thinking_in, partial(_check_thinking, tags=tags)),
     )
 
 

@@ -19,7 +19,7 @@ from grm_service.engines.remote.field_rules import FieldRules
 from grm_service.engines.remote.http_retry import RequestRejected, RetryingClient, prompt_too_long
 from grm_service.engines.remote.reply import parse_completion
 from grm_service.engines.remote.server_capabilities import VLLM, ServerCapabilities, is_continued
-from grm_service.errors import BadTask, EngineError, EngineUnreachable, ModelNotLoaded
+from grm_service.errors import BadTask, EngineError, EngineUnreachable, ModelNotLoaded, PromptTooLong
 from grm_service.types import Completion, Params, Prompt
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,15 @@ class OpenAIEngine:
         try:
             return await self._complete(self._capabilities, prompt, params)
         except RequestRejected as error:
-            raise prompt_too_long(error, params) or error from None
+            room = self._capabilities.thinking_room(prompt, params)
+            too_long = prompt_too_long(error, replace(params, max_tokens=params.max_tokens + room))
+            if too_long is None:
+                raise
+            left = _room_left(too_long, params.max_tokens)
+            if params.thinking_tokens is not None or not 0 < left < room:
+                raise too_long from None
+        # Nobody asked for the default room, which is too large for this server's context.
+        return await self.complete(prompt, replace(params, thinking_tokens=left))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -153,6 +161,11 @@ class OpenAIEngine:
                 "%s does not return the same text for the same seed: verdicts cannot be reproduced",
                 self._client.url,
             )
+
+
+def _room_left(error: BadTask, max_tokens: int) -> int:
+    """Return the tokens that the context has left for thinking, 0 if it is unknown."""
+    return error.limit - error.tokens - max_tokens if isinstance(error, PromptTooLong) else 0
 
 
 def _without_continuation(sent: str, continuation: str, completion: Completion) -> Completion:

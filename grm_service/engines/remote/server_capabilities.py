@@ -94,20 +94,19 @@ class ServerCapabilities:
             continues_thinking=self.thinking_in is not None,
         )
 
-    def completion_limit(self, prompt: Prompt, params: Params) -> int:
-        """Return the most tokens of a completion, with room for thinking unless the answer has begun."""
+    def thinking_room(self, prompt: Prompt, params: Params) -> int:
+        """Return the most tokens of thinking, 0 if the answer has begun."""
         if is_continued(prompt):
-            return params.max_tokens
-        room = params.thinking_tokens
-        if room is None:
-            room = THINKING_TOKENS if self.thinking.thinks else 0
-        return params.max_tokens + room
+            return 0
+        if params.thinking_tokens is None:
+            return THINKING_TOKENS if self.thinking.thinks else 0
+        return params.thinking_tokens
 
     def request_body(self, prompt: Prompt, params: Params) -> dict[str, Any]:
         """Return the request for a completion; a regex or logprobs that the server lacks are left out."""
         body: dict[str, Any] = {
             "messages": [{"role": m.role, "content": m.content} for m in prompt.messages],
-            "max_tokens": self.completion_limit(prompt, params),
+            "max_tokens": params.max_tokens + self.thinking_room(prompt, params),
             "temperature": params.temperature,
             "top_p": params.top_p,
             "seed": params.seed,

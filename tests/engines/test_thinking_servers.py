@@ -24,14 +24,22 @@ class Thinker:
 
     `delivers`: where its thinking comes, "inline", "field" or "opened" (inline, without the start tag).
     `off`: the field that turns the thinking off. `sees`: where its chat template looks for the thinking of a
-    partial answer: "content" or "fields"; None removes it, "refuses" answers 400. `thinks_for` tokens.
+    partial answer: "content", "fields" or nowhere; `refuses`: it answers 400 to tags in the content.
+    `thinks_for` tokens.
     """
 
     def __init__(
-        self, delivers="inline", off=None, sees="content", thinks_for=100, continues=True, context=None
+        self,
+        delivers="inline",
+        off=None,
+        sees="content",
+        refuses=False,
+        thinks_for=100,
+        continues=True,
+        context=None,
     ):
         self.delivers, self.off, self.sees, self.thinks_for = delivers, off, sees, thinks_for
-        self.continues, self.context, self.bodies = continues, context, []
+        self.refuses, self.continues, self.context, self.bodies = refuses, continues, context, []
 
     def __call__(self, request):
         body = json.loads(request.content)

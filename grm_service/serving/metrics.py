@@ -102,7 +102,7 @@ class Metrics:
         """Count a judgement without a verdict."""
         self.failures.labels(error.code).inc()
         if isinstance(error, DeadlineExceeded):
-            self.deadlines.labels(error.reason or "failed").inc()
+            self.deadlines.labels(error.label or "failed").inc()
 
     def judged(self, record: Record, synthetic: bool = False) -> None:
         """Count a new verdict; its samples are counted already. A synthetic one adds to no distribution."""

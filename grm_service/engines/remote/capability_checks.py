@@ -129,9 +129,7 @@ def _features(capabilities: ServerCapabilities, tags: Tags) -> tuple[Feature, ..
     off = capabilities.thinking_off
     if off is not None:
         # A reasoning parser takes a continued answer for reasoning, unless the thinking is off.
-        continuations += [
-            {**each, "continuation": {**each["continuation"], **off}} for each in continuations
-        ]
+        continuations += [{**each, "continuation": {**each["continuation"], **off}} for each in continuations]
     thinking_in: tuple[Mapping[str, Any], ...] = ({"thinking_in": "content"}, {"thinking_in": "fields"})
     if capabilities.thinking.thinks == "field":  # give it back as it comes
         thinking_in = thinking_in[::-1]

@@ -16,13 +16,22 @@ import httpx
 from grm_service.engines.base import ThinkingBehavior
 from grm_service.engines.remote.capability_checks import compare_seeds, detect_capabilities
 from grm_service.engines.remote.field_rules import FieldRules
-from grm_service.engines.remote.http_retry import RequestRejected, RetryingClient, prompt_too_long
+from grm_service.engines.remote.http_retry import RetryingClient
 from grm_service.engines.remote.reply import parse_completion
 from grm_service.engines.remote.server_capabilities import VLLM, ServerCapabilities, is_continued
-from grm_service.errors import BadTask, EngineError, EngineUnreachable, ModelNotLoaded, PromptTooLong
+from grm_service.errors import (
+    BadTask,
+    EngineError,
+    EngineUnreachable,
+    ModelNotLoaded,
+    PromptRefused,
+    PromptTooLong,
+    UpstreamRefused,
+)
 from grm_service.types import Completion, Params, Prompt
 
 logger = logging.getLogger(__name__)
+_FIELD_REFUSALS = (400, 422)
 
 
 class CannotContinue(EngineError):
@@ -82,14 +91,11 @@ class OpenAIEngine:
         """Generate one completion; cancelling closes its connection. Raises EngineError, PromptTooLong."""
         try:
             return await self._complete(self._capabilities, prompt, params)
-        except RequestRejected as error:
+        except PromptTooLong as error:
+            left = _room_left(error, params.max_tokens)
             room = self._capabilities.thinking_room(prompt, params)
-            too_long = prompt_too_long(error, replace(params, max_tokens=params.max_tokens + room))
-            if too_long is None:
-                raise
-            left = _room_left(too_long, params.max_tokens)
             if params.thinking_tokens is not None or not 0 < left < room:
-                raise too_long from None
+                raise
         # Nobody asked for the default room, which is too large for this server's context.
         return await self.complete(prompt, replace(params, thinking_tokens=left))
 
@@ -115,9 +121,9 @@ class OpenAIEngine:
             sent = rules.apply(body)
             try:
                 reply = await self._client.post("/chat/completions", sent)
-            except RequestRejected as error:
-                changed = rules.after(str(error), sent)
-                if changed is None:
+            except UpstreamRefused as error:
+                changed = rules.after(f"{error.param or ''} {error.reason}", sent)
+                if changed is None or error.status not in _FIELD_REFUSALS:
                     raise
                 rules = changed
             else:
@@ -145,7 +151,7 @@ class OpenAIEngine:
         except EngineUnreachable:
             raise
         except (EngineError, BadTask) as error:
-            logger.info("%s: seeds could not be checked: %s", self._client.url, error)
+            logger.info("%s: seeds could not be checked: %s", self._client.url, error.message)
             return
         if compared is None:
             return
@@ -163,9 +169,9 @@ class OpenAIEngine:
             )
 
 
-def _room_left(error: BadTask, max_tokens: int) -> int:
+def _room_left(error: PromptTooLong, max_tokens: int) -> int:
     """Return the tokens that the context has left for thinking, 0 if it is unknown."""
-    return error.limit - error.tokens - max_tokens if isinstance(error, PromptTooLong) else 0
+    return 0 if isinstance(error, PromptRefused) else error.limit - error.tokens - max_tokens
 
 
 def _without_continuation(sent: str, continuation: str, completion: Completion) -> Completion:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 from grm_service.engines.base import Abilities, Engine, ThinkingBehavior
 from grm_service.engines.remote.http_retry import TransientError
-from grm_service.errors import EngineUnreachable, ModelNotLoaded
+from grm_service.errors import EngineUnreachable, GRMError, ModelNotLoaded
 from grm_service.types import Completion, Params, Prompt
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class PoolEngine:
         if not server.up:
             return
         server.up = False
-        logger.warning("%s is out of the pool: %s", server.url, error)
+        logger.warning("%s is out of the pool: %s", server.url, error.message)
         task = asyncio.create_task(self._reconnect(server))
         self._reconnecting.add(task)
         task.add_done_callback(self._reconnecting.discard)
@@ -159,7 +159,8 @@ class PoolEngine:
                 server.up = True
                 logger.warning("%s is back in the pool", server.url)
             except Exception as error:  # whatever a server replies, it is tried again
-                logger.info("%s is still out of the pool: %s", server.url, str(error) or type(error).__name__)
+                why = error.message if isinstance(error, GRMError) else type(error).__name__
+                logger.info("%s is still out of the pool: %s", server.url, why)
 
     def _check_compatible(self, engine: Engine) -> None:
         """Raise ModelNotLoaded if a server's model or abilities differ from what the pool has announced."""

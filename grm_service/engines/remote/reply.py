@@ -6,8 +6,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from grm_service.engines.remote.http_retry import RequestRejected
-from grm_service.errors import EngineError
+from grm_service.errors import ContentFiltered, EngineError, UpstreamRefused
 from grm_service.types import Alternative, Completion, FinishReason, Thinking, Usage
 
 _LENGTH = ("length", "max_tokens", "MAX_TOKENS", "model_length")
@@ -27,14 +26,14 @@ _ALL_IN_REASONING = (
 def parse_completion(body: Mapping[str, Any], alternatives: int = 0) -> Completion:
     """Return the completion in a reply; `alternatives` is the number of top logprobs that were requested.
 
-    Raises EngineError if the reply has none, RequestRejected if the model or a content filter refused.
+    Raises EngineError if the reply has none, UpstreamRefused if the model or a content filter refused.
     """
     choice = _choice(body)
     reason = choice.get("finish_reason")
     if reason in _GIVEN_UP:
         raise _no_completion(body, f"the server gave up: {reason}")
     if reason == "content_filter":
-        raise RequestRejected("the server's content filter ended the reply")
+        raise ContentFiltered("the server's content filter cut the answer off")
     message = choice.get("message")
     message = {} if message is None else _mapping(message, "message", body)
     finish: FinishReason = "length" if reason in _LENGTH else "stop"
@@ -167,11 +166,11 @@ def _mapping(value: Any, what: str, body: Mapping[str, Any]) -> Mapping[str, Any
     return value
 
 
-def _refused(refusal: Any) -> RequestRejected:
+def _refused(refusal: Any) -> UpstreamRefused:
     reason = refusal[:300] if isinstance(refusal, str) else reprlib.repr(refusal)
-    return RequestRejected(f"the model refused to answer: {reason}")
+    return UpstreamRefused("the model refused to answer", reason)
 
 
 def _no_completion(body: Mapping[str, Any], why: str) -> EngineError:
     # reprlib, because the body may be nested deeper than repr can follow.
-    return EngineError(f"the server's reply has no completion ({why}): {reprlib.repr(body)}")
+    return EngineError(f"the server's reply has no completion ({why})", reprlib.repr(body))

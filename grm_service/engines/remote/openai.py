@@ -1,7 +1,7 @@
 """The engine of one OpenAI-compatible server, by chat completions. vLLM is the reference.
 
 The server's features are detected at startup (capability_checks.py); the fields that it refuses are learnt
-(field_rules.py). Replies are parsed in reply.py, HTTP retries are in http_retry.py.
+(field_rules.py). Completions are parsed in completions.py, HTTP retries are in http_retry.py.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import httpx
 
 from grm_service.engines.base import ThinkingBehavior
 from grm_service.engines.remote.capability_checks import compare_seeds, detect_capabilities
+from grm_service.engines.remote.completions import parse_completion
 from grm_service.engines.remote.field_rules import FieldRules
 from grm_service.engines.remote.http_retry import RetryingClient
-from grm_service.engines.remote.reply import parse_completion
 from grm_service.engines.remote.server_capabilities import VLLM, ServerCapabilities, is_continued
 from grm_service.errors import (
     BadTask,

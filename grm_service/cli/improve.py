@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from grm_service.addresses import without_credentials
 from grm_service.cli.console import (
     Engine,
     ProfileName,
@@ -123,7 +124,8 @@ def _setup(
     from grm_service.improving.run_folder import PairsSetup
 
     return PairsSetup(
-        policy=" ".join(filter(None, (config.policy_url, config.policy_model))) or "judge",
+        policy=without_credentials(" ".join(filter(None, (config.policy_url, config.policy_model))))
+        or "judge",
         engine="",
         profile="",
         fingerprint="",

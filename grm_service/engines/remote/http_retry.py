@@ -18,7 +18,7 @@ from grm_service import backoff, tracing
 from grm_service.addresses import without_credentials
 from grm_service.engines.remote.error_replies import ErrorReply, find_error
 from grm_service.engines.remote.reply_bodies import ACCEPTED, Unreadable, parse_body, read_body
-from grm_service.errors import EngineError, EngineUnreachable, GRMError
+from grm_service.errors import EngineError, EngineUnreachable, GRMError, UpstreamDenied
 
 _MAX_ATTEMPTS = 3
 _MAX_PAUSE_S = 30.0
@@ -120,6 +120,8 @@ class RetryingClient:
                 body = await read_body(reply)
         except httpx.TimeoutException:
             raise
+        except httpx.InvalidURL as error:
+            raise UpstreamDenied(f"{self.url} is not an address: {error}") from None
         except httpx.HTTPError as error:
             why = without_credentials(str(error)) or type(error).__name__
             raise TransientError(f"{self.url} cannot be reached: {why}") from None

@@ -93,6 +93,7 @@ class PromptTooLong(BadTask):
             f"the prompt has {tokens} tokens and the completion may have {max_tokens}, but the {what} holds "
             f"{limit}: shorten the conversation or the responses, or judge fewer responses at once"
         )
+        self.tokens, self.limit = tokens, limit
 
 
 class PromptRefused(PromptTooLong):

@@ -94,9 +94,9 @@ class Metrics:
         self.spent(sample.usage)
 
     def spent(self, usage: Usage) -> None:
-        """Count tokens."""
+        """Count tokens, as far as the server states them."""
         for kind in ("prompt", "cached", "completion"):
-            self.tokens.labels(kind).inc(getattr(usage, f"{kind}_tokens"))
+            self.tokens.labels(kind).inc(getattr(usage, f"{kind}_tokens") or 0)
 
     def failed(self, error: GRMError) -> None:
         """Count a judgement without a verdict."""

@@ -110,7 +110,7 @@ class Sampler:
     async def _close(self, planned: Plan, sample: Sample, prompt: Prompt, params: Params) -> Sample:
         """Return the sample finished by the profile's closing; unchanged if it still has no scores."""
         n, closing = len(sample.order), planned.profile.closing
-        written = parse.before_closing(sample.text)
+        written = parse.before_closing(sample.text, planned.profile)
         params = replace(params, max_tokens=closing_tokens(n))
         if self.engine.abilities.continues:
             start = written + closing.text
@@ -131,7 +131,7 @@ class Sampler:
 
     async def _add_soft_scores(self, planned: Plan, sample: Sample, prompt: Prompt) -> Sample:
         """Return the sample with the expected score at each position where it wrote a score."""
-        box = parse.find_box(sample.text)
+        box = parse.find_box(sample.text, planned.profile)
         starts = [box.start(1) + offset for offset in soft_scores.score_offsets(box[1])]
         try:
             results = await asyncio.gather(

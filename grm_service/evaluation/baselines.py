@@ -190,7 +190,9 @@ class _BaselineSampler:
     async def _answer(self, prompt: Prompt, params: Params, choices: Sequence[str], closing: str) -> _Answer:
         completion = await complete(self._engine, prompt, params)
         try:
-            written = parse.find_box(completion.text, self._planned.profile)[1].strip().removeprefix(f"{_NAME} ")
+            written = (
+                parse.find_box(completion.text, self._planned.profile)[1].strip().removeprefix(f"{_NAME} ")
+            )
         except parse.Unreadable:
             written = ""
         if written in choices or not self._engine.abilities.continues:

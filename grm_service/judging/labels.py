@@ -93,7 +93,7 @@ _HALF_WIDTH = str.maketrans("０１２３４５６７８９，、；：．％／
 _LONGEST = 160
 """The most characters of a clause that is a label."""
 _SENTENCE_END = re.compile(r"[.!?;][*_)\]\"'”’]*\s+|[。！？…][*_」』”’]*\s*")
-_QUOTES = ("“”", "„“", "「」", "『』", "«»")
+_QUOTES = (("“", "”"), ("„", "“"), ("「", "」"), ("『", "』"), ("«", "»"))
 _FINAL = re.compile(
     rf"[\W_]*(?:(?:{'|'.join(words.final for words in _LANGUAGES.values())})[\s*_]*:"
     r"|(?:the|my) (?:(?:final|overall) )?(?:score|rating) is\b)[\W_]*",
@@ -138,7 +138,7 @@ def _patterns(profile: Profile) -> tuple[re.Pattern[str], re.Pattern[str]]:
     own = [_phrase(phrase) for phrase in _own_phrases(profile)]
     labels = [*own, *_alternatives("labels")]
     # The longest first, and atomic: a clause is split in one way, in linear time.
-    words = sorted({*labels, *_alternatives("others"), r"\d{1,3}\b", r"[a-h]\b"}, key=len, reverse=True)
+    words = sorted({*labels, *_alternatives("others"), r"\d{1,3}(?!\d)", r"[a-h]\b"}, key=len, reverse=True)
     return (
         re.compile(rf"[\W_]*(?>(?:{'|'.join(words)})[\W_]*)*+", re.IGNORECASE),
         re.compile("|".join(labels), re.IGNORECASE),
@@ -158,10 +158,12 @@ def _phrase(words: str) -> str:
 
 
 def _own_phrases(profile: Profile) -> list[str]:
-    r"""Return what stands before `\boxed{` in the profile's closing and prompt, whole and up to a colon."""
+    r"""Return what stands before `\boxed{` in the profile's closing and prompt, whole and in its parts."""
     phrases: list[str] = []
     for text in (profile.closing.text, profile.closing.ask, profile.prompt.judge):
         for before in _BEFORE_BOX.findall(half_width(text)):
             clause = _SENTENCE_END.split(before)[-1].rpartition("}}")[2]
-            phrases += [clause, clause.partition(":")[0]]
-    return [stripped for phrase in phrases if (stripped := re.sub(r"^[\W_]+|[\W_]+$", "", phrase))]
+            phrases += [clause, *re.split(r"[:\"“”„「」『』«»<>()]", clause)]
+    return [
+        stripped for phrase in dict.fromkeys(phrases) if (stripped := re.sub(r"^[\W_]+|[\W_]+$", "", phrase))
+    ]

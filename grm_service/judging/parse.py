@@ -150,7 +150,9 @@ def _principle(item: str) -> Principle | None:
     text = " ".join(text.replace("**", "").strip(" ,;:-，、；：").split())
     if not re.search(r"[^\W\d_]", text):
         return None
-    value = float(weights[0][1]) / (100 if weights[0][2] or float(weights[0][1]) > 1 else 1) if weights else None
+    value = (
+        float(weights[0][1]) / (100 if weights[0][2] or float(weights[0][1]) > 1 else 1) if weights else None
+    )
     return Principle(text, value if value is not None and value <= 1 else None)
 
 

@@ -31,15 +31,18 @@ _LANGUAGES = {
         "the|my|our|so|thus|therefore|hence|here|these|following|final|overall|total|individual|respective|"
         "numeric|numerical|for|of|to|from|on|in|out|between|and|or|a|i|give|assign|each|every|all|both|two|"
         "three|four|scale|order|respectively|response|responses|answer|answers|candidate|candidates|"
-        "assistant|assistants|are|as|follows|max|lowest|highest|worst|best|text|textbf|mathrm|mathbf",
+        "assistant|assistants|are|as|follows|max|lowest|highest|worst|best|higher is better|"
+        "text|textbf|mathrm|mathbf|"
+        "based|above|this|analysis|evaluation|criteria|considering|summary|conclusion|would|be",
         "output|notes?|(?:the )?(?:final|overall) "
         "(?:answer|output|result|results|verdict|evaluation|assessment|decision|judge?ment)",
     ),
     "Chinese": _Words(
         "评分|分数|得分|打分|总分|评级|分值|评价|评估|評分|分數|總分|評級|評價|評估",
         "最终|最后|总体|综合|整体|总|最終|最後|總體|綜合|整體|總|各|个|個|回答|答案|回复|回覆|回應|响应|的|和|与|與|"
-        "及|为|為|是|如下|以下|分别|分別|依次|第|一|二|三|四|两|兩|项|項|我|给出|給出|从|從|到|至|分|满分|滿分",
-        "输出|輸出|结果|結果|最终答案|最終答案|最终结果|最終結果",
+        "及|为|為|是|如下|以下|分别|分別|依次|第|一|二|三|四|两|兩|项|項|我|给出|給出|从|從|到|至|分|满分|滿分|"
+        "因此|所以|综上|综上所述|綜上所述|根据|根據|基于|基於|以上|上述|分析|标准|標準",
+        "输出|輸出|最终答案|最終答案|最终结果|最終結果",
     ),
     "Japanese": _Words(
         "スコア|得点|評価|点数|採点|評点|評価点|総合点|合計点",
@@ -55,41 +58,44 @@ _LANGUAGES = {
         "bewertung|bewertungen|gesamtbewertung|gesamtbewertungen|punktzahl|punktzahlen|gesamtpunktzahl|"
         "gesamtpunktzahlen|punkte|wertung|wertungen|noten|gesamtnote|gesamtnoten|endnote|endnoten",
         "die|der|das|den|meine|für|und|von|bis|auf|einer|skala|beide|beiden|alle|jede|antwort|antworten|"
-        "endgültige|endgültigen|finale|finalen|abschließende|abschließenden|gesamte|lauten|sind|reihenfolge",
-        "note|ergebnis|endergebnis|ausgabe|endgültige antwort",
+        "endgültige|endgültigen|finale|finalen|abschließende|abschließenden|gesamte|lauten|sind|reihenfolge|"
+        "daher|somit|folgende|folgenden|also",
+        "note|endergebnis|ausgabe|endgültige antwort",
     ),
     "French": _Words(
         "notation|notations|évaluation|évaluations|note finale|notes finales|note globale|notes globales",
         "le|la|les|des|de|du|mes|pour|et|à|sur|une|échelle|chaque|réponse|réponses|final|finale|finals|finaux|"
         "finales|global|globale|globaux|globales|respectives|sont|ordre|dans",
-        "sortie|résultat|résultats|réponse finale",
+        "sortie|résultat final|résultats finaux|réponse finale",
     ),
     "Spanish": _Words(
         "puntuación|puntuaciones|puntaje|puntajes|calificación|calificaciones|valoración|valoraciones",
         "el|la|las|los|de|del|mis|para|y|en|una|escala|cada|ambas|respuesta|respuestas|finales|totales|general|"
         "generales|globales|respectivas|son|orden",
-        "nota|salida|resultado|resultados|respuesta final",
+        "nota|salida|resultado final|resultados finales|respuesta final",
     ),
     "Portuguese": _Words(
         "pontuação|pontuações|notas|avaliação|avaliações|classificação|classificações",
         "o|a|os|as|da|das|do|dos|minhas|e|em|uma|resposta|respostas|finais|geral|gerais|totais|globais|são|ordem",
-        "saída|resposta final",
+        "saída|resultado final|resultados finais|resposta final",
     ),
     "Italian": _Words(
         "punteggio|punteggi|voto|voti|valutazione|valutazioni",
         "il|i|le|dei|delle|di|per|scala|ogni|risposta|risposte|finali|complessivo|complessiva|complessivi|"
         "complessive|totale|totali|sono|ordine",
-        "risultato|risultati|risposta finale",
+        "risultato finale|risultati finali|risposta finale",
     ),
     "Russian": _Words(
         "оценка|оценки|балл|баллы|рейтинг|рейтинги",
         "итоговая|итоговые|итоговый|итог|общая|общие|общий|окончательная|окончательные|финальная|финальные|"
         "мои|для|и|по|от|до|из|шкале|каждого|ответ|ответа|ответы|ответов",
-        "вывод|результат|результаты|окончательный ответ",
+        "вывод|итоговый результат|окончательный ответ",
     ),
 }
 
-_HALF_WIDTH = str.maketrans("０１２３４５６７８９，、；：．％／＋－＝（）［］", "0123456789,,;:.%/+-=()[]")
+_HALF_WIDTH = str.maketrans(
+    "０１２３４５６７８９，、،；؛：．％／＋－＝（）［］", "0123456789,,,;;:.%/+-=()[]"
+)
 _LONGEST = 160
 """The most characters of a clause that is a label."""
 _SENTENCE_END = re.compile(r"[.!?;][*_)\]\"'”’]*\s+|[。！？…][*_」』”’]*\s*")
@@ -158,9 +164,9 @@ def _phrase(words: str) -> str:
 
 
 def _own_phrases(profile: Profile) -> list[str]:
-    r"""Return what stands before `\boxed{` in the profile's closing and prompt, whole and in its parts."""
+    r"""Return what stands before `\boxed{` in the profile's texts, whole and in its parts."""
     phrases: list[str] = []
-    for text in (profile.closing.text, profile.closing.ask, profile.prompt.judge):
+    for text in (profile.closing.text, profile.closing.ask, profile.prompt.judge, profile.opening):
         for before in _BEFORE_BOX.findall(half_width(text)):
             clause = _SENTENCE_END.split(before)[-1].rpartition("}}")[2]
             phrases += [clause, *re.split(r"[:\"“”„「」『』«»<>()]", clause)]

@@ -28,6 +28,7 @@ _PLACEHOLDER = re.compile(r"\s*x(?:\s*,\s*x)*\s*")
 _HALF_BOX = re.compile(r"\\(b(o(x(e(d(\{[^{}\n]*\}?)?)?)?)?)?)?[\s$*.]*")
 _SHELL = re.compile(r"\s*(?:\\[a-z]+\{(.*)\}|\[(.*)\]|\((.*)\))\s*")
 _NUMBER = re.compile(r"([+-]?\d{1,6}(?:\.\d{1,6})?)[分点점]?", re.ASCII)
+_SPACES = r" \t\r\u00a0\u202f\u3000"
 _ITEM = re.compile(
     r"^\s*(?:(?:\d{1,2}[.)．]|[-*•・])(?:\s+|(?=[^\x00-\x7f\d]|\*\*))"
     r"|(?:\d{1,2}[、）]|[(（]\d{1,2}[)）]|[①-⑳])\s*)+"
@@ -119,7 +120,7 @@ def _sections(body: str, profile: Profile) -> tuple[str, str]:
 def _cut(text: str, label: str) -> tuple[str, bool, str]:
     """Partition the text at the first line that begins with the label, whatever its Markdown and brackets."""
     words = re.escape(half_width(label).strip(": \t"))
-    pattern = rf"^[ \t\u3000#*【\[]*{words}[ \t\u3000*】\]]*(?::[:\s*]*|$)"
+    pattern = rf"^[{_SPACES}#*【\[]*{words}[{_SPACES}*】\]]*(?::[:\s*]*|$)"
     heading = re.search(pattern, half_width(text), re.IGNORECASE | re.MULTILINE)
     if heading is None:
         return text, False, ""

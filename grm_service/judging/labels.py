@@ -25,6 +25,15 @@ class _Words(NamedTuple):
     """Phrases that also introduce other things: they count only in front of what ends a completion."""
 
 
+class Label(NamedTuple):
+    """A label at the end of a line."""
+
+    start: int
+    """Where it begins in the line."""
+    final: bool
+    """Whether it introduces other things too ("Final answer:"), so that the box must end the completion."""
+
+
 _LANGUAGES = {
     "English": _Words(
         "score|scores|rating|ratings|grade|grades",
@@ -105,6 +114,8 @@ _FINAL = re.compile(
     r"|(?:the|my) (?:(?:final|overall) )?(?:score|rating) is\b)[\W_]*",
     re.IGNORECASE,
 )
+_IS = re.compile(r"(?<![别別])[为為是は은는][^\w:]*$")
+"""A sentence about one score, which may be that of a match, and no colon behind it."""
 _BEFORE_BOX = re.compile(r"^(.*?)\\boxed\{", re.MULTILINE)
 
 
@@ -113,11 +124,13 @@ def half_width(text: str) -> str:
     return text.translate(_HALF_WIDTH)
 
 
-def label_start(line: str, profile: Profile) -> int | None:
-    """Return where the label begins with which a line (in half width) ends; None if it ends with none.
+def find_label(line: str, profile: Profile) -> Label | None:
+    """Return the label with which a line (in half width) ends; None if it ends with none.
 
     A label begins a line or a sentence. What a quotation ends with is no label.
     """
+    if len(line) <= _LONGEST and _FINAL.fullmatch(line):
+        return Label(0, final=True)
     start = 0
     for end in _SENTENCE_END.finditer(line):
         start = end.end()
@@ -125,12 +138,9 @@ def label_start(line: str, profile: Profile) -> int | None:
     if len(clause) > _LONGEST or _in_quotation(line[:start]):
         return None
     only, label = _patterns(profile)
-    return start if label.search(clause) and only.fullmatch(clause) else None
-
-
-def is_final_label(line: str) -> bool:
-    """Return whether a line (in half width) is a label only if nothing follows the box: "Final answer:"."""
-    return len(line) <= _LONGEST and _FINAL.fullmatch(line) is not None
+    if not (label.search(clause) and only.fullmatch(clause)):
+        return None
+    return Label(start, final=_IS.search(clause) is not None)
 
 
 def _in_quotation(text: str) -> bool:
@@ -164,12 +174,15 @@ def _phrase(words: str) -> str:
 
 
 def _own_phrases(profile: Profile) -> list[str]:
-    r"""Return what stands before `\boxed{` in the profile's texts, whole and in its parts."""
+    r"""Return what stands before `\boxed{` in the profile's texts: the clause, its end, its label."""
     phrases: list[str] = []
     for text in (profile.closing.text, profile.closing.ask, profile.prompt.judge, profile.opening):
         for before in _BEFORE_BOX.findall(half_width(text)):
-            clause = _SENTENCE_END.split(before)[-1].rpartition("}}")[2]
-            phrases += [clause, *re.split(r"[:\"“”„「」『』«»<>()]", clause)]
-    return [
-        stripped for phrase in dict.fromkeys(phrases) if (stripped := re.sub(r"^[\W_]+|[\W_]+$", "", phrase))
-    ]
+            clause = _trimmed(_SENTENCE_END.split(before)[-1].rpartition("}}")[2])
+            last = re.split(r"[:\"“”„「」『』«»<>()]", clause)[-1]
+            phrases += [clause, _trimmed(last), _trimmed(clause.partition(":")[0])]
+    return [phrase for phrase in dict.fromkeys(phrases) if phrase]
+
+
+def _trimmed(phrase: str) -> str:
+    return re.sub(r"^[\W_]+|[\W_]+$", "", phrase)

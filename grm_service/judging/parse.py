@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from itertools import takewhile
 
-from grm_service.judging.labels import half_width, is_final_label, label_start
+from grm_service.judging.labels import find_label, half_width
 from grm_service.profiles.profile import Profile, Scale
 from grm_service.types import Critique, Principle
 
@@ -83,9 +83,10 @@ def _is_answer(text: str, box: re.Match[str], profile: Profile) -> bool:
     line = text[: box.start()].rpartition("\n")[2]
     if not re.search(r"\w", line):
         return _BOX not in box[1]
-    if label_start(line, profile) is not None:
-        return True
-    return is_final_label(line) and not re.search(r"\w", text[box.end() :])
+    label = find_label(line, profile)
+    if label is None or line.lstrip().startswith(">"):
+        return False
+    return not (label.final and re.search(r"\w", text[box.end() :]))
 
 
 def _scores(content: str, n: int, scale: Scale) -> tuple[float, ...]:
@@ -175,6 +176,5 @@ def _without_label(text: str, profile: Profile) -> str:
     """Return the text without a label at its end."""
     end = next((i for i in range(len(text), 0, -1) if text[i - 1].isalnum()), 0)
     line_at = text.rfind("\n", 0, end) + 1
-    line = half_width(text[line_at:].rstrip())
-    label_at = 0 if is_final_label(line) else label_start(line, profile)
-    return text if label_at is None else text[: line_at + label_at].rstrip(" \t\n#*$")
+    label = find_label(half_width(text[line_at:].rstrip()), profile)
+    return text if label is None else text[: line_at + label.start].rstrip(" \t\n#*$")

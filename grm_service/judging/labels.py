@@ -105,6 +105,8 @@ _LANGUAGES = {
 _HALF_WIDTH = str.maketrans(
     "０１２３４５６７８９，、،；؛：．％／＋－＝（）［］", "0123456789,,,;;:.%/+-=()[]"
 )
+_SPACED = r"[a-z0-9\u00c0-\u052f]"
+"""A character of the scripts that put spaces between words."""
 _LONGEST = 160
 """The most characters of a clause that is a label."""
 _SENTENCE_END = re.compile(r"[.!?;][*_)\]\"'”’]*\s+|[。！？…][*_」』”’]*\s*")
@@ -154,7 +156,9 @@ def _patterns(profile: Profile) -> tuple[re.Pattern[str], re.Pattern[str]]:
     own = [_phrase(phrase) for phrase in _own_phrases(profile)]
     labels = [*own, *_alternatives("labels")]
     # The longest first, and atomic: a clause is split in one way, in linear time.
-    words = sorted({*labels, *_alternatives("others"), r"\d{1,3}(?!\d)", r"[a-h]\b"}, key=len, reverse=True)
+    words = sorted(
+        {*labels, *_alternatives("others"), r"\d{1,3}(?!\d)", f"[a-h](?!{_SPACED})"}, key=len, reverse=True
+    )
     return (
         re.compile(rf"[\W_]*(?>(?:{'|'.join(words)})[\W_]*)*+", re.IGNORECASE),
         re.compile("|".join(labels), re.IGNORECASE),
@@ -167,10 +171,10 @@ def _alternatives(kind: str) -> list[str]:
 
 
 def _phrase(words: str) -> str:
-    """Return the pattern of a phrase; words of letters that need spaces between them match as a whole."""
+    """Return the pattern of a phrase; words in a script with spaces match as a whole."""
     pattern = r"[\W_]+".join(map(re.escape, re.findall(r"[^\W_]+", words)))
-    spaced = re.compile(r"[a-z0-9\u00c0-\u052f]", re.IGNORECASE)
-    return (r"\b" if spaced.match(words[0]) else "") + pattern + (r"\b" if spaced.match(words[-1]) else "")
+    before = f"(?<!{_SPACED})" if re.match(_SPACED, words[0], re.IGNORECASE) else ""
+    return before + pattern + (f"(?!{_SPACED})" if re.match(_SPACED, words[-1], re.IGNORECASE) else "")
 
 
 def _own_phrases(profile: Profile) -> list[str]:

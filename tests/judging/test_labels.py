@@ -49,6 +49,7 @@ def read(text, profile=PROFILE, n=2):
         "回答1和回答2的得分分别为：\\boxed{8分，3分}",
         "第一个更好。综上所述，评分为 \\boxed{8；3}",
         "評分：\\boxed{8, 3}",
+        "回答A和回答B的最终Scores：\\boxed{8, 3}",
         "最終スコア：\\boxed{8、3}",
         "評価：\\boxed{8, 3}",
         "최종 점수: \\boxed{8, 3}",

@@ -1,4 +1,4 @@
-"""Data files: rows of JSON Lines, a JSON list or parquet, in UTF-8, UTF-16 or UTF-32, with or without gzip."""
+"""Data files: rows of JSON Lines, a JSON list or parquet, in UTF-8, UTF-16 or UTF-32, gzipped or not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of data rows: conversations, responses and indices, checked in one way for eval, pairs and training."""
+"""Values of data rows: conversations, responses and indices, with one check for eval, pairs and training."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def _answer(turns: Sequence[Any], n: int) -> str:
 
 
 def _raw_turns(row: RawRow, column: str, dialogue: bool) -> Sequence[Any]:
-    """Return the turns of a column as they are in the file; a text alone is the assistant's. Raises ValueError."""
+    """Return the turns of a column unread; a text alone is the assistant's. Raises ValueError."""
     value = required(row, column)
     if isinstance(value, str):
         return _split_dialogue(value) if dialogue else [{"role": "assistant", "content": value}]
@@ -70,9 +70,7 @@ def _raw_turns(row: RawRow, column: str, dialogue: bool) -> Sequence[Any]:
         return [{"role": "assistant"} | {name: each for name, each in value.items() if each is not None}]
     turns = required_list(row, column)
     if not all(isinstance(turn, Mapping) for turn in turns):
-        raise ValueError(
-            f"{column} is a list of texts: it must be a text, or a list of turns with role and content"
-        )
+        raise ValueError(f"{column} is a list of texts: it must be a text, or turns with role and content")
     return turns
 
 

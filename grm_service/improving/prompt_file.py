@@ -16,7 +16,10 @@ _MAX_DRAFTS = 64
 
 @dataclass(frozen=True, slots=True)
 class PromptItem:
-    """A conversation that ends with the user's turn or a tool's result; `drafts` are answers to it, empty if none exist yet."""
+    """A conversation that ends with the user's turn or a tool's result.
+
+    `drafts` are answers to it, empty if none exist yet.
+    """
 
     id: str
     messages: tuple[Message, ...]

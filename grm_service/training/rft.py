@@ -9,6 +9,7 @@ from typing import Any
 
 from grm_service.errors import BadTask
 from grm_service.factory import default_source
+from grm_service.row_values import Turns
 from grm_service.settings import EngineName, load_settings
 from grm_service.training.callbacks import TrainingCallback
 from grm_service.training.encoding import Encoder, Tokens, encode_all

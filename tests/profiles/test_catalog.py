@@ -78,6 +78,13 @@ def test_own_profiles_override(write):
     assert load_catalog(own).profile("generic-judge").description == "A profile of my own."
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_of_windows_are_read(write, encoding):
+    plain = load_catalog(write(GOOD)).profile("mine")
+    windows = load_catalog(write(GOOD.replace("\n", "\r\n").encode(encoding))).profile("mine")
+    assert windows == plain
+
+
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [

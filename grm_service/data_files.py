@@ -75,10 +75,7 @@ def list_folder(folder: Path) -> tuple[list[Path], list[str]]:
 def read_rows(path: Path) -> Iterator[Row]:
     """Yield the rows of a file, whatever its ending. Raises BadTask, MissingExtra for parquet."""
     data = _unpack(path)
-    if data.startswith(_PARQUET):
-        values = ((f"row {number}", number, row) for number, row in enumerate(_parquet_rows(path, data), 1))
-    else:
-        values = _json_values(path, data)
+    values = _parquet_rows(path, data) if data.startswith(_PARQUET) else _json_values(path, data)
     for number, (place, line, columns) in enumerate(values, 1):
         if not isinstance(columns, dict):
             raise BadTask(f"{path}, {place} is no JSON object: write one for each row")
@@ -118,14 +115,15 @@ def _unpack(path: Path) -> bytes:
     return data
 
 
-def _parquet_rows(path: Path, data: bytes) -> Iterator[Any]:
+def _parquet_rows(path: Path, data: bytes) -> Iterator[tuple[str, int, Any]]:
     try:
         from pyarrow.parquet import ParquetFile
     except ImportError:
         raise MissingExtra("train", f"{path} is parquet, and reading it") from None
     try:
-        for batch in ParquetFile(BytesIO(data)).iter_batches():
-            yield from batch.to_pylist()
+        batches = ParquetFile(BytesIO(data)).iter_batches()
+        for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
+            yield f"row {number}", number, row
     except (OSError, ValueError, NotImplementedError) as wrong:
         raise BadTask(f"{path} cannot be read as parquet: {wrong}") from None
 

@@ -24,6 +24,8 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+# JSON that `datasets` writes beside the rows.
+_METADATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
 _OTHER_FILES = {
     b"PK\x03\x04": "a zip archive: unpack it",
@@ -52,7 +54,7 @@ class Row:
 
 def is_data_file(name: str) -> bool:
     """Return whether the name has the ending of a data file, in lower or upper case, with or without .gz."""
-    return not name.startswith(".") and name.lower().removesuffix(".gz").endswith(_SUFFIXES)
+    return name.lower().removesuffix(".gz").endswith(_SUFFIXES)
 
 
 def list_folder(folder: Path) -> tuple[list[Path], list[str]]:
@@ -65,7 +67,7 @@ def list_folder(folder: Path) -> tuple[list[Path], list[str]]:
         name = file.relative_to(folder)
         if any(part.startswith(".") for part in name.parts[:-1]) or not file.is_file():
             continue
-        if is_data_file(file.name):
+        if is_data_file(file.name) and not file.name.startswith(".") and file.name not in _METADATA:
             data.append(file)
         else:
             others.append(str(name))

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from grm_service.content import to_messages, to_response
+from grm_service.plain_values import kind_of
 from grm_service.types import Message
 
 RawRow = Mapping[str, Any]
 Turns = tuple[Message, ...]
 T = TypeVar("T")
+_PROMPT_COLUMNS = ("prompt", "question", "instruction")
 _SYSTEM_COLUMNS = ("system", "system_prompt")
 _TURNS_AS_TEXT = re.compile(r"""\s*\[\s*\{\s*['"](role|content|from|value)['"]\s*:.*\}\s*\]\s*""", re.DOTALL)
 _SYSTEM_ROLES = ("system", "developer")
@@ -35,8 +37,7 @@ def required_list(row: RawRow, column: str) -> Sequence[Any]:
     """Return the entries of a list with at least one. Raises ValueError, also for a list stored as text."""
     entries = required(row, column)
     if not isinstance(entries, (list, tuple)):
-        kind = "a text" if isinstance(entries, str) else f"a {type(entries).__name__}"
-        raise ValueError(f"{column} is {kind}: it must be a list")
+        raise ValueError(f"{column} is {kind_of(entries)}: it must be a list")
     if not entries:
         raise ValueError(f"{column} is empty")
     return entries
@@ -77,22 +78,23 @@ def to_turns(name: str, value: Any) -> Turns:
 def refuse_turns_as_text(name: str, *texts: str) -> None:
     """Raise ValueError if all the texts are lists of turns that were stored as text."""
     if all(_TURNS_AS_TEXT.fullmatch(text) for text in texts):
-        raise ValueError(f"{name} has turns stored as text: store a list of turns")
+        raise ValueError(f"{name}: turns are stored as text, store a list of turns")
 
 
 def prompt(row: RawRow) -> Turns:
-    """Return the conversation of `prompt`, or of `instruction` with `input`; () if there is neither.
+    """Return the conversation of `prompt`, `question`, or `instruction` with `input`; () if there is none.
 
     Raises ValueError.
     """
-    if has(row, "prompt"):
-        return turns(row, "prompt")
-    if not has(row, "instruction"):
+    column = next((column for column in _PROMPT_COLUMNS if has(row, column)), None)
+    if column is None:
         return ()
-    if has(row, "history"):
-        raise ValueError("history is not read: write its turns into prompt")
-    parts = [row[column] for column in ("instruction", "input") if has(row, column)]
-    return turns({"instruction": "\n".join(map(str, parts))}, "instruction")
+    if column == "instruction":
+        if has(row, "history"):
+            raise ValueError("history is not read: write its turns into prompt")
+        if has(row, "input"):
+            row = {column: f"{row[column]}\n{row['input']}"}
+    return turns(row, column)
 
 
 def with_system(row: RawRow, messages: Turns) -> Turns:

@@ -117,6 +117,7 @@ def test_folder_names_other_files(tmp_path):
         "c.JSON.gz",
         "README.md",
         "x.csv",
+        "dataset_infos.json",
         "._a.jsonl",
         ".git/d.json",
     ):
@@ -124,7 +125,7 @@ def test_folder_names_other_files(tmp_path):
         (tmp_path / name).touch()
     data, others = list_folder(tmp_path)
     assert [file.name for file in data] == ["a.ndjson", "TRAIN.Parquet", "c.JSON.gz"]
-    assert others == ["._a.jsonl", "README.md", "x.csv"]
+    assert others == ["._a.jsonl", "README.md", "dataset_infos.json", "x.csv"]
 
 
 def test_decode_removes_the_mark():

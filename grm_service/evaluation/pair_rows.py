@@ -11,7 +11,6 @@ from grm_service.evaluation.dataset import SAME_RESPONSES, SkippedRow
 from grm_service.row_values import (
     RawRow,
     Turns,
-    has,
     join,
     prompt,
     refuse_turns_as_text,
@@ -57,7 +56,9 @@ def _shared(one: Turns, other: Turns) -> int:
 
 
 def _answer(turns: Sequence[Any], n: int) -> str:
-    """Return the last `n` turns as one text."""
+    """Return the last `n` turns as one text. Raises ValueError if they begin before these turns."""
+    if n > len(turns):
+        raise ValueError("chosen and rejected hold the prompt at different places: write it into prompt only")
     return to_response(turns[-1] if n == 1 else turns[-n:])
 
 
@@ -80,9 +81,9 @@ def _are_dialogues(row: RawRow) -> bool:
     if len(texts) < 2:
         return False
     refuse_turns_as_text("chosen and rejected", *texts)
-    if not has(row, "prompt"):
-        return not has(row, "instruction")
-    before = row["prompt"]
+    if not prompt(row):
+        return True
+    before = row.get("prompt")
     return (
         isinstance(before, str)
         and _SPEAKER.match(before) is not None

@@ -17,6 +17,11 @@ from grm_service.errors import CatalogError
 T = TypeVar("T")
 
 
+def is_yaml(name: str | Path) -> bool:
+    """Return whether a file has the ending of YAML, in lower or upper case."""
+    return str(name).lower().endswith((".yaml", ".yml"))
+
+
 def load(kind: type[T], path: Path) -> tuple[T, Callable[..., int]]:
     """Return the validated value of a file, and a function from a field's path to its line.
 

@@ -133,6 +133,11 @@ READ = {
         [("user", "Add.\n1 + 1")],
         ("2", "3"),
     ),
+    "question and system": (
+        {"system": "Be brief.", "question": "Q", "chosen": "yes", "rejected": "no"},
+        [("system", "Be brief."), ("user", "Q")],
+        ("yes", "no"),
+    ),
     "prompt repeated in dialogue text": (HH | {"prompt": "\n\nHuman: Hi\n\nAssistant:"}, None, ("11", "12")),
     "dialogue text in an answer": (
         PAIRED | {"chosen": "Human: Hi\n\nAssistant: Hello"},
@@ -290,7 +295,10 @@ REFUSED = {
     "number as a response": (PAIRED | {"chosen": 7}, "chosen"),
     "list stored as JSON": (GOOD | {"responses": '["2", "4"]'}, "responses is a text: it must be a list"),
     "list stored as text": (GOOD | {"responses": "2|||4", "preferred": 1}, "responses is a text"),
-    "object of responses": (GOOD | {"responses": {"a": "2", "b": "4"}}, "responses is a dict"),
+    "object of responses": (
+        GOOD | {"responses": {"a": "2", "b": "4"}},
+        "responses is an object: it must be a list",
+    ),
     "list of rewardbench2 as text": (
         REWARDBENCH2 | {"chosen": '["11"]'},
         "chosen is a text: it must be a list",
@@ -305,15 +313,15 @@ REFUSED = {
     "list of texts in a pair": (PAIRED | {"chosen": ["yes", "aye"]}, "chosen is a list of texts"),
     "turns stored as text": (
         GOOD | {"messages": json.dumps([user("Q")])},
-        "messages has turns stored as text",
+        "messages: turns are stored as text",
     ),
     "turns of a pair stored as text": (
         {"prompt": "Q", "chosen": str([answer("yes")]), "rejected": str([answer("no")])},
-        "chosen and rejected has turns stored as text",
+        "chosen and rejected: turns are stored as text",
     ),
     "prompt stored as text": (
         JUDGEBENCH | {"question": str([user("Q")])},
-        "question has turns stored as text",
+        "question: turns are stored as text",
     ),
     "models as text": (OWN | {"meta": {"models": "xy"}}, "models is a text"),
     "meta as text": (GOOD | {"meta": "{}"}, "meta must be an object"),
@@ -340,6 +348,14 @@ REFUSED = {
     "contradiction": (
         {"prompt": "R", "chosen": [user("Q"), answer("yes")], "rejected": [user("Q"), answer("no")]},
         "the prompt and the conversation differ",
+    ),
+    "prompt at different places": (
+        {
+            "prompt": [user("A"), answer("a"), user("Q")],
+            "chosen": [answer("yes")],
+            "rejected": [user("A"), answer("b"), user("A"), answer("a"), user("Q"), answer("no")],
+        },
+        "hold the prompt at different places",
     ),
     "history": (
         {"instruction": "Q", "history": [["a", "b"]], "chosen": "yes", "rejected": "no"},

@@ -12,7 +12,14 @@ from typing import Any
 
 from grm_service import chat_templates
 from grm_service.client import AsyncClient, NoVerdict
-from grm_service.integrations.common import logger, reference_field, service, to_query
+from grm_service.integrations.common import (
+    logger,
+    reference_field,
+    service,
+    to_query,
+    to_response,
+    without_end_tokens,
+)
 
 
 async def group_rm(args: Any, samples: Sequence[Any], **_: Any) -> list[float | None]:
@@ -34,7 +41,7 @@ def make(client: AsyncClient, **options: Any) -> Callable[..., Awaitable[list[fl
 
     async def rewards(args: Any, samples: Sequence[Any], **_: Any) -> list[float | None]:
         try:
-            return list(await _rewards(client, samples, options))
+            return await _rewards(client, samples, options)
         except NoVerdict as failure:
             if getattr(args, "dynamic_sampling_filter_path", None) is None:
                 raise
@@ -49,15 +56,16 @@ def judged(args: Any, samples: Sequence[Any], **_: Any) -> bool:
     return all(sample.reward is not None for sample in samples)
 
 
-async def _rewards(
-    client: AsyncClient, samples: Sequence[Any], options: Mapping[str, Any]
-) -> tuple[float, ...]:
-    first = samples[0]
-    prompt: Any = first.prompt
+async def _rewards(client: AsyncClient, samples: Sequence[Any], options: Mapping[str, Any]) -> list[float]:
+    prompt: Any = samples[0].prompt
+    responses = [to_response(_completion(prompt, sample.response)) for sample in samples]
     if isinstance(prompt, str):  # slime applies the chat template when it loads the data
-        responses = [chat_templates.join_prefill(prompt, sample.response) for sample in samples]
         prompt = chat_templates.parse_prompt(prompt)
-    else:
-        responses = [chat_templates.strip_end_tokens(sample.response) for sample in samples]
-    fields = {"detail": "rewards", **reference_field(first.label), **options}
-    return (await client.rewards(to_query(prompt), responses, **fields)).rewards
+    fields = {"detail": "rewards", **reference_field(samples[0].label), **options}
+    return list((await client.rewards(to_query(prompt), responses, **fields)).rewards)
+
+
+def _completion(prompt: Any, response: Any) -> Any:
+    if isinstance(prompt, str) and isinstance(response, str):
+        return chat_templates.join_prefill(prompt, response)
+    return without_end_tokens(response)

@@ -38,12 +38,13 @@ class GRM:
         `messages` are whole conversations, whose last turn is the completion.
         """
         prompts = [turns[:-1] for turns in messages]
-        rewards: list[float] = []
+        rewards = [0.0] * len(completions)
         client = self.client or service()
-        for _, result in await judge_groups(client, prompts, completions, rows, self.options):
+        for group, result in await judge_groups(client, prompts, completions, rows, self.options):
             if isinstance(result, NoVerdict):
                 raise result
-            rewards += result.rewards
+            for i, reward in zip(group, result.rewards, strict=True):
+                rewards[i] = reward
         return rewards
 
 

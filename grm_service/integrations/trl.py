@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from grm_service.client import AsyncClient, NoVerdict
-from grm_service.integrations.common import Prompt, judge_groups, service
+from grm_service.integrations.common import Completion, Prompt, judge_groups, service
 
 LogMetric = Callable[[str, float], None]
 LogExtra = Callable[[str, list[Any]], None]
@@ -33,22 +33,20 @@ class GRMReward:
     async def __call__(
         self,
         prompts: Sequence[Prompt],
-        completions: Sequence[Prompt],
+        completions: Sequence[Completion],
         log_metric: LogMetric | None = None,
         log_extra: LogExtra | None = None,
         **rows: Any,
     ) -> list[float | None]:
         """Return a reward for each completion, in order; None if judging failed."""
-        rewards: list[float | None] = []
-        ids: list[str | None] = []
+        rewards: list[float | None] = [None] * len(completions)
+        ids: list[str | None] = [None] * len(completions)
         agreements: list[float] = []
         for group, result in await judge_groups(self.client, prompts, completions, rows, self.options):
             if isinstance(result, NoVerdict):
-                rewards += [None] * len(group)
-                ids += [None] * len(group)
                 continue
-            rewards += result.rewards
-            ids += [result.id] * len(group)
+            for i, reward in zip(group, result.rewards, strict=True):
+                rewards[i], ids[i] = reward, result.id
             agreements += [result.agreement] if result.agreement is not None else []
         if log_extra:
             log_extra("grm_verdict", ids)
@@ -60,7 +58,7 @@ class GRMReward:
 
 
 async def grm_reward(
-    prompts: Sequence[Prompt], completions: Sequence[Prompt], **rows: Any
+    prompts: Sequence[Prompt], completions: Sequence[Completion], **rows: Any
 ) -> list[float | None]:
     """Return rewards by the service at GRM_URL; see GRMReward."""
     return await GRMReward(service())(prompts, completions, **rows)

@@ -85,7 +85,8 @@ class AsyncClient:
         """Judge 1 to 64 responses to a query together and return the verdict.
 
         `query` is a text, or the conversation before the responses as messages; a response is a text, a turn
-        or the turns of a trajectory, each as `POST /v1/rewards` accepts them or with numpy's values. `options` are fields of `POST /v1/rewards` (`k`, `principles`, `reference`, `timeout_s`, ...).
+        or the turns of a trajectory, in the shapes of `POST /v1/rewards`, whose values may be numpy's.
+        `options` are its fields (`k`, `principles`, `reference`, `timeout_s`, ...).
         Raises NoVerdict.
         """
         return await self._judge({"query": query, "responses": responses, **options})

@@ -88,6 +88,22 @@ async def judge_groups(
     return results
 
 
+def rewards_in_order(
+    results: Sequence[tuple[Sequence[int], Verdict | NoVerdict]], may_fail: bool
+) -> list[float | None]:
+    """Return the rewards of `judge_groups` in the order of the completions, None where judging failed.
+
+    Raises NoVerdict for the first failure unless `may_fail`.
+    """
+    rewards = dict[int, float | None]()
+    for group, result in results:
+        if isinstance(result, NoVerdict) and not may_fail:
+            raise result
+        values = [None] * len(group) if isinstance(result, NoVerdict) else result.rewards
+        rewards.update(zip(group, values, strict=True))
+    return [rewards[i] for i in range(len(rewards))]
+
+
 def split_groups(requests: Sequence[Any]) -> list[range]:
     """Return the ranges of equal consecutive requests; more than 64 are split into ranges of similar size."""
     groups = []

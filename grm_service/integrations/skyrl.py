@@ -27,8 +27,8 @@ def judge(
 ) -> float:
     """Return the reward of one response to a prompt of messages; custom environments can call it too.
 
-    `options` are those of Client.single if they include `group`, else fields of `POST /v1/rewards`; `ground_truth`
-    is the reference answer. Raises NoVerdict.
+    `options` are those of Client.single if they include `group`, else fields of `POST /v1/rewards`;
+    `ground_truth` is the reference answer. Raises NoVerdict.
     """
     fields, response = {**reference_field(ground_truth), **options}, to_response(without_end_tokens(action))
     grm = client or blocking_service()

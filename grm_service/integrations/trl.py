@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from grm_service.client import AsyncClient, NoVerdict
-from grm_service.integrations.common import Completion, Prompt, judge_groups, service
+from grm_service.integrations.common import Completion, Prompt, judge_groups, rewards_in_order, service
 
 LogMetric = Callable[[str, float], None]
 LogExtra = Callable[[str, list[Any]], None]
@@ -39,14 +39,15 @@ class GRMReward:
         **rows: Any,
     ) -> list[float | None]:
         """Return a reward for each completion, in order; None if judging failed."""
-        rewards: list[float | None] = [None] * len(completions)
         ids: list[str | None] = [None] * len(completions)
         agreements: list[float] = []
-        for group, result in await judge_groups(self.client, prompts, completions, rows, self.options):
+        results = await judge_groups(self.client, prompts, completions, rows, self.options)
+        rewards = rewards_in_order(results, may_fail=True)
+        for group, result in results:
             if isinstance(result, NoVerdict):
                 continue
-            for i, reward in zip(group, result.rewards, strict=True):
-                rewards[i], ids[i] = reward, result.id
+            for i in group:
+                ids[i] = result.id
             agreements += [result.agreement] if result.agreement is not None else []
         if log_extra:
             log_extra("grm_verdict", ids)

@@ -66,7 +66,7 @@ def to_json(value: object, depth: int = 0) -> Any:
 
 
 def to_reference(value: object) -> str | None:
-    """Return a reference answer or label as text; None for null, NaN, "" and empty collections.
+    """Return a reference answer or label as text; None for null, NaN, and what is empty or blank.
 
     Numbers and booleans are written as in JSON, so that a reference is the same over HTTP and from Python:
     True is `true`; 42.0 is `42`, since pandas writes integers beside nulls so. A list of one value is the
@@ -75,7 +75,7 @@ def to_reference(value: object) -> str | None:
     value = to_json(value)
     if isinstance(value, list) and len(value) == 1:
         return to_reference(value[0])
-    if value is None or value in ("", [], {}):
+    if value is None or value in ([], {}) or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -21,8 +21,9 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from grm_service.api.access import caller
 from grm_service.api.problems import BODY, documented, invalid, problem_of, unexpected_problem
 from grm_service.api.replies import Problem, RewardReply
-from grm_service.api.schemas import RewardRequest, Text
+from grm_service.api.schemas import RewardRequest
 from grm_service.api.state import service
+from grm_service.api.texts import Text
 from grm_service.audit.records import Record
 from grm_service.callers import Requester
 from grm_service.errors import GRMError, Overloaded

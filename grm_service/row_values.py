@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from grm_service.content import to_messages, to_response
-from grm_service.plain_values import kind_of
+from grm_service.plain_values import encodable, kind_of
 from grm_service.types import Message
 
 RawRow = Mapping[str, Any]
@@ -144,7 +144,7 @@ def identifier(row: RawRow, column: str, default: str) -> str:
         return default
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError(f"{column} is {value!r}: it must be a text or a number")
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return encodable(str(int(value) if isinstance(value, float) and value.is_integer() else value))
 
 
 def same_turns(one: Turns, other: Turns) -> bool:

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from grm_service.plain_values import encodable
 from grm_service.row_values import comparable
 from grm_service.types import Message
 
@@ -42,6 +43,9 @@ class Item:
             raise ValueError("an item needs two responses")
         if not set(self.correct) < set(range(len(self.responses))):
             raise ValueError(f"of {len(self.responses)} responses, {self.correct} cannot be the right ones")
+
+        for name in (self.id, self.source, self.group, self.probe, *self.authors):
+            encodable(name)
 
     @property
     def has_same_responses(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -97,7 +96,8 @@ def read_rewardbench2(row: RawRow, number: int) -> Iterator[Item]:
 
 def read_judgebench(row: RawRow, number: int) -> Iterator[Item]:
     """Read ScalerLab/JudgeBench: pairs of answers from one model, one of them correct."""
-    if row["label"] not in _LABELS:
+    right = _LABELS.get(str(row["label"]))
+    if right is None:
         raise ValueError(f"label is {row['label']!r}: it must be A>B or B>A")
     id_ = identifier(row, "pair_id", str(number))
     yield Item(
@@ -105,7 +105,7 @@ def read_judgebench(row: RawRow, number: int) -> Iterator[Item]:
         source=str(row["source"]),
         messages=conversation(row, "question"),
         responses=(response(row, "response_A"), response(row, "response_B")),
-        correct=(_LABELS[row["label"]],),
+        correct=(right,),
         authors=_authors(row.get("response_model"), row.get("response_model")),
         group=f"judgebench:{identifier(row, 'original_id', id_)}",
     )
@@ -151,6 +151,8 @@ def read_ppe_correctness(row: RawRow, number: int) -> Iterator[Item]:
     messages, scores = conversation(row, "prompt"), required_list(row, "scores")
     pairs = required_list(row, "sampled_conflict_pairs") if has(row, "sampled_conflict_pairs") else ()
     for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise ValueError(f"sampled_conflict_pairs has {pair!r}: it must have lists of two indices")
         one, other = (index(each, len(scores), "a conflict pair's index") for each in pair)
         first, second = (_score(scores[i]) for i in (one, other))
         if first == second:
@@ -237,7 +239,7 @@ def _authors(*authors: object) -> tuple[str, ...]:
 
 
 def _score(value: object) -> float:
-    if not isinstance(value, (int, float)) or math.isnan(value):
+    if not isinstance(value, (int, float)) or value != value:  # NaN is below and above nothing
         raise ValueError(f"a score is {value!r}: it must be a number, true or false")
     return value
 

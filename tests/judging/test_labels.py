@@ -36,6 +36,8 @@ def read(text, profile=PROFILE, n=2):
     [
         "Final Scores (1-10): \\boxed{8, 3}",
         "Final Answer: \\boxed{8, 3}",
+        "**Verdict:** \\boxed{8, 3}",
+        "Weighted total scores = \\boxed{8, 3}",
         "**Overall scores for Response 1 and Response 2:** \\boxed{8, 3}",
         "The scores are \\boxed{8, 3}.",
         "Based on this analysis, the final scores are: \\boxed{8, 3}",
@@ -89,6 +91,9 @@ def test_label_in_any_language(line):
         "回答1要求评分为 \\boxed{8, 3}",
         "The match scores \\boxed{8, 3} in all",
         "such as \\boxed{8, 3}",
+        "Ranking: \\boxed{2, 1}",
+        "Best responses in order: \\boxed{2, 1}",
+        "Response 1: \\boxed{8}\nResponse 2: \\boxed{3}",
         "裁决：\\boxed{8, 3}",
         "The results: \\boxed{8}, \\boxed{3}",
         "\\boxed{8}, \\boxed{3}",

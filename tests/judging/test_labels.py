@@ -84,6 +84,7 @@ def test_label_in_any_language(line):
         "The score is \\boxed{8, 3} after the first half.",
         "得分为 \\boxed{8, 3}，与答案一致。",
         "> Scores: \\boxed{8, 3}",
+        "> \\boxed{8, 3}",
         "It ends with the scores \\boxed{8, 3}",
         "It says: Scores: \\boxed{8, 3}",
         'It says "Done. Scores: \\boxed{8, 3}"',
@@ -175,5 +176,5 @@ def test_time_grows_linearly(unit):
         parse.parse_principles(f"1. a{text}")
         return perf_counter() - began
 
-    times = [min(seconds(length) for _ in range(2)) for length in (10_000, 40_000, 160_000)]
+    times = [min(seconds(length) for _ in range(2)) for length in (5_000, 20_000, 80_000)]
     assert times[-1] < 1.0 or all(after < 8 * before for before, after in pairwise(times))

@@ -23,9 +23,9 @@ from grm_service.evaluation.dataset import Item
 from grm_service.evaluation.judges import JudgeItem, failed_result, item_result
 from grm_service.evaluation.run_folder import EvalSetup, ItemResult, JudgeKind, SampleResult
 from grm_service.judging import parse
+from grm_service.judging.completion import complete
 from grm_service.judging.plan import Plan, plan
 from grm_service.judging.prompt import neutraliser
-from grm_service.judging.sampler import complete
 from grm_service.judging.soft_scores import ALTERNATIVES
 from grm_service.profiles.catalog import fingerprint
 from grm_service.profiles.profile import Profile, Scale, fill

@@ -12,7 +12,7 @@ from grm_service.concurrency import gather
 from grm_service.engines.base import Engine
 from grm_service.errors import DeadlineExceeded, EngineError, PolicyFailed
 from grm_service.improving.interface import JudgeService
-from grm_service.judging.sampler import complete
+from grm_service.judging.completion import complete
 from grm_service.types import Completion, Params, Prompt
 
 _ANONYMOUS = Requester()

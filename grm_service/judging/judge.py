@@ -22,6 +22,7 @@ from grm_service.errors import (
     MetaRMFailed,
     PromptTooLong,
     ResponseUnread,
+    SoftNotServed,
 )
 from grm_service.judging.early_stop import ScoreRow, next_wave
 from grm_service.judging.plan import MIN_SPLIT, Plan, plan
@@ -78,7 +79,7 @@ class GenerativeRewardModel:
         try:
             async with asyncio.timeout(planned.task.options.timeout_s):
                 written, usage = await self.principles.write(
-                    planned.profile, planned.task.messages, planned.principles
+                    planned.profile, planned.task.messages, planned.principles, planned.thinking_tokens
                 )
         except TimeoutError:
             raise DeadlineExceeded("time ran out while the principles were written") from None
@@ -152,6 +153,8 @@ class GenerativeRewardModel:
         readable = [s.scores for s in samples if s.scores is not None]
         if not readable:
             raise _nothing_readable(samples)
+        if planned.task.options.score == "soft":
+            _require_soft_scores(samples)
         without_score = [i for i, column in enumerate(zip(*readable, strict=True)) if set(column) == {None}]
         if without_score:
             raise ResponseUnread(without_score)
@@ -160,7 +163,7 @@ class GenerativeRewardModel:
             unfiltered, meta_rm = vote(readable), self._meta_rm.model
             samples = _select(samples, planned.k_meta)
         return Verdict(
-            status="ok" if len(readable) == len(samples) else "partial",
+            status="ok" if all(map(_is_complete, samples)) else "partial",
             profile=planned.profile.name,
             fingerprint=fingerprint(planned.profile),
             model=self.engine.model,
@@ -190,6 +193,20 @@ def _notify(on_event: OnEvent | None, done: asyncio.Task[Sample]) -> None:
 
 def _late(planned: Plan, index: int) -> Sample:
     return Sample(index, planned.params(index).seed, planned.orders[index], error=DeadlineExceeded.code)
+
+
+def _is_complete(sample: Sample) -> bool:
+    return sample.error is None and sample.soft_error is None
+
+
+def _require_soft_scores(samples: tuple[Sample, ...]) -> None:
+    """Raise SoftNotServed if the engine can continue no readable sample, so that all votes are hard."""
+    errors = {sample.soft_error for sample in samples if sample.critique is not None}
+    if errors == {SoftNotServed.code}:
+        raise SoftNotServed(
+            "the samples have thinking, and this server's engine cannot continue an answer after thinking, "
+            "so there are no soft scores: use score 'hard', or thinking_tokens 0 if the judge can do without"
+        )
 
 
 def _nothing_readable(samples: tuple[Sample, ...]) -> Exception:

@@ -14,14 +14,16 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from grm_service.profiles.profile import PLACEHOLDER, Profile, fill
+from grm_service.thinking import USUAL_TAGS
 from grm_service.types import Message, Principle, PrincipleMode, Prompt
 
 # Control tokens of common chat templates, for engines that cannot list those of their own model.
 _CONTROL = (
     r"<[|｜][^<>\s]{1,64}[|｜]>",
-    r"</?s>|<[be]os>|</?think>",
+    r"</?s>|<[be]os>",
     r"<(?:start|end)_of_turn>",
     r"\[/?(?:INST|SYSTEM_PROMPT)\]|<</?SYS>>",
+    *(re.escape(tag) for tags in USUAL_TAGS for tag in tags),
 )
 _BOX = r"\\boxed\{"
 
@@ -150,7 +152,9 @@ def chat_neutraliser(control_tokens: tuple[str, ...] = ()) -> Clean:
 
 
 def _control_patterns(profile: Profile, control_tokens: tuple[str, ...]) -> tuple[str, ...]:
-    return (_BOX, *_exact((*control_tokens, *profile.control_tokens)), *_CONTROL, *_markers(profile))
+    tags = (tag for pair in profile.thinking.tags for tag in pair)
+    exact = _exact((*control_tokens, *profile.control_tokens, *tags))
+    return (_BOX, *exact, *_CONTROL, *_markers(profile))
 
 
 def _exact(control_tokens: tuple[str, ...]) -> list[str]:

@@ -34,6 +34,9 @@ _STATUS = {
     "siblings_missing": 503,
     "engine_failed": 502,
     "engine_unreachable": 502,
+    "upstream_refused": 502,
+    "content_filtered": 502,
+    "upstream_denied": 502,
     "meta_rm_failed": 502,
     "policy_failed": 502,
     "not_ready": 503,
@@ -152,7 +155,7 @@ def problem_of(error: GRMError, /, **members: Any) -> ProblemReply:
     if isinstance(error, Overloaded):
         more = {"retry_after_s": error.retry_after_s}
     status = _STATUS.get(error.code, 500)
-    return problem(status, error.code, str(error), error.retryable, reason=error.reason, **more, **members)
+    return problem(status, error.code, str(error), error.retryable, reason=error.label, **more, **members)
 
 
 def _invalid(request: Request, error: Exception) -> ProblemReply:

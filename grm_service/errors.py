@@ -269,12 +269,6 @@ class UpstreamDenied(UpstreamRefused):
     code = "upstream_denied"
 
 
-REFUSALS = {kind.code: kind for kind in (UpstreamRefused, ContentFiltered, UpstreamDenied)}
-"""The permanent refusals by code."""
-FAILURES = frozenset(kind.code for kind in (EngineError, EngineNotReady, EngineUnreachable, UpstreamDenied))
-"""The codes of samples that failed whatever they judge: they are no evidence about the judge."""
-
-
 class MetaRMFailed(EngineError):
     """The meta RM failed; samples are not voted without its grades."""
 

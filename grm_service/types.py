@@ -147,7 +147,8 @@ class Sample:
 
     `order[p]` is the caller's index of the response at position p, so "Response 1" in `text` is the caller's
     response `order[0]`; in a large group it covers only some responses. `error` is the reason why the sample
-    could not be read, None exactly if `critique` is not. `closed`: the profile's closing finished it, because
+    could not be read, None exactly if `critique` is not; `error_detail` is what the engine that failed has to
+    say, which may quote the task. `closed`: the profile's closing finished it, because
     of `closed_reason`. `expected` are the soft scores, if requested; `soft_error` is the reason why a
     readable sample has none, so that its written scores are voted. `grade` (0..1) is the meta RM's, of a
     readable sample. `counted`: it is in the vote.
@@ -161,6 +162,7 @@ class Sample:
     critique: Critique | None = None
     expected: Scores | None = None
     error: str | None = None
+    error_detail: str | None = None
     closed: bool = False
     closed_reason: str | None = None
     soft_error: str | None = None

@@ -78,6 +78,31 @@ async def test_named_field_is_left_out(refuses, status, dropped):
     assert list(remote.dropped_fields) == dropped
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {"object": "error", "message": {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"]}]}},
+        {"detail": "Unknown field: seed"},
+        {"message": "invalid request: parameter 'seed' is not a valid field"},
+        {"error": "Argument not supported on this model: seed", "code": "An invalid argument"},
+        {"error": {"message": "Unrecognized request argument supplied: seed", "type": "invalid_request"}},
+        {"error": {"message": "Extra inputs are not permitted, field: 'seed', value: 1"}},
+        {"type": "error", "error": {"message": "seed: Extra inputs are not permitted"}},
+        {"message": "Malformed input request: #: extraneous key [seed] is not permitted"},
+        {"error": {"message": "Provider returned error", "metadata": {"raw": '{"detail": "no seed"}'}}},
+        {"error": {"message": "Unsupported parameter", "param": "seed", "code": "unsupported_parameter"}},
+        {"error": {"message": "Invalid value", "param": "body.seed"}},
+        [{"error": {"code": 400, "message": 'Unknown name "seed"', "status": "INVALID_ARGUMENT"}}],
+        {"errors": [{"message": "`seed` is unsupported"}]},
+        {"error_code": "BAD_REQUEST", "message": "seed is not a known parameter"},
+    ],
+)  # fmt: skip
+async def test_vendors_words_are_understood(refusal):
+    remote = engine(Picky(lambda body: refusal if "seed" in body else None))
+    await remote.start()
+    assert remote.dropped_fields == ("seed",)
+
+
 async def test_refusals_are_learnt_once():
     server = Picky(NO_SEED)
     remote = engine(server)
@@ -144,7 +169,7 @@ async def test_quoted_text_teaches_nothing():
 
 
 async def test_refusal_without_names_ends_the_start():
-    with pytest.raises(ModelNotLoaded, match="Bad request"):
+    with pytest.raises(ModelNotLoaded, match=r"Bad request .*GRM_OPENAI_BASE_URL"):
         await engine(Picky(lambda body: {"error": "Bad request"})).start()
 
 

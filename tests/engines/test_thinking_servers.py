@@ -219,6 +219,14 @@ async def test_cut_thinking_gives_no_seed_warning(server, caplog):
     assert "seed" not in caplog.text
 
 
+async def test_refused_profile_field_is_named():
+    remote = await started(server := Thinker())
+    refusal = {"error": {"message": "Unknown argument: thinking_budget"}}
+    server._answer = lambda *args: httpx.Response(400, json=refusal)
+    with pytest.raises(EngineError, match=r"refuses thinking_budget, which the profile sets"):
+        await remote.complete(ASK, Params(3, request_fields={"thinking_budget": 9}))
+
+
 async def test_answer_in_the_reasoning_field_is_told():
     choice = {"message": {"content": None, "reasoning_content": "42"}, "finish_reason": "stop"}
     server = lambda request: httpx.Response(200, json={"choices": [choice]})  # noqa: E731

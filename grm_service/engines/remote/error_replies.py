@@ -24,7 +24,7 @@ from grm_service.errors import (
 _MAX_REASON = 500
 _MAX_DEPTH = 6
 # The parts of a reply under which servers put the error itself, or the error of another server behind them.
-_NESTED = ("error", "errors", "detail", "innererror", "inner_error", "metadata", "raw")
+_NESTED = ("error", "errors", "message", "detail", "innererror", "inner_error", "metadata", "raw")
 _MESSAGES = ("message", "Message", "msg", "error", "detail", "raw", "error_description")
 _CODES = ("code", "type", "status", "error_type", "finish_reason", "native_finish_reason", "blockReason")
 _STATUSES = ("code", "status_code", "status", "http_status", "http_code")

@@ -1,7 +1,7 @@
 """The engine of one OpenAI-compatible server, by chat completions. vLLM is the reference.
 
 The server's features are detected at startup (capability_checks.py); the fields that it refuses are learnt
-(field_rules.py). Replies are parsed in reply.py, HTTP retries are in http_retry.py.
+(field_rules.py). Completions are parsed in completions.py, HTTP retries are in http_retry.py.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import httpx
 
 from grm_service.engines.base import ThinkingBehavior
 from grm_service.engines.remote.capability_checks import compare_seeds, detect_capabilities
+from grm_service.engines.remote.completions import parse_completion
 from grm_service.engines.remote.field_rules import FieldRules
 from grm_service.engines.remote.http_retry import RetryingClient
-from grm_service.engines.remote.reply import parse_completion
 from grm_service.engines.remote.server_capabilities import VLLM, ServerCapabilities, is_continued
 from grm_service.errors import (
     BadTask,
@@ -32,6 +32,10 @@ from grm_service.types import Completion, Params, Prompt
 
 logger = logging.getLogger(__name__)
 _FIELD_REFUSALS = (400, 422)
+_ADVICE = (
+    " (is it a chat completions API, and the model one that chats? Check GRM_OPENAI_BASE_URL and "
+    "GRM_OPENAI_MODEL, or GRM_POLICY_URL and GRM_POLICY_MODEL)"
+)
 
 
 class CannotContinue(EngineError):
@@ -81,7 +85,8 @@ class OpenAIEngine:
         except (EngineUnreachable, ModelNotLoaded):
             raise
         except (BadTask, EngineError) as error:
-            raise ModelNotLoaded(f"{self._client.url} does not serve {self.model}: {error}") from error
+            what = f"{self._client.url} does not serve {self.model}: {error}"
+            raise ModelNotLoaded(what + (_ADVICE if type(error) is UpstreamRefused else "")) from error
         self.abilities, self.thinking = self._capabilities.abilities, self._capabilities.thinking
         missing = ", ".join(self.abilities.lacking()) or "nothing"
         logger.info("%s serves %s; missing features: %s", self._client.url, self.model, missing)
@@ -91,6 +96,14 @@ class OpenAIEngine:
         """Generate one completion; cancelling closes its connection. Raises EngineError, PromptTooLong."""
         try:
             return await self._complete(self._capabilities, prompt, params)
+        except UpstreamRefused as error:
+            words = f"{error.param or ''} {error.reason}"
+            if refused := [name for name in params.request_fields if name in words]:
+                what = (
+                    f"{self._client.url} refuses {', '.join(refused)}, which the profile sets in `thinking`"
+                )
+                raise UpstreamRefused(what, error.reason, error.status, error.param) from None
+            raise
         except PromptTooLong as error:
             left = _room_left(error, params.max_tokens)
             room = self._capabilities.thinking_room(prompt, params)

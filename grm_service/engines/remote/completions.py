@@ -1,4 +1,4 @@
-"""Parse the reply of a chat completions server, whatever its shape: a completion, or an EngineError."""
+"""Parse the completion in a reply of any shape, or raise an EngineError that says why there is none."""
 
 from __future__ import annotations
 

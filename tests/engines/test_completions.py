@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from grm_service.engines.remote.reply import parse_completion
+from grm_service.engines.remote.completions import parse_completion
 from grm_service.errors import EngineError
 from grm_service.types import Thinking, Usage
 

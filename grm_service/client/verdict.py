@@ -21,9 +21,9 @@ class Sample:
     request's order, with None for a response that is not in this sample's prompt (in large groups); the whole
     field is None if the sample could not be parsed, for the reason `error`. `expected`: soft scores, if
     requested; if there are none for the reason `soft_error`, `scores` are voted. `closed`: the service
-    completed the text, because of `closed_reason`. `grade` (0..1) is the meta RM's, if it selected the samples
-    that are `counted`. `thinking` is what the model wrote before its answer `text`; `thinking_cut`: it did not
-    end.
+    completed the text, because of `closed_reason`. `grade` (0..1) is the meta RM's, if it selected the
+    samples that are `counted`. `thinking` is what the model wrote before its answer `text`; `thinking_cut`:
+    it did not end.
     """
 
     index: int

@@ -50,7 +50,10 @@ def test_judge_shows_the_verdict(tmp_path):
     ("script", "lines"),
     [
         ("<think>\nA secret draft.</think>\n", ["thought for 15 characters\n", "earns"]),
-        ("<think>A secret draft", ["thought for 14 characters, cut off", "closed by the service: cut_in_thinking"]),
+        (
+            "<think>A secret draft",
+            ["thought for 14 characters, cut off", "closed by the service: cut_in_thinking"],
+        ),
         ("", ["earns"]),
     ],
 )

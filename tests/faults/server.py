@@ -1,10 +1,10 @@
 """A server process with an engine that fails on command: `python -m tests.faults.server`.
 
 The query selects the fault: "please hang" never completes, "please garbage" returns unreadable text, "please
-markup" returns HTML, "please think" thinks before it answers, "please ponder" is cut off in its thinking, "please
-die" kills the engine process. Any other query is answered after `--delay`
-seconds like the scripted engine. With `--isolated` the engine runs in its own process, as real ones do; with
-`--embedded` it is a real engine. The wall clock jumps a day ahead on SIGUSR1 and a day back on SIGUSR2.
+markup" returns HTML, "please think" thinks before it answers, "please ponder" is cut off in its thinking,
+"please die" kills the engine process. Any other query is answered after `--delay` seconds like the scripted
+engine. With `--isolated` the engine runs in its own process, as real ones do; with `--embedded` it is a real
+engine. The wall clock jumps a day ahead on SIGUSR1 and a day back on SIGUSR2.
 """
 
 import argparse

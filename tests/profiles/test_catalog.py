@@ -122,6 +122,17 @@ def test_missing_folder_is_an_error(tmp_path):
         load_catalog(tmp_path / "none")
 
 
+EXAMPLES = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "profiles.md").read_text("utf-8"), re.DOTALL)[1]
+
+
+@pytest.mark.parametrize("example", EXAMPLES.split("---\n"))
+def test_thinking_examples_load(write, example):
+    settings = load_profile(write(GOOD + example) / "mine.yaml").thinking
+    assert settings != ThinkingSettings()
+    for tokens in (settings.tokens, 0):
+        json.dumps(settings.request_fields(tokens))
+
+
 def test_fingerprint_without_thinking_settings():
     reported = json.loads((ROOT / "evals" / "smollm2-judge.json").read_text(encoding="utf-8"))
     judge = load_catalog().profile("smollm2-judge")

@@ -44,8 +44,8 @@ class Validator:
         off = profile.thinking.limit(requested) == 0
         if off and behavior.thinks and not (behavior.can_disable or profile.thinking.off):
             raise BadTask(
-                f"thinking_tokens is 0, but no way to turn off the thinking of {self._engine.model} is known: "
-                f"set the request fields for it as thinking.off in the profile {profile.name!r} (such as "
+                f"thinking_tokens is 0, but no way to turn off the thinking of {self._engine.model} is set: "
+                f"put the request fields for it into thinking.off of the profile {profile.name!r} (such as "
                 "chat_template_kwargs: {enable_thinking: false}), or omit thinking_tokens"
             )
         return behavior.thinks is not None and not off

@@ -137,6 +137,7 @@ class AskedOut(BaseModel):
     seed: int
     temperature: float | None
     max_tokens: int | None
+    thinking_tokens: int | None
     score: ScoreKind
     stop: StopRule
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TypeVar
 
 from grm_service.errors import CatalogError, UnknownName
 from grm_service.profiles import yaml
-from grm_service.profiles.profile import PrincipleSet, Profile
+from grm_service.profiles.profile import PrincipleSet, Profile, ThinkingSettings
 from grm_service.types import Principle
 
 T = TypeVar("T")
@@ -83,9 +83,14 @@ def fingerprint(value: Profile | Sequence[Principle]) -> str:
 
     An adapter counts with its hash, not with its path.
     """
-    if isinstance(value, Profile) and value.adapter:
-        value = replace(value, adapter=replace(value.adapter, folder=""))
-    return _hashed(value)
+    if not isinstance(value, Profile):
+        return _hashed(value)
+    counted: dict[str, object] = {field.name: getattr(value, field.name) for field in fields(value)}
+    if value.adapter:
+        counted["adapter"] = replace(value.adapter, folder="")
+    if value.thinking == ThinkingSettings():
+        del counted["thinking"]  # fingerprints in older verdicts and reports know no such field
+    return _hashed(counted)
 
 
 def format_fingerprint(profile: Profile) -> str:

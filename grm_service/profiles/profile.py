@@ -157,6 +157,10 @@ class ThinkingSettings:
     off: Mapping[str, Any] = field(default_factory=dict, hash=False)
     budget_field: Text | None = None
 
+    def limit(self, requested: int | None) -> int | None:
+        """Return the limit of a request in tokens: its own, or the default."""
+        return self.tokens if requested is None else requested
+
     def request_fields(self, tokens: int | None) -> Mapping[str, Any]:
         """Return the fields of a request with this many tokens for thinking (None: as the server does)."""
         if tokens == 0:

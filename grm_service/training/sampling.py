@@ -43,8 +43,8 @@ class SamplingConfig:
     """Options of sampling.
 
     Every item gets `samples` trajectories (1..63) in balanced orders. With `hints`, an item whose samples are
-    all wrong gets one more, with the best response in its prompt. `concurrency` items are sampled at once. Of
-    `options` only seed, temperature, max_tokens, score and principles are used.
+    all wrong gets one more, with the best response in its prompt. `concurrency` items are sampled at once.
+    The fields k, k_meta, stop and timeout_s of `options` are not used.
     """
 
     samples: int = 3
@@ -109,7 +109,9 @@ async def _sample_with(
 def _setup(service: Service, config: SamplingConfig) -> TrajectorySetup:
     """Return the setup of the file. Raises BadTask if the engine or catalog does not have the options."""
     options, profile, engine = config.options, service.profile, service.engine
-    used = JudgeOptions(score=options.score, principles=options.principles)
+    used = JudgeOptions(
+        thinking_tokens=options.thinking_tokens, score=options.score, principles=options.principles
+    )
     _, _, principles = service.validator.task(Task((), (), options=used))
     return TrajectorySetup(
         profile.name,
@@ -124,6 +126,7 @@ def _setup(service: Service, config: SamplingConfig) -> TrajectorySetup:
         options.max_tokens,
         options.score,
         replace(options.principles, items=principles),
+        options.thinking_tokens,
     )
 
 

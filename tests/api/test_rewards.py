@@ -22,7 +22,8 @@ async def test_reply_fields(serve):
     }  # fmt: skip
     assert set(reply["samples"][0]) == {
         "index", "seed", "order", "principles", "analysis", "scores", "expected", "grade",
-        "counted", "closed", "error", "finish_reason", "completion_tokens", "text",
+        "counted", "closed", "closed_reason", "soft_error", "error", "finish_reason", "completion_tokens",
+        "thinking", "thinking_cut", "text",
     }  # fmt: skip
     assert reply["id"].startswith("vd_")
     assert reply["status"] == "ok"

@@ -104,7 +104,7 @@ async def test_server_starts_and_judges(judge_with, habit, dropped):
     async with judge_with(habit) as client:
         ready = (await client.get("/readyz")).json()
         verdict = (await client.post("/v1/rewards", json=TASK)).json()
-    assert ready["dropped_fields"] == dropped
+    assert list(ready["dropped_fields"]) == dropped
     assert (verdict["best"], verdict["rewards"]) == (0, [9.0, 2.0])
 
 

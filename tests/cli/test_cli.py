@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from grm_service.cli import app
 from grm_service.engines.files.weights import ensure_safetensors
+from grm_service.engines.scripted import SCRIPTS, ScriptedEngine
 
 ROOT = Path(__file__).parents[2]
 PAIR = {"query": "Name a prime.", "responses": ["11", "[bold]12[/bold]"], "k": 4}
@@ -43,6 +44,33 @@ def test_judge_shows_the_verdict(tmp_path):
     ):
         assert text in result.stdout
     assert "[bold]12[/bold]" in result.stdout, "a response is text, not markup"
+
+
+@pytest.mark.parametrize(
+    ("script", "lines"),
+    [
+        ("<think>\nA secret draft.</think>\n", ["thought for 15 characters\n", "earns"]),
+        (
+            "<think>A secret draft",
+            ["thought for 14 characters, cut off", "closed by the service: cut_in_thinking"],
+        ),
+        ("", ["earns"]),
+    ],
+)
+def test_judge_folds_the_thinking(monkeypatch, script, lines):
+    def write(prompt, params):
+        text = SCRIPTS["content"](prompt, params)
+        if "\\boxed{" in prompt.continuation:
+            return text
+        return script + text if "earns" in lines else script
+
+    monkeypatch.setattr("grm_service.engines.scripted.ScriptedEngine", lambda name: ScriptedEngine(write))
+    result = run("judge", "--engine", "scripted", stdin=json.dumps(PAIR))
+    assert result.exit_code == 0, result.output
+    for line in lines:
+        assert line.strip() in result.stdout
+    assert "secret" not in result.stdout
+    assert ("thought for" in result.stdout) == bool(script)
 
 
 @pytest.mark.parametrize(

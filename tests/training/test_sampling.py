@@ -75,8 +75,10 @@ async def test_judge_options_reach_the_engine(sampled):
 
     engine = ScriptedEngine(judge)
     fixed = PrincipleSpec("fixed", None, (Principle("Be brief, says the caller."),))
-    await sampled(items=ITEMS[:1], engine=engine, temperature=0.25, max_tokens=48, principles=fixed)
-    assert {(each.temperature, each.max_tokens) for each in params} == {(0.25, 48)}
+    await sampled(
+        items=ITEMS[:1], engine=engine, temperature=0.25, max_tokens=48, thinking_tokens=9, principles=fixed
+    )
+    assert {(each.temperature, each.max_tokens, each.thinking_tokens) for each in params} == {(0.25, 48, 9)}
     assert all("Be brief, says the caller." in each.messages[-1].content for each in engine.prompts)
 
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from grm_service.engines.base import without_field
+
 # Without these a server samples at its own settings. The least important first.
 _OPTIONAL = ("repetition_penalty", "min_p", "top_k", "top_p", "seed", "temperature")
 # These values mean the same as no field.
@@ -70,14 +72,7 @@ class FieldRules:
 
     def notes(self) -> list[str]:
         """Return what the rules mean for verdicts, for the log."""
-        notes = [f"{name} is left out" for name in sorted(self.dropped - {"seed", "temperature"})]
-        if "seed" in self.dropped:
-            notes.append("seed is left out: verdicts cannot be reproduced")
-        if "temperature" in self.dropped:
-            notes.append(
-                "temperature is left out: samples have the server's own temperature, and a single sample "
-                "(k 1) is not greedy"
-            )
+        notes = [f"{name} is left out: {without_field(name)}" for name in sorted(self.dropped)]
         if self.completion_limit:
             notes.append("max_tokens is named max_completion_tokens")
         if self.least_temperature:

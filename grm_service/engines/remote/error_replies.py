@@ -233,12 +233,12 @@ _LIMIT = (
     rf"(?:must be <=|must have less than|cannot exceed|limit is|supports up to) {_N}",
     rf"{_N} maximum",
     rf"> {_N}",
-    rf"(?:tokens allowed|(?:prompt|input) length)\D{{0,6}}{_N}",
+    rf"(?:tokens allowed|maximum (?:prompt|input) length)\D{{0,6}}{_N}",
 )
 _PROMPT = (
     rf"{_N} (?:input tokens|tokens from the input|in the messages|in your prompt|`inputs`)",
     rf"(?:input|request) \({_N} tokens",
-    rf"(?:given:|contains?|too long:|received|resulted in|token count(?: is)?|length is) \(?{_N}",
+    rf"(?:given:|contains?|too long:|received|resulted in|token count(?: is)?|current length is) \(?{_N}",
     rf"prompt length \(?{_N}",
 )
 _FIELD = re.compile(

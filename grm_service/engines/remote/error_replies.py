@@ -185,8 +185,8 @@ def _param(layers: list[dict[str, Any]], reason: str) -> str | None:
 
 def _one_line(text: str) -> str:
     """Return a text on one line without control and format characters, cut to 500 characters."""
-    text = " ".join(text[: 4 * _MAX_REASON].split())
-    return "".join(char for char in text if char.isprintable())[:_MAX_REASON]
+    kept = "".join(char for char in text[: 4 * _MAX_REASON] if char.isprintable() or char.isspace())
+    return " ".join(kept.split())[:_MAX_REASON]
 
 
 def _first_number(patterns: tuple[str, ...], text: str) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -119,7 +120,7 @@ def _is_lines(content_type: str) -> bool:
 def _check(body: IO[bytes], lines: bool) -> None:
     """Count the items, so that nothing is judged of a body that cannot be parsed to its end."""
     body.seek(0)
-    if not lines and not body.read(_IN_MEMORY).lstrip().startswith(b"["):
+    if not lines and not body.read(_IN_MEMORY).removeprefix(BOM_UTF8).lstrip().startswith(b"["):
         raise HTTPException(422, "the body must be a JSON array, or JSON Lines with Content-Type: " + _LINES)
     try:
         count = sum(1 for _ in _items(body, lines))
@@ -134,7 +135,10 @@ def _check(body: IO[bytes], lines: bool) -> None:
 def _items(body: IO[bytes], lines: bool) -> Iterator[Any]:
     body.seek(0)
     if lines:
-        return (line for line in body if line.strip())
+        # Files that were joined have a byte order mark before any of their lines.
+        unmarked = (line.removeprefix(BOM_UTF8) for line in body)
+        return (line for line in unmarked if line.strip())
+    body.seek(len(BOM_UTF8) if body.read(len(BOM_UTF8)) == BOM_UTF8 else 0)
     return iter(ijson.items(body, "item", use_float=True))
 
 

@@ -13,6 +13,8 @@ from grm_service.evaluation.stats import Area, Interval
 
 _MIN_AUTHOR_ITEMS = 5
 """Authors with fewer items are in report.json only."""
+_MAX_UNREAD = 20
+"""Names of further files that were not read are in report.json only."""
 
 
 def render_report(report: EvalReport, plots: Sequence[str]) -> str:
@@ -69,8 +71,10 @@ def _curves(curves: Sequence[Curve]) -> str:
         [
             curve.run,
             str(point.k),
-            f"{point.tokens:.0f}",
-            f"{curve.prompt_tokens:.0f} ({curve.cached_tokens:.0f})" if point is curve.points[-1] else "",
+            _tokens(point.tokens),
+            f"{_tokens(curve.prompt_tokens)} ({_tokens(curve.cached_tokens)})"
+            if point is curve.points[-1]
+            else "",
             percent(point.half, point.half_interval),
             _points(point.difference, point.difference_interval),
         ]
@@ -92,7 +96,7 @@ def _comparison(comparison: Comparison, flips: bool) -> str:
     parts = [
         f"## B = {comparison.b} against A = {comparison.a}",
         f"{n} items in common ({comparison.only_a} in A only, {comparison.only_b} in B only). Completion "
-        f"tokens per item: {comparison.tokens[0]:.0f} and {comparison.tokens[1]:.0f}. "
+        f"tokens per item: {_tokens(comparison.tokens[0])} and {_tokens(comparison.tokens[1])}. "
         "Differences are B minus A.",
         _table(["setting", "A", "B"], settings) if settings else "The settings are the same.",
         _table(header, rows),
@@ -125,6 +129,10 @@ def percent(value: float | None, interval: Interval | None = None) -> str:
     return f"{value:.1%}" + (f" [{interval.low:.1%}, {interval.high:.1%}]" if interval else "")
 
 
+def _tokens(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.0f}"
+
+
 def _points(value: float, interval: Interval) -> str:
     """Format a difference of shares in percentage points."""
     # Adding 0 turns the -0.0 of rounding into 0.0.
@@ -134,6 +142,10 @@ def _points(value: float, interval: Interval) -> str:
 
 def _failures(report: EvalReport) -> str:
     sentences = [f"{n} rows left out: {reason}." for reason, n in report.left_out.items()]
+    if report.unread:
+        more = len(report.unread) - _MAX_UNREAD
+        names = ", ".join(f"`{name}`" for name in report.unread[:_MAX_UNREAD])
+        sentences.append(f"Files not read: {names}{f' and {more} more' if more > 0 else ''}.")
     sentences += [f"{n} items have no vote ({code}) and count as wrong." for code, n in report.failed.items()]
     return " ".join(sentences)
 
@@ -169,7 +181,7 @@ def _scaling(report: EvalReport) -> str:
             str(step.k),
             *_accuracies(step),
             _points(step.gain, step.gain_interval),
-            f"{step.tokens:.0f}",
+            _tokens(step.tokens),
             ", ".join(f"{estimate} {n}" for estimate, n in step.subsets.items()),
         ]
         for step in report.scaling
@@ -265,8 +277,8 @@ def _cost(report: EvalReport) -> str:
     errors = ", ".join(f"{code} {n}" for code, n in samples.errors.items())
     text = (
         f"{samples.taken} samples: {percent(samples.readable)} readable, {percent(samples.closed)} finished "
-        f"by the closing{f' ({errors})' if errors else ''}. An item takes {cost.prompt_tokens:.0f} prompt "
-        f"tokens ({cost.cached_tokens:.0f} cached) and {cost.completion_tokens:.0f} completion tokens."
+        f"by the closing{f' ({errors})' if errors else ''}. Tokens per item: {_tokens(cost.prompt_tokens)} "
+        f"of prompts ({_tokens(cost.cached_tokens)} cached), {_tokens(cost.completion_tokens)} of answers."
     )
     if cost.seconds_median is not None:
         seconds = f"{cost.seconds_median:.1f} s (median; 95th percentile {cost.seconds_p95:.1f} s)"

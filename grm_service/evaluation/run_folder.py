@@ -69,15 +69,15 @@ class EvalSetup:
 class SampleResult:
     """One sample without its text, which is in the audit trail; see types.Sample.
 
-    `scores` go into the vote (soft scores if the run uses them). `tokens` are completion tokens. `grade` is
-    the meta RM's, 0..1.
+    `scores` go into the vote (soft scores if the run uses them). `tokens` are completion tokens, None if
+    unknown. `grade` is the meta RM's, 0..1.
     """
 
     order: tuple[int, ...]
     scores: tuple[float | None, ...] | None
     error: str | None
     closed: bool
-    tokens: int
+    tokens: int | None
     grade: float | None = None
 
 
@@ -86,7 +86,8 @@ class ItemResult:
     """The result of one item, without texts; `lengths` are those of the responses, in characters.
 
     `error` is the code of the failure if the item has no vote. `verdict` is the verdict's id in the audit
-    trail. Tokens and `seconds` are those of the whole verdict, 0 if a running service did not report them.
+    trail. Tokens and `seconds` are those of the whole verdict, 0 if a running service did not report them;
+    None for tokens that the judge's server does not state.
     """
 
     id: str
@@ -102,9 +103,9 @@ class ItemResult:
     verdict: str | None = None
     fingerprint: str | None = None
     model: str | None = None
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = 0
+    cached_tokens: int | None = 0
+    completion_tokens: int | None = 0
     seconds: float = 0.0
 
     @property

@@ -56,6 +56,10 @@ class VerdictBound:
         """Return the token limit of each critique within the `remaining` tokens (at least `minimum`)."""
         return min(self.critique_tokens, (remaining - self.fixed) // self.samples)
 
+    def most(self, remaining: int) -> int:
+        """Return the most tokens of the verdict within the `remaining` tokens."""
+        return self.fixed + self.samples * self.critique_limit(remaining)
+
 
 def _fixed_tokens(task: Task, profile: Profile, n: int) -> int:
     """Return the most tokens that a sample of n responses takes besides its critique."""
@@ -100,9 +104,9 @@ class Budget:
         """Seconds since the start."""
         return self.now - self._started
 
-    def spend(self, usage: Usage) -> None:
-        """Subtract the generated tokens."""
-        self._remaining -= usage.completion_tokens
+    def spend(self, usage: Usage, at_most: int) -> None:
+        """Subtract the generated tokens; `at_most` if the server does not state them."""
+        self._remaining -= at_most if usage.completion_tokens is None else usage.completion_tokens
 
     def draft_limit(self, n: int, max_tokens: int, verdict: VerdictBound) -> int | None:
         """Return the token limit of each of n drafts that leaves room for their verdict.

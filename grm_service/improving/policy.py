@@ -10,9 +10,9 @@ from grm_service import tracing
 from grm_service.callers import Requester
 from grm_service.concurrency import gather
 from grm_service.engines.base import Engine
-from grm_service.errors import DeadlineExceeded, EngineError, PolicyFailed
+from grm_service.errors import DeadlineExceeded, EngineError, PolicyFailed, UpstreamRefused
 from grm_service.improving.interface import JudgeService
-from grm_service.judging.sampler import complete
+from grm_service.judging.completion import complete
 from grm_service.types import Completion, Params, Prompt
 
 _ANONYMOUS = Requester()
@@ -42,7 +42,7 @@ class Policy:
                 try:
                     await self.engine.start()
                 except EngineError as failed:
-                    raise PolicyFailed(f"the policy is not available: {failed}") from failed
+                    raise _policy_failed("the policy is not available", failed) from failed
                 self._started = True
 
     async def close(self) -> None:
@@ -95,10 +95,18 @@ class Policy:
         with tracing.span("draft", attributes, "CLIENT") as span:
             try:
                 completion = await complete(self.engine, prompt, params)
+            except UpstreamRefused:
+                raise
             except EngineError as failed:
-                raise PolicyFailed(f"the policy failed: {failed}") from failed
+                raise _policy_failed("the policy failed", failed) from failed
             span.note(tracing.usage_attributes(completion.usage))
         if not self._has_own_engine:
             self._service.count_tokens(completion.usage)
         on_completion(index, completion)
         return completion
+
+
+def _policy_failed(what: str, cause: EngineError) -> PolicyFailed:
+    failed = PolicyFailed(f"{what}: {cause.message}", cause.reason)
+    failed.retryable = cause.retryable
+    return failed

@@ -15,14 +15,16 @@ from typing import cast
 from grm_service import tracing
 from grm_service.engines.base import Engine, MetaRM
 from grm_service.errors import (
-    FAILURES,
     AllUnreadable,
     DeadlineExceeded,
     EngineError,
     MetaRMFailed,
     PromptTooLong,
     ResponseUnread,
+    SoftNotServed,
+    UpstreamRefused,
 )
+from grm_service.failures import ENGINE_FAILURES, REFUSALS
 from grm_service.judging.early_stop import ScoreRow, next_wave
 from grm_service.judging.plan import MIN_SPLIT, Plan, plan
 from grm_service.judging.principle_writer import PrincipleWriter
@@ -78,7 +80,7 @@ class GenerativeRewardModel:
         try:
             async with asyncio.timeout(planned.task.options.timeout_s):
                 written, usage = await self.principles.write(
-                    planned.profile, planned.task.messages, planned.principles
+                    planned.profile, planned.task.messages, planned.principles, planned.thinking_tokens
                 )
         except TimeoutError:
             raise DeadlineExceeded("time ran out while the principles were written") from None
@@ -143,15 +145,19 @@ class GenerativeRewardModel:
             try:
                 return replace(sample, grade=await meta_rm.grade(messages))
             except PromptTooLong as long:
-                logger.warning("sample %d of a task was not graded: %s", index, long)
+                logger.warning("sample %d of a task was not graded: %s", index, long.message)
                 return replace(sample, critique=None, counted=False, error=TOO_LONG_TO_GRADE)
+            except UpstreamRefused:
+                raise
             except EngineError as failed:
-                raise MetaRMFailed(f"the meta RM failed: {failed}") from failed
+                raise MetaRMFailed(f"the meta RM failed: {failed.message}", failed.reason) from failed
 
     def _verdict(self, planned: Plan, samples: tuple[Sample, ...], extra: Usage, seconds: float) -> Verdict:
         readable = [s.scores for s in samples if s.scores is not None]
         if not readable:
             raise _nothing_readable(samples)
+        if planned.task.options.score == "soft":
+            _require_soft_scores(samples)
         without_score = [i for i, column in enumerate(zip(*readable, strict=True)) if set(column) == {None}]
         if without_score:
             raise ResponseUnread(without_score)
@@ -160,7 +166,7 @@ class GenerativeRewardModel:
             unfiltered, meta_rm = vote(readable), self._meta_rm.model
             samples = _select(samples, planned.k_meta)
         return Verdict(
-            status="ok" if len(readable) == len(samples) else "partial",
+            status="ok" if all(map(_is_complete, samples)) else "partial",
             profile=planned.profile.name,
             fingerprint=fingerprint(planned.profile),
             model=self.engine.model,
@@ -192,10 +198,27 @@ def _late(planned: Plan, index: int) -> Sample:
     return Sample(index, planned.params(index).seed, planned.orders[index], error=DeadlineExceeded.code)
 
 
+def _is_complete(sample: Sample) -> bool:
+    return sample.error is None and sample.soft_error is None
+
+
+def _require_soft_scores(samples: tuple[Sample, ...]) -> None:
+    """Raise SoftNotServed if the engine can continue no readable sample, so that all votes are hard."""
+    errors = {sample.soft_error for sample in samples if sample.critique is not None}
+    if errors == {SoftNotServed.code}:
+        raise SoftNotServed(
+            "the samples have thinking, and this server's engine cannot continue an answer after thinking, "
+            "so there are no soft scores: use score 'hard', or thinking_tokens 0 if the judge can do without"
+        )
+
+
 def _nothing_readable(samples: tuple[Sample, ...]) -> Exception:
-    errors = {s.error for s in samples}
-    if errors == {DeadlineExceeded.code}:
+    failed = [s for s in samples if s.error != DeadlineExceeded.code]
+    if not failed:
         return DeadlineExceeded(f"time ran out before any of the {len(samples)} samples was finished")
-    if errors <= FAILURES | {DeadlineExceeded.code}:
-        return EngineError(f"the engine finished none of the {len(samples)} samples; its log says why")
+    errors, why = {s.error for s in failed}, failed[0].error_detail or "its log says why"
+    if errors <= REFUSALS.keys():
+        return REFUSALS[failed[0].error or ""]("no sample was written", why)
+    if errors <= ENGINE_FAILURES | REFUSALS.keys():
+        return EngineError(f"the engine finished none of the {len(samples)} samples", why)
     return AllUnreadable(samples)

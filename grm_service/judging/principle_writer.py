@@ -8,10 +8,11 @@ from grm_service import tracing
 from grm_service.concurrency import SharedTask
 from grm_service.engines.base import Engine
 from grm_service.errors import PrinciplesUnreadable
+from grm_service.judging.completion import complete
 from grm_service.judging.orders import sample_seed
 from grm_service.judging.parse import parse_principles
 from grm_service.judging.prompt import render_query
-from grm_service.judging.sampler import SampleObserver, complete
+from grm_service.judging.sampler import SampleObserver
 from grm_service.profiles.profile import Profile
 from grm_service.types import Completion, Message, Params, Principle, Usage
 
@@ -29,37 +30,68 @@ class PrincipleWriter:
         self._cache: dict[object, SharedTask[Written]] = {}
 
     async def write(
-        self, profile: Profile, messages: tuple[Message, ...], constitution: tuple[Principle, ...] = ()
+        self,
+        profile: Profile,
+        messages: tuple[Message, ...],
+        constitution: tuple[Principle, ...] = (),
+        thinking_tokens: int | None = None,
     ) -> Written:
-        """Return the principles for a query, cached or new. Raises PrinciplesUnreadable, EngineError."""
-        key = (profile, messages, constitution)
+        """Return the principles for a query, cached or new; `thinking_tokens` None is the profile's default.
+
+        Raises PrinciplesUnreadable, EngineError.
+        """
+        if thinking_tokens is None:
+            thinking_tokens = profile.thinking.tokens
+        key = (profile, messages, constitution, thinking_tokens)
         writing = self._cache.get(key)
         if writing is None or writing.failed or writing.abandoned:
             while len(self._cache) >= _MAX_CACHED:
                 self._cache.pop(next(iter(self._cache)))
-            writing = self._cache[key] = SharedTask(self._write(profile, messages, constitution))
+            writing = self._cache[key] = SharedTask(self._write(*key))
         return await writing.wait()
 
     async def _write(
-        self, profile: Profile, messages: tuple[Message, ...], constitution: tuple[Principle, ...]
+        self,
+        profile: Profile,
+        messages: tuple[Message, ...],
+        constitution: tuple[Principle, ...],
+        thinking_tokens: int | None,
     ) -> Written:
         """Return the first principles that can be read; the first attempt is greedy, the others sample."""
         engine, sampling, usage = self._engine, profile.sampling, Usage()
-        start = "1." if engine.abilities.continues else ""
+        # A model that thinks should do so first, which a continuation would prevent.
+        thinks = engine.thinking.thinks is not None and thinking_tokens != 0
+        start = "1." if engine.abilities.continues and not thinks else ""
         prompt = render_query(profile, messages, constitution, engine.control_tokens)
         for attempt in range(MAX_ATTEMPTS):
             temperature = sampling.temperature if attempt else 0.0
-            params = Params(sampling.max_tokens, temperature, sampling.top_p, sample_seed(0, attempt))
+            params = Params(
+                sampling.max_tokens,
+                temperature,
+                sampling.top_p,
+                sample_seed(0, attempt),
+                thinking_tokens=thinking_tokens,
+                request_fields=profile.thinking.request_fields(thinking_tokens),
+            )
             attributes = tracing.request_attributes(engine.name, engine.model, params)
             with tracing.span("principles", attributes, "CLIENT") as span:
-                completion = await complete(engine, replace(prompt, continuation=start), params)
+                completion = await complete(
+                    engine, replace(prompt, continuation=start), params, profile.thinking
+                )
                 span.note(tracing.usage_attributes(completion.usage))
             usage += completion.usage
             if self._observer is not None:
                 self._observer.spent(completion.usage)
             if principles := parse_principles(_whole_lines(start + completion.text, completion)):
                 return principles, usage
-        raise PrinciplesUnreadable(f"no principle could be read in {MAX_ATTEMPTS} attempts for this query")
+        hint = ": its thinking was cut off, so raise thinking_tokens" if _was_cut(completion) else ""
+        raise PrinciplesUnreadable(
+            f"no principle could be read in {MAX_ATTEMPTS} attempts for this query{hint}"
+        )
+
+
+def _was_cut(completion: Completion) -> bool:
+    return completion.thinking is not None and completion.thinking.cut
 
 
 def _whole_lines(text: str, completion: Completion) -> str:

@@ -14,15 +14,20 @@ from typing import Protocol
 
 from grm_service import tracing
 from grm_service.engines.base import Engine
-from grm_service.errors import BadTask, EngineError, code_of
+from grm_service.errors import BadTask, EngineError, SoftNotServed, code_of
 from grm_service.judging import parse, soft_scores
+from grm_service.judging.completion import complete
 from grm_service.judging.orders import undo
 from grm_service.judging.plan import Plan
 from grm_service.judging.prompt import boxed, render
 from grm_service.profiles.profile import fill
-from grm_service.types import Alternative, Completion, Message, Params, Prompt, Sample, Usage
+from grm_service.types import Alternative, Completion, Message, Params, Prompt, Sample, Thinking, Usage
 
 logger = logging.getLogger(__name__)
+CUT_IN_THINKING = "cut_in_thinking"
+"""The error of a sample that reached its limit before it began its answer."""
+NO_SCORE_TOKENS = "no_score_tokens"
+"""The soft error of a sample at whose scores no number of the scale is likely."""
 
 
 class SampleObserver(Protocol):
@@ -33,18 +38,6 @@ class SampleObserver(Protocol):
 
     def spent(self, usage: Usage) -> None:
         """Receive tokens that belong to no sample."""
-
-
-async def complete(engine: Engine, prompt: Prompt, params: Params) -> Completion:
-    """Return a completion whose text is valid Unicode without NUL, whatever the server sent."""
-    completion = await engine.complete(prompt, params)
-    # A surrogate pair is a character, a lone surrogate is not: it can be neither sent nor stored.
-    text = (
-        completion.text.replace("\x00", "\ufffd")
-        .encode("utf-16", "surrogatepass")
-        .decode("utf-16", "replace")
-    )
-    return replace(completion, text=text)
 
 
 def closing_tokens(n: int) -> int:
@@ -96,60 +89,90 @@ class Sampler:
         )
         opening = planned.profile.opening if self.engine.abilities.continues else ""
         try:
-            completion = await complete(self.engine, replace(prompt, continuation=opening), params)
-            sample = _parsed(planned, replace(sample, text=opening + completion.text), completion)
+            completion = await self._complete(planned, replace(prompt, continuation=opening), params)
+            sample = replace(sample, text=opening + completion.text, thinking=completion.thinking)
+            sample = _parsed(planned, sample, completion)
             if sample.error is not None:
                 sample = await self._close(planned, sample, prompt, params)
-            if task.options.score == "soft" and sample.error is None:
-                sample = await self._add_soft_scores(planned, sample, prompt)
-            return sample
         except EngineError as failed:
-            logger.warning("sample %d of a task failed: %s", sample.index, failed)
-            return replace(sample, critique=None, counted=False, error=failed.code)
+            logger.warning("sample %d of a task failed: %s", sample.index, failed.message)
+            return replace(sample, error=failed.code, error_detail=str(failed))
+        if task.options.score == "soft" and sample.error is None:
+            sample = await self._add_soft_scores(planned, sample, prompt)
+        return sample
+
+    async def _complete(self, planned: Plan, prompt: Prompt, params: Params) -> Completion:
+        return await complete(self.engine, prompt, params, planned.profile.thinking)
+
+    def _continues(self, sample: Sample) -> bool:
+        """Return whether the engine can continue what the sample has written, thinking included."""
+        abilities = self.engine.abilities
+        return abilities.continues and (sample.thinking is None or abilities.continues_thinking)
 
     async def _close(self, planned: Plan, sample: Sample, prompt: Prompt, params: Params) -> Sample:
-        """Return the sample finished by the profile's closing; unchanged if it still has no scores."""
-        n, closing = len(sample.order), planned.profile.closing
-        written = parse.before_closing(sample.text)
+        """Return the sample finished by the profile's closing; unchanged if it still has no scores.
+
+        Thinking that was cut off is ended first. If the engine cannot continue, it is asked for the scores.
+        """
+        n, written = len(sample.order), parse.before_closing(sample.text, planned.profile)
         params = replace(params, max_tokens=closing_tokens(n))
-        if self.engine.abilities.continues:
-            start = written + closing.text
+        if self._continues(sample):
+            start = written + planned.profile.closing.text
             params = replace(params, regex=parse.closing_regex(n, planned.profile.scale))
-            prompt = replace(prompt, continuation=start)
+            prompt = replace(prompt, continuation=start, thinking=sample.thinking)
         else:
-            start = written + "\n\n"
-            request = Message("user", fill(closing.ask, {"boxed": boxed(n)}))
-            answer = Message("assistant", written or "(no answer)")
-            prompt = replace(prompt, messages=(*prompt.messages, answer, request))
+            start = written + "\n\n" if written else ""
+            prompt = _ask_for_scores(planned, sample, prompt, written)
+            params = self._without_thinking(planned, params)
         try:
-            completion = await complete(self.engine, prompt, params)
+            completion = await self._complete(planned, prompt, params)
         except BadTask as full:  # the context has no room left after the completion
-            logger.warning("sample %d of a task was not closed: %s", sample.index, full)
+            logger.warning("sample %d of a task was not closed: %s", sample.index, full.message)
             return sample
-        closed = _parsed(planned, replace(sample, text=start + completion.text, closed=True), completion)
+        finished = replace(
+            sample,
+            text=start + completion.text,
+            thinking=_both(sample.thinking, completion.thinking),
+            closed=True,
+            closed_reason=sample.error,
+        )
+        closed = _parsed(planned, finished, completion)
         return closed if closed.error is None else replace(sample, usage=closed.usage)
 
+    def _without_thinking(self, planned: Plan, params: Params) -> Params:
+        """Return the parameters with the thinking off, if that is possible."""
+        settings = planned.profile.thinking
+        if not (self.engine.thinking.can_disable or settings.off):
+            return params
+        return replace(params, thinking_tokens=0, request_fields=settings.request_fields(0))
+
     async def _add_soft_scores(self, planned: Plan, sample: Sample, prompt: Prompt) -> Sample:
-        """Return the sample with the expected score at each position where it wrote a score."""
-        box = parse.find_box(sample.text)
+        """Return the sample with the expected score at each position where it wrote a score.
+
+        If there are none, `soft_error` is the reason, and the written scores remain.
+        """
+        if not self._continues(sample):
+            return replace(sample, soft_error=SoftNotServed.code)
+        prompt = replace(prompt, thinking=sample.thinking)
+        box = parse.find_box(sample.text, planned.profile)
         starts = [box.start(1) + offset for offset in soft_scores.score_offsets(box[1])]
         try:
             results = await asyncio.gather(
                 *(
-                    self._expected(planned, replace(prompt, continuation=sample.text[:at]), sample.seed)
+                    self._expected(planned, replace(prompt, continuation=sample.text[:at]), sample)
                     for at in starts
                 )
             )
-        except BadTask as full:
-            logger.warning("sample %d of a task has no soft scores: %s", sample.index, full)
-            return replace(sample, critique=None, counted=False, error=full.code)
+        except (BadTask, EngineError) as failed:
+            logger.warning("sample %d of a task has no soft scores: %s", sample.index, failed.message)
+            return replace(sample, soft_error=failed.code)
         sample = replace(sample, usage=sum((usage for _, usage in results), sample.usage))
         means = tuple(mean for mean, _ in results if mean is not None)
         if len(means) < len(results):
-            return replace(sample, critique=None, counted=False, error="no_score_tokens")
+            return replace(sample, soft_error=NO_SCORE_TOKENS)
         return replace(sample, expected=undo(sample.order, means, len(planned.task.responses)))
 
-    async def _expected(self, planned: Plan, prompt: Prompt, seed: int) -> tuple[float | None, Usage]:
+    async def _expected(self, planned: Plan, prompt: Prompt, sample: Sample) -> tuple[float | None, Usage]:
         """Return the expected score at the end of the prompt's continuation, and the tokens used."""
         # Some chat templates strip trailing space: leave the space between scores to the model.
         written, usage = prompt.continuation, Usage()
@@ -158,8 +181,14 @@ class Sampler:
         async def next_tokens(digits: str) -> Sequence[Alternative]:
             nonlocal usage
             before = written if digits else start
-            params = Params(1 if before == written else 2, seed=seed, alternatives=soft_scores.ALTERNATIVES)
-            completion = await complete(self.engine, replace(prompt, continuation=before + digits), params)
+            params = replace(
+                planned.params(sample.index),
+                max_tokens=1 if before == written else 2,
+                temperature=0.0,
+                top_p=1.0,
+                alternatives=soft_scores.ALTERNATIVES,
+            )
+            completion = await self._complete(planned, replace(prompt, continuation=before + digits), params)
             usage += completion.usage
             rows = [row for row in completion.alternatives if row and row[0].text.strip()]
             return rows[0] if rows else ()
@@ -175,9 +204,26 @@ def _parsed(planned: Plan, sample: Sample, completion: Completion) -> Sample:
         usage=sample.usage + completion.usage,
         finish_reason=sample.finish_reason or completion.finish_reason,
     )
+    if completion.thinking is not None and completion.thinking.cut:
+        return replace(sample, error=CUT_IN_THINKING)
     try:
         critique = parse.parse(sample.text, len(sample.order), planned.profile)
     except parse.Unreadable as unreadable:
         return replace(sample, error=unreadable.reason)
     scores = undo(sample.order, critique.scores, len(planned.task.responses))
     return replace(sample, critique=replace(critique, scores=scores), error=None, counted=True)
+
+
+def _ask_for_scores(planned: Plan, sample: Sample, prompt: Prompt, written: str) -> Prompt:
+    """Return the prompt with the sample's answer, or what it thought, and the request for the scores."""
+    thought = sample.thinking.text if sample.thinking is not None else ""
+    closing = fill(planned.profile.closing.ask, {"boxed": boxed(len(sample.order))})
+    answer = Message("assistant", written or thought or "(no answer)")
+    return replace(prompt, messages=(*prompt.messages, answer, Message("user", closing)))
+
+
+def _both(first: Thinking | None, second: Thinking | None) -> Thinking | None:
+    """Return the thinking of a sample and of its closing as one."""
+    if first is None or second is None:
+        return first or second
+    return replace(first, text=f"{first.text}\n\n{second.text}")

@@ -13,7 +13,7 @@ from grm_service.evaluation.dataset import Item
 from grm_service.judging import parse
 from grm_service.judging.prompt import render
 from grm_service.profiles.profile import Profile
-from grm_service.training.instruction_data import Turns
+from grm_service.row_values import Turns
 from grm_service.training.rejection_sampling import Example
 from grm_service.types import Message, Prompt
 
@@ -62,7 +62,7 @@ class Encoder:
         text, opening = example.trajectory.text, self.profile.opening
         if not text.startswith(opening):
             return None
-        box = parse.find_box(text)
+        box = parse.find_box(text, self.profile)
         completion, scores_at = text[len(opening) : box.end()], box.start(1) - len(opening)
         prompt = self.prompt(example.item, example.trajectory.order)
         return self._tokens(prompt, completion, scores_at if self.only_scores else 0)

@@ -72,7 +72,7 @@ class Trajectory:
     origin: Origin = "sampled"
     error: str | None = None
     closed: bool = False
-    tokens: int = 0
+    tokens: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,9 +195,10 @@ async def test_no_room_for_soft_scores():
                 raise PromptTooLong(8190, 2, 8192)
             return await super().complete(prompt, params)
 
-    with pytest.raises(AllUnreadable) as caught:
-        await GenerativeRewardModel(Narrow()).judge(plan(TASK.with_options(score="soft"), PROFILE))
-    assert caught.value.reasons == {"prompt_too_long": 6}
+    verdict = await GenerativeRewardModel(Narrow()).judge(plan(TASK.with_options(score="soft"), PROFILE))
+    assert verdict.status == "partial"
+    assert {sample.soft_error for sample in verdict.samples} == {"prompt_too_long"}
+    assert all(sample.counted for sample in verdict.samples)
 
 
 async def test_too_long_prompt_fails_the_task():
@@ -363,6 +364,8 @@ async def test_scores_without_token_probabilities():
                 completion, alternatives=((Alternative("well", -0.1),),) * bool(params.alternatives)
             )
 
-    with pytest.raises(AllUnreadable) as caught:
-        await GenerativeRewardModel(Vague()).judge(plan(TASK.with_options(score="soft"), PROFILE))
-    assert caught.value.reasons == {"no_score_tokens": 6}
+    hard, _ = await run_judge("content")
+    verdict = await GenerativeRewardModel(Vague()).judge(plan(TASK.with_options(score="soft"), PROFILE))
+    assert verdict.status == "partial"
+    assert {sample.soft_error for sample in verdict.samples} == {"no_score_tokens"}
+    assert verdict.vote == hard.vote

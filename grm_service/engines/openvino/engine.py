@@ -71,6 +71,7 @@ class OpenVINOEngine:
     name = "openvino"
     abilities = Abilities()
     thinking = ThinkingBehavior()
+    dropped_fields: tuple[str, ...] = ()
     ready = False
     control_tokens: tuple[str, ...] = ()
 

@@ -172,8 +172,8 @@ class ImproveRequest(Query, JudgeOptionFields):
     def _answerable(self) -> ImproveRequest:
         if self.n == 0 and self.draft is None:
             raise ValueError("give a 'draft', or an 'n' above 0")
-        if self.to_messages()[-1].role != "user":
-            raise ValueError("the last turn must be the user's")
+        if self.to_messages()[-1].role not in ("user", "tool", "function"):
+            raise ValueError("the last turn must be the user's or a tool's result")
         return self
 
     def to_options(self, principles: PrincipleSpec) -> JudgeOptions:

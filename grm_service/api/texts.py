@@ -110,8 +110,8 @@ class ResponseIn(_Turn):
         if self.messages is None:
             self._text = content.to_response(dict(self))
             return self
-        if self.content is not None or self.tool_calls is not None:
-            raise ValueError("give either 'messages', or the content of one turn")
+        if self.model_fields_set - {"messages", "id"}:
+            raise ValueError("give either 'messages', or the fields of one turn")
         self._text = content.to_response([dict(turn) for turn in self.messages])
         return self
 

@@ -38,7 +38,9 @@ def make(client: AsyncClient | None = None, **options: Any) -> Callable[..., Awa
         prompt: str, completions: str, prompt_ids: Any = None, completion_ids: Any = None, **row: Any
     ) -> float:
         messages = row.get("messages")
-        messages = to_query(chat_templates.parse_prompt(prompt) if messages is None else messages)
+        messages = to_query(
+            chat_templates.parse_prompt(prompt) if messages is None or not len(messages) else messages
+        )
         response = to_response(without_end_tokens(completions))
         fields = {**reference_field(row.get("answer")), **row_fields(row), **options}
         grm = client or service()

@@ -13,18 +13,14 @@ from typing import Any
 
 from grm_service import chat_templates, content
 from grm_service.client import AsyncClient, Client, NoVerdict, Verdict
-from grm_service.client.asynchronous import Query
+from grm_service.client.asynchronous import Query, Response
 from grm_service.errors import GRMError
 from grm_service.plain_values import to_json, to_reference
-from grm_service.types import Message
 
 logger = logging.getLogger(__name__)
 _MAX_GROUP = 64
 COLUMNS = ("principles", "reference")
 """The dataset columns that are sent with a request."""
-Turn = Message | Mapping[str, Any]
-Prompt = str | Sequence[Turn]
-Completion = str | Turn | Sequence[Turn]
 
 
 class NotConfigured(GRMError):
@@ -53,8 +49,8 @@ def _url_and_key() -> tuple[str, str | None]:
 
 async def judge_groups(
     client: AsyncClient,
-    prompts: Sequence[Prompt],
-    completions: Sequence[Completion],
+    prompts: Sequence[Query],
+    completions: Sequence[Response],
     rows: Mapping[str, Sequence[Any]],
     options: Mapping[str, Any],
 ) -> list[tuple[Sequence[int], Verdict | NoVerdict]]:
@@ -126,7 +122,7 @@ def _sendable() -> Iterator[None]:
         raise NoVerdict("invalid_request", str(error)) from None
 
 
-def to_query(prompt: Prompt) -> Query:
+def to_query(prompt: Query) -> Query:
     """Return a prompt as the client accepts it: a text, or messages with role and text. Raises NoVerdict."""
     with _sendable():
         messages = content.to_messages(prompt, lenient=True)
@@ -135,13 +131,13 @@ def to_query(prompt: Prompt) -> Query:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def to_response(completion: Completion) -> str:
+def to_response(completion: Response) -> str:
     """Return a completion as text: tool calls, their results and the assistant's turns. Raises NoVerdict."""
     with _sendable():
         return content.to_response(completion, lenient=True)
 
 
-def without_end_tokens(completion: Completion) -> Completion:
+def without_end_tokens(completion: Response) -> Response:
     """Return a completion without the control tokens at the end of a text; other shapes are unchanged."""
     return chat_templates.strip_end_tokens(completion) if isinstance(completion, str) else completion
 

@@ -12,7 +12,8 @@ from statistics import fmean
 from typing import Any
 
 from grm_service.client import AsyncClient, NoVerdict
-from grm_service.integrations.common import Completion, Prompt, judge_groups, rewards_in_order, service
+from grm_service.client.asynchronous import Query, Response
+from grm_service.integrations.common import judge_groups, rewards_in_order, service
 
 LogMetric = Callable[[str, float], None]
 LogExtra = Callable[[str, list[Any]], None]
@@ -32,8 +33,8 @@ class GRMReward:
 
     async def __call__(
         self,
-        prompts: Sequence[Prompt],
-        completions: Sequence[Completion],
+        prompts: Sequence[Query],
+        completions: Sequence[Response],
         log_metric: LogMetric | None = None,
         log_extra: LogExtra | None = None,
         **rows: Any,
@@ -59,7 +60,7 @@ class GRMReward:
 
 
 async def grm_reward(
-    prompts: Sequence[Prompt], completions: Sequence[Completion], **rows: Any
+    prompts: Sequence[Query], completions: Sequence[Response], **rows: Any
 ) -> list[float | None]:
     """Return rewards by the service at GRM_URL; see GRMReward."""
     return await GRMReward(service())(prompts, completions, **rows)

@@ -173,6 +173,15 @@ async def test_trainer_door_marks_imitated_blocks(serve):
             assert request["responses"] == [CALL.replace("```tool", "```quoted tool")]
 
 
+async def test_unreadable_rollout_is_masked(serve):
+    async with serve() as client:
+        path, row = verify(turn(5))
+        reply = await client.post(path, json=row | {"_ng_task_index": 0})
+        assert reply.json()["mask_sample"]
+        assert "turn 0: the content must be a text" in reply.json()["failure_reason"]
+        assert (await client.post(path, json=row)).status_code == 422
+
+
 async def test_both_forms_of_a_response_are_refused(serve):
     async with serve() as client:
         path, body = rewards({"content": "a", "messages": [turn("b")]})

@@ -107,7 +107,7 @@ const textArea = (lines) => el("textarea", { rows: lines, dir: "auto", spellchec
 const numberInput = (min, max, step = 1) => el("input", { type: "number", min, max, step });
 
 function turn({ role = "user", content = "" } = {}) {
-  const roles = ["user", "assistant", "system"].map((name) => [name, name]);
+  const roles = ["user", "assistant", "system", "tool", "developer", "function"].map((name) => [name, name]);
   const roleSelect = choice(roles, role, { "aria-label": "Role" });
   const text = textArea(3);
   text.value = content;

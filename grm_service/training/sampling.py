@@ -51,7 +51,7 @@ class SamplingConfig:
 
     Every item gets `samples` trajectories (1..63) in balanced orders. With `hints`, an item whose samples are
     all wrong gets one more, with the best response in its prompt. `concurrency` items are sampled at once. Of
-    `options` only seed, temperature, max_tokens, score and principles are used.
+    `options` only seed, temperature, max_tokens, thinking_tokens, score and principles are used.
     """
 
     samples: int = 3
@@ -131,6 +131,7 @@ def _setup(service: Service, config: SamplingConfig) -> TrajectorySetup:
         options.max_tokens,
         options.score,
         replace(options.principles, items=principles),
+        options.thinking_tokens,
     )
 
 
@@ -181,7 +182,9 @@ class TrajectorySampler:
         options = self._setup.options(k=self._setup.samples + 1, seed=item.seed(self._setup.seed))
         principles = options.principles.items
         if options.principles.mode == "query":
-            principles, _ = await self._writer.write(self._profile, item.messages, principles)
+            principles, _ = await self._writer.write(
+                self._profile, item.messages, principles, options.thinking_tokens
+            )
         return plan(Task(item.messages, item.responses, options=options), self._profile, principles)
 
     async def _hinted(self, item: Item, planned: Plan) -> Trajectory:
@@ -218,4 +221,5 @@ def _trajectory(item: Item, sample: Sample, origin: Origin) -> Trajectory:
         error=sample.error,
         closed=sample.closed,
         tokens=sample.usage.completion_tokens,
+        thinking=sample.thinking,
     )

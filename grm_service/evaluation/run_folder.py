@@ -44,6 +44,7 @@ class EvalSetup:
     k_meta: int | None = None
     stop: StopRule = "none"
     timeout_s: float | None = None
+    thinking_tokens: int | None = None
 
     @property
     def meta_share(self) -> float | None:
@@ -58,6 +59,7 @@ class EvalSetup:
             seed=item.seed(self.seed),
             temperature=self.temperature,
             max_tokens=self.max_tokens,
+            thinking_tokens=self.thinking_tokens,
             score=self.score,
             stop=self.stop,
             timeout_s=self.timeout_s,
@@ -69,8 +71,8 @@ class EvalSetup:
 class SampleResult:
     """One sample without its text, which is in the audit trail; see types.Sample.
 
-    `scores` go into the vote (soft scores if the run uses them). `tokens` are completion tokens. `grade` is
-    the meta RM's, 0..1.
+    `scores` go into the vote (soft scores if the run uses them; `soft_error` is the reason if the sample has
+    none). `tokens` are completion tokens. `grade` is the meta RM's, 0..1. `closed_reason`: why it was closed.
     """
 
     order: tuple[int, ...]
@@ -79,6 +81,8 @@ class SampleResult:
     closed: bool
     tokens: int
     grade: float | None = None
+    closed_reason: str | None = None
+    soft_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ class _ImprovementRun:
             except DeadlineExceeded:
                 return "seconds", None
             except GRMError as failed:
-                self._spend(judge=_usage_of(failed))
+                self._add_cost(judge=_usage_of(failed))
                 return "failed", (failed.code, str(failed))
             gain = self._rounds[-1].gain
             if gain is None or not gain.clear:
@@ -147,10 +147,10 @@ class _ImprovementRun:
         try:
             record = await self._verdict(second, self._opinion_bound, [0, best], self._budget.deadline)
         except GRMError as failed:
-            self._spend(opinion=_usage_of(failed))
+            self._add_cost(opinion=_usage_of(failed))
             opinion = SecondOpinion(second, error=failed.code)
         else:
-            self._spend(opinion=record.verdict.usage)
+            self._add_cost(opinion=record.verdict.usage)
             opinion = SecondOpinion(second, record, paired_gain(record.verdict, 1, 0))
         self._on_event(opinion)
         return opinion
@@ -213,7 +213,8 @@ class _ImprovementRun:
             return Params(limit, task.temperature, seed=sample_seed(task.options.seed, first + i))
 
         def on_completion(i: int, completion: Completion) -> None:
-            self._spend(policy=completion.usage)
+            self._budget.spend(completion.usage, limit)
+            self._add_cost(policy=completion.usage)
 
         completions = await self._policy.write(
             [(request.prompt, params(i)) for i, request in enumerate(requests)],
@@ -244,7 +245,7 @@ class _ImprovementRun:
         """Judge drafts together and add the round; the first draft with the highest reward is the best."""
         standard, gain = self._task.standard, None
         record = await self._verdict(standard, self._bound(standard, len(candidates)), candidates, deadline)
-        self._spend(judge=record.verdict.usage)
+        self._add_cost(judge=record.verdict.usage)
         rewards = record.verdict.vote.rewards
         best = rewards.index(max(rewards))
         if self._rounds:
@@ -261,8 +262,15 @@ class _ImprovementRun:
             raise DeadlineExceeded("time ran out before the drafts were judged")
         task = self._judge_task(standard, tuple(self._drafts[i].text for i in candidates))
         timeout_s = min(remaining_s, task.options.timeout_s or remaining_s)
-        task = task.with_options(max_tokens=bound.critique_limit(self._budget.tokens), timeout_s=timeout_s)
-        return await self._service.judge(task, requester=self._requester)
+        limit = bound.critique_limit(self._budget.tokens)
+        task = task.with_options(max_tokens=limit, timeout_s=timeout_s)
+        try:
+            record = await self._service.judge(task, requester=self._requester)
+        except GRMError as failed:
+            self._budget.spend(_usage_of(failed), bound.most(limit))
+            raise
+        self._budget.spend(record.verdict.usage, bound.most(limit))
+        return record
 
     def _judge_task(self, standard: Standard, responses: tuple[str, ...]) -> Task:
         options = replace(self._task.options, principles=standard.principles)
@@ -276,8 +284,7 @@ class _ImprovementRun:
         """Return the end of the next round, so that a second opinion still has the time of one verdict."""
         return self._budget.deadline - self._rounds[-1].record.verdict.judge_s
 
-    def _spend(self, policy: Usage = Usage(), judge: Usage = Usage(), opinion: Usage = Usage()) -> None:
-        self._budget.spend(policy + judge + opinion)
+    def _add_cost(self, policy: Usage = Usage(), judge: Usage = Usage(), opinion: Usage = Usage()) -> None:
         cost = self._cost
         self._cost = ImprovementCost(cost.policy + policy, cost.judge + judge, cost.opinion + opinion)
 

@@ -27,11 +27,11 @@ class PrincipleOut(BaseModel):
 
 
 class UsageOut(BaseModel):
-    """Tokens used; `cached_tokens` of the prompt needed no prefill (0 if unknown)."""
+    """Tokens used; `cached_tokens` of the prompt needed no prefill. Null: the server does not state it."""
 
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    completion_tokens: int | None
 
     @classmethod
     def of(cls, usage: Usage) -> UsageOut:
@@ -63,7 +63,7 @@ class SampleOut(BaseModel):
     closed: bool
     error: str | None
     finish_reason: str | None
-    completion_tokens: int
+    completion_tokens: int | None
     text: str
 
     @classmethod

@@ -122,6 +122,7 @@ async def readyz(request: Request) -> Ready:
         meta_rm=None if serving.meta_rm is None else serving.meta_rm.model,
         chosen=serving.chosen,
         lacks=engine.abilities.lacking(),
+        dropped_fields=list(engine.dropped_fields),
         probes=ProbesSeen(ran=probed.ran, failed=list(probed.failed)),
     )
 

@@ -63,7 +63,9 @@ class ProbesSeen(BaseModel):
 class Ready(BaseModel):
     """The running profile, engine and models, and the abilities that the engine lacks.
 
-    `chosen` is the reason for the engine. Failed probes do not make a server unready.
+    `chosen` is the reason for the engine. `dropped_fields` are sampling parameters that its server refuses,
+    so that requests leave them out: without `seed` verdicts cannot be reproduced, without `temperature`
+    samples have the server's own, and a single one is not greedy. Failed probes do not make a server unready.
     """
 
     status: Literal["ready"] = "ready"
@@ -73,4 +75,5 @@ class Ready(BaseModel):
     meta_rm: str | None
     chosen: str
     lacks: list[str]
+    dropped_fields: list[str]
     probes: ProbesSeen

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from grm_service.addresses import without_credentials
 from grm_service.cli.console import (
     Engine,
     ProfileName,
@@ -122,8 +123,9 @@ def _setup(
     """Return the setup of a run; `_pairs` adds engine and profile."""
     from grm_service.improving.run_folder import PairsSetup
 
+    policy = " ".join(filter(None, (config.policy_url, config.policy_model)))
     return PairsSetup(
-        policy=" ".join(filter(None, (config.policy_url, config.policy_model))) or "judge",
+        policy=without_credentials(policy) or "judge",
         engine="",
         profile="",
         fingerprint="",

@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 import httpx
 
 from grm_service import backoff
+from grm_service.addresses import without_credentials
 from grm_service.client.connections import Connections
 from grm_service.client.failure import NoVerdict, parse_failure, unreadable_reply
 from grm_service.client.verdict import (
@@ -57,6 +58,7 @@ class AsyncClient:
     ) -> None:
         self._factory = partial(AsyncClient, url, key, timeout_s=timeout_s, concurrency=concurrency)
         self._url, self._timeout_s, self._concurrency = url.rstrip("/"), timeout_s, concurrency
+        self._shown = without_credentials(self._url)
         headers = {"Content-Type": "application/json"}
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
@@ -161,7 +163,7 @@ class AsyncClient:
                         request = build(round(max(0.001, deadline - clock()), 3))
         except TimeoutError:
             last = f"; the last failure: {failure}" if failure else ""
-            detail = f"{self._url} did not answer within {timeout_s:g} s{last}"
+            detail = f"{self._shown} did not answer within {timeout_s:g} s{last}"
             raise NoVerdict("out_of_time", detail, retryable=True) from None
         raise AssertionError("unreachable: the loop does not end")
 
@@ -170,10 +172,12 @@ class AsyncClient:
             async with self._connections.one() as http:
                 return await http.post(self._url + path, content=content)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise NoVerdict("unreachable", f"{self._url!r} is not a valid URL: {error}") from None
+            raise NoVerdict("unreachable", f"{self._shown!r} is not a valid URL: {error}") from None
         except httpx.HTTPError as error:
-            why = str(error) or type(error).__name__
-            raise NoVerdict("unreachable", f"{self._url} cannot be reached: {why}", retryable=True) from None
+            why = without_credentials(str(error)) or type(error).__name__
+            raise NoVerdict(
+                "unreachable", f"{self._shown} cannot be reached: {why}", retryable=True
+            ) from None
 
 
 def _body(fields: Mapping[str, Any]) -> dict[str, Any]:

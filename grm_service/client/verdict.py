@@ -35,7 +35,7 @@ class Sample:
     closed: bool
     error: str | None
     finish_reason: str | None
-    completion_tokens: int
+    completion_tokens: int | None
     text: str
 
 

@@ -62,6 +62,10 @@ class Engine(Protocol):
     """Texts that the tokenizer parses as control tokens; empty if the engine cannot know them."""
 
     @property
+    def dropped_fields(self) -> tuple[str, ...]:
+        """The sampling parameters that a server refuses, so that its requests leave them out."""
+
+    @property
     def ready(self) -> bool:
         """True if a request would be served now; False while a crashed engine restarts."""
 

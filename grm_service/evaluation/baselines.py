@@ -198,19 +198,19 @@ class _BaselineSampler:
 
     async def _answer(self, prompt: Prompt, params: Params, choices: Sequence[str], closing: str) -> _Answer:
         completion = await self._complete(prompt, params)
-        choice, reason = _read(completion, choices)
+        choice, reason = _read(completion, choices, self._planned.profile)
         if choice is not None:
             return _Answer(choice, completion.usage)
         thinking, abilities = completion.thinking, self._engine.abilities
         if abilities.continues and (thinking is None or abilities.continues_thinking):
-            start = f"{parse.before_closing(completion.text)}\n\n{closing}"
+            start = f"{parse.before_closing(completion.text, self._planned.profile)}\n\n{closing}"
             params = replace(params, max_tokens=_CLOSING_TOKENS, regex=f" ?({'|'.join(choices)})\\}}")
             again = await self._complete(replace(prompt, continuation=start, thinking=thinking), params)
             written = again.text.partition("}")[0].strip()
             choice = written if written in choices and again.thinking is None else None
         elif reason == CUT_IN_THINKING and (off := self._without_thinking(params)) is not None:
             again = await self._complete(prompt, off)
-            choice, _ = _read(again, choices)
+            choice, _ = _read(again, choices, self._planned.profile)
         else:
             return _Answer(None, completion.usage, reason)
         return _Answer(choice, completion.usage + again.usage, reason)
@@ -244,12 +244,12 @@ class _BaselineSampler:
         return Prompt((*system, user), group=self._item.digest)
 
 
-def _read(completion: Completion, choices: Sequence[str]) -> tuple[str | None, str | None]:
+def _read(completion: Completion, choices: Sequence[str], profile: Profile) -> tuple[str | None, str | None]:
     """Return the choice in the answer, or None and the reason."""
     if completion.thinking is not None and completion.thinking.cut:
         return None, CUT_IN_THINKING
     try:
-        written = parse.find_box(completion.text)[1].strip().removeprefix(f"{_NAME} ")
+        written = parse.find_box(completion.text, profile)[1].strip().removeprefix(f"{_NAME} ")
     except parse.Unreadable as unreadable:
         return None, unreadable.reason
     return (written, None) if written in choices else (None, _NO_SUCH_CHOICE)

@@ -69,8 +69,10 @@ def _curves(curves: Sequence[Curve]) -> str:
         [
             curve.run,
             str(point.k),
-            f"{point.tokens:.0f}",
-            f"{curve.prompt_tokens:.0f} ({curve.cached_tokens:.0f})" if point is curve.points[-1] else "",
+            _tokens(point.tokens),
+            f"{_tokens(curve.prompt_tokens)} ({_tokens(curve.cached_tokens)})"
+            if point is curve.points[-1]
+            else "",
             percent(point.half, point.half_interval),
             _points(point.difference, point.difference_interval),
         ]
@@ -92,7 +94,7 @@ def _comparison(comparison: Comparison, flips: bool) -> str:
     parts = [
         f"## B = {comparison.b} against A = {comparison.a}",
         f"{n} items in common ({comparison.only_a} in A only, {comparison.only_b} in B only). Completion "
-        f"tokens per item: {comparison.tokens[0]:.0f} and {comparison.tokens[1]:.0f}. "
+        f"tokens per item: {_tokens(comparison.tokens[0])} and {_tokens(comparison.tokens[1])}. "
         "Differences are B minus A.",
         _table(["setting", "A", "B"], settings) if settings else "The settings are the same.",
         _table(header, rows),
@@ -123,6 +125,10 @@ def percent(value: float | None, interval: Interval | None = None) -> str:
     if value is None:
         return "-"
     return f"{value:.1%}" + (f" [{interval.low:.1%}, {interval.high:.1%}]" if interval else "")
+
+
+def _tokens(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.0f}"
 
 
 def _points(value: float, interval: Interval) -> str:
@@ -169,7 +175,7 @@ def _scaling(report: EvalReport) -> str:
             str(step.k),
             *_accuracies(step),
             _points(step.gain, step.gain_interval),
-            f"{step.tokens:.0f}",
+            _tokens(step.tokens),
             ", ".join(f"{estimate} {n}" for estimate, n in step.subsets.items()),
         ]
         for step in report.scaling
@@ -269,8 +275,9 @@ def _cost(report: EvalReport) -> str:
     text = (
         f"{samples.taken} samples: {percent(samples.readable)} readable{_listed(samples.errors)}, "
         f"{percent(samples.closed)} finished by the closing{_listed(samples.closed_reasons)}"
-        f"{_listed(samples.soft_errors, ', without soft scores')}. An item takes {cost.prompt_tokens:.0f} "
-        f"prompt tokens ({cost.cached_tokens:.0f} cached) and {cost.completion_tokens:.0f} completion tokens."
+        f"{_listed(samples.soft_errors, ', without soft scores')}. Tokens per item: "
+        f"{_tokens(cost.prompt_tokens)} of prompts ({_tokens(cost.cached_tokens)} cached), "
+        f"{_tokens(cost.completion_tokens)} of answers."
     )
     if cost.seconds_median is not None:
         seconds = f"{cost.seconds_median:.1f} s (median; 95th percentile {cost.seconds_p95:.1f} s)"

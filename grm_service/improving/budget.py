@@ -56,9 +56,9 @@ class VerdictBound:
         """Return the token limit of each critique within the `remaining` tokens (at least `minimum`)."""
         return min(self.critique_tokens, (remaining - self.fixed) // self.samples)
 
-    def most(self, critique_limit: int) -> int:
-        """Return the most tokens of a verdict with this limit of each critique."""
-        return self.fixed + self.samples * critique_limit
+    def most(self, remaining: int) -> int:
+        """Return the most tokens of the verdict within the `remaining` tokens."""
+        return self.fixed + self.samples * self.critique_limit(remaining)
 
 
 def _fixed_tokens(task: Task, profile: Profile, n: int) -> int:
@@ -104,9 +104,10 @@ class Budget:
         """Seconds since the start."""
         return self.now - self._started
 
-    def spend(self, usage: Usage, most: int) -> None:
-        """Subtract the generated tokens; what exceeds the limits, `most` in total, is thinking."""
-        self._remaining -= min(usage.completion_tokens, most)
+    def spend(self, usage: Usage, at_most: int) -> None:
+        """Subtract the generated tokens, `at_most` if they are unknown; what exceeds it is thinking."""
+        used = usage.completion_tokens
+        self._remaining -= at_most if used is None else min(used, at_most)
 
     def draft_limit(self, n: int, max_tokens: int, verdict: VerdictBound) -> int | None:
         """Return the token limit of each of n drafts that leaves room for their verdict.

@@ -10,14 +10,8 @@ from typing import Any
 
 from grm_service.callers import Requester
 from grm_service.concurrency import for_each
-from grm_service.errors import (
-    AllUnreadable,
-    GRMError,
-    PrinciplesUnreadable,
-    PromptTooLong,
-    ResponseUnread,
-    TextTooLong,
-)
+from grm_service.errors import GRMError
+from grm_service.failures import ITEM_FAILURES
 from grm_service.improving.interface import JudgeService
 from grm_service.improving.policy import DraftCut, Policy
 from grm_service.improving.prompt_file import PromptItem
@@ -31,10 +25,6 @@ ROUTE = "pairs"
 """The route in the records of its verdicts."""
 SAME_DRAFTS = "same_drafts"
 """The reason to drop a prompt whose drafts are all the same."""
-_PROMPT_ERRORS = {
-    error.code for error in (AllUnreadable, ResponseUnread, PrinciplesUnreadable, PromptTooLong, TextTooLong)
-}
-"""Failures of a single prompt, which is dropped, as with DraftCut. Any other failure ends the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +167,9 @@ async def _process(
         options = setup.judge_options(prompt.seed(setup.seed))
         record = await service.judge(Task(prompt.messages, drafts, options=options), requester=requester)
     except GRMError as failed:
-        if failed.code not in _PROMPT_ERRORS and not isinstance(failed, DraftCut):
+        if failed.code not in ITEM_FAILURES and not isinstance(failed, DraftCut):
             raise
-        error = failed.reason if isinstance(failed, DraftCut) else failed.code
+        error = failed.label if isinstance(failed, DraftCut) else failed.code
         return PromptResult(prompt.id, prompt.digest, drafts, cut, writer, error=error)
     verdict = record.verdict
     return PromptResult(

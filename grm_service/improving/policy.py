@@ -11,7 +11,7 @@ from grm_service import tracing
 from grm_service.callers import Requester
 from grm_service.concurrency import gather
 from grm_service.engines.base import Engine
-from grm_service.errors import DeadlineExceeded, EngineError, PolicyFailed
+from grm_service.errors import DeadlineExceeded, EngineError, PolicyFailed, UpstreamRefused
 from grm_service.improving.interface import JudgeService
 from grm_service.judging.completion import complete, without_thinking
 from grm_service.judging.sampler import CUT_IN_THINKING
@@ -26,7 +26,7 @@ OnCompletion = Callable[[int, Completion], None]
 class DraftCut(PolicyFailed):
     """The policy reached its token limit before it began its answer, which is no empty draft."""
 
-    reason = CUT_IN_THINKING
+    label = CUT_IN_THINKING
 
 
 class Policy:
@@ -56,7 +56,7 @@ class Policy:
                 try:
                     await self.engine.start()
                 except EngineError as failed:
-                    raise PolicyFailed(f"the policy is not available: {failed}") from failed
+                    raise _policy_failed("the policy is not available", failed) from failed
                 self._started = True
 
     async def close(self) -> None:
@@ -113,8 +113,10 @@ class Policy:
         with tracing.span("draft", attributes, "CLIENT") as span:
             try:
                 completion = await self._complete_answer(prompt, params, settings)
+            except UpstreamRefused:
+                raise
             except EngineError as failed:
-                raise PolicyFailed(f"the policy failed: {failed}") from failed
+                raise _policy_failed("the policy failed", failed) from failed
             span.note(tracing.usage_attributes(completion.usage))
         if not self._has_own_engine:
             self._service.count_tokens(completion.usage)
@@ -141,3 +143,9 @@ class Policy:
 def _only_thought(completion: Completion) -> bool:
     thinking = completion.thinking
     return thinking is not None and (thinking.cut or not completion.text.strip())
+
+
+def _policy_failed(what: str, cause: EngineError) -> PolicyFailed:
+    failed = PolicyFailed(f"{what}: {cause.message}", cause.reason)
+    failed.retryable = cause.retryable
+    return failed

@@ -74,7 +74,7 @@ class Encoder:
         text, opening = example.trajectory.text, self.profile.opening
         if not text.startswith(opening):
             return None
-        box = parse.find_box(text)
+        box = parse.find_box(text, self.profile)
         prompt, thinking = self.prompt(example.item, example.trajectory.order), example.trajectory.thinking
         if thinking is not None:  # it comes before the opening
             prompt, opening = replace(prompt, continuation=""), ""

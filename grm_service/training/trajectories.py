@@ -75,7 +75,7 @@ class Trajectory:
     origin: Origin = "sampled"
     error: str | None = None
     closed: bool = False
-    tokens: int = 0
+    tokens: int | None = 0
     thinking: Thinking | None = None
 
 

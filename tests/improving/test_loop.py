@@ -20,7 +20,7 @@ from grm_service.errors import (
 )
 from grm_service.improving.lineage import Draft, Round, SecondOpinion, Standard
 from grm_service.improving.loop import ROUTE, improve
-from grm_service.types import Alternative, Message, PrincipleSpec
+from grm_service.types import Alternative, Message, PrincipleSpec, Usage
 from tests.improving.world import engine_of, longest, noisy, policy_of, quality, task_of
 from tests.meta_rm import ScriptedMetaRM, guide
 
@@ -146,14 +146,15 @@ async def test_events_and_recorded_verdicts(open_world):
 
 
 class Counting(ScriptedEngine):
-    """Counts all generated tokens, also those of cancelled requests."""
+    """Counts all generated tokens, also those of cancelled requests; it may not state them."""
 
     generated = 0
+    states_usage = True
 
     async def complete(self, prompt, params):
         completion = await super().complete(prompt, params)
         self.generated += completion.usage.completion_tokens
-        return completion
+        return completion if self.states_usage else replace(completion, usage=Usage(None, None, None))
 
 
 def wordy(prompt, params):
@@ -162,6 +163,15 @@ def wordy(prompt, params):
         n = prompt.messages[-1].content.count("[The Begin of Response")
         return ", ".join(str(1 + (params.seed + i) % 9) for i in range(n)) + "}"
     return f"seed {params.seed} " + "more and more " * 2000
+
+
+@pytest.mark.parametrize("tokens", [2000, 9999])
+async def test_unknown_tokens_do_not_exceed_the_budget(open_world, tokens):
+    engine = Counting(wordy)
+    engine.states_usage = False
+    improvement = await improved(open_world, engine, task_of(n=3, rounds=9, tokens=tokens))
+    assert engine.generated <= tokens
+    assert improvement.cost.generated is None
 
 
 @pytest.mark.parametrize("tokens", [1500, 2000, 2777, 4000, 9999])

@@ -88,7 +88,7 @@ def test_lines_that_are_not_principles():
     ],
 )
 def test_partial_score_line_is_removed(cut, expected):
-    assert parse.before_closing(cut) == expected
+    assert parse.before_closing(cut, PROFILE) == expected
 
 
 @given(st.lists(st.integers(1, 10), min_size=1, max_size=64))

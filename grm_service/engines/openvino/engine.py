@@ -72,6 +72,7 @@ class OpenVINOEngine:
     name = "openvino"
     abilities = Abilities()
     thinking = ThinkingBehavior()
+    dropped_fields: tuple[str, ...] = ()
     ready = False
     control_tokens: tuple[str, ...] = ()
 

@@ -44,6 +44,7 @@ class TransformersEngine:
     name = "transformers"
     abilities = Abilities()
     thinking = ThinkingBehavior()
+    dropped_fields: tuple[str, ...] = ()
     control_tokens: tuple[str, ...] = ()
 
     def __init__(

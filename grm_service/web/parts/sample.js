@@ -19,7 +19,7 @@ export function sampleCard(sample, open = false) {
       el("span.order", { title: "The responses in prompt order" }, sample.order.map(letter).join(" ")),
       scores && !sample.counted && chip("not in the vote", "Readable, but left out of the vote.", "warn"),
       sample.closed && chip("closed", "The output ended without scores; the service completed it."),
-      el("span.tokens", {}, plural(sample.completion_tokens, "token"))),
+      el("span.tokens", {}, sample.completion_tokens === null ? "tokens unknown" : plural(sample.completion_tokens, "token"))),
     sampleBody(sample));
 }
 

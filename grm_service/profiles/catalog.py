@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from grm_service.errors import CatalogError, UnknownName
 from grm_service.profiles import yaml
-from grm_service.profiles.profile import PrincipleSet, Profile
+from grm_service.profiles.profile import PrincipleSet, Profile, ThinkingSettings
 from grm_service.types import Principle
 
 T = TypeVar("T")
@@ -81,11 +81,15 @@ def principle_files(principles_dir: Path | None = None) -> dict[str, Path]:
 def fingerprint(value: Profile | Sequence[Principle]) -> str:
     """Return `sha256:` and the hash of the canonical JSON of a profile or of principles.
 
-    An adapter counts with its hash, not with its path.
+    An adapter counts with its hash, not with its path. Settings for thinking count if there are any: profiles
+    without them have the fingerprints of their older verdicts.
     """
-    if isinstance(value, Profile) and value.adapter:
-        value = replace(value, adapter=replace(value.adapter, folder=""))
-    return _hashed(value)
+    if not isinstance(value, Profile):
+        return _hashed(value)
+    counted = asdict(replace(value, adapter=value.adapter and replace(value.adapter, folder="")))
+    if value.thinking == ThinkingSettings():
+        del counted["thinking"]
+    return _hashed(counted)
 
 
 def format_fingerprint(profile: Profile) -> str:

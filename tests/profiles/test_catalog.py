@@ -1,10 +1,13 @@
+import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from grm_service.errors import CatalogError, UnknownName
 from grm_service.profiles.catalog import fingerprint, format_fingerprint, load_catalog, load_profile
+from grm_service.profiles.profile import ThinkingSettings
 from tests.judging.profiles import PROFILE
 
 GOOD = """\
@@ -115,6 +118,14 @@ def test_unknown_name_lists_known_ones():
 def test_missing_folder_is_an_error(tmp_path):
     with pytest.raises(CatalogError, match="GRM_MODELS_DIR"):
         load_catalog(tmp_path / "none")
+
+
+def test_thinking_settings_count_if_there_are_any():
+    report = json.loads((Path(__file__).parents[2] / "evals/smollm2-judge.json").read_text())
+    assert fingerprint(load_catalog().profile("smollm2-judge")) == report["fingerprint"]
+    thinks = replace(PROFILE, thinking=ThinkingSettings(tokens=0))
+    assert fingerprint(thinks) != fingerprint(PROFILE)
+    assert format_fingerprint(thinks) == format_fingerprint(PROFILE)
 
 
 def test_fingerprint_changes_with_any_field():

@@ -131,16 +131,21 @@ def _cut(text: str, label: str) -> tuple[str, bool, str]:
 def parse_principles(text: str, limit: int = 12) -> tuple[Principle, ...]:
     """Return the principles of a list, one per item; `(Weight: 40%)`, `weight: 0.4` and the like are weights.
 
-    Duplicates are dropped, and items after the first `limit`: small models repeat themselves.
+    Duplicates are dropped, and items after the first `limit`: small models repeat themselves. So is a line
+    such as "Here are the principles:" before the list.
     """
     items: list[list[str]] = []
     listed = takewhile(lambda line: not line.lstrip().startswith("##"), text.splitlines())
     for line in filter(str.strip, listed):
         if _ITEM.match(line) or not items:
-            items.append([_ITEM.sub("", line)])
+            items.append([line])
         else:
             items[-1].append(line)
-    unique = {each.text: each for item in items if (each := _principle(" ".join(item))) is not None}
+    if len(items) > 1 and items[0][-1].rstrip(" *").endswith((":", "：")) and not _ITEM.match(items[0][0]):
+        del items[0]
+    unique = {
+        each.text: each for item in items if (each := _principle(_ITEM.sub("", " ".join(item)))) is not None
+    }
     return tuple(unique.values())[:limit]
 
 

@@ -140,7 +140,16 @@ def _checked(item: Item, samples: Iterable[SampleResult]) -> tuple[SampleResult,
 
 
 def _sample_result(s: Sample) -> SampleResult:
-    return SampleResult(s.order, s.scores, s.error, s.closed, s.usage.completion_tokens, s.grade)
+    return SampleResult(
+        s.order,
+        s.scores,
+        s.error,
+        s.closed,
+        s.usage.completion_tokens,
+        s.grade,
+        s.closed_reason,
+        s.soft_error,
+    )
 
 
 def _remote_sample_result(s: RemoteSample) -> SampleResult:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from grm_service.evaluation.bias import Share
 from grm_service.evaluation.comparison import Check, Comparison, Comparisons, Curve, Difference
@@ -272,25 +272,26 @@ def _biases(report: EvalReport) -> str:
     return "## Biases\n\n" + _table(["", "n", "share"], rows)
 
 
+def _listed(reasons: Mapping[str, int], label: str = "") -> str:
+    return f"{label} ({', '.join(f'{code} {n}' for code, n in reasons.items())})" if reasons else ""
+
+
 def _cost(report: EvalReport) -> str:
     cost, samples = report.cost, report.reading
-    errors = ", ".join(f"{code} {n}" for code, n in samples.errors.items())
     text = (
-        f"{samples.taken} samples: {percent(samples.readable)} readable, {percent(samples.closed)} finished "
-        f"by the closing{f' ({errors})' if errors else ''}. Tokens per item: {_tokens(cost.prompt_tokens)} "
-        f"of prompts ({_tokens(cost.cached_tokens)} cached), {_tokens(cost.completion_tokens)} of answers."
+        f"{samples.taken} samples: {percent(samples.readable)} readable{_listed(samples.errors)}, "
+        f"{percent(samples.closed)} finished by the closing{_listed(samples.closed_reasons)}"
+        f"{_listed(samples.soft_errors, ', without soft scores')}. Tokens per item: "
+        f"{_tokens(cost.prompt_tokens)} of prompts ({_tokens(cost.cached_tokens)} cached), "
+        f"{_tokens(cost.completion_tokens)} of answers."
     )
     if cost.seconds_median is not None:
         seconds = f"{cost.seconds_median:.1f} s (median; 95th percentile {cost.seconds_p95:.1f} s)"
         text += f" A verdict takes {seconds} while others run concurrently."
-    rows = [
-        [
-            f"`{each.rule}`",
-            *map(percent, (each.samples_saved, each.tokens_saved, each.same_winner)),
-            _points(each.accuracy_change, each.interval),
-        ]
-        for each in cost.stopping
-    ]
+    rows = []
+    for each in cost.stopping:
+        saved = map(percent, (each.samples_saved, each.tokens_saved, each.same_winner))
+        rows.append([f"`{each.rule}`", *saved, _points(each.accuracy_change, each.interval)])
     header = ["stop", "samples saved", "tokens saved", "same winner", "change in accuracy"]
     return "## Readability and cost\n\n" + text + (f"\n\n{_table(header, rows)}" if rows else "")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
 
 from grm_service.evaluation import outcomes, stats
@@ -74,12 +74,18 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Readability:
-    """The number of samples; the shares (0..1) that were readable and that the closing finished; errors."""
+    """The number of samples; the shares (0..1) that were readable and that the closing finished; reasons.
+
+    `errors` counts the samples without scores, `closed_reasons` those that the closing finished, and
+    `soft_errors` those that have no soft scores, each by reason.
+    """
 
     taken: int
     readable: float
     closed: float
     errors: Mapping[str, int]
+    closed_reasons: Mapping[str, int] = field(default_factory=dict)
+    soft_errors: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,5 +258,11 @@ def _readability(items: Sequence[ItemResult]) -> Readability:
         taken=n,
         readable=sum(sample.scores is not None for sample in samples) / n if n else 0.0,
         closed=sum(sample.closed for sample in samples) / n if n else 0.0,
-        errors=dict(Counter(sample.error for sample in samples if sample.error is not None)),
+        errors=_counted(sample.error for sample in samples),
+        closed_reasons=_counted(sample.closed_reason for sample in samples),
+        soft_errors=_counted(sample.soft_error for sample in samples),
     )
+
+
+def _counted(reasons: Iterable[str | None]) -> dict[str, int]:
+    return dict(Counter(reason for reason in reasons if reason is not None))

@@ -71,8 +71,9 @@ class EvalSetup:
 class SampleResult:
     """One sample without its text, which is in the audit trail; see types.Sample.
 
-    `scores` go into the vote (soft scores if the run uses them). `tokens` are completion tokens, None if
-    unknown. `grade` is the meta RM's, 0..1.
+    `scores` go into the vote (soft scores if the run uses them; `soft_error` is the reason if the sample has
+    none). `tokens` are completion tokens, None if unknown. `grade` is the meta RM's, 0..1. `closed_reason`:
+    why it was closed.
     """
 
     order: tuple[int, ...]
@@ -81,6 +82,8 @@ class SampleResult:
     closed: bool
     tokens: int | None
     grade: float | None = None
+    closed_reason: str | None = None
+    soft_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

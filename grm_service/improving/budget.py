@@ -1,8 +1,8 @@
 """The token and time budget of an improvement, and upper bounds on what a verdict can generate.
 
 Only generated tokens count, those of policy, judge and second opinion alike. Every completion gets a token
-limit beforehand, so the total never exceeds the budget. Prompt tokens are unknown until a server has
-tokenized the prompt: they are reported but not counted.
+limit beforehand, so the total never exceeds the budget. Thinking has a limit of its own, and prompt tokens
+are unknown until a server has tokenized the prompt: both are reported but not counted.
 """
 
 from __future__ import annotations
@@ -105,8 +105,9 @@ class Budget:
         return self.now - self._started
 
     def spend(self, usage: Usage, at_most: int) -> None:
-        """Subtract the generated tokens; `at_most` if the server does not state them."""
-        self._remaining -= at_most if usage.completion_tokens is None else usage.completion_tokens
+        """Subtract the generated tokens, `at_most` if they are unknown; what exceeds it is thinking."""
+        used = usage.completion_tokens
+        self._remaining -= at_most if used is None else min(used, at_most)
 
     def draft_limit(self, n: int, max_tokens: int, verdict: VerdictBound) -> int | None:
         """Return the token limit of each of n drafts that leaves room for their verdict.

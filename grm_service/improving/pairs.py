@@ -13,7 +13,7 @@ from grm_service.concurrency import for_each
 from grm_service.errors import GRMError
 from grm_service.failures import ITEM_FAILURES
 from grm_service.improving.interface import JudgeService
-from grm_service.improving.policy import Policy
+from grm_service.improving.policy import DraftCut, Policy
 from grm_service.improving.prompt_file import PromptItem
 from grm_service.improving.revision_prompts import draft_prompt
 from grm_service.improving.run_folder import PairsFolder, PairsSetup, PromptResult
@@ -50,8 +50,8 @@ def select_pair(result: PromptResult, thresholds: PairThresholds) -> Pair | str:
     """Return the best and the worst draft as a pair, or the reason to drop the prompt.
 
     Of equally good drafts the shorter is chosen. The reasons are an error's code, 'same_drafts',
-    'small_margin', 'low_agreement', and 'cut' (the best draft reached its token limit, and a policy trained
-    on it would learn to break off).
+    'cut_in_thinking' (a draft has no answer), 'small_margin', 'low_agreement', and 'cut' (the best draft
+    reached its token limit, and a policy trained on it would learn to break off).
     """
     if result.error is not None:
         return result.error
@@ -168,9 +168,10 @@ async def _process(
         options = setup.judge_options(prompt.seed(setup.seed))
         record = await service.judge(Task(prompt.messages, drafts, options=options), requester=requester)
     except GRMError as failed:
-        if failed.code not in ITEM_FAILURES:
+        if failed.code not in ITEM_FAILURES and not isinstance(failed, DraftCut):
             raise
-        return PromptResult(prompt.id, prompt.digest, drafts, cut, writer, error=failed.code)
+        error = failed.label if isinstance(failed, DraftCut) else failed.code
+        return PromptResult(prompt.id, prompt.digest, drafts, cut, writer, error=error)
     verdict = record.verdict
     return PromptResult(
         prompt.id,

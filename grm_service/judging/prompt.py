@@ -91,7 +91,7 @@ def render_judgement(
         "conversation": _conversation(profile, messages, clean),
         "responses": _responses(profile, responses, clean),
     }
-    judgement = chat_neutraliser((*control_tokens, *profile.control_tokens))(completion)
+    judgement = chat_neutraliser((*control_tokens, *_profile_tokens(profile)))(completion)
     return Message("user", fill(_GRADING, values)), Message("assistant", judgement)
 
 
@@ -158,10 +158,12 @@ def chat_neutraliser(control_tokens: tuple[str, ...] = ()) -> Clean:
     return _breaker((*_exact(control_tokens), *_CONTROL))
 
 
+def _profile_tokens(profile: Profile) -> tuple[str, ...]:
+    return (*profile.control_tokens, *(tag for tags in profile.thinking.tags for tag in tags))
+
+
 def _control_patterns(profile: Profile, control_tokens: tuple[str, ...]) -> tuple[str, ...]:
-    tags = (tag for pair in profile.thinking.tags for tag in pair)
-    exact = _exact((*control_tokens, *profile.control_tokens, *tags))
-    return (_BOX, *exact, *_CONTROL, *_markers(profile))
+    return (_BOX, *_exact((*control_tokens, *_profile_tokens(profile))), *_CONTROL, *_markers(profile))
 
 
 def _exact(control_tokens: tuple[str, ...]) -> list[str]:

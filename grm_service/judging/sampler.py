@@ -16,7 +16,7 @@ from grm_service import tracing
 from grm_service.engines.base import Engine
 from grm_service.errors import BadTask, EngineError, SoftNotServed, code_of
 from grm_service.judging import parse, soft_scores
-from grm_service.judging.completion import complete
+from grm_service.judging.completion import complete, without_thinking
 from grm_service.judging.orders import undo
 from grm_service.judging.plan import Plan
 from grm_service.judging.prompt import boxed, render
@@ -123,7 +123,7 @@ class Sampler:
         else:
             start = written + "\n\n" if written else ""
             prompt = _ask_for_scores(planned, sample, prompt, written)
-            params = self._without_thinking(planned, params)
+            params = without_thinking(self.engine, params, planned.profile.thinking) or params
         try:
             completion = await self._complete(planned, prompt, params)
         except BadTask as full:  # the context has no room left after the completion
@@ -138,13 +138,6 @@ class Sampler:
         )
         closed = _parsed(planned, finished, completion)
         return closed if closed.error is None else replace(sample, usage=closed.usage)
-
-    def _without_thinking(self, planned: Plan, params: Params) -> Params:
-        """Return the parameters with the thinking off, if that is possible."""
-        settings = planned.profile.thinking
-        if not (self.engine.thinking.can_disable or settings.off):
-            return params
-        return replace(params, thinking_tokens=0, request_fields=settings.request_fields(0))
 
     async def _add_soft_scores(self, planned: Plan, sample: Sample, prompt: Prompt) -> Sample:
         """Return the sample with the expected score at each position where it wrote a score.

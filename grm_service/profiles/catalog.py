@@ -81,7 +81,8 @@ def principle_files(principles_dir: Path | None = None) -> dict[str, Path]:
 def fingerprint(value: Profile | Sequence[Principle]) -> str:
     """Return `sha256:` and the hash of the canonical JSON of a profile or of principles.
 
-    An adapter counts with its hash, not with its path.
+    An adapter counts with its hash, not with its path. Settings for thinking count if there are any: profiles
+    without them have the fingerprints of their older verdicts.
     """
     if not isinstance(value, Profile):
         return _hashed(value)

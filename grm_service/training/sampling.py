@@ -181,7 +181,9 @@ class TrajectorySampler:
         options = self._setup.options(k=self._setup.samples + 1, seed=item.seed(self._setup.seed))
         principles = options.principles.items
         if options.principles.mode == "query":
-            principles, _ = await self._writer.write(self._profile, item.messages, principles)
+            principles, _ = await self._writer.write(
+                self._profile, item.messages, principles, options.thinking_tokens
+            )
         return plan(Task(item.messages, item.responses, options=options), self._profile, principles)
 
     async def _hinted(self, item: Item, planned: Plan) -> Trajectory:
@@ -219,4 +221,5 @@ def _trajectory(item: Item, sample: Sample, origin: Origin) -> Trajectory:
         error=sample.error,
         closed=sample.closed,
         tokens=sample.usage.completion_tokens,
+        thinking=sample.thinking,
     )

@@ -48,6 +48,20 @@ def rows(folder):
     return [json.loads(line) for line in (folder / PAIRS).read_text().splitlines()]
 
 
+@pytest.mark.anyio
+async def test_prompts_with_cut_thinking_are_dropped(open_world, tmp_path):
+    def policy(prompt, params):
+        cut = prompt.messages[-1].content == "Name prime number 1."
+        return (
+            "<think>A draft of quality 9." if cut else "<think>Quality 9?</think>" + by_seed(prompt, params)
+        )
+
+    report = await run(open_world, tmp_path, prompts(2), engine_of(policy), thresholds=PairThresholds(0.1, 0))
+    assert (report.pairs, report.dropped) == (1, {"cut_in_thinking": 1})
+    (row,) = rows(tmp_path)
+    assert "think" not in row["chosen"][0]["content"]
+
+
 def test_best_is_chosen_over_worst():
     assert select_pair(RESULT, PairThresholds()) == Pair(chosen=1, rejected=0, margin=4.0, agreement=1.0)
 

@@ -151,6 +151,7 @@ def test_fingerprint_without_thinking_settings():
     assert fingerprint(judge) == reported["fingerprint"]
     thinks = replace(judge, thinking=ThinkingSettings(tokens=0))
     assert fingerprint(thinks) != fingerprint(judge)
+    assert format_fingerprint(thinks) == format_fingerprint(judge)
 
 
 def test_fingerprint_changes_with_any_field():

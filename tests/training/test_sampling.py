@@ -12,7 +12,7 @@ from grm_service.judging.prompt import render
 from grm_service.training.rejection_sampling import select
 from grm_service.training.sampling import sample_all
 from grm_service.training.trajectories import TrajectoryFile, read_trajectories
-from grm_service.types import Params, Principle, PrincipleSpec
+from grm_service.types import Params, Principle, PrincipleSpec, Thinking
 from tests.api.helpers import failing
 from tests.training.conftest import ITEMS, SHORT, item, setup
 
@@ -40,6 +40,37 @@ async def test_samples_in_balanced_orders(sampled):
             assert each.right == (each.scores[best] > each.scores[1 - best])
     first = [of_item.trajectories[0].order for of_item in trajectories]
     assert len(set(first)) == 2, "else the best response would always be at one position"
+
+
+async def test_thinking_is_stored_apart(sampled, tmp_path):
+    engine = ScriptedEngine(
+        lambda prompt, params: "<think>Scores: \\boxed{3, 8}</think>Scores: \\boxed{8, 3}"
+    )
+    trajectories = await sampled(engine=engine)
+    for each in trajectories[0].trajectories:
+        assert each.text == "Scores: \\boxed{8, 3}"
+        assert each.thinking == Thinking("Scores: \\boxed{3, 8}")
+    assert read_trajectories(tmp_path / "trajectories.jsonl")[1] == trajectories
+
+
+async def test_cut_thinking_is_no_judgement(sampled):
+    engine = ScriptedEngine(lambda prompt, params: "<think>Scores: \\boxed{8, 3}")
+    trajectories = await sampled(engine=engine, hints=False)
+    assert {each.error for of_item in trajectories for each in of_item.trajectories} == {"cut_in_thinking"}
+    assert select(ITEMS, trajectories).examples == []
+
+
+async def test_files_without_thinking_are_read(sampled, tmp_path):
+    trajectories = await sampled()
+    file = tmp_path / "trajectories.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    del lines[0]["thinking_tokens"]
+    for line in lines[1:]:
+        for each in line["trajectories"]:
+            del each["thinking"]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_trajectories(file)[1] == trajectories
+    assert await sampled() == trajectories, "and the run resumes"
 
 
 async def test_hint_after_wrong_samples(sampled):

@@ -162,7 +162,8 @@ class AllUnreadable(JudgeError):
         self.reasons = dict(Counter(s.error or "unknown" for s in samples))
         counts = ", ".join(f"{reason}: {n}" for reason, n in self.reasons.items())
         unread = f"none of the {len(samples)} samples could be read ({counts})"
-        super().__init__(f"{unread}; retry with another seed or a larger max_tokens")
+        limit = "thinking_tokens" if "cut_in_thinking" in self.reasons else "max_tokens"
+        super().__init__(f"{unread}; retry with another seed or a larger {limit}")
 
 
 class ResponseUnread(JudgeError):

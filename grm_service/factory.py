@@ -14,6 +14,7 @@ from grm_service.engines.choice import choose_engine, embedded_meta_rm
 from grm_service.engines.files.source import ModelSource
 from grm_service.errors import BadSetting, ModelNotLoaded
 from grm_service.improving.policy import Policy
+from grm_service.judging.format_check import format_fault
 from grm_service.profiles.catalog import Catalog, load_catalog, load_profile, mismatch
 from grm_service.profiles.profile import Profile
 from grm_service.serving.service import Limits, Service
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 def open_catalog(settings: Settings) -> Catalog:
     """Return the shipped profiles and principle sets and the operator's own. Raises CatalogError."""
-    return load_catalog(settings.models_dir, settings.principles_dir)
+    return load_catalog(settings.models_dir, settings.principles_dir, format_fault)
 
 
 def open_service(settings: Settings) -> Service:
@@ -57,7 +58,10 @@ def open_trail(settings: Settings) -> Trail:
 def default_profile(settings: Settings, catalog: Catalog) -> Profile:
     """Return the default profile, by name or from a YAML file such as that of a training run."""
     name = settings.profile
-    profile = load_profile(Path(name)) if name.endswith((".yaml", ".yml")) else catalog.profile(name)
+    if name.endswith((".yaml", ".yml")):
+        profile = load_profile(Path(name), format_fault)
+    else:
+        profile = catalog.profile(name)
     if settings.model:
         profile = replace(profile, model=settings.model, package=None, adapter=None)
     meta_rm = settings.meta_rm or profile.meta_rm or without_credentials(settings.meta_rm_url or "") or None

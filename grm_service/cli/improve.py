@@ -123,9 +123,9 @@ def _setup(
     """Return the setup of a run; `_pairs` adds engine and profile."""
     from grm_service.improving.run_folder import PairsSetup
 
+    policy = " ".join(filter(None, (config.policy_url, config.policy_model)))
     return PairsSetup(
-        policy=without_credentials(" ".join(filter(None, (config.policy_url, config.policy_model))))
-        or "judge",
+        policy=without_credentials(policy) or "judge",
         engine="",
         profile="",
         fingerprint="",

@@ -190,12 +190,14 @@ class _BaselineSampler:
     async def _answer(self, prompt: Prompt, params: Params, choices: Sequence[str], closing: str) -> _Answer:
         completion = await complete(self._engine, prompt, params)
         try:
-            written = parse.find_box(completion.text)[1].strip().removeprefix(f"{_NAME} ")
+            written = (
+                parse.find_box(completion.text, self._planned.profile)[1].strip().removeprefix(f"{_NAME} ")
+            )
         except parse.Unreadable:
             written = ""
         if written in choices or not self._engine.abilities.continues:
             return _Answer(written if written in choices else None, False, completion.usage)
-        start = f"{parse.before_closing(completion.text)}\n\n{closing}"
+        start = f"{parse.before_closing(completion.text, self._planned.profile)}\n\n{closing}"
         params = replace(params, max_tokens=_CLOSING_TOKENS, regex=f" ?({'|'.join(choices)})\\}}")
         closed = await complete(self._engine, replace(prompt, continuation=start), params)
         written, usage = closed.text.partition("}")[0].strip(), completion.usage + closed.usage

@@ -41,12 +41,8 @@ class Policy:
             if not self._started:
                 try:
                     await self.engine.start()
-                except UpstreamRefused:
-                    raise
                 except EngineError as failed:
-                    raise PolicyFailed(
-                        f"the policy is not available: {failed.message}", failed.reason
-                    ) from failed
+                    raise _policy_failed("the policy is not available", failed) from failed
                 self._started = True
 
     async def close(self) -> None:
@@ -102,9 +98,15 @@ class Policy:
             except UpstreamRefused:
                 raise
             except EngineError as failed:
-                raise PolicyFailed(f"the policy failed: {failed.message}", failed.reason) from failed
+                raise _policy_failed("the policy failed", failed) from failed
             span.note(tracing.usage_attributes(completion.usage))
         if not self._has_own_engine:
             self._service.count_tokens(completion.usage)
         on_completion(index, completion)
         return completion
+
+
+def _policy_failed(what: str, cause: EngineError) -> PolicyFailed:
+    failed = PolicyFailed(f"{what}: {cause.message}", cause.reason)
+    failed.retryable = cause.retryable
+    return failed

@@ -114,7 +114,7 @@ class Sampler:
 
         Thinking that was cut off is ended first. If the engine cannot continue, it is asked for the scores.
         """
-        n, written = len(sample.order), parse.before_closing(sample.text)
+        n, written = len(sample.order), parse.before_closing(sample.text, planned.profile)
         params = replace(params, max_tokens=closing_tokens(n))
         if self._continues(sample):
             start = written + planned.profile.closing.text
@@ -154,7 +154,7 @@ class Sampler:
         if not self._continues(sample):
             return replace(sample, soft_error=SoftNotServed.code)
         prompt = replace(prompt, thinking=sample.thinking)
-        box = parse.find_box(sample.text)
+        box = parse.find_box(sample.text, planned.profile)
         starts = [box.start(1) + offset for offset in soft_scores.score_offsets(box[1])]
         try:
             results = await asyncio.gather(

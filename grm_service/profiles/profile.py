@@ -107,6 +107,13 @@ class Sections:
     criteria: Text = "Specific Criteria"
     analysis: Text = "Analysis"
 
+    def __post_init__(self) -> None:
+        if self.criteria.strip().casefold() == self.analysis.strip().casefold():
+            raise ValueError("criteria and analysis must be different labels")
+        for name, label in (("criteria", self.criteria), ("analysis", self.analysis)):
+            if not re.search(r"\w", label) or "\n" in label:
+                raise ValueError(f"{name} must be words on one line")
+
 
 @dataclass(frozen=True, slots=True)
 class Closing:

@@ -62,7 +62,7 @@ class Encoder:
         text, opening = example.trajectory.text, self.profile.opening
         if not text.startswith(opening):
             return None
-        box = parse.find_box(text)
+        box = parse.find_box(text, self.profile)
         completion, scores_at = text[len(opening) : box.end()], box.start(1) - len(opening)
         prompt = self.prompt(example.item, example.trajectory.order)
         return self._tokens(prompt, completion, scores_at if self.only_scores else 0)

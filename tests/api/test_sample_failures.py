@@ -7,6 +7,7 @@ import pytest
 
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import DeadlineExceeded, EngineError, EngineUnreachable, PromptTooLong
+from grm_service.failures import REFUSALS
 from grm_service.judging.judge import TOO_LONG_TO_GRADE
 from grm_service.judging.orders import sample_seed
 from tests.api.helpers import failing, never, sources, writing
@@ -40,6 +41,7 @@ SAMPLE_ERRORS = {
     "deadline_exceeded": never,
     "engine_failed": failing(EngineError("out of memory")),
     "engine_unreachable": failing(EngineUnreachable("connection refused")),
+    **{code: failing(kind("no", "it may not")) for code, kind in REFUSALS.items()},
 }
 
 
@@ -47,7 +49,7 @@ def sample_errors():
     """Return every error of a sample in the sources."""
     literals = re.findall(r'(?:\bUnreadable\(|\berror=)"(\w+)"', sources())
     from_exceptions = {exception.code for exception in (EngineError, EngineUnreachable, DeadlineExceeded)}
-    return {*literals, *from_exceptions, TOO_LONG_TO_GRADE}
+    return {*literals, *from_exceptions, *REFUSALS, TOO_LONG_TO_GRADE}
 
 
 def test_every_sample_error_is_covered():

@@ -1,15 +1,26 @@
 """Judging items: failures of the engine, and the options that reach a judge."""
 
+import contextlib
+
 import pytest
 
 from grm_service.client.failure import NoVerdict
-from grm_service.errors import DeadlineExceeded, EngineError, EngineUnreachable
+from grm_service.errors import (
+    ContentFiltered,
+    DeadlineExceeded,
+    EngineError,
+    EngineUnreachable,
+    PromptRefused,
+    UpstreamDenied,
+    UpstreamRefused,
+)
 from grm_service.evaluation.dataset import Item
 from grm_service.evaluation.judges import local_judge, remote_judge
 from grm_service.evaluation.run_folder import EvalSetup
 from grm_service.factory import open_service
 from grm_service.settings import Settings
 from grm_service.types import JudgeOptions, Message, PrincipleSpec
+from tests.api.helpers import failing
 
 pytestmark = pytest.mark.anyio
 ITEM = Item("0", "s", (Message("user", "Name a prime."),), ("11", "12"), (0,))
@@ -38,6 +49,46 @@ async def test_engine_failure_ends_the_run(script, tmp_path):
     finally:
         await service.close()
     assert again.error == (None if script == "content" else "all_unreadable")
+
+
+@pytest.mark.parametrize("error", [UpstreamRefused, ContentFiltered])
+async def test_refused_item_is_counted(error, tmp_path):
+    async with judging(tmp_path, error("http://x refused the request", "no such words")) as judge:
+        assert (await judge(ITEM, SETUP)).error == error.code
+
+
+async def test_prompt_refused_as_too_long_is_counted(tmp_path):
+    async with judging(tmp_path, PromptRefused("http://x refused the prompt", "too long")) as judge:
+        assert (await judge(ITEM, SETUP)).error == "prompt_too_long"
+
+
+async def test_refused_key_ends_the_run(tmp_path):
+    async with judging(tmp_path, UpstreamDenied("http://x refuses every request", "bad key")) as judge:
+        with pytest.raises(UpstreamDenied, match="bad key"):
+            await judge(ITEM, SETUP)
+
+
+@pytest.mark.parametrize("code", [UpstreamRefused.code, ContentFiltered.code, PromptRefused.code])
+async def test_item_refused_at_a_service_is_counted(code):
+    assert (await remote_judge(Refusing(code))(ITEM, FULL)).error == code
+
+
+async def test_key_refused_at_a_service_ends_the_run():
+    with pytest.raises(NoVerdict):
+        await remote_judge(Refusing(UpstreamDenied.code))(ITEM, FULL)
+
+
+@contextlib.asynccontextmanager
+async def judging(tmp_path, error):
+    """Yield a judge whose engine fails."""
+    trail = {"audit_url": f"sqlite:///{tmp_path}/a.db", "audit_key_file": tmp_path / "a.key"}
+    service = open_service(Settings(engine="scripted", **trail))
+    service.engine.complete = failing(error)
+    await service.start()
+    try:
+        yield local_judge(service)
+    finally:
+        await service.close()
 
 
 FULL = EvalSetup(

@@ -7,12 +7,13 @@ from dataclasses import asdict
 import pytest
 
 from grm_service.engines.scripted import ScriptedEngine
-from grm_service.errors import BadTask, EngineError
+from grm_service.errors import BadTask, ContentFiltered, EngineError, UpstreamDenied, UpstreamRefused
 from grm_service.judging.prompt import render
 from grm_service.training.rejection_sampling import select
 from grm_service.training.sampling import sample_all
 from grm_service.training.trajectories import TrajectoryFile, read_trajectories
 from grm_service.types import Params, Principle, PrincipleSpec
+from tests.api.helpers import failing
 from tests.training.conftest import ITEMS, SHORT, item, setup
 
 pytestmark = pytest.mark.anyio
@@ -173,3 +174,27 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"id": 1}\n')
     with pytest.raises(BadTask, match="line 1, is not a trajectory of grm train"):
         read_trajectories(tmp_path / "x.jsonl")
+
+
+@pytest.mark.parametrize("error", [ContentFiltered, UpstreamRefused])
+async def test_refused_item_is_counted(sampled, error):
+    engine = ScriptedEngine(needs_hint)
+    complete, refused = engine.complete, []
+
+    async def complete_or_refuse(prompt, params):
+        if ITEMS[0].responses[0] in prompt.messages[-1].content:
+            refused.append(params)
+            raise error("refused")
+        return await complete(prompt, params)
+
+    engine.complete = complete_or_refuse
+    first, *others = sorted(await sampled(engine=engine), key=lambda each: each.item != ITEMS[0].id)
+    assert (first.error, first.trajectories, len(refused)) == (error.code, (), 3)
+    assert all(each.error is None for each in others)
+
+
+async def test_refused_key_ends_the_sampling(sampled):
+    engine = ScriptedEngine(needs_hint)
+    engine.complete = failing(UpstreamDenied("http://x refuses every request", "bad key"))
+    with pytest.raises(EngineError, match="bad key"):
+        await sampled(engine=engine)

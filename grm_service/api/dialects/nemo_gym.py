@@ -20,7 +20,7 @@ from grm_service.api.dialects.query_options import QueryOptionsParam
 from grm_service.api.dialects.turns import Turn, Turns, to_messages
 from grm_service.api.problems import BODY, JUDGING, documented
 from grm_service.api.schemas import Text
-from grm_service.errors import BadTask, GRMError, PromptTooLong, TextTooLong
+from grm_service.errors import BadTask, GRMError, PromptTooLong, TextTooLong, UpstreamDenied
 from grm_service.types import Message
 
 HOLD_S = 600.0
@@ -121,8 +121,9 @@ async def verify(request: Request, options: QueryOptionsParam, body: Verify) -> 
         prompt, response = body.responses_create_params.to_messages(), body.response.to_text()
         reward = await adapter(request, "nemo_gym").single(request, options, prompt, response, group=name)
     except GRMError as error:
-        # Wrong options fail every row: masks would hide that.
-        is_config_error = isinstance(error, BadTask) and not isinstance(error, (TextTooLong, PromptTooLong))
+        # Wrong options, or a key that the model's server refuses, fail every row: masks would hide that.
+        is_config_error = isinstance(error, (BadTask, UpstreamDenied))
+        is_config_error &= not isinstance(error, (TextTooLong, PromptTooLong))
         if is_config_error or not any(name.startswith("_ng_") for name in row):
             raise
         return row | _mask(row, f"{error.code}: {error}")

@@ -185,8 +185,8 @@ def _param(layers: list[dict[str, Any]], reason: str) -> str | None:
 
 def _one_line(text: str) -> str:
     """Return a text on one line without control and format characters, cut to 500 characters."""
-    text = " ".join(text[: 4 * _MAX_REASON].split())
-    return "".join(char for char in text if char.isprintable())[:_MAX_REASON]
+    kept = "".join(char for char in text[: 4 * _MAX_REASON] if char.isprintable() or char.isspace())
+    return " ".join(kept.split())[:_MAX_REASON]
 
 
 def _first_number(patterns: tuple[str, ...], text: str) -> int | None:
@@ -233,12 +233,12 @@ _LIMIT = (
     rf"(?:must be <=|must have less than|cannot exceed|limit is|supports up to) {_N}",
     rf"{_N} maximum",
     rf"> {_N}",
-    rf"(?:tokens allowed|(?:prompt|input) length)\D{{0,6}}{_N}",
+    rf"(?:tokens allowed|maximum (?:prompt|input) length)\D{{0,6}}{_N}",
 )
 _PROMPT = (
     rf"{_N} (?:input tokens|tokens from the input|in the messages|in your prompt|`inputs`)",
     rf"(?:input|request) \({_N} tokens",
-    rf"(?:given:|contains?|too long:|received|resulted in|token count(?: is)?|length is) \(?{_N}",
+    rf"(?:given:|contains?|too long:|received|resulted in|token count(?: is)?|current length is) \(?{_N}",
     rf"prompt length \(?{_N}",
 )
 _FIELD = re.compile(

@@ -17,6 +17,7 @@ from grm_service.improving.policy import Policy
 from grm_service.judging.format_check import format_fault
 from grm_service.profiles.catalog import Catalog, load_catalog, load_profile, mismatch
 from grm_service.profiles.profile import Profile
+from grm_service.profiles.yaml import is_yaml
 from grm_service.serving.service import Limits, Service
 from grm_service.settings import Settings
 
@@ -58,10 +59,7 @@ def open_trail(settings: Settings) -> Trail:
 def default_profile(settings: Settings, catalog: Catalog) -> Profile:
     """Return the default profile, by name or from a YAML file such as that of a training run."""
     name = settings.profile
-    if name.endswith((".yaml", ".yml")):
-        profile = load_profile(Path(name), format_fault)
-    else:
-        profile = catalog.profile(name)
+    profile = load_profile(Path(name), format_fault) if is_yaml(name) else catalog.profile(name)
     if settings.model:
         profile = replace(profile, model=settings.model, package=None, adapter=None)
     meta_rm = settings.meta_rm or profile.meta_rm or without_credentials(settings.meta_rm_url or "") or None

@@ -68,7 +68,9 @@ def improve(
 
 @judge_options(flags=_FLAGS)
 def pairs(
-    prompts: Annotated[Path, typer.Argument(help="JSON Lines with prompt, and optionally id and drafts.")],
+    prompts: Annotated[
+        Path, typer.Argument(help="Data file with prompt, and optionally system, id and drafts.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of pairs.jsonl; an interrupted run resumes in it.")],
     engine: Engine = None,
     profile: ProfileName = None,

@@ -13,6 +13,8 @@ from grm_service.evaluation.stats import Area, Interval
 
 _MIN_AUTHOR_ITEMS = 5
 """Authors with fewer items are in report.json only."""
+_MAX_UNREAD = 20
+"""Names of further files that were not read are in report.json only."""
 
 
 def render_report(report: EvalReport, plots: Sequence[str]) -> str:
@@ -140,6 +142,10 @@ def _points(value: float, interval: Interval) -> str:
 
 def _failures(report: EvalReport) -> str:
     sentences = [f"{n} rows left out: {reason}." for reason, n in report.left_out.items()]
+    if report.unread:
+        more = len(report.unread) - _MAX_UNREAD
+        names = ", ".join(f"`{name}`" for name in report.unread[:_MAX_UNREAD])
+        sentences.append(f"Files not read: {names}{f' and {more} more' if more > 0 else ''}.")
     sentences += [f"{n} items have no vote ({code}) and count as wrong." for code, n in report.failed.items()]
     return " ".join(sentences)
 

@@ -95,7 +95,8 @@ class Ties:
 class EvalReport:
     """The report of one run.
 
-    `left_out` counts the rows of the data without a preference, `failed` the items without a vote, by code.
+    `left_out` counts the rows of the data without a preference, by reason, `failed` the items without a vote,
+    by code; `unread` are the files in the data's folder that are no data files.
     `by_probe` is the accuracy on items that test a bias. `scaling` has only the run's k, and `votes` and
     `cost.stopping` are empty, if stopping early makes them meaningless (see docs/evaluation.md). Other parts
     are None if the data has nothing for them.
@@ -122,6 +123,7 @@ class EvalReport:
     authors: tuple[AuthorBias, ...]
     cost: CostReport
     grading: Grading | None = None
+    unread: tuple[str, ...] = ()
 
 
 def measure(
@@ -131,6 +133,7 @@ def measure(
     scale: Scale | None = None,
     data: str = "",
     left_out: Mapping[str, int] | None = None,
+    unread: tuple[str, ...] = (),
 ) -> EvalReport:
     """Return the report of at least one item; the same items give the same report."""
     labelled = [item for item in items if item.correct]
@@ -159,6 +162,7 @@ def measure(
         authors=author_bias(labelled, judged.model),
         cost=measure_cost(items, scale if full else None, setup.k),
         grading=outcomes.measure_grading(outcomes.graded_samples(labelled)),
+        unread=unread,
     )
 
 

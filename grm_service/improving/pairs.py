@@ -18,6 +18,7 @@ from grm_service.improving.prompt_file import PromptItem
 from grm_service.improving.revision_prompts import draft_prompt
 from grm_service.improving.run_folder import PairsFolder, PairsSetup, PromptResult
 from grm_service.judging.orders import sample_seed
+from grm_service.row_values import comparable
 from grm_service.types import Params, Task
 from grm_service.version import __version__
 
@@ -157,7 +158,7 @@ async def _process(
     prompt: PromptItem, setup: PairsSetup, service: JudgeService, policy: Policy
 ) -> PromptResult:
     requester, writer = Requester(route=ROUTE, priority="eval"), None
-    drafts, cut = tuple(dict.fromkeys(prompt.drafts)), tuple[int, ...]()
+    drafts, cut = _distinct(prompt.drafts), tuple[int, ...]()
     try:
         if not prompt.drafts:
             writer = policy.engine.model
@@ -184,6 +185,11 @@ async def _process(
         profile=verdict.profile,
         fingerprint=verdict.fingerprint,
     )
+
+
+def _distinct(drafts: Sequence[str]) -> tuple[str, ...]:
+    """Return the first draft of each text, apart from spaces around it."""
+    return tuple({comparable(draft): draft for draft in reversed(drafts)}.values())[::-1]
 
 
 async def _write_drafts(

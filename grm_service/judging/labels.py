@@ -42,15 +42,15 @@ _LANGUAGES = {
         "three|four|scale|order|respectively|response|responses|answer|answers|candidate|candidates|"
         "assistant|assistants|are|as|follows|max|lowest|highest|worst|best|higher is better|"
         "text|textbf|mathrm|mathbf|"
-        "based|above|this|analysis|evaluation|criteria|considering|summary|conclusion|would|be",
-        "output|notes?|(?:the )?(?:final|overall) "
-        "(?:answer|output|result|results|verdict|evaluation|assessment|decision|judge?ment)",
+        "weighted|quality|reward|based|above|this|analysis|evaluation|criteria|considering|summary|conclusion|would|be",
+        "output|notes?|(?:the )?(?:final|overall) (?:answer|output|results?)|"
+        "(?:the )?(?:(?:final|overall) )?(?:verdict|evaluation|assessment|decision|judge?ment)",
     ),
     "Chinese": _Words(
         "评分|分数|得分|打分|总分|评级|分值|评价|评估|評分|分數|總分|評級|評價|評估",
         "最终|最后|总体|综合|整体|总|最終|最後|總體|綜合|整體|總|各|个|個|回答|答案|回复|回覆|回應|响应|的|和|与|與|"
         "及|为|為|是|如下|以下|分别|分別|依次|第|一|二|三|四|两|兩|项|項|我|给出|給出|从|從|到|至|分|满分|滿分|"
-        "因此|所以|综上|综上所述|綜上所述|根据|根據|基于|基於|以上|上述|分析|标准|標準",
+        "加权|加權|质量|品質|因此|所以|综上|综上所述|綜上所述|根据|根據|基于|基於|以上|上述|分析|标准|標準",
         "输出|輸出|最终答案|最終答案|最终结果|最終結果",
     ),
     "Japanese": _Words(

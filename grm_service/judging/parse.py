@@ -81,12 +81,12 @@ def find_box(text: str, profile: Profile) -> re.Match[str]:
 def _is_answer(text: str, box: re.Match[str], profile: Profile) -> bool:
     r"""Return False for a quotation, such as a box inside a sentence ("its answer \boxed{4} is right")."""
     line = text[: box.start()].rpartition("\n")[2]
+    if line.lstrip().startswith(">"):
+        return False
     if not re.search(r"\w", line):
         return _BOX not in box[1]
     label = find_label(line, profile)
-    if label is None or line.lstrip().startswith(">"):
-        return False
-    return not (label.final and re.search(r"\w", text[box.end() :]))
+    return label is not None and not (label.final and re.search(r"\w", text[box.end() :]))
 
 
 def _scores(content: str, n: int, scale: Scale) -> tuple[float, ...]:

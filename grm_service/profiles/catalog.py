@@ -156,7 +156,7 @@ def _load_all(kind: type[Kind], folders: Iterable[Path], check: Check | None = N
 
 
 def _files(folders: Iterable[Path]) -> list[Path]:
-    return [path for folder in folders for path in sorted(folder.glob("*.yaml"))]
+    return [path for folder in folders for path in sorted(folder.iterdir()) if yaml.is_yaml(path)]
 
 
 def _load(kind: type[Kind], path: Path, check: Check | None) -> Kind:

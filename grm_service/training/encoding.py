@@ -13,7 +13,7 @@ from grm_service.evaluation.dataset import Item
 from grm_service.judging import parse
 from grm_service.judging.prompt import render
 from grm_service.profiles.profile import Profile
-from grm_service.training.instruction_data import Turns
+from grm_service.row_values import Turns
 from grm_service.training.rejection_sampling import Example
 from grm_service.types import Message, Prompt
 

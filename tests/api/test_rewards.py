@@ -34,6 +34,23 @@ async def test_reply_fields(serve):
     assert set(reply["usage"]) == {"prompt_tokens", "cached_tokens", "completion_tokens"}
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/rewards", PAIR),
+        ("/v1/principles", {"query": "Q"}),
+        ("/get_reward?group=1", {"query": ["Q"], "prompts": ["Q"], "responses": ["11"]}),
+        ("/v1/rerank", {"query": "Q", "documents": ["11", "12"]}),
+    ],
+)
+async def test_byte_order_mark_is_ignored(serve, path, body):
+    async with serve() as client:
+        headers = {"Content-Type": "application/json"}
+        plain = await client.post(path, content=json.dumps(body).encode(), headers=headers)
+        marked = await client.post(path, content=json.dumps(body).encode("utf-8-sig"), headers=headers)
+    assert plain.status_code == marked.status_code == 200
+
+
 async def test_rewards_are_sample_means(serve):
     reply = (await post(serve, PAIR)).json()
     columns = zip(*(sample["scores"] for sample in reply["samples"]), strict=True)

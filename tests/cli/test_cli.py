@@ -56,6 +56,23 @@ def test_judge_names_the_invalid_field(stdin, message):
     assert "error:" in result.stderr
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("flags", [[], ["--k", "2"]])
+def test_judge_reads_files_of_windows(tmp_path, encoding, flags):
+    file = tmp_path / "PAIR.JSON"
+    file.write_bytes(json.dumps(PAIR, indent=2).replace("\n", "\r\n").encode(encoding))
+    result = run("judge", str(file), "--engine", "scripted", "--json", *flags)
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(result.stdout)["rewards"]) == 2
+
+
+def test_judge_names_a_file_that_is_no_text(tmp_path):
+    (tmp_path / "pair.json").write_bytes(b"\xff\xfe{")
+    result = run("judge", str(tmp_path / "pair.json"), "--engine", "scripted")
+    assert result.exit_code == 1
+    assert "line 1 is not in UTF-16: save the file as UTF-8" in " ".join(result.stderr.split())
+
+
 def test_judge_fails_if_all_is_unreadable():
     result = run("judge", "--engine", "scripted", stdin=json.dumps(PAIR), env={"GRM_SCRIPT": "unreadable"})
     assert result.exit_code == 1

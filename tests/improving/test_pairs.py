@@ -92,6 +92,13 @@ async def test_existing_drafts_need_no_policy(open_world, tmp_path):
 
 
 @pytest.mark.anyio
+async def test_same_drafts_are_dropped(open_world, tmp_path):
+    same = [item("caf\u00e9", " cafe\u0301\r\n")]
+    report = await run(open_world, tmp_path / "out", same, engine_of(None, quality))
+    assert report.dropped == {"same_drafts": 1}
+
+
+@pytest.mark.anyio
 async def test_missing_drafts_are_written(open_world, tmp_path):
     report = await run(open_world, tmp_path / "out", prompts(30), engine_of(by_seed, noisy))
     pairs = rows(tmp_path / "out")

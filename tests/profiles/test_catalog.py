@@ -78,6 +78,18 @@ def test_own_profiles_override(write):
     assert load_catalog(own).profile("generic-judge").description == "A profile of my own."
 
 
+@pytest.mark.parametrize("name", ["mine.yml", "mine.YAML"])
+def test_any_ending_of_yaml_is_loaded(write, name):
+    assert load_catalog(write(GOOD, name)).profile("mine").name == "mine"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_of_windows_are_read(write, encoding):
+    plain = load_catalog(write(GOOD)).profile("mine")
+    windows = load_catalog(write(GOOD.replace("\n", "\r\n").encode(encoding))).profile("mine")
+    assert windows == plain
+
+
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [

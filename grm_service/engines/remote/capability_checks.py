@@ -8,7 +8,6 @@ checks against vLLM and llama.cpp's server.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -77,7 +76,7 @@ async def compare_seeds(complete: Complete, thinks: bool) -> tuple[bool, bool] |
         completion = await complete(prompt, Params(room, 1.0, 1.0, seed, thinking_tokens=0))
         return completion.thinking.text if completion.thinking else "", completion.text
 
-    texts = await asyncio.gather(*map(written, (0, 1, 2, 0)))
+    texts = [await written(seed) for seed in (0, 1, 2, 0)]
     if not all(thought or text for thought, text in texts):
         return None
     return len(set(texts)) > 1, texts[0] == texts[3]

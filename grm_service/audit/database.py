@@ -33,7 +33,7 @@ class Database:
         try:
             parsed = make_url(url)
             self._engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgres(parsed)
-        except (ArgumentError, ImportError) as wrong:
+        except (ArgumentError, ImportError, ValueError) as wrong:
             why = without_credentials(str(wrong))
             raise AuditUnavailable(
                 f"GRM_AUDIT_URL cannot be used ({why}): use sqlite:///FILE or postgresql://USER@HOST/NAME "

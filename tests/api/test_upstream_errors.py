@@ -83,13 +83,12 @@ async def test_other_items_of_a_batch_are_judged(judge_with):
     assert judged["rewards"] == [9, 2]
 
 
+TURNS = [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "A"}]
 DOORS = {
     "/get_reward": {"query": ["Q? A"], "prompts": ["Q? "], "labels": [""]},
     "/slime": {"prompt": "Q?", "response": "A"},
-    "/classify": {"messages": [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "A"}]},
-    "/v1/embeddings": {
-        "messages": [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "A"}]
-    },
+    "/classify": {"messages": TURNS},
+    "/v1/embeddings": {"messages": TURNS},
 }
 
 
@@ -125,13 +124,12 @@ async def test_nemo_gym_masks_single_rows_only(serve, error, status):
 
 
 @pytest.mark.parametrize("status", [200, 400, 500])
-async def test_password_in_an_address_is_used_and_not_shown(judge_with, caplog, status):
+async def test_password_is_used_but_not_shown(judge_with, caplog, status):
     caplog.set_level("DEBUG", "grm_service")
     body = {"error": {"message": "no", "code": "x"}}
     async with judge_with(status, body, lambda url: url.replace("//", "//user:pass%20word@")) as client:
-        shown = [
-            (await client.post("/v1/rewards", json=task)).text for task in (TASK, TASK | {"query": "Q?"})
-        ]
+        tasks = (TASK, TASK | {"query": "Q?"})
+        shown = [(await client.post("/v1/rewards", json=task)).text for task in tasks]
         shown += [(await client.get(path)).text for path in ("/readyz", "/metrics", "/v1/profiles")]
         heads = client.server.heads
     basic = base64.b64encode(b"user:pass word").decode()

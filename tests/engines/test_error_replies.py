@@ -55,6 +55,12 @@ TOO_LONG = [
     (400, openai("This model's maximum prompt length is 100 but the request contains 120 tokens.")),
     (400, openai("Please reduce the length of the messages or completion. Current length is 120 while limit "
         "is 100", code="context_length_exceeded")),
+    (400, openai("Prompt length (120) exceeds maximum input length (100)")),
+    (400, openai("The decoder prompt (length 120) is longer than the maximum model length of 100.")),
+    (400, openai("Input length (120 tokens) exceeds the maximum allowed length (100 tokens).")),
+    (400, openai("The prompt is too long: 120, model maximum context length: 100")),
+    (400, [gemini(400, "INVALID_ARGUMENT", "Unable to submit, because the input token count is 120 but "
+        "model only supports up to 100.")]),
     (500, openai("This model's maximum context length is 100 tokens, and your request has 120 input tokens")),
     (200, openai("This model's maximum context length is 100 tokens, and your request has 120 input tokens")),
 ]  # fmt: skip
@@ -74,6 +80,7 @@ async def test_context_length_in_words_of_vendors(status, body):
         (400, openai("Please reduce the length of the messages.", code="context_length_exceeded")),
         (400, {"code": "InvalidParameter", "message": "Range of input length should be [1, 30720]"}),
         (400, openai("Input token length too long")),
+        (400, {"error": {"code": "1261", "message": "Prompt 超长"}}),
     ],
 )
 async def test_context_length_without_sizes(status, body):
@@ -81,6 +88,14 @@ async def test_context_length_without_sizes(status, body):
     assert (type(error), error.code, error.retryable) == (PromptRefused, "prompt_too_long", False)
     assert "refused the prompt as too long" in str(error)
     assert error.reason in str(error)
+
+
+@pytest.mark.parametrize(
+    "words", ["`inputs` cannot be empty", "names are case-sensitive", "safety_settings: unknown field"]
+)
+async def test_similar_words_are_plain_refusals(words):
+    error, _ = await failure(400, openai(words))
+    assert type(error) is UpstreamRefused
 
 
 async def test_max_tokens_are_no_context_length():

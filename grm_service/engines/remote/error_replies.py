@@ -208,23 +208,24 @@ _ANY_REMEDY = f"since the key or the model is wrong: {_KEYS}, and {_MODELS}"
 _DENIED = re.compile(
     r"api.?key.{0,20}(?:not valid|invalid|incorrect|expired)|"
     r"(?:invalid|incorrect|wrong|missing).{0,12}api.?key|"
-    r"model_not_found|(?:invalid|unknown|no such) model|not a valid model|"
+    r"model_not_found|(?:invalid|unknown|no such) model\b|not a valid model|"
     r"\bmodel\b.{0,100}(?:does not exist|not found)|insufficient.{0,9}(?:balance|credit|funds)",
     re.IGNORECASE,
 )
 _FILTER = re.compile(
     r"content.?(?:filter|policy|management|moderation|exists risk)|responsible.?ai|prohibited.?content|"
-    r"\b(?:safety|blocklist|spii|sensitive)\b|moderation|flagged|data.?inspection|guardrail|usage polic",
+    r"\b(?:safety|blocklist|spii)\b|^sensitive$|sensitive (?:content|word)|moderation|flagged|"
+    r"data.?inspection|guardrail|usage polic",
     re.IGNORECASE,
 )
 # Of vLLM, SGLang, llama.cpp, TGI, OpenAI, Anthropic, Gemini, Mistral, Cohere, Bedrock, xAI and others.
 _LENGTH = re.compile(
     r"context[ _-]?(?:length|size|window|limit)|max_model_len|prompt_too_long|maximum context|"
     r"\b(?:prompt|input|request|message|conversation|context|text|token)s?\b[^.]{0,60} too (?:long|large)|"
-    r"too many (?:input )?tokens|tokens? (?:count|length)\b.{0,40}exceed|`inputs`|"
+    r"too many (?:input )?tokens|tokens? (?:count|length)\b.{0,40}exceed|`inputs` (?:tokens|must have less)|"
     r"inputs? length.{0,40}(?:exceed|should be)|exceeds?\b.{0,40}(?:maximum|max|limit).{0,30}tokens|"
     r"(?:maximum|max) (?:prompt|input|sequence) length|token count is .{0,20} but|reduce the length|"
-    r"too large for model",
+    r"too large for model|longer than the maximum|超长|过长",
     re.IGNORECASE,
 )
 _N = r"(\d[\d,]{0,11})(?![\d,]*\d)"
@@ -232,6 +233,7 @@ _LIMIT = (
     rf"context (?:length|size|window)\D{{0,25}}{_N}",
     rf"(?:must be <=|must have less than|cannot exceed|limit is|supports up to) {_N}",
     rf"{_N} maximum",
+    rf"maximum (?:model length of|allowed length) \(?{_N}",
     rf"> {_N}",
     rf"(?:tokens allowed|maximum (?:prompt|input) length)\D{{0,6}}{_N}",
 )
@@ -239,7 +241,8 @@ _PROMPT = (
     rf"{_N} (?:input tokens|tokens from the input|in the messages|in your prompt|`inputs`)",
     rf"(?:input|request) \({_N} tokens",
     rf"(?:given:|contains?|too long:|received|resulted in|token count(?: is)?|current length is) \(?{_N}",
-    rf"prompt length \(?{_N}",
+    rf"(?:prompt|input) length \(?{_N}",
+    rf"\(length {_N}\)",
 )
 _FIELD = re.compile(
     r"unknown name \"(\w{1,64})\"|"

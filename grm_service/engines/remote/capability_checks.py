@@ -8,7 +8,6 @@ checks against vLLM and llama.cpp's server.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -37,8 +36,9 @@ Check = Callable[[Complete, ServerCapabilities], Awaitable[bool]]
 Feature = tuple[tuple[Mapping[str, Any], ...], Check]
 
 _ROOM = 512  # tokens in which a model that thinks answers the questions below
-_ROOM_TO_DIFFER = 128  # tokens that seeds can change, in an answer or in thinking that begins like others
-_QUESTION = Prompt((Message("user", "What is 17 + 25? Answer with the number alone."),))
+# Tokens in which other seeds give other texts; the thinking about one question begins alike.
+_ROOM_TO_DIFFER, _ROOM_TO_THINK_DIFFERENTLY = 32, 128
+_QUESTION = Prompt((Message("user", "What is the capital of France? Answer in one word."),))
 _SWITCHES: tuple[Fields, ...] = (
     {"chat_template_kwargs": {"enable_thinking": False}},  # Qwen3, GLM, Seed, Nemotron
     {"chat_template_kwargs": {"thinking": False}},  # DeepSeek, Granite, Kimi
@@ -64,18 +64,19 @@ async def detect_capabilities(complete: CompleteWith) -> ServerCapabilities:
     return capabilities
 
 
-async def compare_seeds(complete: Complete) -> tuple[bool, bool] | None:
+async def compare_seeds(complete: Complete, thinks: bool) -> tuple[bool, bool] | None:
     """Return whether other seeds give other texts, and whether the same seed gives the same text.
 
     None if the server wrote nothing to compare.
     """
     prompt = Prompt((Message("user", "Write ten words that have nothing to do with each other."),))
+    room = _ROOM_TO_THINK_DIFFERENTLY if thinks else _ROOM_TO_DIFFER
 
     async def written(seed: int) -> tuple[str, str]:
-        completion = await complete(prompt, Params(_ROOM_TO_DIFFER, 1.0, 1.0, seed, thinking_tokens=0))
+        completion = await complete(prompt, Params(room, 1.0, 1.0, seed, thinking_tokens=0))
         return completion.thinking.text if completion.thinking else "", completion.text
 
-    texts = await asyncio.gather(*map(written, (0, 1, 2, 0)))
+    texts = [await written(seed) for seed in (0, 1, 2, 0)]
     if not all(thought or text for thought, text in texts):
         return None
     return len(set(texts)) > 1, texts[0] == texts[3]

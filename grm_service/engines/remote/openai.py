@@ -160,7 +160,7 @@ class OpenAIEngine:
         if "seed" in self._rules.dropped:
             return  # the log has it already
         try:
-            compared = await compare_seeds(self.complete)
+            compared = await compare_seeds(self.complete, self.thinking.thinks is not None)
         except EngineUnreachable:
             raise
         except (EngineError, BadTask) as error:

@@ -135,6 +135,7 @@ async def test_every_option_reaches_the_service():
             "seed": ITEM.seed(3),
             "temperature": 0.7,
             "max_tokens": 300,
+            "thinking_tokens": None,
             "score": "soft",
             "stop": "none",
             "timeout_s": 9.0,

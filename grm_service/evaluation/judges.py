@@ -154,4 +154,13 @@ def _sample_result(s: Sample) -> SampleResult:
 
 def _remote_sample_result(s: RemoteSample) -> SampleResult:
     scores = s.scores if s.expected is None else s.expected
-    return SampleResult(s.order, scores, s.error, s.closed, s.completion_tokens, s.grade)
+    return SampleResult(
+        s.order,
+        scores,
+        s.error,
+        s.closed,
+        s.completion_tokens,
+        s.grade,
+        closed_reason=s.closed_reason,
+        soft_error=s.soft_error,
+    )

@@ -163,7 +163,11 @@ class AllUnreadable(JudgeError):
         counts = ", ".join(f"{reason}: {n}" for reason, n in self.reasons.items())
         unread = f"none of the {len(samples)} samples could be read ({counts})"
         limit = "thinking_tokens" if "cut_in_thinking" in self.reasons else "max_tokens"
-        super().__init__(f"{unread}; retry with another seed or a larger {limit}")
+        remedy = f"retry with another seed or a larger {limit}"
+        if any(s.error == "cut_in_thinking" and s.finish_reason == "stop" for s in samples):
+            remedy = "the server's reasoning parser may take answers for thinking: start it without one"
+        why = next((s.error_detail for s in samples if s.error_detail), "")
+        super().__init__(f"{unread}; {remedy}", why)
 
 
 class ResponseUnread(JudgeError):

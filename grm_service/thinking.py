@@ -25,8 +25,16 @@ USUAL_TAGS: tuple[Tags, ...] = (
     ("◁think▷", "◁/think▷"),  # Kimi
     ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A
     ("<|channel>thought", "<channel|>"),  # Gemma 4
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),  # OpenThinker, Sky-T1
+    ("<longcat_think>", "</longcat_think>"),  # LongCat
+    ("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
+    ("<unused94>thought", "<unused95>"),  # MedGemma
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),  # gpt-oss
 )
+_CHANNELS = USUAL_TAGS[-1]
+# gpt-oss behind a server that leaves out special tokens: "analysisWe need to ...assistantfinalThe answer".
+_BARE_START = re.compile(r"\s*analysis(?=[A-Z])")
+_BARE_END = re.compile(r"assistant\s*final(?![a-z])")
 
 
 def split_thinking(text: str, tags: Sequence[Tags] = (), opened: bool = False) -> tuple[Thinking | None, str]:
@@ -36,6 +44,7 @@ def split_thinking(text: str, tags: Sequence[Tags] = (), opened: bool = False) -
     tag, or after a lone start tag (cut off). `opened`: the prompt ends in a start tag, so that a text without
     an end tag is thinking that was cut off.
     """
+    text = _with_channels(text)
     start, end, block = _patterns(tuple(tags))
     if opened and start.match(text) is None:
         text = (*tags, *USUAL_TAGS)[0][0] + text
@@ -64,6 +73,11 @@ def split_thinking(text: str, tags: Sequence[Tags] = (), opened: bool = False) -
     return Thinking(thought, cut is not None, _pair(used, tags)), rest.strip() if cut else rest.lstrip()
 
 
+def has_start_tag(text: str) -> bool:
+    """Return whether a completion has one of the usual start tags."""
+    return _patterns(())[0].search(_with_channels(text)) is not None
+
+
 def join_thinking(thinking: Thinking | None, text: str) -> str:
     """Return the answer with its thinking, ended and in its tags, before it."""
     if thinking is None:
@@ -76,6 +90,13 @@ def opens_thinking(prompt: str, tags: Sequence[Tags] = ()) -> Tags | None:
     """Return the tags with whose start tag a rendered prompt ends, None if it ends with none."""
     end = prompt.rstrip()
     return next((pair for pair in (*tags, *USUAL_TAGS) if end.endswith(pair[0])), None)
+
+
+def _with_channels(text: str) -> str:
+    """Return a text of gpt-oss with the tags of its channels, if it begins with the name of a bare one."""
+    if (start := _BARE_START.match(text)) is None:
+        return text
+    return _CHANNELS[0] + _BARE_END.sub(lambda _: _CHANNELS[1], text[start.end() :], count=1)
 
 
 def _untagged(text: str, start: re.Pattern[str], end: re.Pattern[str]) -> str:

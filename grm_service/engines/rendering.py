@@ -50,7 +50,8 @@ class Rendered:
 
         `what` holds `capacity` tokens. Raises PromptTooLong.
         """
-        free = max(0, capacity - size - max_tokens)
+        # An eighth is for closing a sample whose thinking took all its room.
+        free = max(0, capacity - size - max_tokens) * 7 // 8
         limit = max_tokens + (min(self.room, free) if self.shrinks else self.room)
         if size + limit > capacity:
             raise PromptTooLong(size, limit, capacity, what)

@@ -5,12 +5,13 @@ Judges, baselines, principles and policy drafts all complete their prompts here.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
-from grm_service.engines.base import Engine, ThinkingBehavior
+from grm_service.engines.base import THINKING_TOKENS, Engine, ThinkingBehavior
 from grm_service.profiles.profile import ThinkingSettings
 from grm_service.thinking import split_thinking
-from grm_service.types import Completion, Params, Prompt
+from grm_service.types import Completion, Params, Prompt, Thinking
 
 
 async def complete(
@@ -23,12 +24,14 @@ async def complete(
     completion = await engine.complete(prompt, params)
     thinking, answer = completion.thinking, _valid_text(completion.text)
     if thinking is not None:
-        thinking = replace(thinking, text=_valid_text(thinking.text))
+        thinking = replace(thinking, text=_valid_text(thinking.text).strip())
+        thinking, answer = _without_repetition(thinking, answer)
     opened = not prompt.continuation and _begins_in_thinking(engine.thinking, completion, params, settings)
     inline, answer = split_thinking(answer, settings.tags, opened)
     if thinking is not None and inline is not None:
         # A reasoning parser with other tags than the model's leaves part of the thinking in the text.
-        thinking = replace(inline, text=f"{thinking.text}\n\n{inline.text}".strip())
+        texts = [thinking.text] if inline.text in thinking.text else [thinking.text, inline.text]
+        thinking = replace(inline, text="\n\n".join(filter(None, texts)), cut=thinking.cut or inline.cut)
     return replace(completion, text=answer, thinking=thinking or inline)
 
 
@@ -39,18 +42,36 @@ def without_thinking(engine: Engine, params: Params, settings: ThinkingSettings)
     return replace(params, thinking_tokens=0, request_fields=settings.request_fields(0))
 
 
+def with_thinking_room(engine: Engine, params: Params, settings: ThinkingSettings) -> Params:
+    """Return the parameters with at least the default number of tokens for thinking."""
+    if params.thinking_tokens is not None and params.thinking_tokens >= THINKING_TOKENS:
+        return params
+    # An engine that knows that the model thinks reduces its own default to what its context holds.
+    tokens = THINKING_TOKENS if engine.thinking.thinks is None else None
+    return replace(params, thinking_tokens=tokens, request_fields=settings.request_fields(tokens))
+
+
 def _begins_in_thinking(
     behavior: ThinkingBehavior, completion: Completion, params: Params, settings: ThinkingSettings
 ) -> bool:
     """Return whether a completion without tags is thinking that was cut off."""
-    if completion.thinking is not None or behavior.thinks == "field":
+    if completion.thinking is not None:
         return False
     if params.thinking_tokens == 0 and (behavior.can_disable or settings.off):
         return False
-    # A model that writes its own start tags may omit the thinking, but not if it was cut off: a text that
-    # ends without an answer is more likely thinking whose start tag the server removed.
+    # A model that thinks may omit it, but not if it was cut off: a text that ends without an answer is more
+    # likely thinking, whose start tag the server removed or which its reasoning parser did not recognize.
     was_cut = completion.finish_reason == "length"
-    return behavior.opened or settings.opened or (behavior.thinks == "inline" and was_cut)
+    opened = behavior.thinks != "field" and (behavior.opened or settings.opened)
+    return opened or (behavior.thinks is not None and was_cut)
+
+
+def _without_repetition(thinking: Thinking, answer: str) -> tuple[Thinking, str]:
+    """Return thinking from a field of its own and the answer, which some servers begin with the thinking."""
+    start, repeated, rest = answer.lstrip().partition(thinking.text)
+    if not thinking.text or start or not repeated or re.match(r"\w", rest):
+        return thinking, answer
+    return replace(thinking, cut=thinking.cut or not rest.strip()), rest.lstrip()
 
 
 def _valid_text(text: str) -> str:

@@ -132,7 +132,7 @@ def parse_principles(text: str, limit: int = 12) -> tuple[Principle, ...]:
     """Return the principles of a list, one per item; `(Weight: 40%)`, `weight: 0.4` and the like are weights.
 
     Duplicates are dropped, and items after the first `limit`: small models repeat themselves. So is a line
-    such as "Here are the principles:" before the list.
+    without a weight before the list, such as "Here are the principles:".
     """
     items: list[list[str]] = []
     listed = takewhile(lambda line: not line.lstrip().startswith("##"), text.splitlines())
@@ -141,7 +141,8 @@ def parse_principles(text: str, limit: int = 12) -> tuple[Principle, ...]:
             items.append([line])
         else:
             items[-1].append(line)
-    if len(items) > 1 and items[0][-1].rstrip(" *").endswith((":", "：")) and not _ITEM.match(items[0][0]):
+    before = " ".join(items[0]) if items else ""
+    if len(items) > 1 and not _ITEM.match(before) and not _WEIGHT.search(half_width(before)):
         del items[0]
     unique = {
         each.text: each for item in items if (each := _principle(_ITEM.sub("", " ".join(item)))) is not None

@@ -14,9 +14,9 @@ from typing import Protocol
 
 from grm_service import tracing
 from grm_service.engines.base import Engine
-from grm_service.errors import BadTask, EngineError, SoftNotServed, code_of
+from grm_service.errors import BadTask, EngineError, SoftNotServed, UpstreamRefused, code_of
 from grm_service.judging import parse, soft_scores
-from grm_service.judging.completion import complete, without_thinking
+from grm_service.judging.completion import complete, with_thinking_room, without_thinking
 from grm_service.judging.orders import undo
 from grm_service.judging.plan import Plan
 from grm_service.judging.prompt import boxed, render
@@ -118,12 +118,31 @@ class Sampler:
         params = replace(params, max_tokens=closing_tokens(n))
         if self._continues(sample):
             start = written + planned.profile.closing.text
-            params = replace(params, regex=parse.closing_regex(n, planned.profile.scale))
-            prompt = replace(prompt, continuation=start, thinking=sample.thinking)
-        else:
-            start = written + "\n\n" if written else ""
-            prompt = _ask_for_scores(planned, sample, prompt, written)
-            params = without_thinking(self.engine, params, planned.profile.thinking) or params
+            regex = parse.closing_regex(n, planned.profile.scale)
+            begun = replace(prompt, continuation=start, thinking=sample.thinking)
+            try:
+                return await self._finish(planned, sample, start, begun, replace(params, regex=regex))
+            except UpstreamRefused as refused:  # such as a chat template that removes thinking
+                sample = _refused(sample, refused)
+        start = written + "\n\n" if written else ""
+        question = _ask_for_scores(planned, sample, prompt, written)
+        try:
+            return await self._finish(planned, sample, start, question, self._to_ask(planned, sample, params))
+        except UpstreamRefused as refused:  # such as a chat template for a single turn
+            return _refused(sample, refused)
+
+    def _to_ask(self, planned: Plan, sample: Sample, params: Params) -> Params:
+        """Return the parameters of the question for the scores: without thinking, or with room for it."""
+        settings = planned.profile.thinking
+        if off := without_thinking(self.engine, params, settings):
+            return off
+        has_thought = sample.thinking is not None or not sample.text.strip()
+        return with_thinking_room(self.engine, params, settings) if has_thought else params
+
+    async def _finish(
+        self, planned: Plan, sample: Sample, start: str, prompt: Prompt, params: Params
+    ) -> Sample:
+        """Return the sample with `start` and what the engine adds; unchanged if it still has no scores."""
         try:
             completion = await self._complete(planned, prompt, params)
         except BadTask as full:  # the context has no room left after the completion
@@ -190,6 +209,14 @@ class Sampler:
         return soft_scores.expected_score(probabilities), usage
 
 
+def _refused(sample: Sample, refused: UpstreamRefused) -> Sample:
+    """Return a sample that a server refused to close. Raises refusals of a content filter, and of a key."""
+    if type(refused) is not UpstreamRefused:
+        raise refused
+    logger.warning("sample %d of a task was not closed: %s", sample.index, refused.message)
+    return replace(sample, error_detail=str(refused))
+
+
 def _parsed(planned: Plan, sample: Sample, completion: Completion) -> Sample:
     """Return the sample with its critique, or with the reason why it has none."""
     sample = replace(
@@ -204,7 +231,9 @@ def _parsed(planned: Plan, sample: Sample, completion: Completion) -> Sample:
     except parse.Unreadable as unreadable:
         return replace(sample, error=unreadable.reason)
     scores = undo(sample.order, critique.scores, len(planned.task.responses))
-    return replace(sample, critique=replace(critique, scores=scores), error=None, counted=True)
+    return replace(
+        sample, critique=replace(critique, scores=scores), error=None, error_detail=None, counted=True
+    )
 
 
 def _ask_for_scores(planned: Plan, sample: Sample, prompt: Prompt, written: str) -> Prompt:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from grm_service.engines.base import ThinkingBehavior
+from grm_service.engines.remote.completions import ALL_IN_REASONING
 from grm_service.engines.remote.http_retry import TransientError
 from grm_service.engines.remote.server_capabilities import (
     CONTINUE_FINAL_MESSAGE,
@@ -27,7 +28,7 @@ from grm_service.engines.remote.server_capabilities import (
     structured_outputs,
 )
 from grm_service.errors import BadTask, EngineError, EngineUnreachable
-from grm_service.thinking import USUAL_TAGS, Tags, split_thinking
+from grm_service.thinking import USUAL_TAGS, Tags, has_start_tag, split_thinking
 from grm_service.types import Completion, Message, Params, Prompt, Thinking
 
 Complete = Callable[[Prompt, Params], Awaitable[Completion]]
@@ -51,8 +52,7 @@ async def detect_capabilities(complete: CompleteWith) -> ServerCapabilities:
 
     Raises the errors of the first completion, and EngineUnreachable if the server goes away in the meantime.
     """
-    first = await complete(STANDARD, _QUESTION, Params(_ROOM))
-    behavior, tags = _behavior(first)
+    behavior, tags = _behavior(await _first_answer(complete))
     capabilities = replace(STANDARD, thinking=behavior)
     if behavior.thinks is not None:
         off = tuple(
@@ -82,6 +82,19 @@ async def compare_seeds(complete: Complete, thinks: bool) -> tuple[bool, bool] |
     return len(set(texts)) > 1, texts[0] == texts[3]
 
 
+async def _first_answer(complete: CompleteWith) -> Completion:
+    """Return the first completion, with more room if it may be thinking whose end would show that it is."""
+    first = await complete(STANDARD, _QUESTION, Params(_ROOM))
+    if first.thinking is not None and first.thinking.cut and first.finish_reason == "stop":
+        raise EngineError(ALL_IN_REASONING)
+    if first.finish_reason == "stop" or _separated(first)[0] or not first.text.strip():
+        return first
+    try:
+        return await complete(STANDARD, _QUESTION, Params(4 * _ROOM))
+    except (EngineError, BadTask):  # such as a context that is too small
+        return first
+
+
 def _behavior(first: Completion) -> tuple[ThinkingBehavior, Tags]:
     """Return how the model thinks, by its first completion, and its tags."""
     if first.thinking is not None:
@@ -91,8 +104,7 @@ def _behavior(first: Completion) -> tuple[ThinkingBehavior, Tags]:
     thinking, _ = split_thinking(first.text)
     if thinking is None or not thinking.text:
         return ThinkingBehavior(), USUAL_TAGS[0]
-    opened = thinking.tags[0].lower() not in first.text.lower()
-    return ThinkingBehavior("inline", opened), thinking.tags
+    return ThinkingBehavior("inline", not has_start_tag(first.text)), thinking.tags
 
 
 async def _with_feature(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeGuard
@@ -12,11 +13,12 @@ from grm_service.types import Alternative, Completion, FinishReason, Thinking, U
 _LENGTH = ("length", "max_tokens", "MAX_TOKENS", "model_length")
 _GIVEN_UP = ("abort", "error")
 _REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
-_REASONING_PARTS = ("thinking", "reasoning", "reasoning.text", "reasoning.summary")
+_REASONING_PART = re.compile("think|thought|reason", re.IGNORECASE)  # by its type, or the name of its text
+_TEXT_FIELDS = ("text", "thinking", "reasoning", "summary", "content")
 _MOST_TOKENS = 10**12  # no server counts as many, and larger numbers fit into no database
 _ROUNDING = 1e-3  # a logprob of 0 may come out as a little more
 
-_ALL_IN_REASONING = (
+ALL_IN_REASONING = (
     "the server put the whole reply into its reasoning field and left the content empty: a reasoning parser "
     "took the answer for reasoning. Start the server without the parser (vLLM: --reasoning-parser), with the "
     "one of this model, or turn the thinking off in the profile (thinking.off)"
@@ -38,13 +40,12 @@ def parse_completion(body: Mapping[str, Any], alternatives: int = 0) -> Completi
     message = {} if message is None else _mapping(message, "message", body)
     finish: FinishReason = "length" if reason in _LENGTH else "stop"
     text, thought = _content(message.get("content"), body)
-    thought = "\n\n".join(filter(None, (thought, _reasoning(message, body))))
+    thought = "\n\n".join(filter(None, (thought, _reasoning(message))))
     if message.get("refusal"):
         raise _refused(message["refusal"])
     usage = _mapping(body.get("usage") or {}, "usage", body)
     if not text.strip() and finish == "stop":
         _check_answered(message, thought, body)
-    cut = finish == "length" and not text.strip()
     hidden = _count(_details(usage, "completion_tokens_details", body).get("reasoning_tokens"), body)
     return Completion(
         text=text,
@@ -55,7 +56,7 @@ def parse_completion(body: Mapping[str, Any], alternatives: int = 0) -> Completi
             completion_tokens=_count(usage.get("completion_tokens"), body),
         ),
         alternatives=_logprobs(choice, body) if alternatives else (),
-        thinking=Thinking(thought, cut) if thought or hidden else None,
+        thinking=Thinking(thought, cut=not text.strip()) if thought or hidden else None,
     )
 
 
@@ -77,46 +78,54 @@ def _content(content: Any, body: Mapping[str, Any]) -> tuple[str, str]:
     texts: list[str] = []
     thoughts: list[str] = []
     for part in content:
-        kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind == "refusal":
+        if isinstance(part, Mapping) and part.get("type") == "refusal":
             raise _refused(part.get("refusal"))
-        (thoughts if kind in _REASONING_PARTS else texts).append(_part_text(part, body))
+        text = _part_text(part)
+        if _is_thought(part):
+            thoughts.append(text or "")
+        elif text is None:
+            raise _no_completion(body, "a part of the content is no text")
+        else:
+            texts.append(text)
     return "".join(texts), "".join(thoughts)
 
 
-def _reasoning(message: Mapping[str, Any], body: Mapping[str, Any]) -> str:
+def _is_thought(part: Any) -> bool:
+    """Return whether a part of the content is thinking: by its type, or since it has no other text."""
+    if not isinstance(part, Mapping):
+        return False
+    name = part.get("type") or next((name for name in _TEXT_FIELDS if name in part), "")
+    return part.get("thought") is True or _REASONING_PART.search(str(name)) is not None
+
+
+def _reasoning(message: Mapping[str, Any]) -> str:
     """Return the text of the first reasoning field that has one: a text, or a list of parts."""
     for field in _REASONING_FIELDS:
         value = message.get(field)
         parts = value if isinstance(value, list) else [value] if value is not None else []
-        if text := "".join(_part_text(part, body) for part in parts):
+        if text := "".join(_part_text(part) or "" for part in parts):
             return text
     return ""
 
 
-def _part_text(part: Any, body: Mapping[str, Any], nested: bool = False) -> str:
-    """Return the text of a part: a text, or an object with one, or (of thinking) with a list of parts."""
+def _part_text(part: Any, nested: bool = False) -> str | None:
+    """Return the text of a part, None if it has none: itself, or a field with a text or a list of parts."""
     if isinstance(part, str):
         return part
-    if isinstance(part, Mapping):
-        for field in ("text", "thinking", "reasoning", "summary", "content"):
-            value = part.get(field)
-            if isinstance(value, str):
-                return value
-            if isinstance(value, list) and not nested:
-                return "".join(_part_text(each, body, nested=True) for each in value)
-        if part.get("type") in ("reasoning.encrypted", "redacted_thinking"):
-            return ""
-    raise _no_completion(body, "a part of the content is no text")
+    for field in _TEXT_FIELDS if isinstance(part, Mapping) else ():
+        value = part.get(field)
+        if isinstance(value, str):
+            return value
+        if isinstance(value, list) and not nested:
+            return "".join(_part_text(each, nested=True) or "" for each in value)
+    return None
 
 
 def _check_answered(message: Mapping[str, Any], thought: str, body: Mapping[str, Any]) -> None:
-    """Raise an error that says why a finished message has no text, if it is not an empty answer."""
+    """Raise an error that says why a finished message has neither text nor thinking, if it is not empty."""
     if message.get("tool_calls"):
         raise _no_completion(body, "the model called a tool instead of answering")
-    if thought:
-        raise EngineError(_ALL_IN_REASONING)
-    if message.get("content") is None:
+    if message.get("content") is None and not thought:
         raise _no_completion(body, "it has no content")
 
 

@@ -7,6 +7,7 @@ The server's features are detected at startup (capability_checks.py); the fields
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ import httpx
 
 from grm_service.engines.base import ThinkingBehavior
 from grm_service.engines.remote.capability_checks import compare_seeds, detect_capabilities
-from grm_service.engines.remote.completions import parse_completion
+from grm_service.engines.remote.completions import ALL_IN_REASONING, parse_completion
 from grm_service.engines.remote.field_rules import FieldRules
 from grm_service.engines.remote.http_retry import RetryingClient
 from grm_service.engines.remote.server_capabilities import VLLM, ServerCapabilities, is_continued
@@ -23,6 +24,7 @@ from grm_service.errors import (
     BadTask,
     EngineError,
     EngineUnreachable,
+    GRMError,
     ModelNotLoaded,
     PromptRefused,
     PromptTooLong,
@@ -32,6 +34,8 @@ from grm_service.types import Completion, Params, Prompt
 
 logger = logging.getLogger(__name__)
 _FIELD_REFUSALS = (400, 422)
+_LIMIT = re.compile(r"max_(?:completion_|new_|output_)?tokens", re.IGNORECASE)
+_LEAST_ROOM = 512  # half of it is the smallest room that is tried
 _ADVICE = (
     " (is it a chat completions API, and the model one that chats? Check GRM_OPENAI_BASE_URL and "
     "GRM_OPENAI_MODEL, or GRM_POLICY_URL and GRM_POLICY_MODEL)"
@@ -94,23 +98,21 @@ class OpenAIEngine:
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
         """Generate one completion; cancelling closes its connection. Raises EngineError, PromptTooLong."""
-        try:
-            return await self._complete(self._capabilities, prompt, params)
-        except UpstreamRefused as error:
-            words = f"{error.param or ''} {error.reason}"
-            if refused := [name for name in params.request_fields if name in words]:
-                what = (
-                    f"{self._client.url} refuses {', '.join(refused)}, which the profile sets in `thinking`"
-                )
-                raise UpstreamRefused(what, error.reason, error.status, error.param) from None
-            raise
-        except PromptTooLong as error:
-            left = _room_left(error, params.max_tokens)
-            room = self._capabilities.thinking_room(prompt, params)
-            if params.thinking_tokens is not None or not 0 < left < room:
-                raise
-        # Nobody asked for the default room, which is too large for this server's context.
-        return await self.complete(prompt, replace(params, thinking_tokens=left))
+        has_default_room = params.thinking_tokens is None
+        while True:  # ends, because each try has less room
+            try:
+                completion = await self._complete(self._capabilities, prompt, params)
+                break
+            except (PromptTooLong, UpstreamRefused) as error:
+                room = self._capabilities.thinking_room(prompt, params)
+                left = _room_left(error, params.max_tokens, room)
+                if not has_default_room or not 0 < left < room:
+                    raise _named_by_profile(error, params, self._client.url) from None
+            # The default room is too large for this server; no request set it.
+            params = replace(params, thinking_tokens=left)
+        if completion.finish_reason == "stop" and completion.thinking is not None and completion.thinking.cut:
+            logger.warning("%s: %s", self._client.url, ALL_IN_REASONING)
+        return completion
 
     async def close(self) -> None:
         """Close all connections."""
@@ -182,9 +184,28 @@ class OpenAIEngine:
             )
 
 
-def _room_left(error: PromptTooLong, max_tokens: int) -> int:
-    """Return the tokens that the context has left for thinking, 0 if it is unknown."""
-    return 0 if isinstance(error, PromptRefused) else error.limit - error.tokens - max_tokens
+def _room_left(error: GRMError, max_tokens: int, room: int) -> int:
+    """Return the tokens that a server which refused `room` has left for thinking, 0 if none or unknown."""
+    if isinstance(error, PromptRefused):  # in words without numbers
+        return room // 2 if room >= _LEAST_ROOM else 0
+    if isinstance(error, PromptTooLong):
+        # An eighth is for closing a sample whose thinking took all its room.
+        return (error.limit - error.tokens - max_tokens) * 7 // 8
+    if isinstance(error, UpstreamRefused) and _LIMIT.search(f"{error.param or ''} {error.reason}"):
+        numbers = (int(number) for number in re.findall(r"\d{1,9}", error.reason.replace(",", "")))
+        return max((n for n in numbers if n < max_tokens + room), default=0) - max_tokens
+    return 0
+
+
+def _named_by_profile(error: GRMError, params: Params, url: str) -> GRMError:
+    """Return a refusal, as one of the profile's own request fields if it names them."""
+    if not isinstance(error, UpstreamRefused):
+        return error
+    words = f"{error.param or ''} {error.reason}"
+    if not (refused := [name for name in params.request_fields if name in words]):
+        return error
+    what = f"{url} refuses {', '.join(refused)}, which the profile sets in `thinking`"
+    return UpstreamRefused(what, error.reason, error.status, error.param)
 
 
 def _without_continuation(sent: str, continuation: str, completion: Completion) -> Completion:

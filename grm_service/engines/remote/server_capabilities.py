@@ -120,10 +120,10 @@ class ServerCapabilities:
             body |= {"logprobs": True, "top_logprobs": params.alternatives}
         if params.thinking_tokens == 0 and not params.request_fields:
             _add(body, self.thinking_off or {})
-        if is_continued(prompt):
+        _add(body, params.request_fields)
+        if is_continued(prompt):  # with the fields that passed the check, whatever the profile sets
             body["messages"].append(self._partial_answer(prompt))
             _add(body, self.continuation or {})
-        _add(body, params.request_fields)
         return body
 
     def _partial_answer(self, prompt: Prompt) -> dict[str, Any]:

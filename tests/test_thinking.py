@@ -46,6 +46,16 @@ def test_text_without_tags_is_unchanged():
     assert split_thinking(f"  {ANSWER}\n") == (None, f"  {ANSWER}\n")
 
 
+def test_channels_without_their_special_tokens():
+    """gpt-oss behind a server that skips special tokens."""
+    thinking, answer = split_thinking(f"analysisWe see. {DRAFT}assistantfinal{ANSWER}")
+    assert (thinking.text, thinking.cut, answer) == (f"We see. {DRAFT}", False, ANSWER)
+    thinking, answer = split_thinking(f"analysisWe see. {DRAFT}")
+    assert (thinking.text, thinking.cut, answer) == (f"We see. {DRAFT}", True, "")
+    assert split_thinking(f"Analysis: fine\n{ANSWER}")[0] is None
+    assert split_thinking(f"analysis\n{ANSWER}")[0] is None
+
+
 @pytest.mark.parametrize("text", [DRAFT, f"x <reasoning>y</reasoning> {DRAFT}", f"<think>{DRAFT}"])
 def test_text_that_begins_inside_thinking(text):
     """The chat template wrote the start tag, and the text has no end tag."""

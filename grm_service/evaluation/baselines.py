@@ -5,7 +5,7 @@ r"""Baselines: the same model judges without principles, to compare the method a
 `absolute` scores every response alone. `logprob` generates nothing: it reads the probabilities of the
 letters, once per order. Answers are in `\boxed{}`, which responses cannot forge (judging/prompt.py); a
 missing answer is requested again under a constraint, as in the service. Thinking is never read; an answer cut
-in it is completed after the thinking, or asked for again with the thinking off.
+in it is completed after the thinking, or asked for again with the thinking off or with more room for it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from grm_service.evaluation.dataset import Item
 from grm_service.evaluation.judges import JudgeItem, failed_result, item_result
 from grm_service.evaluation.run_folder import EvalSetup, ItemResult, JudgeKind, SampleResult
 from grm_service.judging import parse
-from grm_service.judging.completion import complete, without_thinking
+from grm_service.judging.completion import complete, with_thinking_room, without_thinking
 from grm_service.judging.plan import Plan, plan
 from grm_service.judging.prompt import neutraliser
 from grm_service.judging.sampler import CUT_IN_THINKING
@@ -208,15 +208,18 @@ class _BaselineSampler:
             again = await self._complete(replace(prompt, continuation=start, thinking=thinking), params)
             written = again.text.partition("}")[0].strip()
             choice = written if written in choices and again.thinking is None else None
-        elif reason == CUT_IN_THINKING and (off := self._without_thinking(params)) is not None:
-            again = await self._complete(prompt, off)
+        elif reason == CUT_IN_THINKING and (retry := self._to_ask_again(params)) != params:
+            again = await self._complete(prompt, retry)
             choice, _ = _read(again, choices, self._planned.profile)
         else:
             return _Answer(None, completion.usage, reason)
         return _Answer(choice, completion.usage + again.usage, reason)
 
-    def _without_thinking(self, params: Params) -> Params | None:
-        return without_thinking(self._engine, params, self._planned.profile.thinking)
+    def _to_ask_again(self, params: Params) -> Params:
+        """Return the parameters without thinking, or with more room for it."""
+        settings = self._planned.profile.thinking
+        off = without_thinking(self._engine, params, settings)
+        return off or with_thinking_room(self._engine, params, settings)
 
     async def _complete(self, prompt: Prompt, params: Params) -> Completion:
         return await complete(self._engine, prompt, params, self._planned.profile.thinking)

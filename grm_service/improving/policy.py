@@ -123,7 +123,7 @@ class Policy:
         on_completion(index, completion)
         if _only_thought(completion):
             raise DraftCut(
-                f"the policy {self.engine.model} thought until its token limit and wrote no answer: give it "
+                f"the policy {self.engine.model} only thought and wrote no answer: give it "
                 "more tokens, or turn its thinking off on its server or in the judge's profile (thinking)"
             )
         return completion

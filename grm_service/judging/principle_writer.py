@@ -8,7 +8,7 @@ from grm_service import tracing
 from grm_service.concurrency import SharedTask
 from grm_service.engines.base import Engine
 from grm_service.errors import PrinciplesUnreadable
-from grm_service.judging.completion import complete
+from grm_service.judging.completion import complete, with_thinking_room, without_thinking
 from grm_service.judging.orders import sample_seed
 from grm_service.judging.parse import parse_principles
 from grm_service.judging.prompt import render_query
@@ -57,8 +57,12 @@ class PrincipleWriter:
         constitution: tuple[Principle, ...],
         thinking_tokens: int | None,
     ) -> Written:
-        """Return the first principles that can be read; the first attempt is greedy, the others sample."""
+        """Return the first principles that can be read; the first attempt is greedy, the others sample.
+
+        An attempt that was cut in its thinking is repeated without thinking, or with room for it.
+        """
         engine, sampling, usage = self._engine, profile.sampling, Usage()
+        was_cut = False
         # A model that thinks should do so first, which a continuation would prevent.
         thinks = engine.thinking.thinks is not None and thinking_tokens != 0
         start = "1." if engine.abilities.continues and not thinks else ""
@@ -73,6 +77,9 @@ class PrincipleWriter:
                 thinking_tokens=thinking_tokens,
                 request_fields=profile.thinking.request_fields(thinking_tokens),
             )
+            if was_cut:
+                off = without_thinking(engine, params, profile.thinking)
+                params = off or with_thinking_room(engine, params, profile.thinking)
             attributes = tracing.request_attributes(engine.name, engine.model, params)
             with tracing.span("principles", attributes, "CLIENT") as span:
                 completion = await complete(
@@ -84,14 +91,11 @@ class PrincipleWriter:
                 self._observer.spent(completion.usage)
             if principles := parse_principles(_whole_lines(start + completion.text, completion)):
                 return principles, usage
-        hint = ": its thinking was cut off, so raise thinking_tokens" if _was_cut(completion) else ""
+            was_cut = completion.thinking is not None and completion.thinking.cut
+        hint = ": its thinking was cut off, so raise thinking_tokens" if was_cut else ""
         raise PrinciplesUnreadable(
             f"no principle could be read in {MAX_ATTEMPTS} attempts for this query{hint}"
         )
-
-
-def _was_cut(completion: Completion) -> bool:
-    return completion.thinking is not None and completion.thinking.cut
 
 
 def _whole_lines(text: str, completion: Completion) -> str:

@@ -39,6 +39,17 @@ def thinking_part(thought):
         ({"content": [thinking_part("Hm")]}, CUT, "", "Hm"),
         ({"content": None, "reasoning_content": "Hm"}, CUT, "", "Hm"),
         ({"reasoning": "Hm"}, "max_tokens", "", "Hm"),
+        ({"content": None, "reasoning_content": "Hm"}, STOP, "", "Hm"),
+        ({"content": "\n", "reasoning": "Hm"}, STOP, "\n", "Hm"),
+        ({"content": [thinking_part("Hm")]}, STOP, "", "Hm"),
+        ({"content": [{"thinking": [{"text": "Hm"}]}, {"type": "text", "text": "Hi"}]}, STOP, "Hi", "Hm"),
+        ({"content": [{"text": "Hm", "thought": True}, {"text": "Hi"}]}, STOP, "Hi", "Hm"),
+        ({"content": [{"type": "redacted_thinking", "data": "x"}, {"text": "Hi"}]}, STOP, "Hi", None),
+        (
+            {"content": "Hi", "reasoning_details": [{"text": "Hm"}, {"text": None, "signature": "x"}]},
+            STOP, "Hi", "Hm",
+        ),
+        ({"content": "Hi", "reasoning": 5}, STOP, "Hi", None),
         ({"content": None}, CUT, "", None),
         ({}, CUT, "", None),
         (None, CUT, "", None),
@@ -50,7 +61,7 @@ def test_text_and_thinking_are_read(message, finish, text, thinking):
     assert (completion.thinking and completion.thinking.text) == thinking
     assert completion.finish_reason == (STOP if finish == STOP else CUT)
     if completion.thinking is not None:
-        assert completion.thinking.cut == (text == "")
+        assert completion.thinking.cut == (text.strip() == "")
 
 
 def test_choice_without_message_is_empty_text():
@@ -68,14 +79,12 @@ def test_hidden_thinking_is_noticed():
 @pytest.mark.parametrize(
     ("reply", "says"),
     [
-        (body({"content": None, "reasoning_content": "Hm"}), "--reasoning-parser"),
-        (body({"content": "\n", "reasoning": "Hm"}), "--reasoning-parser"),
-        (body({"content": [thinking_part("Hm")]}), "--reasoning-parser"),
         (body({"content": None, "refusal": "I cannot help"}), "refused to answer: I cannot help"),
         (body({"content": "No.", "refusal": "I cannot help"}), "refused to answer: I cannot help"),
         (body({"content": [{"type": "refusal", "refusal": "I cannot"}]}), "refused to answer: I cannot"),
         (body({"content": "Hal"}, "content_filter"), "content filter"),
         (body({"content": None, "tool_calls": [{"id": "1"}]}), "called a tool"),
+        (body({"content": None, "reasoning": "Hm", "tool_calls": [{"id": "1"}]}), "called a tool"),
         (body({"content": None}), "no content"),
         (body({}), "no content"),
         (body(None), "no content"),
@@ -84,7 +93,6 @@ def test_hidden_thinking_is_noticed():
         (body({"content": 5}), "neither a text nor a list"),
         (body({"content": [{"type": "image_url"}]}), "a part of the content is no text"),
         (body({"content": [7]}), "a part of the content is no text"),
-        (body({"content": "Hi", "reasoning": 5}), "no text"),
         ({"choices": None}, "no choices"),
         ({"choices": {"0": {}}}, "no choices"),
         ({"choices": [[]]}, "choice is not an object"),

@@ -140,7 +140,7 @@ def test_room_for_thinking(name, prompt, tokens, room):
 def test_small_context_reduces_default_room():
     default, wanted = Rendered("", room=4096, shrinks=True), Rendered("", room=4096)
     assert default.token_limit(100, 50, 10_000, "context") == 4146
-    assert default.token_limit(100, 50, 256, "context") == 156
+    assert default.token_limit(100, 50, 256, "context") == 50 + 106 * 7 // 8  # the rest is for the closing
     assert default.token_limit(100, 50, 150, "context") == 50
     for rendered, size in ((default, 101), (wanted, 100)):
         with pytest.raises(PromptTooLong):

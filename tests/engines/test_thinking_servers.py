@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -97,6 +98,7 @@ DEEPSEEK_OFF = {"chat_template_kwargs": {"thinking": False}}
     [
         (Thinker(), ThinkingBehavior("inline")),
         (Thinker("opened"), ThinkingBehavior("inline", opened=True)),
+        (Thinker("opened", thinks_for=1000), ThinkingBehavior("inline", opened=True)),
         (Thinker("field"), ThinkingBehavior("field")),
         (Thinker("field", thinks_for=10_000), ThinkingBehavior("field")),
         (Thinker("inline", thinks_for=10_000), ThinkingBehavior("inline")),
@@ -179,11 +181,46 @@ async def test_default_room_fits_the_context():
     server = Thinker(context=1000)
     remote = await started(server)
     assert (await remote.complete(ASK, Params(200))).text.endswith("42 0")
-    assert server.bodies[-1]["max_tokens"] == 990
+    assert server.bodies[-1]["max_tokens"] == 200 + 790 * 7 // 8  # the rest is for the closing
     with pytest.raises(PromptTooLong):
         await remote.complete(ASK, Params(200, thinking_tokens=900))
     with pytest.raises(PromptTooLong):
         await remote.complete(ASK, Params(2000))
+
+
+@pytest.mark.parametrize(
+    ("words", "limit"),
+    [
+        ("max_tokens is too large: 4296. This model supports at most 2000 completion tokens.", 2000),
+        ("Invalid max_tokens value, the valid range of max_tokens is [1, 2000]", 2000),
+        ("max_tokens: 4,296 > 2,000, which is the maximum allowed number of output tokens", 2000),
+        ("The prompt is too long", 200 + THINKING_TOKENS // 4),
+    ],
+)
+async def test_default_room_fits_the_limit(words, limit):
+    class Limited(Thinker):
+        def __call__(self, request):
+            if json.loads(request.content)["max_tokens"] > 2000:
+                return httpx.Response(400, json={"error": {"message": words}})
+            return super().__call__(request)
+
+    remote = await started(server := Limited())
+    assert (await remote.complete(ASK, Params(200))).text.endswith("42 0")
+    assert server.bodies[-1]["max_tokens"] == limit
+    for params in (Params(200, thinking_tokens=2000), Params(3000)):
+        with pytest.raises((EngineError, PromptTooLong)):
+            await remote.complete(ASK, params)
+
+
+async def test_continuation_has_the_fields_that_work():
+    """A profile that turns the thinking on must not undo what lets a reasoning parser continue."""
+    remote = engine(Thinker())
+    continuation = {"continue_final_message": True, **QWEN_OFF}
+    remote._capabilities = replace(remote._capabilities, continuation=continuation)
+    body = remote._capabilities.request_body(
+        AFTER, Params(3, request_fields={"chat_template_kwargs": {"enable_thinking": True, "mine": 1}})
+    )
+    assert body["chat_template_kwargs"] == {"enable_thinking": False, "mine": 1}
 
 
 @pytest.mark.parametrize(
@@ -232,6 +269,25 @@ async def test_answer_in_the_reasoning_field_is_told():
     server = lambda request: httpx.Response(200, json={"choices": [choice]})  # noqa: E731
     with pytest.raises(ModelNotLoaded, match="reasoning-parser"):
         await engine(server).start()
+
+
+async def test_one_answer_in_the_reasoning_field(caplog):
+    """It is thinking without an answer, which the sample's closing can complete."""
+    remote = await started(server := Thinker("field"))
+    server._answer = lambda *args: server._reply(None, "stop", "Scores: 9")
+    completion = await remote.complete(ASK, Params(3))
+    assert (completion.text, completion.thinking) == ("", Thinking("Scores: 9", cut=True))
+    assert "reasoning-parser" in caplog.text
+
+
+async def test_bare_channels_are_recognized():
+    text = "analysisThe user asks.assistantfinal42"
+    server = lambda request: httpx.Response(  # noqa: E731
+        200, json={"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
+    )
+    remote = engine(server)
+    await remote.start()
+    assert remote.thinking == ThinkingBehavior("inline")
 
 
 @pytest.mark.parametrize("tags", USUAL_TAGS)

@@ -222,6 +222,14 @@ async def test_cut_thinking_is_asked_again_without():
     assert first.max_tokens == second.max_tokens == PROFILE.sampling.max_tokens
 
 
+async def test_cut_thinking_is_asked_again_with_room():
+    engine = Thinker(DRAFTS, best, Abilities(continues_thinking=False))
+    engine.thinking = ThinkingBehavior(thinks="inline")
+    setup = EvalSetup("p", "scripted", 1, judge="pairwise", fingerprint="sha256:1")
+    await baseline_judge(engine, replace(PROFILE, thinking=ThinkingSettings(tokens=50)))(PRIME, setup)
+    assert [params.thinking_tokens for _, params in engine.requests] == [50, None]
+
+
 async def test_cut_thinking_has_its_own_error():
     engine = Thinker(DRAFTS, best, Abilities(continues_thinking=False))
     engine.thinking = ThinkingBehavior(thinks="inline")

@@ -114,7 +114,9 @@ def test_parser_accepts_any_text(text):
         assert critique.scores == (3.0, 4.0)
 
 
-@pytest.mark.parametrize("heading", ["Here are the principles:", "**Principles:**\n", "以下原则："])
+@pytest.mark.parametrize(
+    "heading", ["Here are the principles:", "**Principles:**\n", "以下原则：", "Sure, these fit.\n"]
+)
 def test_line_before_the_list_is_no_principle(heading):
     principles = parse.parse_principles(f"{heading}\n1. It is true:\n   in every part.\n2. It is short.")
     assert [principle.text for principle in principles] == ["It is true: in every part.", "It is short."]

@@ -5,9 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from grm_service.engines.base import Abilities, ThinkingBehavior
+from grm_service.engines.base import THINKING_TOKENS, Abilities, ThinkingBehavior
 from grm_service.engines.scripted import ScriptedEngine
-from grm_service.errors import EngineError, PrinciplesUnreadable, SoftNotServed
+from grm_service.errors import (
+    AllUnreadable,
+    ContentFiltered,
+    EngineError,
+    PrinciplesUnreadable,
+    SoftNotServed,
+    UpstreamDenied,
+    UpstreamRefused,
+)
 from grm_service.judging.judge import GenerativeRewardModel
 from grm_service.judging.plan import plan
 from grm_service.profiles.profile import ThinkingSettings
@@ -95,6 +103,70 @@ async def test_reasoning_field_is_not_the_verdict():
     assert "First impression" in verdict.samples[0].thinking.text
 
 
+@pytest.mark.parametrize("finish", ["stop", "length"])
+async def test_text_that_repeats_the_reasoning_field(finish):
+    engine = Judge(f"{DRAFT}\n\n{ANSWER}", ASKS_ONLY, ThinkingBehavior("field"), field=DRAFT)
+    verdict = await judge(engine)
+    assert verdict.vote.rewards == (9, 2)
+    assert all("First impression" not in sample.text for sample in verdict.samples)
+    verdict = await judge(Judge(DRAFT, ASKS_ONLY, ThinkingBehavior("field"), finish, field=DRAFT))
+    assert verdict.vote.rewards == (9, 2)
+    assert {sample.closed_reason for sample in verdict.samples} == {"cut_in_thinking"}
+
+
+async def test_cut_thinking_that_a_parser_did_not_recognize():
+    verdict = await judge(Judge(DRAFT, ASKS_ONLY, ThinkingBehavior("field"), "length"))
+    assert verdict.vote.rewards == (9, 2)
+    assert {sample.closed_reason for sample in verdict.samples} == {"cut_in_thinking"}
+
+
+class Refusing(Judge):
+    """A server that refuses some prompts: by default, to continue an answer after thinking."""
+
+    refused = staticmethod(lambda prompt: prompt.thinking is not None)
+
+    async def complete(self, prompt, params):
+        if self.refused(prompt):
+            raise UpstreamRefused("the server refused", "not in the chat")
+        return await super().complete(prompt, params)
+
+
+@pytest.mark.parametrize("text", [f"<think>{DRAFT}", f"<think>{DRAFT}</think>The first is better."])
+async def test_refused_closing_is_asked_for(text):
+    verdict = await judge(Refusing(text))
+    assert verdict.vote.rewards == (9, 2)
+    assert all(sample.closed and sample.error_detail is None for sample in verdict.samples)
+
+
+async def test_refused_question_leaves_the_reason():
+    engine = Refusing(f"<think>{DRAFT}", ASKS_ONLY)
+    engine.refused = lambda prompt: len(prompt.messages) > 1
+    with pytest.raises(AllUnreadable, match=r"cut_in_thinking: 2.*not in the chat"):
+        await judge(engine)
+
+
+@pytest.mark.parametrize("kind", [ContentFiltered, UpstreamDenied])
+async def test_filter_of_the_closing_is_the_error(kind):
+    class Filtering(Judge):
+        async def complete(self, prompt, params):
+            if prompt.continuation:
+                raise kind("refused")
+            return await super().complete(prompt, params)
+
+    with pytest.raises(EngineError) as raised:
+        await judge(Filtering("The first is better."))
+    assert raised.value.code == kind.code
+
+
+@pytest.mark.parametrize("behavior", [ThinkingBehavior(), INLINE])
+async def test_question_for_scores_has_room_to_think(behavior):
+    """Whether the start noticed that the judge thinks or not."""
+    engine = Judge(f"<think>{DRAFT}", ASKS_ONLY, behavior, finish="length")
+    assert (await judge(engine, TASK.with_options(thinking_tokens=50))).vote.rewards == (9, 2)
+    room = THINKING_TOKENS if behavior.thinks is None else None
+    assert engine.requests[-1][1].thinking_tokens == room
+
+
 CUT = [
     (f"<think>\n{DRAFT}", INLINE),
     (DRAFT, ThinkingBehavior("inline", opened=True)),
@@ -123,7 +195,7 @@ async def test_cut_thinking_is_asked_for_scores(text, behavior, abilities):
     assert {s.closed_reason for s in verdict.samples} == {"cut_in_thinking"}
     prompt, params = engine.requests[-1]
     assert "First impression" in prompt.messages[-2].content
-    assert params.thinking_tokens == 700  # room for a judge that cannot but think
+    assert params.thinking_tokens is None  # the default room: 700 were too few
 
 
 async def test_thinking_is_off_when_asked_for_scores():
@@ -240,6 +312,23 @@ async def test_principles_cut_in_their_thinking(abilities):
 
     with pytest.raises(PrinciplesUnreadable, match="thinking_tokens"):
         await judge(Writer(ANSWER, abilities), QUERY)
+
+
+@pytest.mark.parametrize("behavior", [INLINE, ThinkingBehavior("inline", can_disable=True)])
+async def test_cut_principles_are_written_without_thinking(behavior):
+    """Or with more room for it."""
+
+    class Writer(Judge):
+        def _script(self, prompt, params):
+            return f"<think>\n{REJECTED}" if params.thinking_tokens == 50 else "1. It is true."
+
+    engine = Writer(ANSWER, ASKS_ONLY, behavior)
+    written, _ = await GenerativeRewardModel(engine).principles.write(PROFILE, TASK.messages, (), 50)
+    assert [p.text for p in written] == ["It is true."]
+    assert [params.thinking_tokens for _, params in engine.requests] == [
+        50,
+        0 if behavior.can_disable else None,
+    ]
 
 
 async def test_principles_are_written_after_thinking():

@@ -57,13 +57,15 @@ def _begins_in_thinking(
     """Return whether a completion without tags is thinking that was cut off."""
     if completion.thinking is not None:
         return False
-    if params.thinking_tokens == 0 and (behavior.can_disable or settings.off):
+    turned_off = params.thinking_tokens == 0
+    if turned_off and behavior.can_disable:
         return False
     # A model that thinks may omit it, but not if it was cut off: a text that ends without an answer is more
-    # likely thinking, whose start tag the server removed or which its reasoning parser did not recognize.
+    # likely thinking, whose start tag the server removed or which its reasoning parser did not recognize, or
+    # which the profile's fields did not turn off.
     was_cut = completion.finish_reason == "length"
     opened = behavior.thinks != "field" and (behavior.opened or settings.opened)
-    return opened or (behavior.thinks is not None and was_cut)
+    return (opened and not turned_off) or (behavior.thinks is not None and was_cut)
 
 
 def _without_repetition(thinking: Thinking, answer: str) -> tuple[Thinking, str]:

@@ -120,6 +120,18 @@ async def test_cut_thinking_that_a_parser_did_not_recognize():
     assert {sample.closed_reason for sample in verdict.samples} == {"cut_in_thinking"}
 
 
+@pytest.mark.parametrize("finish", ["stop", "length"])
+async def test_profile_that_does_not_turn_thinking_off(finish):
+    """A text that ends is an answer, but one that was cut is thinking in spite of the profile."""
+    off = {"chat_template_kwargs": {"enable_thinking": False}}
+    profile = replace(PROFILE, thinking=ThinkingSettings(tokens=0, off=off))
+    engine = Judge(ANSWER if finish == "stop" else DRAFT, thinking=ThinkingBehavior("inline", opened=True))
+    engine.finish = finish
+    verdict = await judge(engine, profile=profile)
+    assert verdict.vote.rewards == (9, 2)
+    assert all(sample.closed == (finish == "length") for sample in verdict.samples)
+
+
 class Refusing(Judge):
     """A server that refuses some prompts: by default, to continue an answer after thinking."""
 

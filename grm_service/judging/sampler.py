@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from grm_service import tracing
-from grm_service.engines.base import Engine
+from grm_service.engines.base import THINKING_TOKENS, Engine
 from grm_service.errors import BadTask, EngineError, SoftNotServed, UpstreamRefused, code_of
 from grm_service.judging import parse, soft_scores
 from grm_service.judging.completion import complete, with_thinking_room, without_thinking
@@ -135,7 +135,9 @@ class Sampler:
         """Return the parameters of the question for the scores: without thinking, or with room for it."""
         settings = planned.profile.thinking
         if off := without_thinking(self.engine, params, settings):
-            return off
+            # The profile's fields may only shorten the thinking: gpt-oss cannot but think.
+            room = 0 if self.engine.thinking.can_disable else THINKING_TOKENS // 4
+            return replace(off, max_tokens=off.max_tokens + room)
         has_thought = sample.thinking is not None or not sample.text.strip()
         return with_thinking_room(self.engine, params, settings) if has_thought else params
 

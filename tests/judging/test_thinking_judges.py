@@ -216,11 +216,13 @@ async def test_thinking_is_off_when_asked_for_scores():
         f"<think>{DRAFT}", ASKS_ONLY, ThinkingBehavior("inline", can_disable=True), finish="length"
     )
     await judge(engine)
-    assert engine.requests[-1][1].thinking_tokens == 0
+    params = engine.requests[-1][1]
+    assert (params.thinking_tokens, params.max_tokens) == (0, 24)
     off = {"chat_template_kwargs": {"enable_thinking": False}}
     engine = Judge(f"<think>{DRAFT}", ASKS_ONLY, finish="length")
     await judge(engine, profile=replace(PROFILE, thinking=ThinkingSettings(off=off)))
-    assert engine.requests[-1][1].request_fields == off
+    params = engine.requests[-1][1]
+    assert (params.request_fields, params.max_tokens) == (off, 24 + THINKING_TOKENS // 4)
 
 
 async def test_closed_thinking_without_scores():

@@ -26,6 +26,10 @@ _BOXED = re.compile(
 )
 _PLACEHOLDER = re.compile(r"\s*x(?:\s*,\s*x)*\s*")
 _HALF_BOX = re.compile(r"\\(b(o(x(e(d(\{[^{}\n]*\}?)?)?)?)?)?)?[\s$*.]*")
+# Around the answers of judges that were trained to think, and special tokens that a server does not skip.
+_WRAPPER = re.compile(
+    r"</?(?:final[ _]?)?(?:answer|solution|output|result|verdict|score|rating)s?>|<\|\w+\|>", re.IGNORECASE
+)
 _SHELL = re.compile(r"\s*(?:\\[a-z]+\{(.*)\}|\[(.*)\]|\((.*)\))\s*")
 _NUMBER = re.compile(r"([+-]?\d{1,6}(?:\.\d{1,6})?)[分点점]?", re.ASCII)
 _SPACES = r" \t\r\u00a0\u202f\u3000"
@@ -80,13 +84,14 @@ def find_box(text: str, profile: Profile) -> re.Match[str]:
 
 def _is_answer(text: str, box: re.Match[str], profile: Profile) -> bool:
     r"""Return False for a quotation, such as a box inside a sentence ("its answer \boxed{4} is right")."""
-    line = text[: box.start()].rpartition("\n")[2]
+    line = _WRAPPER.sub(" ", text[: box.start()].rpartition("\n")[2])
+    after = _WRAPPER.sub(" ", text[box.end() :])
     if line.lstrip().startswith(">"):
         return False
     if not re.search(r"\w", line):
         return _BOX not in box[1]
     label = find_label(line, profile)
-    return label is not None and not (label.final and re.search(r"\w", text[box.end() :]))
+    return label is not None and not (label.final and re.search(r"\w", after))
 
 
 def _scores(content: str, n: int, scale: Scale) -> tuple[float, ...]:
@@ -135,7 +140,7 @@ def parse_principles(text: str, limit: int = 12) -> tuple[Principle, ...]:
     without a weight before the list, such as "Here are the principles:".
     """
     items: list[list[str]] = []
-    listed = takewhile(lambda line: not line.lstrip().startswith("##"), text.splitlines())
+    listed = takewhile(lambda line: not line.lstrip().startswith("##"), _WRAPPER.sub("", text).splitlines())
     for line in filter(str.strip, listed):
         if _ITEM.match(line) or not items:
             items.append([line])

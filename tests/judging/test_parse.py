@@ -115,6 +115,21 @@ def test_parser_accepts_any_text(text):
 
 
 @pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("<answer>", "</answer>"),
+        ("<answer>Final Answer: ", "</answer>"),
+        ("<|begin_of_solution|>", "<|end_of_solution|>"),
+        ("Final Answer: ", "<|im_end|>"),
+    ],
+)
+def test_tags_around_the_answer(start, end):
+    assert parse.parse(f"Fine.\n{start}\\boxed{{9, 2}}{end}", 2, PROFILE).scores == (9.0, 2.0)
+    principles = parse.parse_principles(f"{start.removesuffix('Final Answer: ')}\n1. It is true.\n{end}")
+    assert [principle.text for principle in principles] == ["It is true."]
+
+
+@pytest.mark.parametrize(
     "heading", ["Here are the principles:", "**Principles:**\n", "以下原则：", "Sure, these fit.\n"]
 )
 def test_line_before_the_list_is_no_principle(heading):

@@ -1,7 +1,7 @@
 """Thinking: separate what a model thought from its answer, and join the two again to continue the answer.
 
 Judges that think write a draft of their answer first. Nothing in a draft may be read as a score or a
-principle, so the two are separated once, where a completion enters (judging/sampler.py, `complete`).
+principle, so the two are separated once, where a completion enters (judging/completion.py).
 """
 
 from __future__ import annotations

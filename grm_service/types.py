@@ -121,7 +121,7 @@ class Alternative:
 class Completion:
     """The output of an engine, without the prompt and special tokens.
 
-    `text` is the answer only; what came before it is `thinking` (engines/thinking.py separates the two).
+    `text` is the answer only; what came before it is `thinking` (judging/completion.py separates the two).
     `alternatives` has one row per generated token, likeliest first, if the params request them.
     """
 

@@ -28,9 +28,11 @@ def line(context, value):
 
 @schemathesis.hook
 def filter_query(context, query):
-    """Leave out lists of less than two values: in a URL they are the same as a value or none."""
+    """Leave out objects, and lists of less than two values: in a URL they are the same as a text."""
     values = (query or {}).values()
-    return not any(isinstance(value, list | tuple) and len(value) < 2 for value in values)
+    return not any(
+        isinstance(value, dict) or (isinstance(value, list) and len(value) < 2) for value in values
+    )
 
 
 @schemathesis.hook

@@ -1,0 +1,164 @@
+"""Judges that think: a small model that was trained to, in both engines and behind `transformers serve`.
+
+`make thinking-model` trains it once (tests/real/thinking_model.py); THINKING_MODEL is another folder of it.
+"""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from grm_service.engines.files.convert import convert
+from tests.real.thinking_model import BAD, DRAFT, FIELD, GOOD, PROFILE, QWEN3, R1, REJECTED
+from tests.servers import transformers_serve
+
+MODEL = Path(os.environ.get("THINKING_MODEL") or Path(__file__).parents[2] / "build/thinking-model")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not MODEL.is_dir(), reason="there is no model: run make thinking-model"),
+]
+SERVICES = {
+    "openvino": ("openvino", QWEN3),
+    "openvino, opened": ("openvino", R1),
+    "transformers": ("transformers", QWEN3),
+    "transformers, opened": ("transformers", R1),
+    "server": ("openai", QWEN3),
+    "server, opened": ("openai", R1),
+    "server with a parser": ("openai", FIELD),
+}
+PAIR = {"query": "What is the capital of Australia?", "responses": ["I do not know.", "Canberra."], "k": 4}
+BEST = 1
+
+
+@pytest.fixture(scope="module", params=SERVICES)
+def service(request, running, tmp_path_factory):
+    """A service that judges with the model, with the flags and environment that it was started with."""
+    engine, variant = SERVICES[request.param]
+    folder, files = tmp_path_factory.mktemp("service"), MODEL / variant
+    with contextlib.ExitStack() as stack:
+        if engine == "openai":
+            url = stack.enter_context(transformers_serve(files, folder / "log"))
+            env = {"GRM_OPENAI_BASE_URL": url, "GRM_OPENAI_MODEL": str(files)}
+        elif engine == "openvino":
+            convert(files, folder / "judge.gguf")
+            env = {"GRM_MODEL": str(folder / "judge.gguf")}
+        else:
+            env = {"GRM_MODEL": str(files)}
+        flags = ("--engine", engine, "--profile", str(PROFILE))
+        server = stack.enter_context(running(*flags, **env))
+        server.flags, server.env, server.variant = flags, env, variant
+        with urllib.request.urlopen(server.url + "/readyz") as reply:
+            server.ready = json.load(reply)
+        yield server
+
+
+def judged(service, **options):
+    status, reply = service.post("/v1/rewards", PAIR | options, timeout=600)
+    assert status == 200, reply
+    return reply
+
+
+def thought(sample):
+    assert sample["thinking"], sample
+    return sample["thinking"]["text"]
+
+
+def boxes(text):
+    return [set(map(int, box.split(","))) for box in re.findall(r"\\boxed\{([\d, ]+)\}", text)]
+
+
+def test_drafts_are_not_the_verdict(service):
+    reply = judged(service)
+    assert reply["status"] == "ok"
+    assert reply["best"] == BEST
+    for sample in reply["samples"]:
+        assert boxes(thought(sample)) == [set(DRAFT)]
+        assert set(sample["scores"]) == {GOOD, BAD}
+        assert boxes(sample["text"]) == [{GOOD, BAD}]
+        assert "think>" not in sample["text"] + thought(sample)
+        assert not sample["closed"]
+
+
+def test_soft_scores_follow_the_thinking(service):
+    status, reply = service.post("/v1/rewards", PAIR | {"score": "soft"}, timeout=600)
+    if {"alternatives", "continues", "continues_thinking"} & set(service.ready["lacks"]):
+        assert (status, reply["code"]) == (422, "soft_not_served")
+        return
+    assert status == 200, reply
+    assert reply["best"] == BEST
+    for sample in reply["samples"]:
+        assert sample["expected"][BEST] == pytest.approx(GOOD, abs=1)
+        assert sample["expected"][1 - BEST] == pytest.approx(BAD, abs=1)
+
+
+@pytest.mark.parametrize("thinking_tokens", [2, 30])
+def test_cut_thinking_is_closed(service, thinking_tokens):
+    """With 2 tokens it ends before the draft, with 30 after it."""
+    reply = judged(service, thinking_tokens=thinking_tokens, max_tokens=2)
+    assert reply["best"] == BEST
+    for sample in reply["samples"]:
+        assert sample["closed"]
+        assert sample["closed_reason"] == "cut_in_thinking"
+        assert bool(boxes(thought(sample))) == (thinking_tokens == 30)
+        assert not set(DRAFT) & set(sample["scores"])
+
+
+def test_thinking_can_be_turned_off(service):
+    reply = judged(service, thinking_tokens=0)
+    assert reply["best"] == BEST
+    for sample in reply["samples"]:
+        assert bool(sample["thinking"]) == (service.variant == R1)  # its template always opens the thinking
+        assert not set(DRAFT) & set(sample["scores"])
+
+
+def test_principles_are_not_rejected_ones(service):
+    reply = judged(service, principles={"mode": "query"})
+    assert reply["best"] == BEST
+    principles = [each["text"].lower() for each in reply["principles"]]
+    assert len(principles) == 2
+    assert not any(word in text for word in REJECTED for text in principles)
+
+
+def test_readyz_tells_how_it_thinks(service):
+    thinking = service.ready["thinking"]
+    assert thinking["thinks"] == ("field" if service.variant == FIELD else "inline")
+    assert thinking["opened"] == (service.variant == R1)
+
+
+@pytest.mark.parametrize("flags", [(), ("--principles", "query"), ("--thinking-tokens", "2")])
+def test_eval_reads_the_answers(service, tmp_path, flags):
+    rows = (
+        ("What is the capital of France?", ["Paris is the capital.", "No idea."], 0),
+        ("Who wrote Hamlet?", ["Ask someone else.", "William Shakespeare."], 1),
+        ("What do bees make?", ["I do not know.", "Honey."], 1),
+    )
+    items = [
+        {
+            "id": str(number),
+            "source": "bees",
+            "messages": [{"role": "user", "content": query}],
+            "responses": responses,
+            "preferred": preferred,
+        }
+        for number, (query, responses, preferred) in enumerate(rows)
+    ]
+    data, out = tmp_path / "data.jsonl", tmp_path / "out"
+    data.write_text("".join(json.dumps(item) + "\n" for item in items))
+    command = [sys.executable, "-m", "grm_service", "eval", "run", str(data), "--out", str(out), "--k", "1,2"]
+    done = subprocess.run(
+        [*command, *service.flags, *flags], env={**os.environ, **service.env}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(line) for line in (out / "items.jsonl").read_text().splitlines()]
+    assert len(results) == len(rows)
+    for result in results:
+        assert result["error"] is None, result
+        assert not any(set(DRAFT) & set(sample["scores"]) for sample in result["samples"])
+    assert json.loads((out / "report.json").read_text())["overall"]["strict"] > 0.5

@@ -43,7 +43,6 @@ test: install  ## Run the tests (minutes)
 test-slow: install  ## Run the slow tests with real models and servers
 	@$(BIN)/python -m pytest -m slow
 
-# The model's name is a folder, so that it is trained once.
 thinking-model: install build/thinking-model  ## Train the small judge that thinks, for make test-slow (15 minutes)
 
 build/thinking-model:

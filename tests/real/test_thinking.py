@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from grm_service.engines.files.convert import convert
-from tests.real.thinking_model import BAD, DRAFT, FIELD, GOOD, PROFILE, QWEN3, R1, REJECTED
+from tests.real.thinking_model import BAD, DRAFT, FIELD, GOOD, PREFILL, PROFILE, QWEN3, R1, REJECTED
 from tests.servers import transformers_serve
 
 MODEL = Path(os.environ.get("THINKING_MODEL") or Path(__file__).parents[2] / "build/thinking-model")
@@ -32,6 +32,7 @@ SERVICES = {
     "server": ("openai", QWEN3),
     "server, opened": ("openai", R1),
     "server with a parser": ("openai", FIELD),
+    "server that continues": ("openai", PREFILL),
 }
 PAIR = {"query": "What is the capital of Australia?", "responses": ["I do not know.", "Canberra."], "k": 4}
 BEST = 1

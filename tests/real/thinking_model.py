@@ -5,10 +5,11 @@ do. Its thinking always contains what must never be read: a draft `\boxed{}` wit
 criteria that it then rejects. Drafts and verdicts have other numbers, rejected criteria and principles other
 words, so that a test can see which of them was read.
 
-The weights are saved three times. FOLDER/qwen3 has a chat template in the manner of Qwen3: `enable_thinking`
-turns the thinking off, and the thinking of the last turn is rendered again. FOLDER/r1 is in the manner of
-DeepSeek-R1: the prompt ends in the start tag, and the thinking of earlier turns is dropped. FOLDER/field is
-qwen3 with a response template, by which `transformers serve` returns the thinking in a field of its own.
+It is saved with four templates. FOLDER/qwen3 is in the manner of Qwen3: `enable_thinking` turns the thinking
+off, and the thinking of the last turn is rendered again. FOLDER/r1 is in the manner of DeepSeek-R1: the
+prompt ends in the start tag, and earlier turns lose their thinking. FOLDER/field is qwen3 with a response
+template, by which `transformers serve` returns the thinking in a field of its own. FOLDER/prefill is qwen3,
+but leaves a last turn of the assistant open, so that `transformers serve` continues it.
 """
 
 import random
@@ -18,17 +19,18 @@ from pathlib import Path
 from grm_service.engines.files import weights
 from grm_service.judging.prompt import render, render_query
 from grm_service.profiles.catalog import load_catalog, load_profile
+from grm_service.profiles.profile import fill
 from grm_service.settings import Settings
 from grm_service.types import Message, Principle
 
 PROFILE = Path(__file__).with_name("thinking_judge.yaml")
 DRAFT = (4, 6)
-"""The scores of drafts; a verdict has GOOD and BAD."""
+"""The scores of the best response and of the others in drafts; a verdict has GOOD and BAD."""
 GOOD, BAD = 9, 2
 REJECTED = ("flattery", "length", "humour")
 """What the dropped criteria are about; no principle contains these words."""
 
-QWEN3, R1, FIELD = "qwen3", "r1", "field"
+QWEN3, R1, FIELD, PREFILL = "qwen3", "r1", "field", "prefill"
 _QWEN3 = """{% for message in messages %}
 {%- if message.role == 'assistant' %}
 {%- set content = message.content %}
@@ -72,7 +74,11 @@ _PARSED = {
         "content": {"close_pattern": r"\s*<\|im_end\|>", "content": "text"},
     },
 }
-VARIANTS = {QWEN3: (_QWEN3, None), R1: (_R1, None), FIELD: (_QWEN3, _PARSED)}
+_PREFILL = _QWEN3.replace(
+    "{{- '<|im_end|>\\n' }}",
+    "{%- if not (loop.last and message.role == 'assistant') %}{{- '<|im_end|>\\n' }}{%- endif %}",
+).replace("if add_generation_prompt", "if add_generation_prompt and messages[-1].role != 'assistant'")
+VARIANTS = {QWEN3: (_QWEN3, None), R1: (_R1, None), FIELD: (_QWEN3, _PARSED), PREFILL: (_PREFILL, None)}
 """The chat template and the response template of each variant."""
 
 QUESTIONS = (
@@ -120,15 +126,10 @@ CRITERIA = (
 )
 
 
-def think(thinking: str, answer: str) -> str:
-    """Return a completion with its thinking, as the templates render it."""
-    return f"<think>\n{thinking}\n</think>\n\n{answer}"
-
-
 def examples(seed: int, count: int):
     """Return pairs of messages and the completion with its thinking."""
     rng, profile = random.Random(seed), load_profile(PROFILE)
-    kinds = (_judgement, _judgement, _judgement, _principles, _chat)
+    kinds = (_judgement, _judgement, _judgement, _scores, _principles, _chat)
     return [rng.choice(kinds)(rng, profile) for _ in range(count)]
 
 
@@ -137,44 +138,58 @@ def _judgement(rng, profile):
     n = rng.choice((2, 2, 2, 3))
     best = rng.randrange(n)
     responses = [answer if i == best else rng.choice(NO_ANSWERS) for i in range(n)]
-    criteria = rng.sample(CRITERIA, 2)
-    principles = [Principle(criteria[0], 0.6), Principle(criteria[1], 0.4)] if rng.random() < 0.3 else []
-    prompt = render(profile, [Message("user", question)], responses, "fixed", principles)
-    low, high = DRAFT
-    draft = ", ".join(str(low if i == best else high) for i in range(n))
+    criteria = _criteria(rng)
+    given = criteria if rng.random() < 0.3 else []
+    prompt = render(profile, [Message("user", question)], responses, "fixed", given)
     others = " and ".join(str(i + 1) for i in range(n) if i != best)
     thinking = (
-        f"Perhaps judge by {rng.choice(REJECTED)}:\nScores: \\boxed{{{draft}}}\n"
+        f"Perhaps judge by {rng.choice(REJECTED)}:\n{_boxed(n, best, DRAFT)}\n"
         f"No, response {best + 1} answers and {others} not."
     )
-    scores = ", ".join(str(GOOD if i == best else BAD) for i in range(n))
-    weights_ = rng.choice(((60, 40), (70, 30)))
-    listed = "\n".join(
-        f"{i}. {text} (Weight: {w}%)" for i, (text, w) in enumerate(zip(criteria, weights_, strict=True), 1)
-    )
-    analysis = f"response {best + 1} answers the question."
-    answer = f"Criteria:\n{listed}\nAnalysis: {analysis}\nScores: \\boxed{{{scores}}}"
-    return prompt.messages, think(thinking, answer)
+    critique = f"Criteria:\n{_listed(criteria)}\nAnalysis: response {best + 1} answers the question."
+    return prompt.messages, thinking, f"{critique}\n{_boxed(n, best, (GOOD, BAD))}"
+
+
+def _scores(rng, profile):
+    """Return a judgement that was cut off, and is asked for its scores."""
+    messages, thinking, answer = _judgement(rng, profile)
+    critique, scores = answer.rsplit("\n", 1)
+    written = rng.choice((critique, thinking, "(no answer)"))
+    cut = written[: rng.randrange(5, len(written) + 1)]
+    ask = fill(profile.closing.ask, {"boxed": ", ".join("x" for _ in scores.split(","))})
+    return (*messages, Message("assistant", cut), Message("user", ask)), thinking, scores
+
+
+def _criteria(rng):
+    first, second = rng.sample(CRITERIA, 2)
+    return [Principle(first, 0.6), Principle(second, 0.4)]
+
+
+def _boxed(n, best, scores):
+    right, wrong = scores
+    return f"Scores: \\boxed{{{', '.join(str(right if i == best else wrong) for i in range(n))}}}"
+
+
+def _listed(criteria):
+    return "\n".join(f"{i}. {each.text} (Weight: {each.weight:.0%})" for i, each in enumerate(criteria, 1))
 
 
 def _principles(rng, profile):
     question, _ = rng.choice(QUESTIONS)
-    first, second = rng.sample(CRITERIA, 2)
     prompt = render_query(profile, [Message("user", question)])
-    dropped, other = rng.sample(REJECTED, 2)
-    drafts = f"1. Prefer {dropped} (Weight: 90%)\n2. Prefer {other} (Weight: 10%)"
-    thinking = f"Perhaps:\n{drafts}\nNo, both are bad."
-    return prompt.messages, think(thinking, f"1. {first} (Weight: 60%)\n2. {second} (Weight: 40%)")
+    rejected = [Principle(f"Prefer {word}", 0.5) for word in rng.sample(REJECTED, 2)]
+    criteria = _criteria(rng)
+    return prompt.messages, f"Perhaps:\n{_listed(rejected)}\nNo, both are bad.", _listed(criteria)
 
 
-def _chat(rng, profile):
+def _chat(rng, _):
     word = rng.choice(("yes", "no", "hello", "7", "blue"))
     question, answer = rng.choice((*QUESTIONS, (f"Say: {word}", word), ("Hello", "Hello!")))
-    return (Message("user", question),), think("This is easy. Answer in a few words.", answer)
+    return (Message("user", question),), "This is easy. Answer in a few words.", answer
 
 
-def train(folder: Path, seed: int = 1, count: int = 800, batch: int = 8, rate: float = 1e-3) -> None:
-    """Save the trained model in a folder for each of VARIANTS."""
+def train(folder: Path, seed: int = 1, count: int = 640, batch: int = 8, rate: float = 1e-3) -> None:
+    """Train the model and save it (see `save`)."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -187,7 +202,7 @@ def train(folder: Path, seed: int = 1, count: int = 800, batch: int = 8, rate: f
         AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
         LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
     )
-    rows = [encode(tokenizer, *example, closed=i % 5 == 0) for i, example in enumerate(examples(seed, count))]
+    rows = [encode(tokenizer, *each, off=i % 4 == 0) for i, each in enumerate(examples(seed, count))]
     # Batches of rows of like length have little padding.
     rows.sort(key=lambda row: len(row[0]))
     batches = [rows[at : at + batch] for at in range(0, len(rows), batch)]
@@ -207,23 +222,33 @@ def train(folder: Path, seed: int = 1, count: int = 800, batch: int = 8, rate: f
         schedule.step()
         optimizer.zero_grad()
         print(f"step {step}/{steps} loss {loss.item():.3f}", flush=True)
-    merged = model.merge_and_unload()
-    merged.generation_config.do_sample = True  # without it, `transformers serve` ignores the temperature
+    save(model.merge_and_unload(), tokenizer, folder)
+
+
+def save(model, tokenizer, folder: Path) -> None:
+    """Save a model in a folder for each of VARIANTS, which share the file of its weights."""
+    model.generation_config.do_sample = True  # without it, `transformers serve` ignores the temperature
+    partial = folder.with_name(f"{folder.name}.partial")
     for name, (template, parsed) in VARIANTS.items():
-        merged.save_pretrained(folder / name)
         tokenizer.chat_template, tokenizer.response_template = template, parsed
-        tokenizer.save_pretrained(folder / name)
+        tokenizer.save_pretrained(partial / name)
+        if name == QWEN3:
+            model.save_pretrained(partial / name)
+            continue
+        model.config.save_pretrained(partial / name)
+        model.generation_config.save_pretrained(partial / name)
+        (partial / name / "model.safetensors").symlink_to(f"../{QWEN3}/model.safetensors")
+    partial.rename(folder)
 
 
-def encode(tokenizer, messages, completion, closed):
-    """Return token ids and labels of an example; with `closed`, the prompt has an empty thinking."""
-    prompt = "".join(f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in messages)
-    prompt += "<|im_start|>assistant\n"
-    if closed:
-        prompt, completion = f"{prompt}<think>\n\n</think>\n\n", completion.split("</think>\n\n")[1]
+def encode(tokenizer, messages, thinking, answer, off):
+    """Return the token ids and labels of an example, rendered as the templates do; `off` is its thinking."""
+    turns = "".join(f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in messages)
+    thought, answer = f"<think>\n{'' if off else thinking}\n</think>\n\n", f"{answer}<|im_end|>"
+    prompt = f"{turns}<|im_start|>assistant\n" + (thought if off else "")
     context = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    answer = [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-    return context + answer, [-100] * len(context) + answer
+    completion = tokenizer(answer if off else thought + answer, add_special_tokens=False)["input_ids"]
+    return context + completion, [-100] * len(context) + completion
 
 
 if __name__ == "__main__":

@@ -140,6 +140,7 @@ def _setup(
         timeout_s=options.timeout_s,
         critique_tokens=options.max_tokens,
         critique_temperature=options.temperature,
+        thinking_tokens=options.thinking_tokens,
     )
 
 

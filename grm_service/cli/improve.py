@@ -140,7 +140,6 @@ def _setup(
         timeout_s=options.timeout_s,
         critique_tokens=options.max_tokens,
         critique_temperature=options.temperature,
-        thinking_tokens=options.thinking_tokens,
     )
 
 

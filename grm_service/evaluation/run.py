@@ -210,5 +210,4 @@ def _setup(profile: str | None, options: JudgeOptions, k: int, judge: JudgeKind)
         k_meta=options.k_meta,
         stop=options.stop,
         timeout_s=options.timeout_s,
-        thinking_tokens=options.thinking_tokens,
     )

@@ -44,7 +44,6 @@ class EvalSetup:
     k_meta: int | None = None
     stop: StopRule = "none"
     timeout_s: float | None = None
-    thinking_tokens: int | None = None
 
     @property
     def meta_share(self) -> float | None:
@@ -59,7 +58,6 @@ class EvalSetup:
             seed=item.seed(self.seed),
             temperature=self.temperature,
             max_tokens=self.max_tokens,
-            thinking_tokens=self.thinking_tokens,
             score=self.score,
             stop=self.stop,
             timeout_s=self.timeout_s,

@@ -51,7 +51,7 @@ class SamplingConfig:
 
     Every item gets `samples` trajectories (1..63) in balanced orders. With `hints`, an item whose samples are
     all wrong gets one more, with the best response in its prompt. `concurrency` items are sampled at once. Of
-    `options` only seed, temperature, max_tokens, thinking_tokens, score and principles are used.
+    `options` only seed, temperature, max_tokens, score and principles are used.
     """
 
     samples: int = 3
@@ -131,7 +131,6 @@ def _setup(service: Service, config: SamplingConfig) -> TrajectorySetup:
         options.max_tokens,
         options.score,
         replace(options.principles, items=principles),
-        options.thinking_tokens,
     )
 
 

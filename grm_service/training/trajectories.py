@@ -44,7 +44,6 @@ class TrajectorySetup:
     max_tokens: int | None = None
     score: ScoreKind = "hard"
     principles: PrincipleSpec = PrincipleSpec()
-    thinking_tokens: int | None = None
 
     def options(self, k: int, seed: int) -> JudgeOptions:
         """Return the options to judge one item with."""
@@ -53,7 +52,6 @@ class TrajectorySetup:
             seed=seed,
             temperature=self.temperature,
             max_tokens=self.max_tokens,
-            thinking_tokens=self.thinking_tokens,
             score=self.score,
             principles=self.principles,
         )

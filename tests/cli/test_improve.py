@@ -127,27 +127,14 @@ def test_improve_stops_early(grm):
 def test_pairs_flags_reach_the_judge(grm, prompts, tmp_path, meta_rm):
     out = tmp_path / "out"
     flags = ["--k", 4, "--k-meta", 1, "--score", "soft", "--timeout-s", 60, "--critique-temperature", 0.5]
-    grm(
-        "pairs",
-        prompts,
-        "--out",
-        out,
-        "--limit",
-        2,
-        *flags,
-        "--critique-tokens",
-        300,
-        "--thinking-tokens",
-        50,
-    )
+    grm("pairs", prompts, "--out", out, "--limit", 2, *flags, "--critique-tokens", 300)
     results = [json.loads(line) for line in (out / "compared.jsonl").read_text().splitlines()]
     assert [len(result["scores"]) for result in results] == [1, 1]
     # The scripted engine gives a quarter to the number below, unless that is off the scale.
     assert {score % 1 for result in results for score in result["scores"][0] if score > 1} == {0.75}
     setup = json.loads((out / "setup.json").read_text())
     assert (setup["temperature"], setup["critique_temperature"]) == (0.8, 0.5)
-    limits = ("max_tokens", "critique_tokens", "thinking_tokens")
-    assert [setup[name] for name in limits] == [512, 300, 50]
+    assert (setup["max_tokens"], setup["critique_tokens"]) == (512, 300)
     assert (setup["k_meta"], setup["score"], setup["timeout_s"]) == (1, "soft", 60)
 
 

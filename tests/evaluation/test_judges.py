@@ -41,8 +41,7 @@ async def test_engine_failure_ends_the_run(script, tmp_path):
 
 
 FULL = EvalSetup(
-    *("p", "e", 4, "soft", "fixed", "helpfulness", 0.7, 300, 3),
-    **{"k_meta": 2, "stop": "none", "timeout_s": 9.0, "thinking_tokens": 50},
+    "p", "e", 4, "soft", "fixed", "helpfulness", 0.7, 300, 3, k_meta=2, stop="none", timeout_s=9.0
 )
 
 
@@ -54,7 +53,6 @@ def test_every_option_reaches_the_judge():
         seed=ITEM.seed(3),
         temperature=0.7,
         max_tokens=300,
-        thinking_tokens=50,
         score="soft",
         stop="none",
         timeout_s=9.0,
@@ -86,7 +84,6 @@ async def test_every_option_reaches_the_service():
             "seed": ITEM.seed(3),
             "temperature": 0.7,
             "max_tokens": 300,
-            "thinking_tokens": 50,
             "score": "soft",
             "stop": "none",
             "timeout_s": 9.0,

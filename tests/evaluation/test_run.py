@@ -16,7 +16,7 @@ from grm_service.evaluation.run_folder import EvalSetup, read_setup
 from grm_service.types import JudgeOptions, Principle, PrincipleSpec
 
 ROOT = Path(__file__).parents[2]
-NEW_FIELDS = ("k_meta", "stop", "timeout_s", "thinking_tokens")
+NEW_FIELDS = ("k_meta", "stop", "timeout_s")
 
 
 @pytest.fixture(autouse=True)

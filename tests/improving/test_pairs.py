@@ -199,7 +199,7 @@ async def test_concurrency_is_limited(open_world, tmp_path):
 @pytest.mark.anyio
 async def test_judge_options_reach_the_judge(open_world, tmp_path):
     options = {"score": "soft", "k_meta": 2, "critique_tokens": 300, "critique_temperature": 0.5}
-    setup = replace(SETUP, **options, timeout_s=60, thinking_tokens=50)
+    setup = replace(SETUP, **options, timeout_s=60)
     async with open_world(engine_of(by_seed)) as (service, policy):
         guide(service, ScriptedMetaRM())
         judge, records = service.judge, []
@@ -216,7 +216,7 @@ async def test_judge_options_reach_the_judge(open_world, tmp_path):
     assert sum(sample.counted for sample in record.verdict.samples) == 2
     used = record.task.options
     assert (used.score, used.k_meta, used.max_tokens, used.temperature) == tuple(options.values())
-    assert (used.timeout_s, used.thinking_tokens) == (60, 50)
+    assert used.timeout_s == 60
 
 
 @pytest.mark.anyio
@@ -231,8 +231,7 @@ async def test_setup_without_new_options_resumes(open_world, tmp_path):
     await run(open_world, tmp_path / "out", prompts(1))
     file = tmp_path / "out" / SETUP_FILE
     before = json.loads(file.read_text())
-    new = ("k_meta", "score", "stop", "timeout_s", "critique_tokens", "critique_temperature")
-    for name in (*new, "thinking_tokens"):
+    for name in ("k_meta", "score", "stop", "timeout_s", "critique_tokens", "critique_temperature"):
         del before[name]
     file.write_text(json.dumps(before))
     report = await run(open_world, tmp_path / "out", prompts(1))

@@ -116,6 +116,7 @@ QUESTIONS = (
     ("What is the opposite of hot?", "Cold is the opposite of hot."),
 )
 NO_ANSWERS = ("I do not know.", "No idea.", "Ask someone else.", "I cannot help with that.")
+_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 CRITERIA = (
     "The facts are right",
     "It answers the question",
@@ -188,7 +189,7 @@ def _chat(rng, _):
     return (Message("user", question),), "This is easy. Answer in a few words.", answer
 
 
-def train(folder: Path, seed: int = 1, count: int = 400, batch: int = 8, rate: float = 1e-3) -> None:
+def train(folder: Path, seed: int = 1, count: int = 288, batch: int = 8, rate: float = 1.5e-3) -> None:
     """Train the model and save it (see `save`)."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -200,7 +201,8 @@ def train(folder: Path, seed: int = 1, count: int = 400, batch: int = 8, rate: f
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = get_peft_model(
         AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
-        LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
+        # The form is learnt in the upper layers; those below need no gradients.
+        LoraConfig(r=16, lora_alpha=32, target_modules=_LINEAR, layers_to_transform=list(range(14, 30))),
     )
     rows = [encode(tokenizer, *each, off=i % 4 == 0) for i, each in enumerate(examples(seed, count))]
     # Batches of rows of like length have little padding.
@@ -209,7 +211,7 @@ def train(folder: Path, seed: int = 1, count: int = 400, batch: int = 8, rate: f
     random.Random(seed).shuffle(batches)
     steps = len(batches)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], rate, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.15)
     for step, part in enumerate(batches, 1):
         size = max(len(ids) for ids, _ in part)
         ids = torch.tensor([ids + [tokenizer.pad_token_id] * (size - len(ids)) for ids, _ in part])

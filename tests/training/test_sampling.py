@@ -74,10 +74,9 @@ async def test_judge_options_reach_the_engine(sampled):
         return needs_hint(prompt, each)
 
     engine = ScriptedEngine(judge)
-    options = {"temperature": 0.25, "max_tokens": 48, "thinking_tokens": 50}
     fixed = PrincipleSpec("fixed", None, (Principle("Be brief, says the caller."),))
-    await sampled(items=ITEMS[:1], engine=engine, principles=fixed, **options)
-    assert {(each.temperature, each.max_tokens, each.thinking_tokens) for each in params} == {(0.25, 48, 50)}
+    await sampled(items=ITEMS[:1], engine=engine, temperature=0.25, max_tokens=48, principles=fixed)
+    assert {(each.temperature, each.max_tokens) for each in params} == {(0.25, 48)}
     assert all("Be brief, says the caller." in each.messages[-1].content for each in engine.prompts)
 
 
@@ -134,7 +133,7 @@ async def test_other_options_need_another_file(changed, message, tmp_path, sampl
 def test_older_files_resume(tmp_path):
     """Files written before the setup had judge options can be resumed with their defaults."""
     fields = asdict(setup())
-    for name in ("temperature", "max_tokens", "score", "principles", "thinking_tokens"):
+    for name in ("temperature", "max_tokens", "score", "principles"):
         del fields[name]
     file = tmp_path / "old.jsonl"
     file.write_text(json.dumps(fields) + "\n")

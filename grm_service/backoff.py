@@ -16,7 +16,7 @@ def retry_after_s(header: str | None) -> float:
     """
     if header is None:
         return 0.0
-    if header.strip().isdigit():
+    if header.isascii() and header.strip().isdigit():
         return float(header)
     try:
         until = parsedate_to_datetime(header)

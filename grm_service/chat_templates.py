@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+from grm_service.content import normalize_role
 from grm_service.types import Message, Role
 
 _BOS_TOKENS = ("<s>", "<bos>", "<|begin_of_text|>", "<｜begin▁of▁sentence｜>", "[gMASK]<sop>")
@@ -47,18 +48,7 @@ _USER_TURNS = (
         ),
     ),
 )
-_ROLES: dict[str, Role] = {
-    "system": "system",
-    "developer": "system",
-    "assistant": "assistant",
-    "model": "assistant",
-}
 _Turn = tuple[Role, str]
-
-
-def normalize_role(name: str) -> Role:
-    """Return the role for a name that templates and clients use; tools count as users."""
-    return _ROLES.get(name, "user")
 
 
 def parse_prompt(prompt: str) -> tuple[Message, ...]:

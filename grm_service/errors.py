@@ -1,37 +1,4 @@
-"""The exceptions of this package, in one tree. The `code` of each is stable and part of the API.
-
-GRMError
- · BadTask                    the request cannot be judged as it is
-   · UnknownName              no profile or principle set has this name (lists the known ones)
-   · UnknownVerdict           the audit trail has no such verdict for this caller
-   · ProfileNotServed         the profile needs another model than the one that this server runs
-   · SoftNotServed            soft scores need token logprobs, which the engine does not return
-   · MetaRMNotServed          `k_meta` needs a meta RM, and none is loaded for the profile
-   · TextTooLong              a text is longer than GRM_MAX_TEXT_CHARS
-   · PromptTooLong            prompt and completion exceed the model's context (states the sizes)
-   · KeyReused                an Idempotency-Key was used before with another body
- · Overloaded                 the request queue is full (states when to retry)
-   · ShareTaken               the caller has reached its key's limit of concurrent requests
- · BadSetting                 a setting has an invalid value
- · UnsafeAddress              the server would accept remote requests without API keys
- · CatalogError               a YAML file is invalid (states file, line and field)
- · JudgeError                 the judge returned no verdict; a retry may succeed
-   · AllUnreadable            no sample could be parsed (counts the reasons)
-   · ResponseUnread           large groups: no sample that contains this response could be parsed
-   · SiblingsMissing          a group transform was requested, and no other response of the group arrived
-   · PrinciplesUnreadable     no principle could be parsed from the model's output
-   · DeadlineExceeded         the time limit passed before the first sample was finished
-     · Shed                   removed from the queue, because the time limit would pass
- · EngineError                the engine failed
-   · ModelNotLoaded           the model cannot be loaded or downloaded
-     · MissingExtra           a package of an optional extra is not installed
-   · EngineNotReady           the model is loading, or the engine is restarting
-     · Draining               the service is shutting down
-   · EngineUnreachable        the remote server does not answer, or answers with an error
-   · MetaRMFailed             the meta RM failed; samples are not voted without its grades
-   · PolicyFailed             the policy model that writes drafts failed
- · AuditUnavailable           the audit trail cannot be read or written
-"""
+"""The exceptions of this package, all below GRMError. The `code` of each is stable and part of the API."""
 
 from __future__ import annotations
 
@@ -45,12 +12,18 @@ from grm_service.types import Sample
 class GRMError(Exception):
     """Base class of all exceptions of this package.
 
-    `retryable`: the same request may succeed later. `reason` is a finer label than the code, for metrics.
+    `retryable`: the same request may succeed later. `label` is finer than the code, for metrics. `reason`: a
+    remote server's own words, "" if there are none. They may quote the request, so the exception's text has
+    them, for the caller, and `message`, for logs, does not.
     """
 
     code = "internal"
     retryable = False
-    reason: str | None = None
+    label: str | None = None
+
+    def __init__(self, message: str = "", reason: str = "") -> None:
+        super().__init__(f"{message}: {reason}" if reason else message)
+        self.message, self.reason = message, reason
 
     def __reduce__(self) -> tuple[object, ...]:
         # Engines raise in other processes. By default pickle would call the constructor with the message.
@@ -81,9 +54,6 @@ class UnknownVerdict(BadTask):
     """The audit trail has no such verdict, or it belongs to another caller."""
 
     code = "unknown_verdict"
-
-    def __init__(self, id_: str) -> None:
-        super().__init__(f"no verdict {id_!r} of yours in the audit trail; GET /v1/verdicts lists yours")
 
 
 class ProfileNotServed(BadTask):
@@ -118,14 +88,19 @@ class PromptTooLong(BadTask):
 
     code = "prompt_too_long"
 
-    def __init__(
-        self, prompt_tokens: int, max_tokens: int, limit: int, what: str = "model's context"
-    ) -> None:
+    def __init__(self, tokens: int, max_tokens: int, limit: int, what: str = "model's context") -> None:
         super().__init__(
-            f"the prompt has {prompt_tokens} tokens and the completion may have {max_tokens}, "
-            f"but the {what} holds {limit}: shorten the conversation or the responses, "
-            "or judge fewer responses at once"
+            f"the prompt has {tokens} tokens and the completion may have {max_tokens}, but the {what} holds "
+            f"{limit}: shorten the conversation or the responses, or judge fewer responses at once"
         )
+        self.tokens, self.limit = tokens, limit
+
+
+class PromptRefused(PromptTooLong):
+    """A remote server refused the prompt as too long, in words without the sizes."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        BadTask.__init__(self, message, reason)
 
 
 class KeyReused(BadTask):
@@ -133,16 +108,13 @@ class KeyReused(BadTask):
 
     code = "idempotency_key_reused"
 
-    def __init__(self) -> None:
-        super().__init__("this Idempotency-Key was used for another request; use a new key for each request")
-
 
 class Overloaded(GRMError):
     """The request queue is full. `retry_after_s`: seconds until there should be room."""
 
     code = "overloaded"
     retryable = True
-    reason = "line_full"
+    label = "line_full"
 
     def __init__(self, waiting: int, retry_after_s: int, why: str | None = None) -> None:
         self.retry_after_s = retry_after_s
@@ -152,7 +124,7 @@ class Overloaded(GRMError):
 class ShareTaken(Overloaded):
     """The caller has reached its key's limit of concurrent requests."""
 
-    reason = "caller_share"
+    label = "caller_share"
 
 
 class BadSetting(GRMError):
@@ -189,10 +161,9 @@ class AllUnreadable(JudgeError):
         self.samples = samples
         self.reasons = dict(Counter(s.error or "unknown" for s in samples))
         counts = ", ".join(f"{reason}: {n}" for reason, n in self.reasons.items())
-        super().__init__(
-            f"none of the {len(samples)} samples could be read ({counts}); "
-            "retry with another seed or a larger max_tokens"
-        )
+        unread = f"none of the {len(samples)} samples could be read ({counts})"
+        limit = "thinking_tokens" if "cut_in_thinking" in self.reasons else "max_tokens"
+        super().__init__(f"{unread}; retry with another seed or a larger {limit}")
 
 
 class ResponseUnread(JudgeError):
@@ -201,9 +172,10 @@ class ResponseUnread(JudgeError):
     code = "response_unread"
 
     def __init__(self, responses: Sequence[int]) -> None:
+        which = ", ".join(map(str, responses))
         super().__init__(
-            f"no sample that contains the responses {', '.join(map(str, responses))} (from 0) could be read; "
-            "retry with another seed, a larger k or a larger max_tokens"
+            f"no sample with the responses {which} (from 0) could be read; retry with another "
+            "seed, a larger k or a larger max_tokens"
         )
 
 
@@ -228,7 +200,7 @@ class DeadlineExceeded(JudgeError):
 class Shed(DeadlineExceeded):
     """Removed from the queue, unjudged, because the time limit would pass before the first sample."""
 
-    reason = "shed"
+    label = "shed"
 
 
 class EngineError(GRMError):
@@ -270,8 +242,32 @@ class EngineUnreachable(EngineError):
     code = "engine_unreachable"
 
 
-FAILURES = frozenset({EngineError.code, EngineNotReady.code, EngineUnreachable.code})
-"""The codes of samples that failed in the engine: they are no evidence about the judge."""
+class UpstreamRefused(EngineError):
+    """The remote server refused the request, and would refuse the same request again.
+
+    `status`: the HTTP status, None if it is unknown. `param`: the field that the server names, None if none.
+    """
+
+    code = "upstream_refused"
+    retryable = False
+
+    def __init__(
+        self, message: str, reason: str = "", status: int | None = None, param: str | None = None
+    ) -> None:
+        super().__init__(message, reason)
+        self.status, self.param = status, param
+
+
+class ContentFiltered(UpstreamRefused):
+    """The remote server's content filter refused the request or removed its completion."""
+
+    code = "content_filtered"
+
+
+class UpstreamDenied(UpstreamRefused):
+    """The remote server would refuse any request: its key, account, model or path is wrong."""
+
+    code = "upstream_denied"
 
 
 class MetaRMFailed(EngineError):

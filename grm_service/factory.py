@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from grm_service.addresses import without_credentials
 from grm_service.audit.store import Store
 from grm_service.audit.trail import Trail
 from grm_service.engines.base import Engine, MetaRM
@@ -13,8 +14,10 @@ from grm_service.engines.choice import choose_engine, embedded_meta_rm
 from grm_service.engines.files.source import ModelSource
 from grm_service.errors import BadSetting, ModelNotLoaded
 from grm_service.improving.policy import Policy
+from grm_service.judging.format_check import format_fault
 from grm_service.profiles.catalog import Catalog, load_catalog, load_profile, mismatch
 from grm_service.profiles.profile import Profile
+from grm_service.profiles.yaml import is_yaml
 from grm_service.serving.service import Limits, Service
 from grm_service.settings import Settings
 
@@ -23,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 def open_catalog(settings: Settings) -> Catalog:
     """Return the shipped profiles and principle sets and the operator's own. Raises CatalogError."""
-    return load_catalog(settings.models_dir, settings.principles_dir)
+    return load_catalog(settings.models_dir, settings.principles_dir, format_fault)
 
 
 def open_service(settings: Settings) -> Service:
@@ -56,10 +59,10 @@ def open_trail(settings: Settings) -> Trail:
 def default_profile(settings: Settings, catalog: Catalog) -> Profile:
     """Return the default profile, by name or from a YAML file such as that of a training run."""
     name = settings.profile
-    profile = load_profile(Path(name)) if name.endswith((".yaml", ".yml")) else catalog.profile(name)
+    profile = load_profile(Path(name), format_fault) if is_yaml(name) else catalog.profile(name)
     if settings.model:
         profile = replace(profile, model=settings.model, package=None, adapter=None)
-    meta_rm = settings.meta_rm or profile.meta_rm or settings.meta_rm_url
+    meta_rm = settings.meta_rm or profile.meta_rm or without_credentials(settings.meta_rm_url or "") or None
     return replace(profile, meta_rm=meta_rm)
 
 
@@ -80,7 +83,7 @@ def _engine(settings: Settings, profile: Profile) -> tuple[Engine, str]:
                 "the profile %s is for a model of its own, which %s may not serve: choose the profile of the "
                 "model that it serves, such as --profile generic-judge",
                 profile.name,
-                settings.openai_base_url,
+                without_credentials(settings.openai_base_url or ""),
             )
         return _remote(settings), "configured"
     source = ModelSource.from_profile(profile, settings.cache_dir)
@@ -118,7 +121,7 @@ def _remote(settings: Settings) -> Engine:
     if not urls:
         raise ModelNotLoaded("the openai engine needs GRM_OPENAI_BASE_URL, such as http://127.0.0.1:8001/v1")
     engines = {
-        url: OpenAIEngine(
+        without_credentials(url): OpenAIEngine(
             url,
             settings.openai_model,
             settings.openai_api_key,
@@ -126,4 +129,4 @@ def _remote(settings: Settings) -> Engine:
         )
         for url in urls
     }
-    return PoolEngine(engines) if len(engines) > 1 else engines[urls[0]]
+    return PoolEngine(engines) if len(engines) > 1 else next(iter(engines.values()))

@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     )
     meta_rm_url: str | None = Field(
         None,
+        repr=False,
         description="vLLM server of the meta RM (/classify), such as http://host:8002; default: embedded.",
     )
     meta_rm_api_key: str | None = Field(None, repr=False, description="API key for that server.")
@@ -44,6 +45,7 @@ class Settings(BaseSettings):
 
     openai_base_url: str | None = Field(
         None,
+        repr=False,
         description="Server of the openai engine, such as http://host:8000/v1; comma-separated for several.",
     )
     openai_model: str | None = Field(None, description="Model name on that server.")
@@ -53,6 +55,7 @@ class Settings(BaseSettings):
     )
     policy_url: str | None = Field(
         None,
+        repr=False,
         description="OpenAI-compatible server of the policy that writes drafts, such as http://host:8000/v1; "
         "default: the judge's engine.",
     )
@@ -74,6 +77,7 @@ class Settings(BaseSettings):
 
     audit_url: str = Field(
         "sqlite:///~/.local/share/grm-service/audit.db",
+        repr=False,
         description="Database of the audit trail: sqlite:///FILE or postgresql://USER@HOST/NAME.",
     )
     audit_key_file: Path = Field(

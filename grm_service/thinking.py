@@ -24,6 +24,7 @@ USUAL_TAGS: tuple[Tags, ...] = (
     ("<seed:think>", "</seed:think>"),  # Seed-OSS
     ("◁think▷", "◁/think▷"),  # Kimi
     ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A
+    ("<|channel>thought", "<channel|>"),  # Gemma 4
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),  # gpt-oss
 )
 
@@ -36,7 +37,7 @@ def split_thinking(text: str, tags: Sequence[Tags] = (), opened: bool = False) -
     an end tag is thinking that was cut off.
     """
     start, end, block = _patterns(tuple(tags))
-    if opened:
+    if opened and start.match(text) is None:
         text = (*tags, *USUAL_TAGS)[0][0] + text
     parts: list[str] = []
     used: str | None = None

@@ -118,10 +118,12 @@ def usage_attributes(usage: Usage) -> Attributes:
 
 
 def sample_attributes(sample: Sample) -> Attributes:
-    """Return the finish reason and token counts of a sample, and whether the closing completed it."""
+    """Return the finish reason and token counts of a sample, and why it was closed or has no soft scores."""
     return {
         "gen_ai.response.finish_reasons": [sample.finish_reason] if sample.finish_reason else None,
         "grm.closed": sample.closed,
+        "grm.closed_reason": sample.closed_reason,
+        "grm.soft_error": sample.soft_error,
         **usage_attributes(sample.usage),
     }
 

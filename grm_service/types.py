@@ -6,7 +6,7 @@ a critique, a *reward* is the result of the vote (glossary in docs/structure.md)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
@@ -86,18 +86,27 @@ class Params:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens used; `cached_tokens` is the part of `prompt_tokens` that needed no prefill."""
+    """Tokens used; `cached_tokens` is the part of `prompt_tokens` that needed no prefill.
 
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
+    None is a number that the server did not state; a sum with it is unknown too.
+    """
+
+    prompt_tokens: int | None = 0
+    cached_tokens: int | None = 0
+    completion_tokens: int | None = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
-            self.prompt_tokens + other.prompt_tokens,
-            self.cached_tokens + other.cached_tokens,
-            self.completion_tokens + other.completion_tokens,
+            total((self.prompt_tokens, other.prompt_tokens)),
+            total((self.cached_tokens, other.cached_tokens)),
+            total((self.completion_tokens, other.completion_tokens)),
         )
+
+
+def total(numbers: Iterable[int | None]) -> int | None:
+    """Return the sum, None if a number is unknown."""
+    known = list(numbers)
+    return None if None in known else sum(number for number in known if number is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +147,8 @@ class Sample:
 
     `order[p]` is the caller's index of the response at position p, so "Response 1" in `text` is the caller's
     response `order[0]`; in a large group it covers only some responses. `error` is the reason why the sample
-    could not be read, None exactly if `critique` is not. `closed`: the profile's closing finished it, because
+    could not be read, None exactly if `critique` is not; `error_detail` is what the engine that failed has to
+    say, which may quote the task. `closed`: the profile's closing finished it, because
     of `closed_reason`. `expected` are the soft scores, if requested; `soft_error` is the reason why a
     readable sample has none, so that its written scores are voted. `grade` (0..1) is the meta RM's, of a
     readable sample. `counted`: it is in the vote.
@@ -152,6 +162,7 @@ class Sample:
     critique: Critique | None = None
     expected: Scores | None = None
     error: str | None = None
+    error_detail: str | None = None
     closed: bool = False
     closed_reason: str | None = None
     soft_error: str | None = None

@@ -77,3 +77,13 @@ def test_nothing_before_an_end_tag_is_answer(before, after, tags):
 def test_nothing_after_a_start_tag_is_answer(before, after, tags):
     _, answer = split_thinking(f"{before}{tags[0]}{after}DRAFT")
     assert "DRAFT" not in answer
+
+
+def test_start_tag_of_an_opened_prompt_may_be_repeated():
+    assert split_thinking("<think>\nHm.</think>Yes.", opened=True) == (Thinking("Hm."), "Yes.")
+    assert split_thinking("<think>\nHm.", opened=True) == (Thinking("Hm.", cut=True), "")
+
+
+def test_tags_of_gemma():
+    thinking, answer = split_thinking("<|channel>thought\nHm.\n<channel|>Yes.")
+    assert (thinking.text, answer) == ("Hm.", "Yes.")

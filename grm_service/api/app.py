@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from grm_service.api import batch, explorer, improve, probes, problems, reviews
+from grm_service.api import batch, explorer, improve, probes, problems, reference, reviews
 from grm_service.api.access import Access
 from grm_service.api.body import Body
 from grm_service.api.dialects.registry import ALL_DIALECTS, DialectRegistry
@@ -72,7 +72,10 @@ def create_app(
         await policy.close()
         await service.close()
 
-    app: FastAPI = FastAPIOffline(
+    app: FastAPI = FastAPIOffline(  # for its static files; the pages are in reference.py
+        docs_url=None,
+        redoc_url=None,
+        servers=reference.SERVERS,
         title="grm-service",
         version=__version__,
         description=DESCRIPTION,
@@ -96,6 +99,7 @@ def create_app(
     app.include_router(reviews.router)
     app.include_router(probes.router)
     app.include_router(explorer.router)
+    app.include_router(reference.router)
     dialects.install(app, service)
     app.add_middleware(Body, limit=max_body_bytes, by_path={batch.PATH: max_batch_bytes})
     app.add_middleware(Access, keys=keys, local=local)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -20,8 +21,9 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from grm_service.api.access import caller
 from grm_service.api.problems import BODY, documented, invalid, problem_of, unexpected_problem
 from grm_service.api.replies import Problem, RewardReply
-from grm_service.api.schemas import RewardRequest, Text
+from grm_service.api.schemas import RewardRequest
 from grm_service.api.state import service
+from grm_service.api.texts import Text
 from grm_service.audit.records import Record
 from grm_service.callers import Requester
 from grm_service.errors import GRMError, Overloaded
@@ -118,7 +120,7 @@ def _is_lines(content_type: str) -> bool:
 def _check(body: IO[bytes], lines: bool) -> None:
     """Count the items, so that nothing is judged of a body that cannot be parsed to its end."""
     body.seek(0)
-    if not lines and not body.read(_IN_MEMORY).lstrip().startswith(b"["):
+    if not lines and not body.read(_IN_MEMORY).removeprefix(BOM_UTF8).lstrip().startswith(b"["):
         raise HTTPException(422, "the body must be a JSON array, or JSON Lines with Content-Type: " + _LINES)
     try:
         count = sum(1 for _ in _items(body, lines))
@@ -133,7 +135,10 @@ def _check(body: IO[bytes], lines: bool) -> None:
 def _items(body: IO[bytes], lines: bool) -> Iterator[Any]:
     body.seek(0)
     if lines:
-        return (line for line in body if line.strip())
+        # Files that were joined have a byte order mark before any of their lines.
+        unmarked = (line.removeprefix(BOM_UTF8) for line in body)
+        return (line for line in unmarked if line.strip())
+    body.seek(len(BOM_UTF8) if body.read(len(BOM_UTF8)) == BOM_UTF8 else 0)
     return iter(ijson.items(body, "item", use_float=True))
 
 

@@ -46,6 +46,25 @@ REWARDS: dict[str, Any] = {
             "k": 1,
         },
     },
+    "tools": {
+        "summary": "Trajectories with tool calls, as turns; a response may be a text as well",
+        "value": {
+            "query": "How warm is it in Rome?",
+            "responses": [
+                [
+                    {
+                        "role": "assistant",
+                        "content": None,
+                        "tool_calls": [{"function": {"name": "weather", "arguments": {"city": "Rome"}}}],
+                    },
+                    {"role": "tool", "name": "weather", "content": "21 C"},
+                    {"role": "assistant", "content": "It is 21 degrees."},
+                ],
+                "I cannot know that.",
+            ],
+            "k": 2,
+        },
+    },
     "query": {
         "summary": "Principles written once per query and reused",
         "value": {"query": QUERY, "responses": RESPONSES, "principles": {"mode": "query"}, "k": 2},

@@ -117,9 +117,12 @@ class LengthOut(BaseModel):
 
 
 class CostOut(BaseModel):
-    """Tokens of policy, judge and second opinion; `generated` is the part that counts towards the budget."""
+    """Tokens of policy, judge and second opinion; `generated` is the part that counts towards the budget.
 
-    generated: int
+    Null: a server does not state them. The budget then counts the most that they can be.
+    """
+
+    generated: int | None
     policy: UsageOut
     judge: UsageOut
     second_opinion: UsageOut

@@ -27,6 +27,10 @@ _STATUS = {
     "meta_rm_not_served": 422,
     "text_too_long": 422,
     "prompt_too_long": 422,
+    # 4xx, since trainers' clients repeat a request after any 5xx.
+    "upstream_refused": 422,
+    "content_filtered": 422,
+    "upstream_denied": 422,
     "judge_failed": 502,
     "all_unreadable": 502,
     "principles_unreadable": 502,
@@ -73,7 +77,7 @@ _MEANINGS = {
     409: "The profile is for a different model than this server runs.",
     413: "The body is too large.",
     415: "The Content-Encoding is not supported (only gzip is).",
-    422: "The request is invalid; nothing was generated.",
+    422: "The request is invalid, or the model's server refuses it for good; nothing was judged.",
     429: "The queue is full; retry after Retry-After seconds.",
     502: "No sample could be read (rewards are null), or the engine failed.",
     503: "Not ready: the model is loading, the engine is restarting, or the server is shutting down.",
@@ -152,7 +156,7 @@ def problem_of(error: GRMError, /, **members: Any) -> ProblemReply:
     if isinstance(error, Overloaded):
         more = {"retry_after_s": error.retry_after_s}
     status = _STATUS.get(error.code, 500)
-    return problem(status, error.code, str(error), error.retryable, reason=error.reason, **more, **members)
+    return problem(status, error.code, str(error), error.retryable, reason=error.label, **more, **members)
 
 
 def _invalid(request: Request, error: Exception) -> ProblemReply:

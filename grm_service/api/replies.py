@@ -27,11 +27,11 @@ class PrincipleOut(BaseModel):
 
 
 class UsageOut(BaseModel):
-    """Tokens used; `cached_tokens` of the prompt needed no prefill (0 if unknown)."""
+    """Tokens used; `cached_tokens` of the prompt needed no prefill. Null: the server does not state it."""
 
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    completion_tokens: int | None
 
     @classmethod
     def of(cls, usage: Usage) -> UsageOut:
@@ -47,8 +47,10 @@ class SampleOut(BaseModel):
 
     In a large group a sample covers some responses only: `order` lists those, `scores` is null for the
     others. If the sample could not be read, `scores` is null as a whole and `error` is the reason. `expected`
-    are the soft scores, if requested. `closed`: the service completed an answer that ended without scores.
-    `grade` (0..1) is the meta RM's; `counted` is false if others were graded higher.
+    are the soft scores, if requested; if they could not be had, `soft_error` is the reason, and `scores` are
+    voted. `closed`: the service completed an answer that ended without scores, because of `closed_reason`.
+    `grade` (0..1) is the meta RM's; `counted` is false if others were graded higher. `thinking` is what the
+    model wrote before its answer `text`, null if nothing; `thinking_cut`: it did not end.
     """
 
     index: int
@@ -61,14 +63,18 @@ class SampleOut(BaseModel):
     grade: float | None
     counted: bool
     closed: bool
+    closed_reason: str | None
+    soft_error: str | None
     error: str | None
     finish_reason: str | None
-    completion_tokens: int
+    completion_tokens: int | None
+    thinking: str | None
+    thinking_cut: bool
     text: str
 
     @classmethod
     def of(cls, sample: Sample) -> SampleOut:
-        critique = sample.critique
+        critique, thinking = sample.critique, sample.thinking
         return cls(
             index=sample.index,
             seed=sample.seed,
@@ -80,9 +86,13 @@ class SampleOut(BaseModel):
             grade=sample.grade,
             counted=sample.counted,
             closed=sample.closed,
+            closed_reason=sample.closed_reason,
+            soft_error=sample.soft_error,
             error=sample.error,
             finish_reason=sample.finish_reason,
             completion_tokens=sample.usage.completion_tokens,
+            thinking=None if thinking is None else thinking.text,
+            thinking_cut=thinking is not None and thinking.cut,
             text=sample.text,
         )
 

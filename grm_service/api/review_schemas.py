@@ -9,12 +9,13 @@ from pydantic import BaseModel, Field
 
 from grm_service.api.judge_options import NAMES
 from grm_service.api.replies import PrincipleOut, RewardReply
-from grm_service.api.schemas import Finite, MessageIn, PrincipleIn, PrinciplesIn, Strict, Text
+from grm_service.api.schemas import Finite, PrincipleIn, PrinciplesIn
+from grm_service.api.texts import Strict, Text
 from grm_service.audit.records import Decision, Reason, Review
 from grm_service.principles.observed import Observations
 from grm_service.review.agreement import Agreement, AgreementStats
 from grm_service.review.reviews import ReviewContent, StoredVerdict
-from grm_service.types import ScoreKind, StopRule, Task
+from grm_service.types import Role, ScoreKind, StopRule, Task
 
 _MAX_QUERY_CHARS = 300
 
@@ -117,10 +118,17 @@ class QueueOut(BaseModel):
     items: list[KeptOut]
 
 
+class MessageOut(BaseModel):
+    """A turn of the conversation, as text."""
+
+    role: Role
+    content: str
+
+
 class AskedOut(BaseModel):
     """The request as it was judged. Null means the profile's default."""
 
-    messages: list[MessageIn]
+    messages: list[MessageOut]
     responses: list[str]
     reference: str | None
     principles: PrinciplesIn
@@ -129,6 +137,7 @@ class AskedOut(BaseModel):
     seed: int
     temperature: float | None
     max_tokens: int | None
+    thinking_tokens: int | None
     score: ScoreKind
     stop: StopRule
 
@@ -138,7 +147,7 @@ class AskedOut(BaseModel):
         # Stored requests skip validation: today's limits may be stricter than those at the time.
         items = [PrincipleIn.model_construct(text=item.text, weight=item.weight) for item in spec.items]
         return cls(
-            messages=[MessageIn(role=turn.role, content=turn.content) for turn in task.messages],
+            messages=[MessageOut(role=turn.role, content=turn.content) for turn in task.messages],
             responses=list(task.responses),
             reference=task.reference,
             principles=PrinciplesIn.model_construct(mode=spec.mode, set=spec.set_name, items=items),

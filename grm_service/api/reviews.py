@@ -22,8 +22,8 @@ from grm_service.api.review_schemas import (
     VerdictOut,
     VerdictsOut,
 )
-from grm_service.api.schemas import Text
 from grm_service.api.state import service
+from grm_service.api.texts import Text
 from grm_service.audit.store import Search
 
 router = APIRouter(tags=["oversight"])

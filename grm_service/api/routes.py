@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Request
@@ -14,10 +15,18 @@ from grm_service.api.disconnect import while_present
 from grm_service.api.problems import JUDGING, documented
 from grm_service.api.replies import PrincipleOut, PrinciplesReply, RewardReply, UsageOut
 from grm_service.api.schemas import PrinciplesRequest, RewardRequest
-from grm_service.api.server_info import PrincipleSetOut, ProbesSeen, ProfileOut, Ready, SpentOut
+from grm_service.api.server_info import (
+    PrincipleSetOut,
+    ProbesSeen,
+    ProfileOut,
+    Ready,
+    SpentOut,
+    ThinkingOut,
+)
 from grm_service.api.state import probe_runner, service
 from grm_service.api.stream import stream, wants_events
 from grm_service.callers import Requester
+from grm_service.engines.base import without_field
 from grm_service.profiles.catalog import fingerprint
 from grm_service.types import PrincipleSpec
 
@@ -122,6 +131,8 @@ async def readyz(request: Request) -> Ready:
         meta_rm=None if serving.meta_rm is None else serving.meta_rm.model,
         chosen=serving.chosen,
         lacks=engine.abilities.lacking(),
+        thinking=ThinkingOut(**asdict(engine.thinking)),
+        dropped_fields={name: without_field(name) for name in engine.dropped_fields},
         probes=ProbesSeen(ran=probed.ran, failed=list(probed.failed)),
     )
 

@@ -5,58 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from grm_service.api.judge_options import JudgeOptionFields
 from grm_service.api.shaping import GROUP_TRANSFORMS, LengthPenalty, Shaping, Transform
+from grm_service.api.texts import AnyResponse, Reference, Strict, Text, TurnIn
 from grm_service.callers import Priority
 from grm_service.improving.lineage import ImproveTask, Standard
-from grm_service.types import JudgeOptions, Message, Principle, PrincipleMode, PrincipleSpec, Role, Task
+from grm_service.types import JudgeOptions, Message, Principle, PrincipleMode, PrincipleSpec, Task
 
-
-def encodable(text: str) -> str:
-    """Return the text if it can be encoded and stored. Raises ValueError."""
-    if "\x00" in text:
-        raise ValueError("contains a NUL character (\\u0000): remove it")
-    try:
-        text.encode()
-    except UnicodeEncodeError as wrong:
-        raise ValueError(f"contains a lone surrogate at character {wrong.start}: remove it") from None
-    return text
-
-
-Text = Annotated[str, AfterValidator(encodable)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Detail = Literal["samples", "rewards"]
-
-
-class Strict(BaseModel):
-    """Strict validation: no type conversion, no unknown fields."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class MessageIn(Strict):
-    """One turn of the conversation."""
-
-    role: Role
-    content: Text
-
-
-class ResponseIn(Strict):
-    """A response with an optional id of yours. An empty text is judged as such."""
-
-    content: Text
-    id: Annotated[Text, Field(max_length=256)] | None = None
-
-
-def _plain(response: object) -> object:
-    if not isinstance(response, (str, dict, ResponseIn)):
-        raise ValueError("must be a string, or an object with content and id")
-    return {"content": response} if isinstance(response, str) else response
-
-
-AnyResponse = Annotated[ResponseIn, BeforeValidator(_plain, json_schema_input_type=str | ResponseIn)]
 
 
 class PrincipleIn(Strict):
@@ -76,7 +35,7 @@ class PrinciplesIn(Strict):
 
     mode: PrincipleMode = "self"
     set: Annotated[Text, Field(description="A named set, see GET /v1/principle-sets.")] | None = None
-    items: Annotated[list[PrincipleIn], Field(max_length=64)] = []
+    items: Annotated[list[PrincipleIn], Field(max_length=64)] = Field(default=[])
 
     def to_spec(self) -> PrincipleSpec:
         return PrincipleSpec(self.mode, self.set, tuple(Principle(p.text, p.weight) for p in self.items))
@@ -86,7 +45,7 @@ class Query(Strict):
     """A conversation, as `query` or `messages`, and the profile that judges."""
 
     query: Annotated[Text, Field(description="Shorthand for one user message.")] | None = None
-    messages: Annotated[list[MessageIn], Field(min_length=1, max_length=1000)] | None = None
+    messages: Annotated[list[TurnIn], Field(min_length=1, max_length=1000)] | None = None
     profile: Annotated[Text, Field(description="Default: the server's, see GET /v1/profiles.")] | None = None
 
     @model_validator(mode="after")
@@ -98,7 +57,7 @@ class Query(Strict):
     def to_messages(self) -> tuple[Message, ...]:
         if self.messages is None:
             return (Message("user", self.query or ""),)
-        return tuple(Message(m.role, m.content) for m in self.messages)
+        return tuple(turn.to_message() for turn in self.messages)
 
 
 class LengthPenaltyIn(Strict):
@@ -130,7 +89,7 @@ class RewardRequest(Query, JudgeOptionFields):
 
     responses: Annotated[list[AnyResponse], Field(min_length=1, max_length=64)]
     principles: PrinciplesIn = PrinciplesIn()
-    reference: Annotated[Text, Field(description="A reference answer to judge by.")] | None = None
+    reference: Reference = None
     priority: Annotated[Priority, Field(description="'train' is served before 'eval'.")] = "train"
     stream: Annotated[
         bool, Field(description="Server-sent events; `Accept: text/event-stream` does the same.")
@@ -151,7 +110,7 @@ class RewardRequest(Query, JudgeOptionFields):
     def to_task(self) -> Task:
         return Task(
             messages=self.to_messages(),
-            responses=tuple(r.content for r in self.responses),
+            responses=tuple(r.to_text() for r in self.responses),
             profile=self.profile,
             reference=self.reference,
             options=self.to_options(self.principles.to_spec()),
@@ -213,8 +172,8 @@ class ImproveRequest(Query, JudgeOptionFields):
     def _answerable(self) -> ImproveRequest:
         if self.n == 0 and self.draft is None:
             raise ValueError("give a 'draft', or an 'n' above 0")
-        if self.to_messages()[-1].role != "user":
-            raise ValueError("the last turn must be the user's")
+        if self.to_messages()[-1].role not in ("user", "tool", "function"):
+            raise ValueError("the last turn must be the user's or a tool's result")
         return self
 
     def to_options(self, principles: PrincipleSpec) -> JudgeOptions:

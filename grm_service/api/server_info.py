@@ -60,10 +60,24 @@ class ProbesSeen(BaseModel):
     failed: list[str]
 
 
+class ThinkingOut(BaseModel):
+    """How the model thinks before it answers: in its text ('inline'), in a field of the reply, or not (null).
+
+    `opened`: the prompt ends in the start tag of the thinking. `can_disable`: `thinking_tokens` 0 turns it
+    off, without fields in the profile.
+    """
+
+    thinks: Literal["inline", "field"] | None
+    opened: bool
+    can_disable: bool
+
+
 class Ready(BaseModel):
     """The running profile, engine and models, and the abilities that the engine lacks.
 
-    `chosen` is the reason for the engine. Failed probes do not make a server unready.
+    `chosen` is the reason for the engine. `dropped_fields` are the sampling parameters that its server
+    refuses, so that requests leave them out, each with what that means for verdicts. Failed probes do not
+    make a server unready.
     """
 
     status: Literal["ready"] = "ready"
@@ -73,4 +87,6 @@ class Ready(BaseModel):
     meta_rm: str | None
     chosen: str
     lacks: list[str]
+    thinking: ThinkingOut
+    dropped_fields: dict[str, str]
     probes: ProbesSeen

@@ -22,6 +22,8 @@ def differences(first: Verdict, again: Verdict) -> Iterator[str]:
     for one, two in pairs:
         if one.text != two.text:
             yield f"sample {one.index}: text differs, scores {_scores(one)} -> {_scores(two)}"
+        elif one.thinking != two.thinking:
+            yield f"sample {one.index}: thinking differs"
     if first.vote.rewards != again.vote.rewards:
         yield f"rewards: {list(first.vote.rewards)} -> {list(again.vote.rewards)}"
 

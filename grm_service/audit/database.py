@@ -14,6 +14,7 @@ from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from grm_service.addresses import without_credentials
 from grm_service.errors import AuditUnavailable
 
 _WAIT_S = 10
@@ -32,9 +33,10 @@ class Database:
         try:
             parsed = make_url(url)
             self._engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgres(parsed)
-        except (ArgumentError, ImportError) as wrong:
+        except (ArgumentError, ImportError, ValueError) as wrong:
+            why = without_credentials(str(wrong))
             raise AuditUnavailable(
-                f"GRM_AUDIT_URL cannot be used ({wrong}): use sqlite:///FILE or postgresql://USER@HOST/NAME "
+                f"GRM_AUDIT_URL cannot be used ({why}): use sqlite:///FILE or postgresql://USER@HOST/NAME "
                 "(pip install 'grm-service[postgres]')"
             ) from None
 

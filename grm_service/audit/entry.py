@@ -16,7 +16,7 @@ from grm_service.types import JudgeOptions
 
 _RECORD, _REVIEW = TypeAdapter(Record), TypeAdapter(Review)
 _OPTIONS = [field.name for field in fields(JudgeOptions)]
-_TEXTS = {"responses", "text", "content", "analysis", "reference"}
+_TEXTS = {"responses", "text", "content", "analysis", "reference", "error_detail"}
 """Fields that hold text written by people or models."""
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 from rich.console import Console
 
+from grm_service.data_files import decode
 from grm_service.errors import BadSetting, GRMError
 from grm_service.serving.service import Service
 from grm_service.settings import EngineName, Settings, load_settings
@@ -62,17 +63,19 @@ def read_request(kind: type[Request], file: Path | None, overrides: Mapping[str,
     Prints each invalid field and exits with 1 if the request is invalid.
     """
     try:
-        text = sys.stdin.buffer.read() if file is None or str(file) == "-" else file.read_bytes()
-        return kind.model_validate_json(_merge(text, overrides))
+        data = sys.stdin.buffer.read() if file is None or str(file) == "-" else file.read_bytes()
+        return kind.model_validate_json(_merge(decode(data), overrides))
     except OSError as wrong:
         fail(wrong)
     except ValidationError as wrong:
         for error in wrong.errors():
             say(f"{'.'.join(map(str, error['loc'])) or 'request'}: {error['msg']}")
         fail(GRMError(f"{file or 'stdin'} is not a valid request"))
+    except ValueError as wrong:
+        fail(GRMError(f"{file or 'stdin'}: {wrong}"))
 
 
-def _merge(text: bytes, overrides: Mapping[str, Any]) -> bytes:
+def _merge(text: str, overrides: Mapping[str, Any]) -> str | bytes:
     """Return a JSON object with `overrides`; return anything else unchanged, for pydantic to report."""
     if not overrides:
         return text

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from grm_service.addresses import without_credentials
 from grm_service.cli.console import (
     Engine,
     ProfileName,
@@ -67,7 +68,9 @@ def improve(
 
 @judge_options(flags=_FLAGS)
 def pairs(
-    prompts: Annotated[Path, typer.Argument(help="JSON Lines with prompt, and optionally id and drafts.")],
+    prompts: Annotated[
+        Path, typer.Argument(help="Data file with prompt, and optionally system, id and drafts.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of pairs.jsonl; an interrupted run resumes in it.")],
     engine: Engine = None,
     profile: ProfileName = None,
@@ -122,8 +125,9 @@ def _setup(
     """Return the setup of a run; `_pairs` adds engine and profile."""
     from grm_service.improving.run_folder import PairsSetup
 
+    policy = " ".join(filter(None, (config.policy_url, config.policy_model)))
     return PairsSetup(
-        policy=" ".join(filter(None, (config.policy_url, config.policy_model))) or "judge",
+        policy=without_credentials(policy) or "judge",
         engine="",
         profile="",
         fingerprint="",
@@ -140,6 +144,7 @@ def _setup(
         timeout_s=options.timeout_s,
         critique_tokens=options.max_tokens,
         critique_temperature=options.temperature,
+        thinking_tokens=options.thinking_tokens,
     )
 
 

@@ -101,8 +101,12 @@ def _ending(improvement: Improvement) -> Iterator[str]:
     yield f"stopped because {_STOPPED[improvement.stopped]}{message}"
     cost = improvement.cost
     usages = {"policy": cost.policy, "judge": cost.judge, "second opinion": cost.opinion}
-    parts = ", ".join(f"{name} {usage.completion_tokens}" for name, usage in usages.items())
-    yield f"{cost.generated} tokens generated in {improvement.seconds:.1f} s: {parts}"
+    parts = ", ".join(f"{name} {_count(usage.completion_tokens)}" for name, usage in usages.items())
+    yield f"{_count(cost.generated)} tokens generated in {improvement.seconds:.1f} s: {parts}"
+
+
+def _count(tokens: int | None) -> str:
+    return "unknown" if tokens is None else str(tokens)
 
 
 def _gain_text(gain: Gain | None) -> str:

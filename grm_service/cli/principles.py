@@ -15,6 +15,7 @@ from grm_service.errors import GRMError, UnknownName
 from grm_service.factory import open_catalog
 from grm_service.principles import lint as linter
 from grm_service.profiles.catalog import load_principles, principle_files
+from grm_service.profiles.yaml import is_yaml
 
 app = typer.Typer(
     help="Principle sets: the built-in ones and those in GRM_PRINCIPLES_DIR.", no_args_is_help=True
@@ -54,7 +55,7 @@ def lint(
 
 def _paths(sets: list[str] | None, known: dict[str, Path]) -> Iterator[Path]:
     for each in known if sets is None else sets:
-        if each.endswith((".yaml", ".yml")):
+        if is_yaml(each):
             yield Path(each)
         elif each in known:
             yield known[each]

@@ -112,10 +112,17 @@ def _critique(sample: Sample) -> RenderableType:
     for principle in sample.critique.principles:
         weight = f"{principle.weight:.0%}" if principle.weight is not None else ""
         table.add_row(weight, Text(principle.text))
-    closed = " (closed by the service)" if sample.closed else ""
+    closed = f" (closed by the service: {sample.closed_reason or 'no_scores'})" if sample.closed else ""
     note = Text(f"order in the prompt: {labels}{closed}", style="dim")
     # Text, not markup: a model's output must not style or link anything in the terminal.
-    return Group(table, Text(""), Text(sample.critique.analysis), Text(""), note)
+    return Group(*_thinking(sample), table, Text(""), Text(sample.critique.analysis), Text(""), note)
+
+
+def _thinking(sample: Sample) -> Iterator[RenderableType]:
+    """Yield a line about the sample's thinking, if there is any; `--json` prints its text."""
+    if sample.thinking is not None:
+        cut = ", cut off" if sample.thinking.cut else ""
+        yield Text(f"thought for {len(sample.thinking.text)} characters{cut}\n", style="dim")
 
 
 def _votes(samples: tuple[Sample, ...], n: int) -> Table:
@@ -133,6 +140,8 @@ def _votes(samples: tuple[Sample, ...], n: int) -> Table:
 
 def _note(sample: Sample) -> str:
     notes = [sample.error or ("closed" if sample.closed else "")]
+    if sample.soft_error is not None:
+        notes.append(f"no soft scores: {sample.soft_error}")
     if sample.grade is not None:
         notes.append(f"graded {sample.grade:.2f}{'' if sample.counted else ', left out'}")
     return ", ".join(note for note in notes if note)

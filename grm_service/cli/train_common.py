@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,6 +46,10 @@ class Progress(TrainingCallback):
 
     def on_rows_skipped(self, counts: Mapping[str, int]) -> None:
         _say_skipped("rows", counts)
+
+    def on_files_unread(self, names: Sequence[str]) -> None:
+        if names:
+            say(f"files not read: {', '.join(names)}")
 
     def on_engine_loading(self, service: Service) -> None:
         say_loading(service)

@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 import httpx
 
 from grm_service import backoff
+from grm_service.addresses import without_credentials
 from grm_service.client.connections import Connections
 from grm_service.client.failure import NoVerdict, parse_failure, unreadable_reply
 from grm_service.client.verdict import (
@@ -25,9 +26,13 @@ from grm_service.client.verdict import (
     parse_single,
     parse_verdict,
 )
+from grm_service.content import NotText
+from grm_service.plain_values import plain, to_reference
+from grm_service.types import Message
 
-Query = str | Sequence[Mapping[str, str]]
-Response = str | Mapping[str, str]
+Turn = Message | Mapping[str, Any]
+Query = str | Sequence[Turn]
+Response = str | Turn | Sequence[Turn]
 Result = TypeVar("Result")
 Parser = Callable[[Mapping[str, Any]], Result]
 Request = tuple[str, bytes]
@@ -57,6 +62,7 @@ class AsyncClient:
     ) -> None:
         self._factory = partial(AsyncClient, url, key, timeout_s=timeout_s, concurrency=concurrency)
         self._url, self._timeout_s, self._concurrency = url.rstrip("/"), timeout_s, concurrency
+        self._shown = without_credentials(self._url)
         headers = {"Content-Type": "application/json"}
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
@@ -80,8 +86,9 @@ class AsyncClient:
     async def rewards(self, query: Query, responses: Sequence[Response], **options: Any) -> Verdict:
         """Judge 1 to 64 responses to a query together and return the verdict.
 
-        `query` is a text, or the conversation before the responses as messages with `role` and `content`;
-        `options` are fields of `POST /v1/rewards` (`k`, `principles`, `reference`, `timeout_s`, ...).
+        `query` is a text, or the conversation before the responses as messages; a response is a text, a turn
+        or the turns of a trajectory, in the shapes of `POST /v1/rewards`, whose values may be numpy's.
+        `options` are its fields (`k`, `principles`, `reference`, `timeout_s`, ...).
         Raises NoVerdict.
         """
         return await self._judge({"query": query, "responses": responses, **options})
@@ -108,9 +115,9 @@ class AsyncClient:
     async def single(
         self,
         query: Query,
-        response: str,
+        response: Response,
         *,
-        reference: str | None = None,
+        reference: object = None,
         group_id: str | None = None,
         **options: Any,
     ) -> Single:
@@ -161,7 +168,7 @@ class AsyncClient:
                         request = build(round(max(0.001, deadline - clock()), 3))
         except TimeoutError:
             last = f"; the last failure: {failure}" if failure else ""
-            detail = f"{self._url} did not answer within {timeout_s:g} s{last}"
+            detail = f"{self._shown} did not answer within {timeout_s:g} s{last}"
             raise NoVerdict("out_of_time", detail, retryable=True) from None
         raise AssertionError("unreachable: the loop does not end")
 
@@ -170,24 +177,37 @@ class AsyncClient:
             async with self._connections.one() as http:
                 return await http.post(self._url + path, content=content)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise NoVerdict("unreachable", f"{self._url!r} is not a valid URL: {error}") from None
+            raise NoVerdict("unreachable", f"{self._shown!r} is not a valid URL: {error}") from None
         except httpx.HTTPError as error:
-            why = str(error) or type(error).__name__
-            raise NoVerdict("unreachable", f"{self._url} cannot be reached: {why}", retryable=True) from None
+            why = without_credentials(str(error)) or type(error).__name__
+            raise NoVerdict(
+                "unreachable", f"{self._shown} cannot be reached: {why}", retryable=True
+            ) from None
 
 
 def _body(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body of a request: without None, and with a conversation as `messages`."""
+    """Return the body of a request: without None, and with a conversation as `messages`. Raises NoVerdict."""
     wire_names = {"query": "query" if isinstance(fields.get("query"), str) else "messages"}
+    try:
+        fields = {**fields, "reference": to_reference(fields.get("reference"))}
+    except NotText as error:
+        raise NoVerdict("invalid_request", f"the reference {error}") from None
     # The order matters: a proxy routes groups by the first fields of the body (examples/replicas.nginx.conf).
     return {wire_names.get(name, name): value for name, value in fields.items() if value is not None}
 
 
 def _encode(body: Mapping[str, Any]) -> bytes:
     try:
-        return json.dumps(body, allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
+        return json.dumps(body, allow_nan=False, default=_encodable).encode()
+    except (TypeError, ValueError, RecursionError) as error:
         raise NoVerdict("invalid_request", f"the request cannot be encoded as JSON: {error}") from None
+
+
+def _encodable(value: object) -> object:
+    converted = plain(value)
+    if converted is value:
+        raise TypeError(f"a value of type {type(value).__name__}")
+    return converted
 
 
 def _parse(reply: httpx.Response, parse: Parser[Result]) -> Result:

@@ -61,7 +61,7 @@ class Client:
         """See AsyncClient.batch."""
         return self._wait(self._client.batch(items, **options))
 
-    def single(self, query: Query, response: str, **options: Any) -> Single:
+    def single(self, query: Query, response: Response, **options: Any) -> Single:
         """See AsyncClient.single."""
         return self._wait(self._client.single(query, response, **options))
 

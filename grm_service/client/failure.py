@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import httpx
 
 from grm_service import backoff
+from grm_service.addresses import without_credentials
 from grm_service.errors import GRMError
 
 _BUSY = (408, 429, 503)
@@ -61,9 +62,8 @@ def parse_failure(reply: httpx.Response) -> NoVerdict:
         code, detail, retryable = problem["code"], problem["detail"], problem["retryable"]
         return NoVerdict(code, detail, status, retryable, problem.get("reasons"), retry_after_s)
     except (ValueError, TypeError, KeyError):
-        detail = (
-            f"{reply.url} answered {status}, but not with problem details of grm-service: {_excerpt(reply)}"
-        )
+        what = f"answered {status}, but not with problem details of grm-service"
+        detail = f"{_address(reply)} {what}: {_excerpt(reply)}"
     if status in _PROXY:
         return NoVerdict("unreachable", detail, status, retryable=True, retry_after_s=retry_after_s)
     return NoVerdict("unreadable_reply", detail, status, status == 429, retry_after_s=retry_after_s)
@@ -71,8 +71,13 @@ def parse_failure(reply: httpx.Response) -> NoVerdict:
 
 def unreadable_reply(reply: httpx.Response, error: Exception) -> NoVerdict:
     """Return the failure for a reply with status 200 that cannot be parsed."""
-    detail = f"{reply.url} answered with something other than a verdict ({error!r}): {_excerpt(reply)}"
+    what = f"answered with something other than a verdict ({error!r})"
+    detail = f"{_address(reply)} {what}: {_excerpt(reply)}"
     return NoVerdict("unreadable_reply", detail, reply.status_code)
+
+
+def _address(reply: httpx.Response) -> str:
+    return without_credentials(str(reply.url))
 
 
 def _excerpt(reply: httpx.Response) -> str:

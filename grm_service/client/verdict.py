@@ -20,7 +20,10 @@ class Sample:
     `order[p]` is the request's index of the response at position p of the prompt. `scores` are in the
     request's order, with None for a response that is not in this sample's prompt (in large groups); the whole
     field is None if the sample could not be parsed, for the reason `error`. `expected`: soft scores, if
-    requested. `grade` (0..1) is the meta RM's, if it selected the samples that are `counted`.
+    requested; if there are none for the reason `soft_error`, `scores` are voted. `closed`: the service
+    completed the text, because of `closed_reason`. `grade` (0..1) is the meta RM's, if it selected the
+    samples that are `counted`. `thinking` is what the model wrote before its answer `text`; `thinking_cut`:
+    it did not end.
     """
 
     index: int
@@ -35,8 +38,12 @@ class Sample:
     closed: bool
     error: str | None
     finish_reason: str | None
-    completion_tokens: int
+    completion_tokens: int | None
     text: str
+    thinking: str | None = None
+    thinking_cut: bool = False
+    closed_reason: str | None = None
+    soft_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +180,13 @@ def _principles(reply: Mapping[str, Any]) -> tuple[Principle, ...]:
 
 
 def _build(kind: type[Value], values: Mapping[str, Any], **parsed: Any) -> Value:
-    """Return an instance of a dataclass, with `parsed` in place of the values of the same names."""
+    """Return an instance of a dataclass, with `parsed` in place of the values of the same names.
+
+    A field that an older service lacks has its default.
+    """
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    return kind(**{name: parsed[name] if name in parsed else _freeze(values[name]) for name in names})
+    received = {name: _freeze(values[name]) for name in names if name in values}
+    return kind(**(received | parsed))
 
 
 def _freeze(value: Any) -> Any:

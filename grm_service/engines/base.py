@@ -43,6 +43,17 @@ THINKING_TOKENS = 4096
 """The tokens for thinking, for a model that thinks, if neither profile nor request sets their number."""
 
 
+def without_field(name: str) -> str:
+    """Return what it means for verdicts that a server's requests leave a sampling parameter out."""
+    return _WITHOUT.get(name, "the server's own value applies")
+
+
+_WITHOUT = {
+    "seed": "verdicts cannot be reproduced",
+    "temperature": "samples have the server's own temperature, and a single sample (k 1) is not greedy",
+}
+
+
 class Engine(Protocol):
     """Generates text: one prompt in, one completion out, any number of calls concurrently.
 
@@ -60,6 +71,10 @@ class Engine(Protocol):
     """How the model thinks; final once `start` has returned."""
     control_tokens: tuple[str, ...]
     """Texts that the tokenizer parses as control tokens; empty if the engine cannot know them."""
+
+    @property
+    def dropped_fields(self) -> tuple[str, ...]:
+        """The sampling parameters that a server refuses, so that its requests leave them out."""
 
     @property
     def ready(self) -> bool:

@@ -172,6 +172,7 @@ class IsolatedEngine(_ChildProcess):
 
     abilities = Abilities()
     thinking = ThinkingBehavior()
+    dropped_fields: tuple[str, ...] = ()
 
     def __init__(self, name: str, model: str, build: Callable[[], Engine]) -> None:
         super().__init__(name, model, build, f"the {name} engine")

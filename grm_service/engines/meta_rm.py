@@ -16,10 +16,10 @@ from typing import Any
 import httpx
 
 from grm_service.engines.files.adapter import is_adapter
-from grm_service.engines.remote.http_retry import RequestRejected, RetryingClient, prompt_too_long
+from grm_service.engines.remote.http_retry import RetryingClient
 from grm_service.engines.transformers.engine import control_tokens, error_summary
-from grm_service.errors import EngineError, ModelNotLoaded, PromptTooLong
-from grm_service.types import Message, Params
+from grm_service.errors import EngineError, ModelNotLoaded, PromptTooLong, UpstreamRefused
+from grm_service.types import Message
 
 logger = logging.getLogger(__name__)
 Judgement = tuple[Message, ...]
@@ -149,7 +149,7 @@ class ClassifyMetaRM:
             await self.grade(_WARM_UP)
         except (KeyError, IndexError, TypeError):
             raise ModelNotLoaded(f"{url}/v1/models lists no model: set GRM_META_RM") from None
-        except RequestRejected as error:
+        except UpstreamRefused as error:
             raise ModelNotLoaded(f"{url} does not serve the meta RM {self.model}: {error}") from error
         logger.info("%s serves the meta RM %s", url, self.model)
 
@@ -159,10 +159,7 @@ class ClassifyMetaRM:
         Raises PromptTooLong, EngineError.
         """
         messages = [{"role": message.role, "content": message.content} for message in judgement]
-        try:
-            reply = await self._client.post("/classify", {"model": self.model, "messages": messages})
-        except RequestRejected as error:
-            raise prompt_too_long(error, Params(max_tokens=0)) or error from None
+        reply = await self._client.post("/classify", {"model": self.model, "messages": messages})
         try:
             (grade,) = map(float, reply["data"][0]["probs"])
         except (KeyError, IndexError, TypeError, ValueError) as error:

@@ -37,6 +37,7 @@ class ScriptedEngine:
     name = "scripted"
     abilities = Abilities()
     thinking = ThinkingBehavior()
+    dropped_fields: tuple[str, ...] = ()
     ready = True
     control_tokens: tuple[str, ...] = ("<|im_start|>", "<|im_end|>")
 

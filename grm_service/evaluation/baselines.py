@@ -4,7 +4,8 @@ r"""Baselines: the same model judges without principles, to compare the method a
 `swapped` does the same in balanced orders, so that both responses of a pair come first equally often.
 `absolute` scores every response alone. `logprob` generates nothing: it reads the probabilities of the
 letters, once per order. Answers are in `\boxed{}`, which responses cannot forge (judging/prompt.py); a
-missing answer is requested again under a constraint, as in the service.
+missing answer is requested again under a constraint, as in the service. Thinking is never read; an answer cut
+in it is completed after the thinking, or asked for again with the thinking off.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from grm_service.evaluation.dataset import Item
 from grm_service.evaluation.judges import JudgeItem, failed_result, item_result
 from grm_service.evaluation.run_folder import EvalSetup, ItemResult, JudgeKind, SampleResult
 from grm_service.judging import parse
-from grm_service.judging.completion import complete
+from grm_service.judging.completion import complete, without_thinking
 from grm_service.judging.plan import Plan, plan
 from grm_service.judging.prompt import neutraliser
+from grm_service.judging.sampler import CUT_IN_THINKING
 from grm_service.judging.soft_scores import ALTERNATIVES
 from grm_service.profiles.catalog import fingerprint
 from grm_service.profiles.profile import Profile, Scale, fill
-from grm_service.types import JudgeOptions, Message, Params, Prompt, Task, Usage
+from grm_service.types import Completion, JudgeOptions, Message, Params, Prompt, Task, Usage
 
 LETTERS = tuple(string.ascii_uppercase)
 TOO_MANY = "too_many_responses"
@@ -69,6 +71,7 @@ TEMPLATES: Mapping[JudgeKind, str] = {
 _NAME = "Response"
 _BEST, _SCORE = f"\\boxed{{{_NAME}", "\\boxed{"
 _CLOSING_TOKENS = 8
+_NO_SUCH_CHOICE = "no_such_choice"
 _GRM_ONLY = ("principles", "score", "k_meta", "stop", "timeout_s")
 """Judge options that baselines do not support."""
 MAX_LOGPROB_K = 2
@@ -77,11 +80,14 @@ MAX_LOGPROB_K = 2
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """One of the choices, or None if the answer could not be read; `closed` under a constraint."""
+    """One of the choices, or None if the answer could not be read.
+
+    `closed_reason`: why it was requested again (parse.Unreadable's reasons, CUT_IN_THINKING).
+    """
 
     choice: str | None
-    closed: bool
     usage: Usage
+    closed_reason: str | None = None
 
 
 def baseline_judge(engine: Engine, profile: Profile) -> JudgeItem:
@@ -156,7 +162,7 @@ class _BaselineSampler:
         answer = await self._answer(prompt, params, LETTERS[:n], _BEST)
         best = None if answer.choice is None else order[LETTERS.index(answer.choice)]
         scores = None if best is None else tuple(float(i == best) for i in range(n))
-        return _result(order, scores, "no_choice", answer.usage, answer.closed)
+        return _result(order, scores, "no_choice", answer.usage, answer.closed_reason)
 
     async def _score_alone(self, params: Params) -> tuple[SampleResult, Usage]:
         scale, responses = self._planned.profile.scale, self._item.responses
@@ -169,37 +175,51 @@ class _BaselineSampler:
         usage = sum((answer.usage for answer in answers), Usage())
         # The prompt holds a single response, so this order is a placeholder.
         order = tuple(range(len(responses)))
-        return _result(order, scores, "no_score", usage, any(answer.closed for answer in answers))
+        reason = next((answer.closed_reason for answer in answers if answer.closed_reason), None)
+        return _result(order, scores, "no_score", usage, reason)
 
     async def _letter_probabilities(
         self, prompt: Prompt, order: tuple[int, ...], params: Params
     ) -> tuple[SampleResult, Usage]:
         # One greedy token: only its alternatives are read.
-        params = Params(1, seed=params.seed, alternatives=ALTERNATIVES)
-        completion = await complete(self._engine, replace(prompt, continuation=_BEST), params)
+        params = replace(params, max_tokens=1, temperature=0.0, top_p=1.0, alternatives=ALTERNATIVES)
+        completion = await self._complete(replace(prompt, continuation=_BEST), params)
         probability = dict.fromkeys(order, 0.0)
-        for token in completion.alternatives[0] if completion.alternatives else ():
+        # A server that thinks in spite of the continuation returns the alternatives of its thinking.
+        answers = completion.alternatives and completion.thinking is None
+        for token in completion.alternatives[0] if answers else ():
             letter = token.text.strip().removesuffix("}")
             if letter in LETTERS[: len(order)]:
                 probability[order[LETTERS.index(letter)]] += math.exp(token.logprob)
         total = math.fsum(probability.values())
         # Normalised over the letters, so that samples have equal weight in the vote.
         scores = tuple(probability[i] / total for i in range(len(order))) if total else None
-        return _result(order, scores, "no_letter_tokens", completion.usage, False)
+        return _result(order, scores, "no_letter_tokens", completion.usage, None)
 
     async def _answer(self, prompt: Prompt, params: Params, choices: Sequence[str], closing: str) -> _Answer:
-        completion = await complete(self._engine, prompt, params)
-        try:
-            written = parse.find_box(completion.text)[1].strip().removeprefix(f"{_NAME} ")
-        except parse.Unreadable:
-            written = ""
-        if written in choices or not self._engine.abilities.continues:
-            return _Answer(written if written in choices else None, False, completion.usage)
-        start = f"{parse.before_closing(completion.text)}\n\n{closing}"
-        params = replace(params, max_tokens=_CLOSING_TOKENS, regex=f" ?({'|'.join(choices)})\\}}")
-        closed = await complete(self._engine, replace(prompt, continuation=start), params)
-        written, usage = closed.text.partition("}")[0].strip(), completion.usage + closed.usage
-        return _Answer(written, True, usage) if written in choices else _Answer(None, False, usage)
+        completion = await self._complete(prompt, params)
+        choice, reason = _read(completion, choices, self._planned.profile)
+        if choice is not None:
+            return _Answer(choice, completion.usage)
+        thinking, abilities = completion.thinking, self._engine.abilities
+        if abilities.continues and (thinking is None or abilities.continues_thinking):
+            start = f"{parse.before_closing(completion.text, self._planned.profile)}\n\n{closing}"
+            params = replace(params, max_tokens=_CLOSING_TOKENS, regex=f" ?({'|'.join(choices)})\\}}")
+            again = await self._complete(replace(prompt, continuation=start, thinking=thinking), params)
+            written = again.text.partition("}")[0].strip()
+            choice = written if written in choices and again.thinking is None else None
+        elif reason == CUT_IN_THINKING and (off := self._without_thinking(params)) is not None:
+            again = await self._complete(prompt, off)
+            choice, _ = _read(again, choices, self._planned.profile)
+        else:
+            return _Answer(None, completion.usage, reason)
+        return _Answer(choice, completion.usage + again.usage, reason)
+
+    def _without_thinking(self, params: Params) -> Params | None:
+        return without_thinking(self._engine, params, self._planned.profile.thinking)
+
+    async def _complete(self, prompt: Prompt, params: Params) -> Completion:
+        return await complete(self._engine, prompt, params, self._planned.profile.thinking)
 
     def _prompt(self, responses: Mapping[str, str]) -> Prompt:
         """Return the prompt that shows these responses under their labels."""
@@ -224,9 +244,32 @@ class _BaselineSampler:
         return Prompt((*system, user), group=self._item.digest)
 
 
+def _read(completion: Completion, choices: Sequence[str], profile: Profile) -> tuple[str | None, str | None]:
+    """Return the choice in the answer, or None and the reason."""
+    if completion.thinking is not None and completion.thinking.cut:
+        return None, CUT_IN_THINKING
+    try:
+        written = parse.find_box(completion.text, profile)[1].strip().removeprefix(f"{_NAME} ")
+    except parse.Unreadable as unreadable:
+        return None, unreadable.reason
+    return (written, None) if written in choices else (None, _NO_SUCH_CHOICE)
+
+
 def _result(
-    order: tuple[int, ...], scores: tuple[float, ...] | None, error: str, usage: Usage, closed: bool
+    order: tuple[int, ...],
+    scores: tuple[float, ...] | None,
+    error: str,
+    usage: Usage,
+    closed_reason: str | None,
 ) -> tuple[SampleResult, Usage]:
-    """Return a sample and its usage; `error` is its error if it has no scores."""
-    sample = SampleResult(order, scores, None if scores else error, closed, usage.completion_tokens)
+    """Return a sample and its usage; without scores its error is `error`, or that its thinking was cut."""
+    closed = scores is not None and closed_reason is not None
+    sample = SampleResult(
+        order,
+        scores,
+        None if scores else CUT_IN_THINKING if closed_reason == CUT_IN_THINKING else error,
+        closed,
+        usage.completion_tokens,
+        closed_reason=closed_reason if closed else None,
+    )
     return sample, usage

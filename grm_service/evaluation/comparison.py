@@ -85,7 +85,7 @@ class Comparison:
     only_b: int
     overall: Difference
     by_source: Mapping[str, Difference]
-    tokens: tuple[float, float]
+    tokens: tuple[float | None, float | None]
     flipped: tuple[Flip, ...]
 
 
@@ -97,7 +97,7 @@ class Point:
     """
 
     k: int
-    tokens: float
+    tokens: float | None
     half: float
     half_interval: Interval
     difference: float
@@ -114,8 +114,8 @@ class Curve:
     run: str
     judge: JudgeKind
     n: int
-    prompt_tokens: float
-    cached_tokens: float
+    prompt_tokens: float | None
+    cached_tokens: float | None
     points: tuple[Point, ...]
 
 
@@ -164,8 +164,8 @@ def compare_pair(a: ComparedRun, b: ComparedRun) -> Comparison:
         overall=_difference(pairs, credits_),
         by_source={source: _difference(*_of_source(source, pairs, credits_)) for source in sources},
         tokens=(
-            fmean(one.completion_tokens for one, _ in pairs),
-            fmean(other.completion_tokens for _, other in pairs),
+            stats.mean_known(one.completion_tokens for one, _ in pairs),
+            stats.mean_known(other.completion_tokens for _, other in pairs),
         ),
         flipped=tuple(_flips(pairs, credits_)),
     )
@@ -192,7 +192,7 @@ def _curve(
         difference = [a - b for a, b in zip(first, half, strict=True)]
         point = Point(
             k=j,
-            tokens=fmean(completion_tokens(item, j, k) for item in items),
+            tokens=stats.mean_known(completion_tokens(item, j, k) for item in items),
             half=fmean(half),
             half_interval=stats.bootstrap(half, groups),
             difference=fmean(difference),
@@ -203,8 +203,8 @@ def _curve(
         run=run.name,
         judge=run.setup.judge,
         n=len(items),
-        prompt_tokens=fmean(item.prompt_tokens for item in items),
-        cached_tokens=fmean(item.cached_tokens for item in items),
+        prompt_tokens=stats.mean_known(item.prompt_tokens for item in items),
+        cached_tokens=stats.mean_known(item.cached_tokens for item in items),
         points=tuple(points),
     )
 

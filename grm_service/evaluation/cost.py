@@ -10,10 +10,10 @@ from typing import cast
 
 from grm_service.evaluation import outcomes
 from grm_service.evaluation.run_folder import ItemResult, SampleResult
-from grm_service.evaluation.stats import Interval, bootstrap
+from grm_service.evaluation.stats import Interval, bootstrap, mean_known
 from grm_service.judging.early_stop import ScoreRow, next_wave
 from grm_service.profiles.profile import Scale
-from grm_service.types import StopRule
+from grm_service.types import StopRule, total
 
 RULES: tuple[StopRule, ...] = ("exact", "confident")
 
@@ -28,7 +28,7 @@ class Stopping:
 
     rule: StopRule
     samples_saved: float
-    tokens_saved: float
+    tokens_saved: float | None
     same_winner: float
     accuracy_change: float
     interval: Interval
@@ -38,12 +38,14 @@ class Stopping:
 class CostReport:
     """Means per item. `cached_tokens` is the part of the prompt tokens that needed no prefill.
 
+    Tokens are None if the judge's server does not state them.
+
     Seconds are those of one verdict while others ran concurrently, None if they were not reported.
     """
 
-    prompt_tokens: float
-    cached_tokens: float
-    completion_tokens: float
+    prompt_tokens: float | None
+    cached_tokens: float | None
+    completion_tokens: float | None
     seconds_median: float | None
     seconds_p95: float | None
     stopping: tuple[Stopping, ...]
@@ -53,18 +55,23 @@ def measure_cost(items: Sequence[ItemResult], scale: Scale | None, k: int) -> Co
     """Return the cost of at least one item; without a scale, stop rules cannot be applied."""
     seconds = sorted(item.seconds for item in items if item.seconds)
     return CostReport(
-        prompt_tokens=fmean(item.prompt_tokens for item in items),
-        cached_tokens=fmean(item.cached_tokens for item in items),
-        completion_tokens=fmean(item.completion_tokens for item in items),
+        prompt_tokens=mean_known(item.prompt_tokens for item in items),
+        cached_tokens=mean_known(item.cached_tokens for item in items),
+        completion_tokens=mean_known(item.completion_tokens for item in items),
         seconds_median=_percentile(seconds, 0.5),
         seconds_p95=_percentile(seconds, 0.95),
         stopping=() if scale is None else tuple(_apply_rule(rule, items, scale, k) for rule in RULES),
     )
 
 
-def completion_tokens(item: ItemResult, j: int, k: int) -> float:
-    """Return the mean completion tokens of j of k samples, with those of principles written beforehand."""
+def completion_tokens(item: ItemResult, j: int, k: int) -> float | None:
+    """Return the mean completion tokens of j of k samples, with those of principles written beforehand.
+
+    None if they are unknown.
+    """
     sampled = _token_count(item.samples)
+    if sampled is None or item.completion_tokens is None:
+        return None
     return item.completion_tokens - sampled + sampled * j / k
 
 
@@ -80,7 +87,7 @@ def _apply_rule(rule: StopRule, items: Sequence[ItemResult], scale: Scale, k: in
     return Stopping(
         rule=rule,
         samples_saved=1 - _ratio(map(len, stopped), map(len, full)),
-        tokens_saved=1 - _ratio(map(_token_count, stopped), map(_token_count, full)),
+        tokens_saved=_tokens_saved(stopped, full),
         same_winner=fmean(_winner(a) == _winner(b) for a, b in zip(stopped, full, strict=True)),
         accuracy_change=fmean(changes) if changes else 0.0,
         interval=bootstrap(changes, groups) if changes else Interval(0.0, 0.0),
@@ -107,8 +114,15 @@ def _winner(samples: Sequence[SampleResult]) -> int | None:
     return rewards.index(max(rewards))
 
 
-def _token_count(samples: Sequence[SampleResult]) -> int:
-    return sum(sample.tokens for sample in samples)
+def _tokens_saved(
+    stopped: Iterable[Sequence[SampleResult]], full: Iterable[Sequence[SampleResult]]
+) -> float | None:
+    part, whole = total(map(_token_count, stopped)), total(map(_token_count, full))
+    return None if part is None or whole is None else 1 - _ratio([part], [whole])
+
+
+def _token_count(samples: Sequence[SampleResult]) -> int | None:
+    return total(sample.tokens for sample in samples)
 
 
 def _ratio(parts: Iterable[int], wholes: Iterable[int]) -> float:

@@ -7,7 +7,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from grm_service.plain_values import encodable
+from grm_service.row_values import comparable
 from grm_service.types import Message
+
+SAME_RESPONSES = "the responses are the same"
+"""The reason to leave out a row of which nothing can be right or wrong."""
+
+
+class SkippedRow(Exception):
+    """A row without a preference to measure; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,16 @@ class Item:
             raise ValueError("an item needs two responses")
         if not set(self.correct) < set(range(len(self.responses))):
             raise ValueError(f"of {len(self.responses)} responses, {self.correct} cannot be the right ones")
+
+        for name in (self.id, self.source, self.group, self.probe, *self.authors):
+            encodable(name)
+
+    @property
+    def has_same_responses(self) -> bool:
+        """Whether a right and a wrong response are the same text, apart from spaces around it."""
+        right = {comparable(self.responses[i]) for i in self.correct}
+        wrong = {comparable(text) for i, text in enumerate(self.responses) if i not in self.correct}
+        return not right.isdisjoint(wrong)
 
     @property
     def digest(self) -> str:

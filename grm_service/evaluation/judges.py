@@ -8,33 +8,20 @@ from typing import Any
 
 import httpx
 
+from grm_service.addresses import without_credentials
 from grm_service.callers import Requester
 from grm_service.client import AsyncClient
 from grm_service.client.verdict import Sample as RemoteSample
-from grm_service.errors import (
-    FAILURES,
-    AllUnreadable,
-    BadTask,
-    DeadlineExceeded,
-    EngineError,
-    GRMError,
-    PrinciplesUnreadable,
-    PromptTooLong,
-    ResponseUnread,
-    TextTooLong,
-)
+from grm_service.errors import AllUnreadable, BadTask, DeadlineExceeded, EngineError, GRMError
 from grm_service.evaluation.dataset import Item
 from grm_service.evaluation.run_folder import EvalSetup, ItemResult, SampleResult
+from grm_service.failures import ENGINE_FAILURES, ITEM_FAILURES
 from grm_service.serving.service import Service
 from grm_service.types import Sample, Task, Usage
 
 ROUTE = "eval"
 """The route of evaluation verdicts in the audit trail."""
 JudgeItem = Callable[[Item, EvalSetup], Awaitable[ItemResult]]
-_ITEM_ERRORS = {
-    error.code for error in (AllUnreadable, ResponseUnread, PrinciplesUnreadable, PromptTooLong, TextTooLong)
-}
-"""Failures of the judge on an item, which count as wrong. Any other failure ends the run."""
 _MAX_TIMEOUT_S = 3600.0
 
 
@@ -103,16 +90,16 @@ async def check_reachable(url: str) -> None:
         async with httpx.AsyncClient(timeout=10.0) as http:
             await http.get(f"{url.rstrip('/')}/livez")
     except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-        raise BadTask(f"--url {url!r} is no address: {error}") from None
+        raise BadTask(f"--url {without_credentials(url)!r} is no address: {error}") from None
     except httpx.TransportError as error:
-        raise BadTask(f"no service answers at --url {url}: {error}") from None
+        raise BadTask(f"no service answers at --url {without_credentials(url)}: {error}") from None
 
 
 def failed_result(item: Item, setup: EvalSetup, error: GRMError) -> ItemResult:
-    """Return the result of an item that the judge failed on; raise any other failure."""
+    """Return the result of an item that the judge failed on, which counts as wrong; raise other failures."""
     # Running out of time is the judge's failure only if the run has a limit of its own.
     timed_out = setup.timeout_s is not None and error.code == DeadlineExceeded.code
-    if error.code not in _ITEM_ERRORS and not timed_out:
+    if error.code not in ITEM_FAILURES and not timed_out:
         raise error
     return item_result(item, error.code)
 
@@ -147,15 +134,33 @@ def _checked(item: Item, samples: Iterable[SampleResult]) -> tuple[SampleResult,
     """Return the samples, or raise EngineError if the engine failed to generate one of them."""
     result = tuple(samples)
     for sample in result:
-        if sample.error in FAILURES:
+        if sample.error in ENGINE_FAILURES:
             raise EngineError(f"the engine failed at {item.id} ({sample.error}); its log says why")
     return result
 
 
 def _sample_result(s: Sample) -> SampleResult:
-    return SampleResult(s.order, s.scores, s.error, s.closed, s.usage.completion_tokens, s.grade)
+    return SampleResult(
+        s.order,
+        s.scores,
+        s.error,
+        s.closed,
+        s.usage.completion_tokens,
+        s.grade,
+        s.closed_reason,
+        s.soft_error,
+    )
 
 
 def _remote_sample_result(s: RemoteSample) -> SampleResult:
     scores = s.scores if s.expected is None else s.expected
-    return SampleResult(s.order, scores, s.error, s.closed, s.completion_tokens, s.grade)
+    return SampleResult(
+        s.order,
+        scores,
+        s.error,
+        s.closed,
+        s.completion_tokens,
+        s.grade,
+        closed_reason=s.closed_reason,
+        soft_error=s.soft_error,
+    )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from grm_service.evaluation.bias import Share
+from grm_service.evaluation.cells import listed, percent, points, share, table, tokens
 from grm_service.evaluation.comparison import Check, Comparison, Comparisons, Curve, Difference
 from grm_service.evaluation.outcomes import Grading
 from grm_service.evaluation.report import Accuracy, EvalReport, VoteAccuracy
 from grm_service.evaluation.scaling import Step, subsampling_obstacle
-from grm_service.evaluation.stats import Area, Interval
+from grm_service.evaluation.stats import Area
 
 _MIN_AUTHOR_ITEMS = 5
 """Authors with fewer items are in report.json only."""
+_MAX_UNREAD = 20
+"""Names of further files that were not read are in report.json only."""
 
 
 def render_report(report: EvalReport, plots: Sequence[str]) -> str:
@@ -69,16 +71,18 @@ def _curves(curves: Sequence[Curve]) -> str:
         [
             curve.run,
             str(point.k),
-            f"{point.tokens:.0f}",
-            f"{curve.prompt_tokens:.0f} ({curve.cached_tokens:.0f})" if point is curve.points[-1] else "",
+            tokens(point.tokens),
+            f"{tokens(curve.prompt_tokens)} ({tokens(curve.cached_tokens)})"
+            if point is curve.points[-1]
+            else "",
             percent(point.half, point.half_interval),
-            _points(point.difference, point.difference_interval),
+            points(point.difference, point.difference_interval),
         ]
         for curve in curves
         for point in curve.points
     ]
     header = ["run", "k", "completion tokens", "prompt tokens (cached)", "ties shared"]
-    return _table([*header, f"{curves[0].run} minus this"], rows)
+    return table([*header, f"{curves[0].run} minus this"], rows)
 
 
 def _comparison(comparison: Comparison, flips: bool) -> str:
@@ -92,10 +96,10 @@ def _comparison(comparison: Comparison, flips: bool) -> str:
     parts = [
         f"## B = {comparison.b} against A = {comparison.a}",
         f"{n} items in common ({comparison.only_a} in A only, {comparison.only_b} in B only). Completion "
-        f"tokens per item: {comparison.tokens[0]:.0f} and {comparison.tokens[1]:.0f}. "
+        f"tokens per item: {tokens(comparison.tokens[0])} and {tokens(comparison.tokens[1])}. "
         "Differences are B minus A.",
-        _table(["setting", "A", "B"], settings) if settings else "The settings are the same.",
-        _table(header, rows),
+        table(["setting", "A", "B"], settings) if settings else "The settings are the same.",
+        table(header, rows),
     ]
     if flips:
         parts += ["### Items that flipped", _flips(comparison)]
@@ -104,7 +108,7 @@ def _comparison(comparison: Comparison, flips: bool) -> str:
 
 def _flips(comparison: Comparison) -> str:
     rows = [[f.id, f.right.upper(), f.a_verdict or "-", f.b_verdict or "-"] for f in comparison.flipped]
-    return _table(["item", "right", "A's verdict", "B's verdict"], rows) if rows else "None."
+    return table(["item", "right", "A's verdict", "B's verdict"], rows) if rows else "None."
 
 
 def render_checks(checks: Sequence[Check]) -> str:
@@ -115,25 +119,15 @@ def render_checks(checks: Sequence[Check]) -> str:
     ]
     n, outside = len(checks), sum(not c.reproduced for c in checks)
     summary = f"{outside} of {n} figures lie outside" if outside else f"All {n} figures lie within"
-    return f"{_table(['', 'now', 'committed', 'within'], rows)}\n\n{summary} the intervals."
-
-
-def percent(value: float | None, interval: Interval | None = None) -> str:
-    """Format a share as a percentage, with its interval if there is one."""
-    if value is None:
-        return "-"
-    return f"{value:.1%}" + (f" [{interval.low:.1%}, {interval.high:.1%}]" if interval else "")
-
-
-def _points(value: float, interval: Interval) -> str:
-    """Format a difference of shares in percentage points."""
-    # Adding 0 turns the -0.0 of rounding into 0.0.
-    middle, low, high = (round(100 * x, 1) + 0.0 for x in (value, interval.low, interval.high))
-    return f"{middle:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return f"{table(['', 'now', 'committed', 'within'], rows)}\n\n{summary} the intervals."
 
 
 def _failures(report: EvalReport) -> str:
     sentences = [f"{n} rows left out: {reason}." for reason, n in report.left_out.items()]
+    if report.unread:
+        more = len(report.unread) - _MAX_UNREAD
+        names = ", ".join(f"`{name}`" for name in report.unread[:_MAX_UNREAD])
+        sentences.append(f"Files not read: {names}{f' and {more} more' if more > 0 else ''}.")
     sentences += [f"{n} items have no vote ({code}) and count as wrong." for code, n in report.failed.items()]
     return " ".join(sentences)
 
@@ -144,7 +138,7 @@ def _accuracy(report: EvalReport) -> str:
     rows = [_accuracy_row("**all**", report.overall)]
     rows += [_accuracy_row(name, each) for name, each in report.by_source.items()]
     rows += [_accuracy_row(f"probe: {name}", each) for name, each in report.by_probe.items()]
-    text = _table(["source", "n", "strictly right", "ties shared", "ties", "no vote"], rows)
+    text = table(["source", "n", "strictly right", "ties shared", "ties", "no vote"], rows)
     if report.ties is not None:
         text += (
             f"\n\n{report.ties.n} items that annotators call a tie: the judge also ties "
@@ -168,8 +162,8 @@ def _scaling(report: EvalReport) -> str:
         [
             str(step.k),
             *_accuracies(step),
-            _points(step.gain, step.gain_interval),
-            f"{step.tokens:.0f}",
+            points(step.gain, step.gain_interval),
+            tokens(step.tokens),
             ", ".join(f"{estimate} {n}" for estimate, n in step.subsets.items()),
         ]
         for step in report.scaling
@@ -183,14 +177,14 @@ def _scaling(report: EvalReport) -> str:
     )
     baseline = f"more than k = {report.scaling[0].k}"
     header = ["k", "strictly right", "ties shared", baseline, "tokens per item", "subsets"]
-    return f"## Scaling with k\n\n{_table(header, rows)}\n\n{note}"
+    return f"## Scaling with k\n\n{table(header, rows)}\n\n{note}"
 
 
 def _votes(report: EvalReport) -> str:
     if not report.votes:
         return ""
     rows = [
-        [each.vote, *_accuracies(each), _points(each.difference, each.difference_interval)]
+        [each.vote, *_accuracies(each), points(each.difference, each.difference_interval)]
         for each in report.votes
     ]
     note = (
@@ -199,8 +193,8 @@ def _votes(report: EvalReport) -> str:
     )
     if report.grading is not None:
         note += f" {_grading(report.grading, report.setup.k_meta)}"
-    table = _table(["vote", "strictly right", "ties shared", "more than the mean"], rows)
-    return f"## Votes\n\n{table}\n\n{note}"
+    votes = table(["vote", "strictly right", "ties shared", "more than the mean"], rows)
+    return f"## Votes\n\n{votes}\n\n{note}"
 
 
 def _grading(grading: Grading, k_meta: int | None) -> str:
@@ -231,7 +225,7 @@ def _calibration(report: EvalReport) -> str:
     ]
     return (
         "## Agreement as a prediction of being right\n\n"
-        f"{_table(['agreement', 'n', 'mean', 'right'], rows)}\n\n"
+        f"{table(['agreement', 'n', 'mean', 'right'], rows)}\n\n"
         f"Expected calibration error {calibration.error:.3f}. Area under the risk-coverage curve "
         f"{calibration.area:.3f}; uninformative agreement would have {calibration.area_of_chance:.3f}."
     )
@@ -242,57 +236,45 @@ def _biases(report: EvalReport) -> str:
     rows = list[list[str]]()
     if position is not None:
         rows += [
-            ["samples that prefer the first response (0.5: no bias)", *_share(position.first_wins)],
-            ["samples right if the right response is first", *_share(position.right_when_first)],
-            ["samples right if it is last", *_share(position.right_when_last)],
-            ["same winner in both orders", *_share(position.order_consistency)],
-            ["same winner in two halves with equal orders (chance)", *_share(position.halves_consistency)],
+            ["samples that prefer the first response (0.5: no bias)", *share(position.first_wins)],
+            ["samples right if the right response is first", *share(position.right_when_first)],
+            ["samples right if it is last", *share(position.right_when_last)],
+            ["same winner in both orders", *share(position.order_consistency)],
+            ["same winner in two halves with equal orders (chance)", *share(position.halves_consistency)],
         ]
     rows += [
-        ["right if the right response is the longest", *_share(length.longest_right)],
-        ["right if it is not", *_share(length.other_right)],
-        [f"the longest wins (right: {percent(length.longest_is_right)})", *_share(length.longest_wins)],
+        ["right if the right response is the longest", *share(length.longest_right)],
+        ["right if it is not", *share(length.other_right)],
+        [f"the longest wins (right: {percent(length.longest_is_right)})", *share(length.longest_wins)],
     ]
     for author in report.authors:
         if author.n >= _MIN_AUTHOR_ITEMS:
             label = f"favours {author.author}{' (itself)' if author.self else ''}: wins minus right"
-            rows.append([label, str(author.n), _points(author.favour, author.interval)])
-    return "## Biases\n\n" + _table(["", "n", "share"], rows)
+            rows.append([label, str(author.n), points(author.favour, author.interval)])
+    return "## Biases\n\n" + table(["", "n", "share"], rows)
 
 
 def _cost(report: EvalReport) -> str:
     cost, samples = report.cost, report.reading
-    errors = ", ".join(f"{code} {n}" for code, n in samples.errors.items())
     text = (
-        f"{samples.taken} samples: {percent(samples.readable)} readable, {percent(samples.closed)} finished "
-        f"by the closing{f' ({errors})' if errors else ''}. An item takes {cost.prompt_tokens:.0f} prompt "
-        f"tokens ({cost.cached_tokens:.0f} cached) and {cost.completion_tokens:.0f} completion tokens."
+        f"{samples.taken} samples: {percent(samples.readable)} readable{listed(samples.errors)}, "
+        f"{percent(samples.closed)} finished by the closing{listed(samples.closed_reasons)}"
+        f"{listed(samples.soft_errors, ', without soft scores')}. Tokens per item: "
+        f"{tokens(cost.prompt_tokens)} of prompts ({tokens(cost.cached_tokens)} cached), "
+        f"{tokens(cost.completion_tokens)} of answers."
     )
     if cost.seconds_median is not None:
         seconds = f"{cost.seconds_median:.1f} s (median; 95th percentile {cost.seconds_p95:.1f} s)"
         text += f" A verdict takes {seconds} while others run concurrently."
-    rows = [
-        [
-            f"`{each.rule}`",
-            *map(percent, (each.samples_saved, each.tokens_saved, each.same_winner)),
-            _points(each.accuracy_change, each.interval),
-        ]
-        for each in cost.stopping
-    ]
+    rows = []
+    for each in cost.stopping:
+        saved = map(percent, (each.samples_saved, each.tokens_saved, each.same_winner))
+        rows.append([f"`{each.rule}`", *saved, points(each.accuracy_change, each.interval)])
     header = ["stop", "samples saved", "tokens saved", "same winner", "change in accuracy"]
-    return "## Readability and cost\n\n" + text + (f"\n\n{_table(header, rows)}" if rows else "")
+    return "## Readability and cost\n\n" + text + (f"\n\n{table(header, rows)}" if rows else "")
 
 
 def _difference(name: str, each: Difference) -> list[str]:
-    strict, half = _points(each.strict, each.strict_interval), _points(each.half, each.half_interval)
+    strict, half = points(each.strict, each.strict_interval), points(each.half, each.half_interval)
     counts = [str(each.better), str(each.worse)]
     return [name, str(each.n), percent(each.a), percent(each.b), strict, half, *counts]
-
-
-def _share(share: Share) -> list[str]:
-    return [str(share.n), percent(share.value, share.interval)]
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -69,7 +69,9 @@ def plot_scaling(report: EvalReport, axes: Axes) -> bool:
     axes.plot(ks, [step.half for step in steps], "o-", color=_INK, label="right, ties shared")
     axes.plot(ks, [step.strict for step in steps], "o--", color=_INK, alpha=0.6, label="strictly right")
     axes.set_xscale("log", base=2)
-    axes.set_xticks(ks, [f"{step.k}\n{step.tokens:.0f}" for step in steps])
+    axes.set_xticks(
+        ks, [str(step.k) if step.tokens is None else f"{step.k}\n{step.tokens:.0f}" for step in steps]
+    )
     axes.minorticks_off()
     axes.set_xlabel("samples k, and below it completion tokens per item")
     axes.set_ylabel("share of items")
@@ -165,18 +167,26 @@ def plot_sources(report: EvalReport, axes: Axes) -> bool:
     return True
 
 
+def _on_log_axis(tokens: float | None) -> float:
+    return max(1.0, tokens or 0.0)
+
+
 def plot_curves(curves: Sequence[Curve], axes: Axes) -> bool:
-    """Plot accuracy against completion tokens of several runs."""
+    """Plot accuracy against completion tokens of several runs, if all are known."""
+    if any(point.tokens is None for curve in curves for point in curve.points):
+        return False
     for curve in curves:
         (line,) = axes.plot(
-            [max(1.0, point.tokens) for point in curve.points],
+            [_on_log_axis(point.tokens) for point in curve.points],
             [point.half for point in curve.points],
             "o-",
-            label=f"{curve.run} ({curve.prompt_tokens:,.0f} prompt tokens)",
+            label=curve.run
+            if curve.prompt_tokens is None
+            else f"{curve.run} ({curve.prompt_tokens:,.0f} prompt tokens)",
         )
         last = curve.points[-1]
         axes.errorbar(
-            [max(1.0, last.tokens)],
+            [_on_log_axis(last.tokens)],
             [last.half],
             yerr=[
                 [max(0.0, last.half - last.half_interval.low)],
@@ -188,7 +198,10 @@ def plot_curves(curves: Sequence[Curve], axes: Axes) -> bool:
         )
         for point in curve.points:
             axes.annotate(
-                f"{point.k}", (max(1.0, point.tokens), point.half), textcoords="offset points", xytext=(4, 5)
+                f"{point.k}",
+                (_on_log_axis(point.tokens), point.half),
+                textcoords="offset points",
+                xytext=(4, 5),
             )
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:,.0f}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
 
 from grm_service.evaluation import outcomes, stats
@@ -74,12 +74,18 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Readability:
-    """The number of samples; the shares (0..1) that were readable and that the closing finished; errors."""
+    """The number of samples; the shares (0..1) that were readable and that the closing finished; reasons.
+
+    `errors` counts the samples without scores, `closed_reasons` those that the closing finished, and
+    `soft_errors` those that have no soft scores, each by reason.
+    """
 
     taken: int
     readable: float
     closed: float
     errors: Mapping[str, int]
+    closed_reasons: Mapping[str, int] = field(default_factory=dict)
+    soft_errors: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +101,8 @@ class Ties:
 class EvalReport:
     """The report of one run.
 
-    `left_out` counts the rows of the data without a preference, `failed` the items without a vote, by code.
+    `left_out` counts the rows of the data without a preference, by reason, `failed` the items without a vote,
+    by code; `unread` are the files in the data's folder that are no data files.
     `by_probe` is the accuracy on items that test a bias. `scaling` has only the run's k, and `votes` and
     `cost.stopping` are empty, if stopping early makes them meaningless (see docs/evaluation.md). Other parts
     are None if the data has nothing for them.
@@ -122,6 +129,7 @@ class EvalReport:
     authors: tuple[AuthorBias, ...]
     cost: CostReport
     grading: Grading | None = None
+    unread: tuple[str, ...] = ()
 
 
 def measure(
@@ -131,6 +139,7 @@ def measure(
     scale: Scale | None = None,
     data: str = "",
     left_out: Mapping[str, int] | None = None,
+    unread: tuple[str, ...] = (),
 ) -> EvalReport:
     """Return the report of at least one item; the same items give the same report."""
     labelled = [item for item in items if item.correct]
@@ -159,6 +168,7 @@ def measure(
         authors=author_bias(labelled, judged.model),
         cost=measure_cost(items, scale if full else None, setup.k),
         grading=outcomes.measure_grading(outcomes.graded_samples(labelled)),
+        unread=unread,
     )
 
 
@@ -248,5 +258,11 @@ def _readability(items: Sequence[ItemResult]) -> Readability:
         taken=n,
         readable=sum(sample.scores is not None for sample in samples) / n if n else 0.0,
         closed=sum(sample.closed for sample in samples) / n if n else 0.0,
-        errors=dict(Counter(sample.error for sample in samples if sample.error is not None)),
+        errors=_counted(sample.error for sample in samples),
+        closed_reasons=_counted(sample.closed_reason for sample in samples),
+        soft_errors=_counted(sample.soft_error for sample in samples),
     )
+
+
+def _counted(reasons: Iterable[str | None]) -> dict[str, int]:
+    return dict(Counter(reason for reason in reasons if reason is not None))

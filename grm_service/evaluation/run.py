@@ -80,7 +80,7 @@ def evaluate(
     else:
         judging = run.local(setup, load_settings(engine=engine, profile=profile))
     setup, results, scale = asyncio.run(judging)
-    report = measure(results, setup, ks, scale, Path(data).name, dataset.left_out)
+    report = measure(results, setup, ks, scale, Path(data).name, dataset.left_out, dataset.unread)
     write_report(report, Path(out))
     return report
 
@@ -210,4 +210,5 @@ def _setup(profile: str | None, options: JudgeOptions, k: int, judge: JudgeKind)
         k_meta=options.k_meta,
         stop=options.stop,
         timeout_s=options.timeout_s,
+        thinking_tokens=options.thinking_tokens,
     )

@@ -44,6 +44,7 @@ class EvalSetup:
     k_meta: int | None = None
     stop: StopRule = "none"
     timeout_s: float | None = None
+    thinking_tokens: int | None = None
 
     @property
     def meta_share(self) -> float | None:
@@ -58,6 +59,7 @@ class EvalSetup:
             seed=item.seed(self.seed),
             temperature=self.temperature,
             max_tokens=self.max_tokens,
+            thinking_tokens=self.thinking_tokens,
             score=self.score,
             stop=self.stop,
             timeout_s=self.timeout_s,
@@ -69,16 +71,19 @@ class EvalSetup:
 class SampleResult:
     """One sample without its text, which is in the audit trail; see types.Sample.
 
-    `scores` go into the vote (soft scores if the run uses them). `tokens` are completion tokens. `grade` is
-    the meta RM's, 0..1.
+    `scores` go into the vote (soft scores if the run uses them; `soft_error` is the reason if the sample has
+    none). `tokens` are completion tokens, None if unknown. `grade` is the meta RM's, 0..1. `closed_reason`:
+    why it was closed.
     """
 
     order: tuple[int, ...]
     scores: tuple[float | None, ...] | None
     error: str | None
     closed: bool
-    tokens: int
+    tokens: int | None
     grade: float | None = None
+    closed_reason: str | None = None
+    soft_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,8 @@ class ItemResult:
     """The result of one item, without texts; `lengths` are those of the responses, in characters.
 
     `error` is the code of the failure if the item has no vote. `verdict` is the verdict's id in the audit
-    trail. Tokens and `seconds` are those of the whole verdict, 0 if a running service did not report them.
+    trail. Tokens and `seconds` are those of the whole verdict, 0 if a running service did not report them;
+    None for tokens that the judge's server does not state.
     """
 
     id: str
@@ -102,9 +108,9 @@ class ItemResult:
     verdict: str | None = None
     fingerprint: str | None = None
     model: str | None = None
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = 0
+    cached_tokens: int | None = 0
+    completion_tokens: int | None = 0
     seconds: float = 0.0
 
     @property

@@ -24,7 +24,7 @@ from grm_service.evaluation import outcomes
 from grm_service.evaluation.cost import completion_tokens
 from grm_service.evaluation.outcomes import WRONG, Credit
 from grm_service.evaluation.run_folder import ItemResult, SampleResult
-from grm_service.evaluation.stats import Interval, bootstrap
+from grm_service.evaluation.stats import Interval, bootstrap, mean_known
 from grm_service.judging.block_design import balanced_blocks
 from grm_service.types import StopRule
 
@@ -52,7 +52,7 @@ class Step:
     half_interval: Interval
     gain: float
     gain_interval: Interval
-    tokens: float
+    tokens: float | None
     subsets: Mapping[Estimate, int]
 
 
@@ -90,7 +90,7 @@ def scaling_curve(items: Sequence[ItemResult], ks: Sequence[int], k: int) -> tup
             half_interval=bootstrap(half, groups),
             gain=fmean(gain),
             gain_interval=bootstrap(gain, groups),
-            tokens=fmean(completion_tokens(item, j, k) for item in items),
+            tokens=mean_known(completion_tokens(item, j, k) for item in items),
             subsets=dict(Counter(estimate for _, estimate in means)),
         )
         steps.append(step)

@@ -6,7 +6,7 @@ import math
 import random
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -52,6 +52,12 @@ def wilson(right: int, n: int) -> Interval:
     centre = (share + square / (2 * n)) / (1 + square / n)
     half = _Z * math.sqrt(share * (1 - share) / n + square / (4 * n * n)) / (1 + square / n)
     return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+def mean_known(values: Iterable[float | None]) -> float | None:
+    """Return the mean of at least one value, None if a value is unknown."""
+    known = list(values)
+    return None if None in known else fmean(value for value in known if value is not None)
 
 
 def bootstrap(values: Sequence[float], groups: Sequence[Hashable], seed: int = 0) -> Interval:

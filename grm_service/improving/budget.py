@@ -1,8 +1,8 @@
 """The token and time budget of an improvement, and upper bounds on what a verdict can generate.
 
 Only generated tokens count, those of policy, judge and second opinion alike. Every completion gets a token
-limit beforehand, so the total never exceeds the budget. Prompt tokens are unknown until a server has
-tokenized the prompt: they are reported but not counted.
+limit beforehand, so the total never exceeds the budget. Thinking has a limit of its own, and prompt tokens
+are unknown until a server has tokenized the prompt: both are reported but not counted.
 """
 
 from __future__ import annotations
@@ -56,6 +56,10 @@ class VerdictBound:
         """Return the token limit of each critique within the `remaining` tokens (at least `minimum`)."""
         return min(self.critique_tokens, (remaining - self.fixed) // self.samples)
 
+    def most(self, remaining: int) -> int:
+        """Return the most tokens of the verdict within the `remaining` tokens."""
+        return self.fixed + self.samples * self.critique_limit(remaining)
+
 
 def _fixed_tokens(task: Task, profile: Profile, n: int) -> int:
     """Return the most tokens that a sample of n responses takes besides its critique."""
@@ -100,9 +104,10 @@ class Budget:
         """Seconds since the start."""
         return self.now - self._started
 
-    def spend(self, usage: Usage) -> None:
-        """Subtract the generated tokens."""
-        self._remaining -= usage.completion_tokens
+    def spend(self, usage: Usage, at_most: int) -> None:
+        """Subtract the generated tokens, `at_most` if they are unknown; what exceeds it is thinking."""
+        used = usage.completion_tokens
+        self._remaining -= at_most if used is None else min(used, at_most)
 
     def draft_limit(self, n: int, max_tokens: int, verdict: VerdictBound) -> int | None:
         """Return the token limit of each of n drafts that leaves room for their verdict.

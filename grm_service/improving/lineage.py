@@ -117,9 +117,9 @@ class ImprovementCost:
     opinion: Usage = Usage()
 
     @property
-    def generated(self) -> int:
-        """The generated tokens, which count towards the budget."""
-        return sum(usage.completion_tokens for usage in (self.policy, self.judge, self.opinion))
+    def generated(self) -> int | None:
+        """The generated tokens, which count towards the budget; None if a server does not state them."""
+        return (self.policy + self.judge + self.opinion).completion_tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ class _ImprovementRun:
             except DeadlineExceeded:
                 return "seconds", None
             except GRMError as failed:
-                self._spend(judge=_usage_of(failed))
+                self._spend(self._budget.tokens, judge=_usage_of(failed))
                 return "failed", (failed.code, str(failed))
             gain = self._rounds[-1].gain
             if gain is None or not gain.clear:
@@ -147,10 +147,10 @@ class _ImprovementRun:
         try:
             record = await self._verdict(second, self._opinion_bound, [0, best], self._budget.deadline)
         except GRMError as failed:
-            self._spend(opinion=_usage_of(failed))
+            self._spend(self._budget.tokens, opinion=_usage_of(failed))
             opinion = SecondOpinion(second, error=failed.code)
         else:
-            self._spend(opinion=record.verdict.usage)
+            self._spend(self._budget.tokens, opinion=record.verdict.usage)
             opinion = SecondOpinion(second, record, paired_gain(record.verdict, 1, 0))
         self._on_event(opinion)
         return opinion
@@ -213,7 +213,7 @@ class _ImprovementRun:
             return Params(limit, task.temperature, seed=sample_seed(task.options.seed, first + i))
 
         def on_completion(i: int, completion: Completion) -> None:
-            self._spend(policy=completion.usage)
+            self._spend(limit, policy=completion.usage)
 
         completions = await self._policy.write(
             [(request.prompt, params(i)) for i, request in enumerate(requests)],
@@ -243,8 +243,9 @@ class _ImprovementRun:
     async def _judge(self, number: int, candidates: Sequence[int], deadline: float) -> None:
         """Judge drafts together and add the round; the first draft with the highest reward is the best."""
         standard, gain = self._task.standard, None
-        record = await self._verdict(standard, self._bound(standard, len(candidates)), candidates, deadline)
-        self._spend(judge=record.verdict.usage)
+        bound = self._bound(standard, len(candidates))
+        record = await self._verdict(standard, bound, candidates, deadline)
+        self._spend(bound.most(self._budget.tokens), judge=record.verdict.usage)
         rewards = record.verdict.vote.rewards
         best = rewards.index(max(rewards))
         if self._rounds:
@@ -276,8 +277,10 @@ class _ImprovementRun:
         """Return the end of the next round, so that a second opinion still has the time of one verdict."""
         return self._budget.deadline - self._rounds[-1].record.verdict.judge_s
 
-    def _spend(self, policy: Usage = Usage(), judge: Usage = Usage(), opinion: Usage = Usage()) -> None:
-        self._budget.spend(policy + judge + opinion)
+    def _spend(
+        self, at_most: int, policy: Usage = Usage(), judge: Usage = Usage(), opinion: Usage = Usage()
+    ) -> None:
+        self._budget.spend(policy + judge + opinion, at_most)
         cost = self._cost
         self._cost = ImprovementCost(cost.policy + policy, cost.judge + judge, cost.opinion + opinion)
 

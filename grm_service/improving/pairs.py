@@ -10,20 +10,15 @@ from typing import Any
 
 from grm_service.callers import Requester
 from grm_service.concurrency import for_each
-from grm_service.errors import (
-    AllUnreadable,
-    GRMError,
-    PrinciplesUnreadable,
-    PromptTooLong,
-    ResponseUnread,
-    TextTooLong,
-)
+from grm_service.errors import GRMError
+from grm_service.failures import ITEM_FAILURES
 from grm_service.improving.interface import JudgeService
-from grm_service.improving.policy import Policy
+from grm_service.improving.policy import DraftCut, Policy
 from grm_service.improving.prompt_file import PromptItem
 from grm_service.improving.revision_prompts import draft_prompt
 from grm_service.improving.run_folder import PairsFolder, PairsSetup, PromptResult
 from grm_service.judging.orders import sample_seed
+from grm_service.row_values import comparable
 from grm_service.types import Params, Task
 from grm_service.version import __version__
 
@@ -31,10 +26,6 @@ ROUTE = "pairs"
 """The route in the records of its verdicts."""
 SAME_DRAFTS = "same_drafts"
 """The reason to drop a prompt whose drafts are all the same."""
-_PROMPT_ERRORS = {
-    error.code for error in (AllUnreadable, ResponseUnread, PrinciplesUnreadable, PromptTooLong, TextTooLong)
-}
-"""Failures of a single prompt, which is dropped. Any other failure ends the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +50,8 @@ def select_pair(result: PromptResult, thresholds: PairThresholds) -> Pair | str:
     """Return the best and the worst draft as a pair, or the reason to drop the prompt.
 
     Of equally good drafts the shorter is chosen. The reasons are an error's code, 'same_drafts',
-    'small_margin', 'low_agreement', and 'cut' (the best draft reached its token limit, and a policy trained
-    on it would learn to break off).
+    'cut_in_thinking' (a draft has no answer), 'small_margin', 'low_agreement', and 'cut' (the best draft
+    reached its token limit, and a policy trained on it would learn to break off).
     """
     if result.error is not None:
         return result.error
@@ -167,7 +158,7 @@ async def _process(
     prompt: PromptItem, setup: PairsSetup, service: JudgeService, policy: Policy
 ) -> PromptResult:
     requester, writer = Requester(route=ROUTE, priority="eval"), None
-    drafts, cut = tuple(dict.fromkeys(prompt.drafts)), tuple[int, ...]()
+    drafts, cut = _distinct(prompt.drafts), tuple[int, ...]()
     try:
         if not prompt.drafts:
             writer = policy.engine.model
@@ -177,9 +168,10 @@ async def _process(
         options = setup.judge_options(prompt.seed(setup.seed))
         record = await service.judge(Task(prompt.messages, drafts, options=options), requester=requester)
     except GRMError as failed:
-        if failed.code not in _PROMPT_ERRORS:
+        if failed.code not in ITEM_FAILURES and not isinstance(failed, DraftCut):
             raise
-        return PromptResult(prompt.id, prompt.digest, drafts, cut, writer, error=failed.code)
+        error = failed.label if isinstance(failed, DraftCut) else failed.code
+        return PromptResult(prompt.id, prompt.digest, drafts, cut, writer, error=error)
     verdict = record.verdict
     return PromptResult(
         prompt.id,
@@ -194,6 +186,11 @@ async def _process(
         profile=verdict.profile,
         fingerprint=verdict.fingerprint,
     )
+
+
+def _distinct(drafts: Sequence[str]) -> tuple[str, ...]:
+    """Return the first draft of each text, apart from spaces around it."""
+    return tuple({comparable(draft): draft for draft in reversed(drafts)}.values())[::-1]
 
 
 async def _write_drafts(

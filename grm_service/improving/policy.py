@@ -5,19 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
 
 from grm_service import tracing
 from grm_service.callers import Requester
 from grm_service.concurrency import gather
 from grm_service.engines.base import Engine
-from grm_service.errors import DeadlineExceeded, EngineError, PolicyFailed
+from grm_service.errors import DeadlineExceeded, EngineError, PolicyFailed, UpstreamRefused
 from grm_service.improving.interface import JudgeService
-from grm_service.judging.completion import complete
+from grm_service.judging.completion import complete, without_thinking
+from grm_service.judging.sampler import CUT_IN_THINKING
+from grm_service.profiles.profile import ThinkingSettings
 from grm_service.types import Completion, Params, Prompt
 
 _ANONYMOUS = Requester()
 OnCompletion = Callable[[int, Completion], None]
 """Called with the index of a request and its completion, as soon as that is finished."""
+
+
+class DraftCut(PolicyFailed):
+    """The policy reached its token limit before it began its answer, which is no empty draft."""
+
+    label = CUT_IN_THINKING
 
 
 class Policy:
@@ -31,6 +40,11 @@ class Policy:
         self._starting = asyncio.Lock()
 
     @property
+    def thinking(self) -> ThinkingSettings:
+        """The settings for thinking: the judge's profile has those of its engine."""
+        return ThinkingSettings() if self._has_own_engine else self._service.find_profile(None).thinking
+
+    @property
     def is_judge(self) -> bool:
         """True if policy and judge are the same model."""
         return self.engine.model == self._service.engine.model
@@ -42,7 +56,7 @@ class Policy:
                 try:
                     await self.engine.start()
                 except EngineError as failed:
-                    raise PolicyFailed(f"the policy is not available: {failed}") from failed
+                    raise _policy_failed("the policy is not available", failed) from failed
                 self._started = True
 
     async def close(self) -> None:
@@ -59,7 +73,8 @@ class Policy:
     ) -> list[Completion]:
         """Return the completions in order, generated concurrently; `deadline` is on the loop's clock.
 
-        Raises PolicyFailed, PromptTooLong, DeadlineExceeded, and Overloaded if it is the judge's engine.
+        Raises PolicyFailed (DraftCut if the policy only thought), PromptTooLong, DeadlineExceeded, and
+        Overloaded if it is the judge's engine.
         """
         if not requests:
             return []
@@ -91,14 +106,46 @@ class Policy:
     async def _complete(
         self, index: int, prompt: Prompt, params: Params, on_completion: OnCompletion
     ) -> Completion:
+        settings = self.thinking
+        fields = settings.request_fields(settings.tokens)
+        params = replace(params, thinking_tokens=settings.tokens, request_fields=fields)
         attributes = tracing.request_attributes(self.engine.name, self.engine.model, params)
         with tracing.span("draft", attributes, "CLIENT") as span:
             try:
-                completion = await complete(self.engine, prompt, params)
+                completion = await self._complete_answer(prompt, params, settings)
+            except UpstreamRefused:
+                raise
             except EngineError as failed:
-                raise PolicyFailed(f"the policy failed: {failed}") from failed
+                raise _policy_failed("the policy failed", failed) from failed
             span.note(tracing.usage_attributes(completion.usage))
         if not self._has_own_engine:
             self._service.count_tokens(completion.usage)
         on_completion(index, completion)
+        if _only_thought(completion):
+            raise DraftCut(
+                f"the policy {self.engine.model} thought until its token limit and wrote no answer: give it "
+                "more tokens, or turn its thinking off on its server or in the judge's profile (thinking)"
+            )
         return completion
+
+    async def _complete_answer(
+        self, prompt: Prompt, params: Params, settings: ThinkingSettings
+    ) -> Completion:
+        """Return a completion; if the policy only thought, one without thinking where that is possible."""
+        completion = await complete(self.engine, prompt, params, settings)
+        off = without_thinking(self.engine, params, settings)
+        if off is None or not _only_thought(completion):
+            return completion
+        answer = await complete(self.engine, prompt, off, settings)
+        return replace(answer, usage=completion.usage + answer.usage)
+
+
+def _only_thought(completion: Completion) -> bool:
+    thinking = completion.thinking
+    return thinking is not None and (thinking.cut or not completion.text.strip())
+
+
+def _policy_failed(what: str, cause: EngineError) -> PolicyFailed:
+    failed = PolicyFailed(f"{what}: {cause.message}", cause.reason)
+    failed.retryable = cause.retryable
+    return failed

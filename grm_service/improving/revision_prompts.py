@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from grm_service.content import block
 from grm_service.judging.prompt import chat_neutraliser
 from grm_service.types import Message, Prompt, Sample
 
@@ -19,9 +20,20 @@ make it no longer than it has to be. Write only the answer itself: no word of re
 
 
 def draft_prompt(messages: Sequence[Message], control_tokens: tuple[str, ...]) -> Prompt:
-    """Return the conversation as a prompt, with `control_tokens` in its texts neutralised."""
+    """Return the conversation as a prompt, with `control_tokens` in its texts neutralised.
+
+    Every server knows the roles system, user and assistant, but not all know more: a tool's turn becomes a
+    block in the user's, a developer's turn the system's.
+    """
     neutralise = chat_neutraliser(control_tokens)
-    return Prompt(tuple(Message(turn.role, neutralise(turn.content)) for turn in messages))
+    turns = map(_to_known_role, messages)
+    return Prompt(tuple(Message(turn.role, neutralise(turn.content)) for turn in turns))
+
+
+def _to_known_role(turn: Message) -> Message:
+    if turn.role in ("tool", "function"):
+        return Message("user", block("tool result", turn.content))
+    return Message("system", turn.content) if turn.role == "developer" else turn
 
 
 def revision_prompt(

@@ -45,6 +45,7 @@ class PairsSetup:
     timeout_s: float | None = None
     critique_tokens: int | None = None
     critique_temperature: float | None = None
+    thinking_tokens: int | None = None
 
     def judge_options(self, seed: int) -> JudgeOptions:
         """Return the judge's options for a prompt with its own seed."""
@@ -54,6 +55,7 @@ class PairsSetup:
             seed=seed,
             temperature=self.critique_temperature,
             max_tokens=self.critique_tokens,
+            thinking_tokens=self.thinking_tokens,
             score=self.score,
             stop=self.stop,
             timeout_s=self.timeout_s,

@@ -13,7 +13,14 @@ from typing import Any
 
 from grm_service import chat_templates
 from grm_service.client import AsyncClient
-from grm_service.integrations.common import reference_field, row_fields, service, to_query
+from grm_service.integrations.common import (
+    reference_field,
+    row_fields,
+    service,
+    to_query,
+    to_response,
+    without_end_tokens,
+)
 
 
 def make(client: AsyncClient | None = None, **options: Any) -> Callable[..., Awaitable[float]]:
@@ -23,15 +30,18 @@ def make(client: AsyncClient | None = None, **options: Any) -> Callable[..., Awa
     `client` None: the service at GRM_URL.
 
     The function returns the reward of one response, or raises NoVerdict. Prompt and response are text in a
-    chat template; if the dataset row has `messages`, they are the prompt instead. A text in its `answer` or
+    chat template; if the dataset row has `messages`, they are the prompt instead. Its `answer` or
     `reference` is the reference answer.
     """
 
     async def reward(
         prompt: str, completions: str, prompt_ids: Any = None, completion_ids: Any = None, **row: Any
     ) -> float:
-        messages = to_query(row.get("messages") or chat_templates.parse_prompt(prompt))
-        response = chat_templates.strip_end_tokens(completions)
+        messages = row.get("messages")
+        messages = to_query(
+            chat_templates.parse_prompt(prompt) if messages is None or not len(messages) else messages
+        )
+        response = to_response(without_end_tokens(completions))
         fields = {**reference_field(row.get("answer")), **row_fields(row), **options}
         grm = client or service()
         if "group" in options:

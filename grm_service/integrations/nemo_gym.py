@@ -8,13 +8,11 @@ Each response is judged alone. A failure raises NeMo Gym's JudgeError: NeMo Gym 
 and leaves it out of training, so the 0 in its `reward` has no effect.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from grm_service.client import AsyncClient
-from grm_service.integrations.common import content_text, row_fields, service, to_query
-
-Items = Sequence[Mapping[str, Any]]
+from grm_service.integrations.common import row_fields, service, to_query, to_response
 
 
 async def judge(row: Mapping[str, Any], client: AsyncClient | None = None, **options: Any) -> float:
@@ -22,16 +20,11 @@ async def judge(row: Mapping[str, Any], client: AsyncClient | None = None, **opt
 
     The row's `reference` and `principles` are sent with it; `options` are fields of `POST /v1/rewards`.
     """
-    prompt = row["responses_create_params"]["input"]
-    prompt = prompt if isinstance(prompt, str) else _messages(prompt)
-    response = "\n\n".join(content_text(item["content"]) for item in _messages(row["response"]["output"]))
+    query = to_query(row["responses_create_params"]["input"])
+    # A policy that did not answer is judged as empty.
+    response = to_response([*row["response"]["output"], {"role": "assistant", "content": ""}])
     fields = {"detail": "rewards", **row_fields(row), **options}
-    return (await (client or service()).rewards(to_query(prompt), [response], **fields)).rewards[0]
-
-
-def _messages(items: Items) -> Items:
-    """Return the items without reasoning and tool calls."""
-    return [item for item in items if item.get("type", "message") == "message"]
+    return (await (client or service()).rewards(query, [response], **fields)).rewards[0]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 from grm_service import chat_templates
 from grm_service.client import Client
-from grm_service.integrations.common import blocking_service, reference_field, to_query
+from grm_service.integrations.common import blocking_service, reference_field, to_query, to_response
 
 Reply = dict[str, Any]
 
@@ -26,14 +26,14 @@ def make(client: Client, **options: Any) -> Callable[[Sequence[str], Sequence[st
     """Return a `reward_func` for a file of your own; `options` are fields of `POST /v1/rewards`.
 
     The function expects one query (prompt and response), its prompt and its label, and returns `rewards`,
-    `scores` and metrics to log. A text label is sent as the reference answer. It raises NoVerdict, and
+    `scores` and metrics to log. The label is sent as the reference answer. It raises NoVerdict, and
     ValueError if the prompt was truncated.
     """
 
     def reward(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any]) -> Reply:
         (text,), (prompt,), (label,) = queries, prompts, labels
         messages = to_query(chat_templates.parse_prompt(prompt))
-        response = chat_templates.extract_response(text, prompt)
+        response = to_response(chat_templates.extract_response(text, prompt))
         fields = {"detail": "rewards", **reference_field(label), **options}
         verdict = client.rewards(messages, [response], **fields)
         logs = {"grm_std": verdict.std[0], "grm_counted": verdict.counted}

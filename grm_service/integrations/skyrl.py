@@ -12,9 +12,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from grm_service import chat_templates
 from grm_service.client import Client
-from grm_service.integrations.common import blocking_service, reference_field, to_query
+from grm_service.integrations.common import (
+    blocking_service,
+    reference_field,
+    to_query,
+    to_response,
+    without_end_tokens,
+)
 
 
 def judge(
@@ -22,10 +27,10 @@ def judge(
 ) -> float:
     """Return the reward of one response to a prompt of messages; custom environments can call it too.
 
-    `options` are those of Client.single if they include `group`, else fields of `POST /v1/rewards`; a text in
+    `options` are those of Client.single if they include `group`, else fields of `POST /v1/rewards`;
     `ground_truth` is the reference answer. Raises NoVerdict.
     """
-    fields, response = {**reference_field(ground_truth), **options}, chat_templates.strip_end_tokens(action)
+    fields, response = {**reference_field(ground_truth), **options}, to_response(without_end_tokens(action))
     grm = client or blocking_service()
     if "group" in options:
         return grm.single(to_query(prompt), response, **fields).reward

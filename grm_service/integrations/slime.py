@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from grm_service import chat_templates
-from grm_service.client import AsyncClient, NoVerdict
-from grm_service.integrations.common import logger, reference_field, service, to_query
+from grm_service.client import AsyncClient
+from grm_service.integrations.common import judge_groups, rewards_in_order, service, without_end_tokens
 
 
 async def group_rm(args: Any, samples: Sequence[Any], **_: Any) -> list[float | None]:
@@ -22,24 +22,21 @@ async def group_rm(args: Any, samples: Sequence[Any], **_: Any) -> list[float | 
 
 async def single_rm(args: Any, sample: Any, **_: Any) -> float:
     """Return the reward of a sample, judged alone. Raises NoVerdict."""
-    return (await _rewards(service(), [sample], {}))[0]
+    (reward,) = await _rewards(service(), [sample], {}, may_fail=False)
+    assert reward is not None
+    return reward
 
 
 def make(client: AsyncClient, **options: Any) -> Callable[..., Awaitable[list[float | None]]]:
     """Return a `group_rm` for a file of your own; `options` are fields of `POST /v1/rewards`, such as `k`.
 
-    The function returns the rewards of the samples of one prompt, in order. On a failure they are None if
-    slime has a dynamic filter to drop the group; without one it raises NoVerdict.
+    The function returns the rewards of the samples of one prompt, in order. Where judging failed they are
+    None if slime has a dynamic filter to drop the group; without one it raises NoVerdict.
     """
 
     async def rewards(args: Any, samples: Sequence[Any], **_: Any) -> list[float | None]:
-        try:
-            return list(await _rewards(client, samples, options))
-        except NoVerdict as failure:
-            if getattr(args, "dynamic_sampling_filter_path", None) is None:
-                raise
-            logger.warning("no reward for %d samples: %s", len(samples), failure)
-            return [None] * len(samples)
+        may_fail = getattr(args, "dynamic_sampling_filter_path", None) is not None
+        return await _rewards(client, samples, options, may_fail)
 
     return rewards
 
@@ -50,14 +47,18 @@ def judged(args: Any, samples: Sequence[Any], **_: Any) -> bool:
 
 
 async def _rewards(
-    client: AsyncClient, samples: Sequence[Any], options: Mapping[str, Any]
-) -> tuple[float, ...]:
-    first = samples[0]
-    prompt: Any = first.prompt
+    client: AsyncClient, samples: Sequence[Any], options: Mapping[str, Any], may_fail: bool
+) -> list[float | None]:
+    prompt: Any = samples[0].prompt
+    completions = [_completion(prompt, sample.response) for sample in samples]
     if isinstance(prompt, str):  # slime applies the chat template when it loads the data
-        responses = [chat_templates.join_prefill(prompt, sample.response) for sample in samples]
         prompt = chat_templates.parse_prompt(prompt)
-    else:
-        responses = [chat_templates.strip_end_tokens(sample.response) for sample in samples]
-    fields = {"detail": "rewards", **reference_field(first.label), **options}
-    return (await client.rewards(to_query(prompt), responses, **fields)).rewards
+    labels = {"reference": [samples[0].label] * len(samples)}
+    results = await judge_groups(client, [prompt] * len(samples), completions, labels, options)
+    return rewards_in_order(results, may_fail)
+
+
+def _completion(prompt: Any, response: Any) -> Any:
+    if isinstance(prompt, str) and isinstance(response, str):
+        return chat_templates.join_prefill(prompt, response)
+    return without_end_tokens(response)

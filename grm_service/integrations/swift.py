@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from grm_service.client import AsyncClient, NoVerdict
-from grm_service.integrations.common import judge_groups, service
+from grm_service.client import AsyncClient
+from grm_service.integrations.common import judge_groups, rewards_in_order, service
 
 
 class GRM:
@@ -32,19 +32,14 @@ class GRM:
 
     async def __call__(
         self, completions: Sequence[str], messages: Sequence[Sequence[dict[str, Any]]], **rows: Any
-    ) -> list[float]:
+    ) -> list[float | None]:
         """Return a reward for each completion, in order. Raises NoVerdict if one is missing.
 
         `messages` are whole conversations, whose last turn is the completion.
         """
         prompts = [turns[:-1] for turns in messages]
-        rewards: list[float] = []
-        client = self.client or service()
-        for _, result in await judge_groups(client, prompts, completions, rows, self.options):
-            if isinstance(result, NoVerdict):
-                raise result
-            rewards += result.rewards
-        return rewards
+        results = await judge_groups(self.client or service(), prompts, completions, rows, self.options)
+        return rewards_in_order(results, may_fail=False)
 
 
 def register(name: str = "grm", client: AsyncClient | None = None, **options: Any) -> None:

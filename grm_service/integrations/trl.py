@@ -12,7 +12,8 @@ from statistics import fmean
 from typing import Any
 
 from grm_service.client import AsyncClient, NoVerdict
-from grm_service.integrations.common import Prompt, judge_groups, service
+from grm_service.client.asynchronous import Query, Response
+from grm_service.integrations.common import judge_groups, rewards_in_order, service
 
 LogMetric = Callable[[str, float], None]
 LogExtra = Callable[[str, list[Any]], None]
@@ -32,23 +33,22 @@ class GRMReward:
 
     async def __call__(
         self,
-        prompts: Sequence[Prompt],
-        completions: Sequence[Prompt],
+        prompts: Sequence[Query],
+        completions: Sequence[Response],
         log_metric: LogMetric | None = None,
         log_extra: LogExtra | None = None,
         **rows: Any,
     ) -> list[float | None]:
         """Return a reward for each completion, in order; None if judging failed."""
-        rewards: list[float | None] = []
-        ids: list[str | None] = []
+        ids: list[str | None] = [None] * len(completions)
         agreements: list[float] = []
-        for group, result in await judge_groups(self.client, prompts, completions, rows, self.options):
+        results = await judge_groups(self.client, prompts, completions, rows, self.options)
+        rewards = rewards_in_order(results, may_fail=True)
+        for group, result in results:
             if isinstance(result, NoVerdict):
-                rewards += [None] * len(group)
-                ids += [None] * len(group)
                 continue
-            rewards += result.rewards
-            ids += [result.id] * len(group)
+            for i in group:
+                ids[i] = result.id
             agreements += [result.agreement] if result.agreement is not None else []
         if log_extra:
             log_extra("grm_verdict", ids)
@@ -60,7 +60,7 @@ class GRMReward:
 
 
 async def grm_reward(
-    prompts: Sequence[Prompt], completions: Sequence[Prompt], **rows: Any
+    prompts: Sequence[Query], completions: Sequence[Response], **rows: Any
 ) -> list[float | None]:
     """Return rewards by the service at GRM_URL; see GRMReward."""
     return await GRMReward(service())(prompts, completions, **rows)

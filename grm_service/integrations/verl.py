@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from grm_service.client import AsyncClient
-from grm_service.integrations.common import reference_field, service, to_query
+from grm_service.integrations.common import reference_field, service, to_query, to_response
 
 
 async def compute_score(
@@ -29,8 +29,8 @@ async def compute_score(
 ) -> dict[str, float]:
     """Return the reward as `score` with two metrics: the same keys for all samples of a run.
 
-    `extra_info[prompt_key]` is the prompt, a text or messages; a text in `ground_truth` is sent as the
-    reference answer. The keyword-only parameters are for `reward_kwargs`: `options` are those of
+    `extra_info[prompt_key]` is the prompt, a text or messages; `ground_truth` is sent as the reference
+    answer. The keyword-only parameters are for `reward_kwargs`: `options` are those of
     AsyncClient.single if they include `group`, else fields of `POST /v1/rewards`. Raises NoVerdict, and
     ValueError if there is no prompt.
     """
@@ -41,8 +41,9 @@ async def compute_score(
             "put it there when you create the dataset, or set reward_kwargs.prompt_key to its key"
         )
     fields, client = {**reference_field(ground_truth), **options}, client or service()
+    query, response = to_query(prompt), to_response(solution_str)
     if "group" in options:
-        single = await client.single(to_query(prompt), solution_str, **fields)
+        single = await client.single(query, response, **fields)
         return {"score": single.reward, "group_size": single.group_size, "agreement": single.agreement}
-    verdict = await client.rewards(to_query(prompt), [solution_str], **{"detail": "rewards", **fields})
+    verdict = await client.rewards(query, [response], **{"detail": "rewards", **fields})
     return {"score": verdict.rewards[0], "std": verdict.std[0], "counted": float(verdict.counted)}

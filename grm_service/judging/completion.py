@@ -32,6 +32,13 @@ async def complete(
     return replace(completion, text=answer, thinking=thinking or inline)
 
 
+def without_thinking(engine: Engine, params: Params, settings: ThinkingSettings) -> Params | None:
+    """Return the parameters with the thinking turned off, None if neither engine nor profile can do that."""
+    if not (engine.thinking.can_disable or settings.off):
+        return None
+    return replace(params, thinking_tokens=0, request_fields=settings.request_fields(0))
+
+
 def _begins_in_thinking(
     behavior: ThinkingBehavior, completion: Completion, params: Params, settings: ThinkingSettings
 ) -> bool:

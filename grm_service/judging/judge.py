@@ -15,7 +15,6 @@ from typing import cast
 from grm_service import tracing
 from grm_service.engines.base import Engine, MetaRM
 from grm_service.errors import (
-    FAILURES,
     AllUnreadable,
     DeadlineExceeded,
     EngineError,
@@ -23,7 +22,9 @@ from grm_service.errors import (
     PromptTooLong,
     ResponseUnread,
     SoftNotServed,
+    UpstreamRefused,
 )
+from grm_service.failures import ENGINE_FAILURES, REFUSALS
 from grm_service.judging.early_stop import ScoreRow, next_wave
 from grm_service.judging.plan import MIN_SPLIT, Plan, plan
 from grm_service.judging.principle_writer import PrincipleWriter
@@ -144,10 +145,12 @@ class GenerativeRewardModel:
             try:
                 return replace(sample, grade=await meta_rm.grade(messages))
             except PromptTooLong as long:
-                logger.warning("sample %d of a task was not graded: %s", index, long)
+                logger.warning("sample %d of a task was not graded: %s", index, long.message)
                 return replace(sample, critique=None, counted=False, error=TOO_LONG_TO_GRADE)
+            except UpstreamRefused:
+                raise
             except EngineError as failed:
-                raise MetaRMFailed(f"the meta RM failed: {failed}") from failed
+                raise MetaRMFailed(f"the meta RM failed: {failed.message}", failed.reason) from failed
 
     def _verdict(self, planned: Plan, samples: tuple[Sample, ...], extra: Usage, seconds: float) -> Verdict:
         readable = [s.scores for s in samples if s.scores is not None]
@@ -210,9 +213,12 @@ def _require_soft_scores(samples: tuple[Sample, ...]) -> None:
 
 
 def _nothing_readable(samples: tuple[Sample, ...]) -> Exception:
-    errors = {s.error for s in samples}
-    if errors == {DeadlineExceeded.code}:
+    failed = [s for s in samples if s.error != DeadlineExceeded.code]
+    if not failed:
         return DeadlineExceeded(f"time ran out before any of the {len(samples)} samples was finished")
-    if errors <= FAILURES | {DeadlineExceeded.code}:
-        return EngineError(f"the engine finished none of the {len(samples)} samples; its log says why")
+    errors, why = {s.error for s in failed}, failed[0].error_detail or "its log says why"
+    if errors <= REFUSALS.keys():
+        return REFUSALS[failed[0].error or ""]("no sample was written", why)
+    if errors <= ENGINE_FAILURES | REFUSALS.keys():
+        return EngineError(f"the engine finished none of the {len(samples)} samples", why)
     return AllUnreadable(samples)

@@ -2,8 +2,9 @@ r"""Parse a completion: principles, analysis and scores, or the reason why it ha
 
 Strict on purpose. The commonly copied function takes the last `\boxed{}` OR any `[...]` and drops what is
 not a number, so that `\boxed{8, 9} (see list[0])` becomes [0]. Here the last `\boxed{...}` must be in the
-position of an answer and hold exactly n finite numbers within the scale; anything else is unreadable, with a
-reason, and never a score.
+position of an answer, on a line of its own or behind a label (labels.py), and hold exactly n finite numbers
+within the scale; anything else is unreadable, with a reason, and never a score. Full-width digits and
+punctuation count as ASCII. `[[8, 9]]` and `\boxed {8, 9}` are no scores: a response can contain them.
 """
 
 from __future__ import annotations
@@ -11,17 +12,32 @@ from __future__ import annotations
 import re
 from itertools import takewhile
 
+from grm_service.judging.labels import find_label, half_width
 from grm_service.profiles.profile import Profile, Scale
 from grm_service.types import Critique, Principle
 
 _BOX = "\\boxed{"
-_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
-_HALF_BOX = re.compile(r"\\(b(o(x(e(d(\{[^{}\n]*\}?)?)?)?)?)?)?\s*$")
-_NUMBER = re.compile(r"[+-]?\d{1,6}(\.\d{1,6})?", re.ASCII)
-_LABEL = re.compile(r"(scores?|ratings?|output)\b[^\w]*$", re.IGNORECASE)
-_TRAILING_LABEL = re.compile(r"[\s#*$]*(scores?|ratings?|output)\b[^\w]*$", re.IGNORECASE)
-_ITEM = re.compile(r"^\s*(?:(?:\d{1,2}[.)]|[-*•])\s+)+")
-_WEIGHT = re.compile(r"[(\[]?\s*weights?\s*[:=]?\s*(\d{1,3}(?:\.\d{1,4})?)\s*(%?)\s*[)\]]?", re.IGNORECASE)
+_BETWEEN_BOXES = r"\}[ $]*,[ $]*\\boxed\{"
+_BOXED = re.compile(
+    r"\\boxed\{("
+    rf"[^{{}},;]*(?:{_BETWEEN_BOXES}[^{{}},;]*)+"  # numbers in boxes of their own, side by side
+    r"|\\(?:text|textbf|mathrm|mathbf)\{[^{}]*\}"
+    r"|[^{}]*)\}"
+)
+_PLACEHOLDER = re.compile(r"\s*x(?:\s*,\s*x)*\s*")
+_HALF_BOX = re.compile(r"\\(b(o(x(e(d(\{[^{}\n]*\}?)?)?)?)?)?)?[\s$*.]*")
+_SHELL = re.compile(r"\s*(?:\\[a-z]+\{(.*)\}|\[(.*)\]|\((.*)\))\s*")
+_NUMBER = re.compile(r"([+-]?\d{1,6}(?:\.\d{1,6})?)[分点점]?", re.ASCII)
+_SPACES = r" \t\r\u00a0\u202f\u3000"
+_ITEM = re.compile(
+    r"^\s*(?:(?:\d{1,2}[.)．]|[-*•・])(?:\s+|(?=[^\x00-\x7f\d]|\*\*))"
+    r"|(?:\d{1,2}[、）]|[(（]\d{1,2}[)）]|[①-⑳])\s*)+"
+)
+_WEIGHT = re.compile(
+    r"[(\[【]? ?(?:weights?|\b(?:gewicht|gewichtung|poids|pondération|peso|ponderación|вес)"
+    r"|权重|權重|比重|占比|重み|重要度|가중치|비중) ?[:=]? ?(\d{1,3}(?:\.\d{1,4})?) ?(%?) ?[)\]】]?",
+    re.IGNORECASE,
+)
 
 
 class Unreadable(ValueError):
@@ -37,40 +53,60 @@ def parse(text: str, n: int, profile: Profile) -> Critique:
 
     Principles and analysis are parsed leniently, since they do not count in the vote. Raises Unreadable.
     """
-    box = find_box(text)
-    scores = _scores(box, n, profile.scale)
-    criteria, analysis = _sections(text[: box.start()], profile)
+    box = find_box(text, profile)
+    scores = _scores(box[1], n, profile.scale)
+    criteria, analysis = _sections(_without_label(text[: box.start()], profile).strip(), profile)
     return Critique(parse_principles(criteria), analysis, scores)
 
 
-def find_box(text: str) -> re.Match[str]:
-    r"""Return the last `\boxed{...}` of a completion; group 1 is its content. Raises Unreadable."""
+def find_box(text: str, profile: Profile) -> re.Match[str]:
+    r"""Return the `\boxed{...}` that is a completion's answer; group 1 is its content, in half width.
+
+    It is the last one, except that the prompt's own `\boxed{x, x}`, mentioned in a sentence, does not count.
+    Raises Unreadable.
+    """
+    text = half_width(text)
     boxes = list(_BOXED.finditer(text))
     # A later box that is cut off or malformed revises the earlier ones, so none of them counts.
-    if not boxes or text.rfind(_BOX) > boxes[-1].start():
+    if not boxes or text.rfind(_BOX) >= boxes[-1].end():
         raise Unreadable("no_scores")
-    line = text[: boxes[-1].start()].rpartition("\n")[2]
-    # A box inside a sentence is a quotation ("its answer \boxed{4} is right"), not the answer.
-    if re.search(r"\w", line) and not _LABEL.search(line):
-        raise Unreadable("no_scores")
-    return boxes[-1]
+    for box in reversed(boxes[-2:]):
+        if _is_answer(text, box, profile):
+            return box
+        if not _PLACEHOLDER.fullmatch(box[1]):
+            break
+    raise Unreadable("no_scores")
 
 
-def _scores(box: re.Match[str], n: int, scale: Scale) -> tuple[float, ...]:
-    parts = [part.strip() for part in box[1].split(",")]
-    if not all(_NUMBER.fullmatch(part) for part in parts):
+def _is_answer(text: str, box: re.Match[str], profile: Profile) -> bool:
+    r"""Return False for a quotation, such as a box inside a sentence ("its answer \boxed{4} is right")."""
+    line = text[: box.start()].rpartition("\n")[2]
+    if line.lstrip().startswith(">"):
+        return False
+    if not re.search(r"\w", line):
+        return _BOX not in box[1]
+    label = find_label(line, profile)
+    return label is not None and not (label.final and re.search(r"\w", text[box.end() :]))
+
+
+def _scores(content: str, n: int, scale: Scale) -> tuple[float, ...]:
+    content = re.sub(_BETWEEN_BOXES, ",", content)
+    if shell := _SHELL.fullmatch(content):
+        content = shell[shell.lastindex or 0]
+    parts = content.split(";" if ";" in content else ",")
+    numbers = [_NUMBER.fullmatch(part.strip()) for part in parts]
+    scores = tuple(float(number[1]) for number in numbers if number is not None)
+    if len(scores) != len(parts):
         raise Unreadable("not_a_number")
-    if len(parts) != n:
+    if len(scores) != n:
         raise Unreadable("wrong_count")
-    numbers = tuple(float(part) for part in parts)
-    if not all(scale.min <= x <= scale.max for x in numbers):
+    if not all(scale.min <= x <= scale.max for x in scores):
         raise Unreadable("out_of_scale")
-    return numbers
+    return scores
 
 
-def _sections(text: str, profile: Profile) -> tuple[str, str]:
+def _sections(body: str, profile: Profile) -> tuple[str, str]:
     """Split the text before the scores into criteria and analysis; text without labels is analysis."""
-    body = _TRAILING_LABEL.sub("", text).strip()
     head, label, analysis = _cut(body, profile.sections.analysis)
     before, criteria_label, criteria = _cut(head, profile.sections.criteria)
     if label:
@@ -83,9 +119,10 @@ def _sections(text: str, profile: Profile) -> tuple[str, str]:
 
 
 def _cut(text: str, label: str) -> tuple[str, bool, str]:
-    """Partition the text at the first line that begins with the label, whatever its Markdown."""
-    pattern = rf"^[\s#*]*{re.escape(label)}[\s*]*(?::[\s*]*|$)"
-    heading = re.search(pattern, text, re.IGNORECASE | re.MULTILINE)
+    """Partition the text at the first line that begins with the label, whatever its Markdown and brackets."""
+    words = re.escape(half_width(label).strip(": \t"))
+    pattern = rf"^[{_SPACES}#*【\[]*{words}[{_SPACES}*】\]]*(?::[:\s*]*|$)"
+    heading = re.search(pattern, half_width(text), re.IGNORECASE | re.MULTILINE)
     if heading is None:
         return text, False, ""
     return text[: heading.start()].strip(), True, text[heading.end() :].strip()
@@ -94,26 +131,36 @@ def _cut(text: str, label: str) -> tuple[str, bool, str]:
 def parse_principles(text: str, limit: int = 12) -> tuple[Principle, ...]:
     """Return the principles of a list, one per item; `(Weight: 40%)`, `weight: 0.4` and the like are weights.
 
-    Duplicates are dropped, and items after the first `limit`: small models repeat themselves.
+    Duplicates are dropped, and items after the first `limit`: small models repeat themselves. So is a line
+    such as "Here are the principles:" before the list.
     """
-    items: list[str] = []
+    items: list[list[str]] = []
     listed = takewhile(lambda line: not line.lstrip().startswith("##"), text.splitlines())
     for line in filter(str.strip, listed):
         if _ITEM.match(line) or not items:
-            items.append(_ITEM.sub("", line).strip())
+            items.append([line])
         else:
-            items[-1] += " " + line.strip()
-    unique = {each.text: each for item in items if (each := _principle(item)) is not None}
+            items[-1].append(line)
+    if len(items) > 1 and items[0][-1].rstrip(" *").endswith((":", "：")) and not _ITEM.match(items[0][0]):
+        del items[0]
+    unique = {
+        each.text: each for item in items if (each := _principle(_ITEM.sub("", " ".join(item)))) is not None
+    }
     return tuple(unique.values())[:limit]
 
 
 def _principle(item: str) -> Principle | None:
-    weight = _WEIGHT.search(item)
-    text = _WEIGHT.sub("", item).replace("**", "").strip(" ,;:-")
+    text = " ".join(item.split())
+    weights = list(_WEIGHT.finditer(half_width(text)))
+    for weight in reversed(weights):
+        text = text[: weight.start()] + text[weight.end() :]
+    text = " ".join(text.replace("**", "").strip(" ,;:-，、；：").split())
     if not re.search(r"[^\W\d_]", text):
         return None
-    value = float(weight[1]) / (100 if weight[2] or float(weight[1]) > 1 else 1) if weight else None
-    return Principle(re.sub(r"\s+", " ", text), value if value is not None and value <= 1 else None)
+    value = (
+        float(weights[0][1]) / (100 if weights[0][2] or float(weights[0][1]) > 1 else 1) if weights else None
+    )
+    return Principle(text, value if value is not None and value <= 1 else None)
 
 
 def closing_regex(n: int, scale: Scale) -> str:
@@ -122,6 +169,17 @@ def closing_regex(n: int, scale: Scale) -> str:
     return ", ".join([number] * n) + r"\}"
 
 
-def before_closing(text: str) -> str:
+def before_closing(text: str, profile: Profile) -> str:
     """Return the completion up to where its scores belong, without a half-written score line."""
-    return _TRAILING_LABEL.sub("", _HALF_BOX.sub("", text)).rstrip()
+    at = text.rfind("\\")
+    if at >= 0 and _HALF_BOX.fullmatch(text, at):
+        text = text[:at]
+    return _without_label(text, profile).rstrip()
+
+
+def _without_label(text: str, profile: Profile) -> str:
+    """Return the text without a label at its end."""
+    end = next((i for i in range(len(text), 0, -1) if text[i - 1].isalnum()), 0)
+    line_at = text.rfind("\n", 0, end) + 1
+    label = find_label(half_width(text[line_at:].rstrip()), profile)
+    return text if label is None else text[: line_at + label.start].rstrip(" \t\n#*$")

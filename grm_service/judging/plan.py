@@ -60,7 +60,6 @@ def plan(
             f"profile {profile.name!r} takes {profile.most_responses} responses in one prompt, too few to "
             f"compare {n}: at least {plane_order(n)} are needed (most_responses)"
         )
-    thinking_tokens = task.options.thinking_tokens
     draw = balanced_blocks if in_blocks else balanced_orders
     orders = draw(n, k, task.options.seed)
     temperature = 0.0 if k == 1 else profile.sampling.temperature
@@ -72,6 +71,6 @@ def plan(
         temperature=temperature if task.options.temperature is None else task.options.temperature,
         max_tokens=task.options.max_tokens or profile.sampling.max_tokens,
         in_blocks=in_blocks,
-        thinking_tokens=profile.thinking.tokens if thinking_tokens is None else thinking_tokens,
+        thinking_tokens=profile.thinking.limit(task.options.thinking_tokens),
         k_meta=math.ceil(len(orders) * (task.options.k_meta or 0) / k),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 from grm_service.profiles.profile import PLACEHOLDER, Profile, fill
@@ -36,7 +36,14 @@ _GRADING = """Please score the responses.
 {{responses}}"""
 """The input of a meta RM before the judgement, as in SPCT; the profile's templates fill it."""
 
-_LEADING_BLOCKS = re.compile(rf"^(?:{PLACEHOLDER.pattern})+")
+_BLOCK = re.compile(
+    r"\{\{\s*(?:content|items|conversation|responses|principles|reference|constitution)\s*\}\}"
+)
+_HEADING = re.compile(r"##|\[|(?:--|\*\*|[^\w\s\"'“”(（{}*+•·>–-]).*[^\W\d_]")
+"""A line that stands out by its first character, wherever it is."""
+_LONGEST_HEADING = 60
+_VALUE = r"\w{1,16}"
+_INDEX = r"[ \t]*(?:\d{1,3}|[a-z]\b|[一二三四五六七八九十])"
 
 Clean = Callable[[str], str]
 
@@ -84,7 +91,7 @@ def render_judgement(
         "conversation": _conversation(profile, messages, clean),
         "responses": _responses(profile, responses, clean),
     }
-    judgement = chat_neutraliser((*control_tokens, *profile.control_tokens))(completion)
+    judgement = chat_neutraliser((*control_tokens, *_profile_tokens(profile)))(completion)
     return Message("user", fill(_GRADING, values)), Message("assistant", judgement)
 
 
@@ -151,10 +158,12 @@ def chat_neutraliser(control_tokens: tuple[str, ...] = ()) -> Clean:
     return _breaker((*_exact(control_tokens), *_CONTROL))
 
 
+def _profile_tokens(profile: Profile) -> tuple[str, ...]:
+    return (*profile.control_tokens, *(tag for tags in profile.thinking.tags for tag in tags))
+
+
 def _control_patterns(profile: Profile, control_tokens: tuple[str, ...]) -> tuple[str, ...]:
-    tags = (tag for pair in profile.thinking.tags for tag in pair)
-    exact = _exact((*control_tokens, *profile.control_tokens, *tags))
-    return (_BOX, *exact, *_CONTROL, *_markers(profile))
+    return (_BOX, *_exact((*control_tokens, *_profile_tokens(profile))), *_CONTROL, *_markers(profile))
 
 
 def _exact(control_tokens: tuple[str, ...]) -> list[str]:
@@ -176,7 +185,12 @@ def _breaker(patterns: tuple[str, ...]) -> Clean:
 
 def _break(match: re.Match[str]) -> str:
     text = match[0]
-    at = text.index("{") if text.startswith("\\") else 1
+    if text.lower() == "\\boxed{":
+        at = len(text) - 1
+    elif pair := re.search(r"\S(?=\S)", text):
+        at = pair.end()
+    else:
+        return text
     return f"{text[:at]} {text[at:]}"
 
 
@@ -184,13 +198,33 @@ def _markers(profile: Profile) -> list[str]:
     """Return patterns of the lines that open and close the sections of the profile's own templates."""
     template = profile.prompt
     texts = (template.judge, template.turn, template.response, template.reference, template.fixed)
-    lines = {line for text in (*texts, template.constitution, template.query) for line in text.splitlines()}
-    # A block that may be empty precedes its neighbour's heading on the same line.
-    starts = {_LEADING_BLOCKS.sub("", line).strip() for line in lines}
-    return [_marker(line) for line in sorted(starts) if line.startswith(("##", "["))]
+    patterns: set[str] = set()
+    for text in (*texts, template.constitution, template.query):
+        lines = [line for line in text.splitlines() if line.strip()]
+        for i, line in enumerate(lines):
+            near = "\n".join(lines[max(i - 1, 0) : i + 2])
+            by_data = text == template.response or _BLOCK.search(near) is not None
+            patterns.update(_line_markers(line, by_data))
+    return sorted(patterns)
 
 
-def _marker(line: str) -> str:
-    line = re.split(r"\{\{\s*(?:content|items)\s*\}\}", line)[0].rstrip()
-    literals = [re.sub(r"(?:\\ )+", r"\\s+", re.escape(part)) for part in PLACEHOLDER.split(line)[::2]]
-    return r"\w{1,16}".join(literals)
+def _line_markers(line: str, by_data: bool) -> Iterator[str]:
+    """Yield the patterns of a template's line, without the blocks of data in it.
+
+    Short plain words are a heading if they are next to data; they count at the start of a line only.
+    """
+    *before_data, last = [part.strip() for part in _BLOCK.split(line)]
+    for part, end in [*((part, "") for part in before_data), (last, r"[ \t]*(?m:$)")]:
+        if _HEADING.match(part):
+            yield _marker(part)
+        elif by_data and len(part) <= _LONGEST_HEADING and re.match(r"\w.*[^\W\d_]", part):
+            marker = _marker(part, index=_INDEX)
+            yield rf"(?m:^)[ \t#*>]*{marker}{'' if _INDEX in marker else end}"
+
+
+def _marker(line: str, index: str = _VALUE) -> str:
+    """Return the pattern of a line; `index` is that of a response's number."""
+    literals, names = PLACEHOLDER.split(line)[::2], PLACEHOLDER.findall(line)
+    escaped = [re.sub("[:：]", "[:：]", re.sub(r"(?:\\ )+", r"\\s+", re.escape(part))) for part in literals]
+    values = [index if name == "i" else _VALUE for name in names]
+    return "".join(part + value for part, value in zip(escaped, [*values, ""], strict=True))

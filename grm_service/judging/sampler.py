@@ -16,7 +16,7 @@ from grm_service import tracing
 from grm_service.engines.base import Engine
 from grm_service.errors import BadTask, EngineError, SoftNotServed, code_of
 from grm_service.judging import parse, soft_scores
-from grm_service.judging.completion import complete
+from grm_service.judging.completion import complete, without_thinking
 from grm_service.judging.orders import undo
 from grm_service.judging.plan import Plan
 from grm_service.judging.prompt import boxed, render
@@ -95,8 +95,8 @@ class Sampler:
             if sample.error is not None:
                 sample = await self._close(planned, sample, prompt, params)
         except EngineError as failed:
-            logger.warning("sample %d of a task failed: %s", sample.index, failed)
-            return replace(sample, error=failed.code)
+            logger.warning("sample %d of a task failed: %s", sample.index, failed.message)
+            return replace(sample, error=failed.code, error_detail=str(failed))
         if task.options.score == "soft" and sample.error is None:
             sample = await self._add_soft_scores(planned, sample, prompt)
         return sample
@@ -114,7 +114,7 @@ class Sampler:
 
         Thinking that was cut off is ended first. If the engine cannot continue, it is asked for the scores.
         """
-        n, written = len(sample.order), parse.before_closing(sample.text)
+        n, written = len(sample.order), parse.before_closing(sample.text, planned.profile)
         params = replace(params, max_tokens=closing_tokens(n))
         if self._continues(sample):
             start = written + planned.profile.closing.text
@@ -123,11 +123,11 @@ class Sampler:
         else:
             start = written + "\n\n" if written else ""
             prompt = _ask_for_scores(planned, sample, prompt, written)
-            params = self._without_thinking(planned, params)
+            params = without_thinking(self.engine, params, planned.profile.thinking) or params
         try:
             completion = await self._complete(planned, prompt, params)
         except BadTask as full:  # the context has no room left after the completion
-            logger.warning("sample %d of a task was not closed: %s", sample.index, full)
+            logger.warning("sample %d of a task was not closed: %s", sample.index, full.message)
             return sample
         finished = replace(
             sample,
@@ -139,13 +139,6 @@ class Sampler:
         closed = _parsed(planned, finished, completion)
         return closed if closed.error is None else replace(sample, usage=closed.usage)
 
-    def _without_thinking(self, planned: Plan, params: Params) -> Params:
-        """Return the parameters with the thinking off, if that is possible."""
-        settings = planned.profile.thinking
-        if not (self.engine.thinking.can_disable or settings.off):
-            return params
-        return replace(params, thinking_tokens=0, request_fields=settings.request_fields(0))
-
     async def _add_soft_scores(self, planned: Plan, sample: Sample, prompt: Prompt) -> Sample:
         """Return the sample with the expected score at each position where it wrote a score.
 
@@ -154,7 +147,7 @@ class Sampler:
         if not self._continues(sample):
             return replace(sample, soft_error=SoftNotServed.code)
         prompt = replace(prompt, thinking=sample.thinking)
-        box = parse.find_box(sample.text)
+        box = parse.find_box(sample.text, planned.profile)
         starts = [box.start(1) + offset for offset in soft_scores.score_offsets(box[1])]
         try:
             results = await asyncio.gather(
@@ -164,7 +157,7 @@ class Sampler:
                 )
             )
         except (BadTask, EngineError) as failed:
-            logger.warning("sample %d of a task has no soft scores: %s", sample.index, failed)
+            logger.warning("sample %d of a task has no soft scores: %s", sample.index, failed.message)
             return replace(sample, soft_error=failed.code)
         sample = replace(sample, usage=sum((usage for _, usage in results), sample.usage))
         means = tuple(mean for mean, _ in results if mean is not None)

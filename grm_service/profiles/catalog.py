@@ -9,17 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TypeVar
 
 from grm_service.errors import CatalogError, UnknownName
 from grm_service.profiles import yaml
-from grm_service.profiles.profile import PrincipleSet, Profile
+from grm_service.profiles.profile import PrincipleSet, Profile, ThinkingSettings
 from grm_service.types import Principle
 
 T = TypeVar("T")
 Kind = TypeVar("Kind", Profile, PrincipleSet)
+
+Check = Callable[[Profile], tuple[tuple[str, str], str] | None]
+"""Returns the path of a profile's faulty field and what is wrong with it, None if nothing is."""
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -40,20 +43,27 @@ class Catalog:
         return _lookup(self.principle_sets, "principle set", name)
 
 
-def load_catalog(models_dir: Path | None = None, principles_dir: Path | None = None) -> Catalog:
-    """Load the built-in folders, then the user's, which override them. Raises CatalogError."""
+def load_catalog(
+    models_dir: Path | None = None, principles_dir: Path | None = None, check: Check | None = None
+) -> Catalog:
+    """Load the built-in folders, then the user's, which override them.
+
+    Raises CatalogError, also for a profile in which `check` finds a fault.
+    """
     return Catalog(
-        _load_all(Profile, _folders("models", models_dir)),
+        _load_all(Profile, _folders("models", models_dir), check),
         _load_all(PrincipleSet, _folders("principles", principles_dir)),
     )
 
 
-def load_profile(path: Path) -> Profile:
-    """Load a profile from any file (`grm serve --profile runs/x/profile.yaml`). Raises CatalogError.
+def load_profile(path: Path, check: Check | None = None) -> Profile:
+    """Load a profile from any file (`grm serve --profile runs/x/profile.yaml`).
 
-    Paths of model, meta RM and adapter that start with `./` are relative to the file.
+    Paths of model, meta RM and adapter that start with `./` are relative to the file. Raises CatalogError,
+    also if `check` finds a fault.
     """
-    profile, _ = yaml.load(Profile, path)
+    profile, line_of = yaml.load(Profile, path)
+    _check(profile, path, line_of, check)
     return _resolve_paths(profile, path)
 
 
@@ -71,11 +81,17 @@ def principle_files(principles_dir: Path | None = None) -> dict[str, Path]:
 def fingerprint(value: Profile | Sequence[Principle]) -> str:
     """Return `sha256:` and the hash of the canonical JSON of a profile or of principles.
 
-    An adapter counts with its hash, not with its path.
+    An adapter counts with its hash, not with its path. Settings for thinking count if there are any: profiles
+    without them have the fingerprints of their older verdicts.
     """
-    if isinstance(value, Profile) and value.adapter:
-        value = replace(value, adapter=replace(value.adapter, folder=""))
-    return _hashed(value)
+    if not isinstance(value, Profile):
+        return _hashed(value)
+    counted: dict[str, object] = {field.name: getattr(value, field.name) for field in fields(value)}
+    if value.adapter:
+        counted["adapter"] = replace(value.adapter, folder="")
+    if value.thinking == ThinkingSettings():
+        del counted["thinking"]  # fingerprints in older verdicts and reports know no such field
+    return _hashed(counted)
 
 
 def format_fingerprint(profile: Profile) -> str:
@@ -140,18 +156,27 @@ def _folders(kind: str, own: Path | None) -> list[Path]:
     return [shipped if shipped.is_dir() else _PACKAGE.parent / kind, *([own] if own else [])]
 
 
-def _load_all(kind: type[Kind], folders: Iterable[Path]) -> dict[str, Kind]:
-    loaded = {path.stem: _load(kind, path) for path in _files(folders)}
+def _load_all(kind: type[Kind], folders: Iterable[Path], check: Check | None = None) -> dict[str, Kind]:
+    loaded = {path.stem: _load(kind, path, check) for path in _files(folders)}
     return dict(sorted(loaded.items()))
 
 
 def _files(folders: Iterable[Path]) -> list[Path]:
-    return [path for folder in folders for path in sorted(folder.glob("*.yaml"))]
+    return [path for folder in folders for path in sorted(folder.iterdir()) if yaml.is_yaml(path)]
 
 
-def _load(kind: type[Kind], path: Path) -> Kind:
-    loaded, _ = _load_named(kind, path)
-    return _resolve_paths(loaded, path) if isinstance(loaded, Profile) else loaded
+def _load(kind: type[Kind], path: Path, check: Check | None) -> Kind:
+    loaded, line_of = _load_named(kind, path)
+    if not isinstance(loaded, Profile):
+        return loaded
+    _check(loaded, path, line_of, check)
+    return _resolve_paths(loaded, path)
+
+
+def _check(profile: Profile, path: Path, line_of: Callable[..., int], check: Check | None) -> None:
+    if check is not None and (fault := check(profile)) is not None:
+        field, message = fault
+        raise CatalogError(f"{path}:{line_of(*field)}: {'.'.join(field)}: {message}")
 
 
 def _load_named(kind: type[Kind], path: Path) -> tuple[Kind, Callable[..., int]]:

@@ -107,6 +107,13 @@ class Sections:
     criteria: Text = "Specific Criteria"
     analysis: Text = "Analysis"
 
+    def __post_init__(self) -> None:
+        if self.criteria.strip().casefold() == self.analysis.strip().casefold():
+            raise ValueError("criteria and analysis must be different labels")
+        for name, label in (("criteria", self.criteria), ("analysis", self.analysis)):
+            if not re.search(r"\w", label) or "\n" in label:
+                raise ValueError(f"{name} must be words on one line")
+
 
 @dataclass(frozen=True, slots=True)
 class Closing:
@@ -149,6 +156,10 @@ class ThinkingSettings:
     on: Mapping[str, Any] = field(default_factory=dict, hash=False)
     off: Mapping[str, Any] = field(default_factory=dict, hash=False)
     budget_field: Text | None = None
+
+    def limit(self, requested: int | None) -> int | None:
+        """Return the limit of a request in tokens: its own, or the default."""
+        return self.tokens if requested is None else requested
 
     def request_fields(self, tokens: int | None) -> Mapping[str, Any]:
         """Return the fields of a request with this many tokens for thinking (None: as the server does)."""

@@ -11,9 +11,15 @@ from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
+from grm_service.data_files import decode
 from grm_service.errors import CatalogError
 
 T = TypeVar("T")
+
+
+def is_yaml(name: str | Path) -> bool:
+    """Return whether a file has the ending of YAML, in lower or upper case."""
+    return str(name).lower().endswith((".yaml", ".yml"))
 
 
 def load(kind: type[T], path: Path) -> tuple[T, Callable[..., int]]:
@@ -32,11 +38,11 @@ def load(kind: type[T], path: Path) -> tuple[T, Callable[..., int]]:
 def _read(path: Path) -> Any:
     try:
         # Round-trip mode records the line of every field and rejects duplicate keys.
-        return YAML(typ="rt", pure=True).load(path.read_text(encoding="utf-8"))
+        return YAML(typ="rt", pure=True).load(decode(path.read_bytes()))
     except MarkedYAMLError as invalid:
         mark = invalid.problem_mark or invalid.context_mark
         raise CatalogError(f"{path}:{mark.line + 1 if mark else 1}: {invalid.problem}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise CatalogError(f"{path}: cannot be read: {error}") from None
 
 

@@ -87,7 +87,9 @@ class VerdictArchive:
         # Another caller's verdict is reported as unknown, so that ids do not leak.
         row = self._store.find(id_)
         if row is None or row.kind != "verdict" or not (caller.auditor or row.caller == caller.name):
-            raise UnknownVerdict(id_)
+            raise UnknownVerdict(
+                f"no verdict {id_!r} of yours in the audit trail; GET /v1/verdicts lists yours"
+            )
         reviews = [entry.to_review(review.body) for review in self._store.reviews(id_)]
         return _stored(row, len(reviews)), reviews
 

@@ -94,15 +94,15 @@ class Metrics:
         self.spent(sample.usage)
 
     def spent(self, usage: Usage) -> None:
-        """Count tokens."""
+        """Count tokens, as far as the server states them."""
         for kind in ("prompt", "cached", "completion"):
-            self.tokens.labels(kind).inc(getattr(usage, f"{kind}_tokens"))
+            self.tokens.labels(kind).inc(getattr(usage, f"{kind}_tokens") or 0)
 
     def failed(self, error: GRMError) -> None:
         """Count a judgement without a verdict."""
         self.failures.labels(error.code).inc()
         if isinstance(error, DeadlineExceeded):
-            self.deadlines.labels(error.reason or "failed").inc()
+            self.deadlines.labels(error.label or "failed").inc()
 
     def judged(self, record: Record, synthetic: bool = False) -> None:
         """Count a new verdict; its samples are counted already. A synthetic one adds to no distribution."""

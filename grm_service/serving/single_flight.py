@@ -43,7 +43,9 @@ class SingleFlight(Generic[T]):
         if call is None:
             call, reuse = self._begin(key, body, work), "miss"
         elif call.body != body:
-            raise KeyReused
+            raise KeyReused(
+                "this Idempotency-Key was used for another request; use a new key for each request"
+            )
         try:
             return await call.work.wait(), reuse
         finally:

@@ -31,15 +31,39 @@ class Validator:
         self._bound("responses", task.responses)
         self._bound("reference", (task.reference or "",))
         admitted = self.query(task.messages, task.profile, task.options.principles)
-        lacking = self._engine.abilities.lacking()
-        if task.options.score == "soft" and not {"continues", "alternatives"}.isdisjoint(lacking):
+        thinks = self._thinks(admitted[0], task.options.thinking_tokens)
+        if task.options.score == "soft":
+            self._require_soft_scores(thinks)
+        if not (task.reference or "").strip():
+            task = replace(task, reference=None)  # some trainers send an empty label for none
+        return self.with_k_meta(task, admitted[0]), *admitted
+
+    def _thinks(self, profile: Profile, requested: int | None) -> bool:
+        """Return whether the model thinks for a request. Raises BadTask if it cannot be turned off."""
+        behavior = self._engine.thinking
+        off = profile.thinking.limit(requested) == 0
+        if off and behavior.thinks and not (behavior.can_disable or profile.thinking.off):
+            raise BadTask(
+                f"thinking_tokens is 0, but no way to turn off the thinking of {self._engine.model} is set: "
+                f"put the request fields for it into thinking.off of the profile {profile.name!r} (such as "
+                "chat_template_kwargs: {enable_thinking: false}), or omit thinking_tokens"
+            )
+        return behavior.thinks is not None and not off
+
+    def _require_soft_scores(self, thinks: bool) -> None:
+        """Raise SoftNotServed if the engine cannot score softly, with thinking before the scores or not."""
+        abilities = self._engine.abilities
+        if not (abilities.continues and abilities.alternatives):
             raise SoftNotServed(
                 "score 'soft' needs token logprobs after a partial answer, which this server's engine does "
                 "not return: use 'hard' (/readyz lists what the engine lacks)"
             )
-        if not (task.reference or "").strip():
-            task = replace(task, reference=None)  # some trainers send an empty label for none
-        return self.with_k_meta(task, admitted[0]), *admitted
+        if thinks and not abilities.continues_thinking:
+            raise SoftNotServed(
+                "score 'soft' continues an answer that follows thinking, and the chat template or reasoning "
+                "parser of the model server loses that thinking: use 'hard', or thinking_tokens 0 if the "
+                "thinking can be turned off (/readyz shows what the engine lacks)"
+            )
 
     def with_k_meta(self, task: Task, profile: Profile) -> Task:
         """Return the task with its `k_meta`: by default half of k if a meta RM runs for the profile.

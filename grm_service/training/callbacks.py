@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +15,9 @@ class TrainingCallback:
 
     def on_rows_skipped(self, counts: Mapping[str, int]) -> None:
         """Handle the rows of the data that are not trained on, counted by reason."""
+
+    def on_files_unread(self, names: Sequence[str]) -> None:
+        """Handle the files in the data's folder that are no data files."""
 
     def on_engine_loading(self, service: Service) -> None:
         """Handle the start of the engine that samples."""

@@ -8,14 +8,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from grm_service.engines.transformers.engine import control_tokens, encode_prompt
+from grm_service.engines.rendering import Rendered
+from grm_service.engines.transformers.engine import chat_template, control_tokens, encode
 from grm_service.evaluation.dataset import Item
 from grm_service.judging import parse
 from grm_service.judging.prompt import render
 from grm_service.profiles.profile import Profile
-from grm_service.training.instruction_data import Turns
+from grm_service.row_values import Turns
+from grm_service.thinking import split_thinking
 from grm_service.training.rejection_sampling import Example
-from grm_service.types import Message, Prompt
+from grm_service.types import Params, Prompt, Thinking
 
 IGNORED = -100
 """The label of a token that does not count in the loss."""
@@ -39,6 +41,9 @@ class Encoder:
     """Encodes prompts and examples for one tokenizer and one profile.
 
     With `only_scores` the loss is on the scores of a judgement only: the text before them counts as prompt.
+
+    A completion with thinking is learned with it, in the tags of its model, so that training does not turn
+    the thinking off. One without is learned after a prompt that turns the thinking off or has ended it.
     """
 
     def __init__(
@@ -46,13 +51,20 @@ class Encoder:
     ) -> None:
         self.tokenizer, self.profile, self.only_scores = tokenizer, profile, only_scores
         self.end = _end_of_turn(tokenizer, eos_token_ids)
-        self._control = control_tokens(tokenizer)
+        self._control, self._template = control_tokens(tokenizer), chat_template(tokenizer)
 
     def prompt(self, item: Item, order: Sequence[int]) -> Prompt:
         """Return the judging prompt, with the profile's opening as the start of the answer."""
         responses = [item.responses[i] for i in order]
         prompt = render(self.profile, item.messages, responses, control_tokens=self._control)
         return replace(prompt, continuation=self.profile.opening)
+
+    def rendered(self, prompt: Prompt, thinks: bool = True) -> Rendered:
+        """Return the prompt's text with the profile's settings for thinking, or with the thinking off."""
+        settings = self.profile.thinking
+        tokens = settings.tokens if thinks else 0
+        fields = settings.request_fields(tokens)
+        return self._template.render(prompt, Params(1, thinking_tokens=tokens, request_fields=fields))
 
     def example(self, example: Example) -> Tokens | None:
         """Return the tokens of an example, None if its text does not begin with the profile's opening.
@@ -62,22 +74,35 @@ class Encoder:
         text, opening = example.trajectory.text, self.profile.opening
         if not text.startswith(opening):
             return None
-        box = parse.find_box(text)
-        completion, scores_at = text[len(opening) : box.end()], box.start(1) - len(opening)
-        prompt = self.prompt(example.item, example.trajectory.order)
-        return self._tokens(prompt, completion, scores_at if self.only_scores else 0)
+        box = parse.find_box(text, self.profile)
+        prompt, thinking = self.prompt(example.item, example.trajectory.order), example.trajectory.thinking
+        if thinking is not None:  # it comes before the opening
+            prompt, opening = replace(prompt, continuation=""), ""
+        answer, scores = text[len(opening) : box.end()], box.end() - box.start(1)
+        return self._tokens(prompt, thinking, answer, scores if self.only_scores else None)
 
     def instruction(self, turns: Turns) -> Tokens:
         """Return the tokens of a general instruction and its answer."""
-        prompt = Prompt(tuple(Message(turn.role, turn.content) for turn in turns[:-1]))
-        return self._tokens(prompt, turns[-1].content)
+        prompt, text = Prompt(tuple(turns[:-1])), turns[-1].content
+        thinking, answer = split_thinking(text, self.profile.thinking.tags)
+        if thinking is not None and thinking.cut:  # the answer mentions a tag
+            thinking, answer = None, text
+        return self._tokens(prompt, thinking, answer)
 
-    def _tokens(self, prompt: Prompt, completion: str, loss_from: int = 0) -> Tokens:
-        """Return the tokens; those that end before the character `loss_from` count as prompt."""
-        encoded = self.tokenizer(completion, add_special_tokens=False, return_offsets_mapping=loss_from > 0)
-        ids = [*encoded["input_ids"], self.end]
+    def _tokens(
+        self, prompt: Prompt, thinking: Thinking | None, answer: str, scores: int | None = None
+    ) -> Tokens:
+        """Return the tokens; with `scores`, those before that many last characters count as prompt."""
+        rendered = self.rendered(prompt, thinks=thinking is not None)
+        before, completion = rendered.text, rendered.written(thinking, answer)
+        if thinking is None:
+            before, completion = before + completion.removesuffix(answer), answer
+        encoded = self.tokenizer(
+            completion, add_special_tokens=False, return_offsets_mapping=scores is not None
+        )
+        ids, loss_from = [*encoded["input_ids"], self.end], len(completion) - (scores or 0)
         split = sum(end <= loss_from for _, end in encoded.get("offset_mapping", ()))
-        return Tokens(encode_prompt(self.tokenizer, prompt) + ids[:split], ids[split:])
+        return Tokens(encode(self.tokenizer, before) + ids[:split], ids[split:])
 
 
 def encode_all(

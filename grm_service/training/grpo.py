@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grm_service.engines.transformers.engine import encode_prompt, render_prompt
+from grm_service.engines.rendering import Rendered
+from grm_service.engines.transformers.engine import decoder, encode
 from grm_service.errors import BadTask, MissingExtra
 from grm_service.evaluation.dataset import Item, subset
 from grm_service.factory import default_source
@@ -165,19 +166,23 @@ def _short_items(encoder: Encoder, items: Sequence[Item], max_length: int) -> li
     return [
         item
         for item in items
-        if len(encode_prompt(encoder.tokenizer, encoder.prompt(item, range(len(item.responses)))))
+        if len(encode(encoder.tokenizer, _rendered(encoder, item, range(len(item.responses))).text))
         <= max_length
     ]
 
 
+def _rendered(encoder: Encoder, item: Item, order: Sequence[int]) -> Rendered:
+    return encoder.rendered(encoder.prompt(item, order))
+
+
 def _prompt_text(encoder: Encoder, row: OrderedItem) -> str:
     """Return the text that TRL tokenizes to the engine's tokens. Raises BadTask if there is none."""
-    prompt, tokenizer = encoder.prompt(row.item, row.order), encoder.tokenizer
-    text, ids = render_prompt(tokenizer, prompt), encode_prompt(tokenizer, prompt)
+    tokenizer, text = encoder.tokenizer, _rendered(encoder, row.item, row.order).text
+    ids = encode(tokenizer, text)
     # Some tokenizers add a BOS token that their chat template has written already.
     for candidate in (text, text.removeprefix(tokenizer.bos_token or "")):
         if tokenizer(candidate)["input_ids"] == ids:
-            return candidate
+            return str(candidate)
     raise BadTask(f"the tokenizer of {tokenizer.name_or_path} adds tokens that the engine does not use")
 
 
@@ -192,6 +197,8 @@ def _trainer(
     import trl
     from datasets import Dataset
 
+    rows = [*train, *evaluation]
+    rendered = _rendered(encoder, rows[0].item, rows[0].order)
     arguments = trl.GRPOConfig(
         output_dir=str(run.checkpoints),
         max_steps=config.steps,
@@ -202,7 +209,7 @@ def _trainer(
         per_device_eval_batch_size=16,
         eval_strategy="steps" if evaluation else "no",
         eval_steps=max(config.steps // max(config.evaluations, 1), 1),
-        max_completion_length=run.profile.sampling.max_tokens,
+        max_completion_length=run.profile.sampling.max_tokens + rendered.room,
         temperature=config.temperature,
         beta=config.beta,
         learning_rate=config.learning_rate,
@@ -210,12 +217,13 @@ def _trainer(
         warmup_steps=0.05,
         **trainer_arguments(config.seed, config.checkpointing),
     )
-    rows = [*train, *evaluation]
     prompts = [{"prompt": _prompt_text(encoder, each), "row": index} for index, each in enumerate(rows)]
     trainer = trl.GRPOTrainer(
         model=learner.model,
         processing_class=learner.tokenizer,
-        reward_funcs=OutcomeReward(run.profile, rows),
+        reward_funcs=OutcomeReward(
+            run.profile, rows, decoder(learner.tokenizer), rendered.opened is not None
+        ),
         args=arguments,
         train_dataset=Dataset.from_list(prompts[: len(train)]),
         eval_dataset=Dataset.from_list(prompts[len(train) :]) if evaluation else None,

@@ -25,6 +25,7 @@ def read_items(data: str | Path, limit: int | None, callback: TrainingCallback) 
     # A tie has no label to learn.
     items = [item for item in dataset.items if len(item.correct) == 1]
     callback.on_rows_skipped(dataset.left_out | {"no single best response": len(dataset.items) - len(items)})
+    callback.on_files_unread(dataset.unread)
     return items if limit is None else subset(items, limit)
 
 

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from grm_service.data_files import read_rows
 from grm_service.errors import BadTask
-from grm_service.types import Message
-
-Turns = tuple[Message, ...]
-"""A conversation that ends with an answer of the assistant."""
+from grm_service.row_values import (
+    RawRow,
+    Turns,
+    conversation,
+    has,
+    join,
+    prompt,
+    required,
+    to_turns,
+    with_system,
+)
 
 
 def read_instructions(path: Path) -> list[Turns]:
-    """Return the conversations of a JSON Lines file (.gz too).
+    """Return the conversations of a data file; each ends with an answer of the assistant.
 
     A row has `messages`, or `prompt` and `completion`, each a text or a list of turns. Raises BadTask.
     """
     instructions = list[Turns]()
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-            for line in file:
-                instructions.append(_turns(json.loads(line)))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        row = f"{path}, row {len(instructions) + 1}"
-        raise BadTask(
-            f"{row}, is not an instruction: {type(error).__name__} {error}; a row needs messages that end "
-            "with an answer, or prompt and completion"
-        ) from None
+    for row in read_rows(path):
+        try:
+            instructions.append(_to_turns(row.columns))
+        except ValueError as wrong:
+            raise BadTask(
+                f"{row.place} is not an instruction: {wrong}; a row needs messages that end with an answer, "
+                "or prompt and completion"
+            ) from None
     return instructions
 
 
@@ -41,16 +44,14 @@ def draw_share(instructions: Sequence[Turns], share: float, examples: int, seed:
     return random.Random(seed).sample(instructions, min(count, len(instructions)))
 
 
-def _turns(row: dict[str, Any]) -> Turns:
-    if "messages" in row:
-        messages = row["messages"]
+def _to_turns(row: RawRow) -> Turns:
+    if has(row, "messages"):
+        turns = conversation(row, "messages")
     else:
-        messages = [*_messages("user", row["prompt"]), *_messages("assistant", row["completion"])]
-    turns = tuple(Message(turn["role"], turn["content"]) for turn in messages)
+        answer = required(row, "completion")
+        if isinstance(answer, str):
+            answer = [{"role": "assistant", "content": answer}]
+        turns = with_system(row, join(prompt(row), to_turns("completion", answer)))
     if len(turns) < 2 or turns[-1].role != "assistant":
-        raise ValueError("it does not end with an answer")
+        raise ValueError("it does not end with an answer to a prompt")
     return turns
-
-
-def _messages(role: str, content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{"role": role, "content": content}] if isinstance(content, str) else content

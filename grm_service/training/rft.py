@@ -9,11 +9,12 @@ from typing import Any
 
 from grm_service.errors import BadTask
 from grm_service.factory import default_source
+from grm_service.row_values import Turns
 from grm_service.settings import EngineName, load_settings
 from grm_service.training.callbacks import TrainingCallback
 from grm_service.training.encoding import Encoder, Tokens, encode_all
 from grm_service.training.inputs import input_hashes, read_items, require_same_format
-from grm_service.training.instruction_data import Turns, draw_share, read_instructions
+from grm_service.training.instruction_data import draw_share, read_instructions
 from grm_service.training.models import (
     Learner,
     load,

@@ -9,17 +9,11 @@ from pathlib import Path
 
 from grm_service.concurrency import for_each
 from grm_service.engines.base import Engine
-from grm_service.errors import (
-    BadTask,
-    EngineError,
-    EngineNotReady,
-    EngineUnreachable,
-    PrinciplesUnreadable,
-    PromptTooLong,
-)
+from grm_service.errors import BadTask, EngineError, GRMError
 from grm_service.evaluation.dataset import Item
 from grm_service.evaluation.outcomes import credit
 from grm_service.factory import open_service
+from grm_service.failures import ENGINE_FAILURES, ITEM_FAILURES, REFUSALS
 from grm_service.judging.plan import Plan, plan
 from grm_service.judging.principle_writer import PrincipleWriter
 from grm_service.judging.sampler import Sampler
@@ -42,7 +36,6 @@ from grm_service.types import JudgeOptions, Sample, Scores, Task
 
 TOO_MANY_RESPONSES = "too_many_responses"
 """The error of an item whose responses do not fit one prompt of the profile."""
-_ENGINE_FAILURES = {error.code for error in (EngineError, EngineUnreachable, EngineNotReady)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +43,8 @@ class SamplingConfig:
     """Options of sampling.
 
     Every item gets `samples` trajectories (1..63) in balanced orders. With `hints`, an item whose samples are
-    all wrong gets one more, with the best response in its prompt. `concurrency` items are sampled at once. Of
-    `options` only seed, temperature, max_tokens, score and principles are used.
+    all wrong gets one more, with the best response in its prompt. `concurrency` items are sampled at once.
+    The fields k, k_meta, stop and timeout_s of `options` are not used.
     """
 
     samples: int = 3
@@ -116,7 +109,9 @@ async def _sample_with(
 def _setup(service: Service, config: SamplingConfig) -> TrajectorySetup:
     """Return the setup of the file. Raises BadTask if the engine or catalog does not have the options."""
     options, profile, engine = config.options, service.profile, service.engine
-    used = JudgeOptions(score=options.score, principles=options.principles)
+    used = JudgeOptions(
+        thinking_tokens=options.thinking_tokens, score=options.score, principles=options.principles
+    )
     _, _, principles = service.validator.task(Task((), (), options=used))
     return TrajectorySetup(
         profile.name,
@@ -131,6 +126,7 @@ def _setup(service: Service, config: SamplingConfig) -> TrajectorySetup:
         options.max_tokens,
         options.score,
         replace(options.principles, items=principles),
+        options.thinking_tokens,
     )
 
 
@@ -169,9 +165,13 @@ class TrajectorySampler:
                 *(self._sampler.sample(planned, i) for i in range(self._setup.samples))
             )
             trajectories = [_trajectory(item, sample, "sampled") for sample in samples]
+            if all(sample.error in REFUSALS for sample in samples):
+                return ItemTrajectories.of(item, error=samples[0].error)
             if self._setup.hints and len(item.correct) == 1 and not any(each.right for each in trajectories):
                 trajectories.append(await self._hinted(item, planned))
-        except (PromptTooLong, PrinciplesUnreadable) as error:
+        except GRMError as error:
+            if error.code not in ITEM_FAILURES:
+                raise
             return ItemTrajectories.of(item, error=error.code)
         return ItemTrajectories.of(item, tuple(trajectories))
 
@@ -181,7 +181,9 @@ class TrajectorySampler:
         options = self._setup.options(k=self._setup.samples + 1, seed=item.seed(self._setup.seed))
         principles = options.principles.items
         if options.principles.mode == "query":
-            principles, _ = await self._writer.write(self._profile, item.messages, principles)
+            principles, _ = await self._writer.write(
+                self._profile, item.messages, principles, options.thinking_tokens
+            )
         return plan(Task(item.messages, item.responses, options=options), self._profile, principles)
 
     async def _hinted(self, item: Item, planned: Plan) -> Trajectory:
@@ -206,9 +208,10 @@ def is_right(scores: Scores | None, item: Item) -> bool:
 
 
 def _trajectory(item: Item, sample: Sample, origin: Origin) -> Trajectory:
-    if sample.error in _ENGINE_FAILURES:
+    if sample.error in ENGINE_FAILURES:
         # The judge is not wrong because its engine failed: end the run; the finished items stay in the file.
-        raise EngineError(f"the engine failed ({sample.error}) at {item.id}; run the command again to resume")
+        why = f"the engine failed ({sample.error}) at {item.id}; run the command again to resume"
+        raise EngineError(why, sample.error_detail or "")
     return Trajectory(
         order=sample.order,
         text=sample.text,
@@ -218,4 +221,5 @@ def _trajectory(item: Item, sample: Sample, origin: Origin) -> Trajectory:
         error=sample.error,
         closed=sample.closed,
         tokens=sample.usage.completion_tokens,
+        thinking=sample.thinking,
     )

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from grm_service.errors import BadTask
 from grm_service.evaluation.dataset import Item
 from grm_service.run_journal import Journal
-from grm_service.types import JudgeOptions, PrincipleSpec, ScoreKind, Scores
+from grm_service.types import JudgeOptions, PrincipleSpec, ScoreKind, Scores, Thinking
 
 Origin = Literal["sampled", "hinted", "form"]
 """Written by a judge, by a judge that saw the best response, or filled in from the label (cold_start.py)."""
@@ -44,6 +44,7 @@ class TrajectorySetup:
     max_tokens: int | None = None
     score: ScoreKind = "hard"
     principles: PrincipleSpec = PrincipleSpec()
+    thinking_tokens: int | None = None
 
     def options(self, k: int, seed: int) -> JudgeOptions:
         """Return the options to judge one item with."""
@@ -52,6 +53,7 @@ class TrajectorySetup:
             seed=seed,
             temperature=self.temperature,
             max_tokens=self.max_tokens,
+            thinking_tokens=self.thinking_tokens,
             score=self.score,
             principles=self.principles,
         )
@@ -62,7 +64,8 @@ class Trajectory:
     """One judgement: `order[p]` is the response at position p, `scores` are in the order of the data.
 
     `right` is true if every right response scores above every wrong one; ties and unreadable texts are wrong.
-    `error` is the reason if there are no scores; `tokens` counts the completion.
+    `error` is the reason if there are no scores; `tokens` counts the completion. `thinking` is what the judge
+    thought before `text`.
     """
 
     order: tuple[int, ...]
@@ -72,7 +75,8 @@ class Trajectory:
     origin: Origin = "sampled"
     error: str | None = None
     closed: bool = False
-    tokens: int = 0
+    tokens: int | None = 0
+    thinking: Thinking | None = None
 
 
 @dataclass(frozen=True, slots=True)

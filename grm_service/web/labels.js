@@ -3,12 +3,14 @@
 /** Why a sample was not counted, by its error code. */
 export const SAMPLE_ERRORS = {
   no_scores: "it ended without scores",
+  cut_in_thinking: "it was cut off while the model was still thinking",
   wrong_count: "it does not have exactly one score per response",
   not_a_number: "one of its scores is not a number",
   out_of_scale: "one of its scores is outside the scale",
   too_long_to_grade: "it does not fit in the meta RM's context",
   prompt_too_long: "its soft scores do not fit in the context",
   no_score_tokens: "the engine returned no probabilities for its scores",
+  soft_not_served: "the model server loses the thinking of an answer that it continues",
   deadline_exceeded: "the deadline passed before it finished",
   engine_failed: "the engine failed",
   engine_unreachable: "the model server did not respond",

@@ -33,7 +33,7 @@ async def expect_refusal(serve, content, status, **settings):
         ({"responses": ["x"] * 65}, "responses"),
         ({"responses": "x"}, "responses"),
         ({"responses": ["x", 3]}, "responses.1"),
-        ({"responses": [{"id": "a"}]}, "responses.0.content"),
+        ({"responses": [{"id": "a"}]}, "responses.0"),
         ({"responses": [{"content": "a", "extra": 1}]}, "responses.0.extra"),
         ({"responses": None}, "responses"),
         ({"k": 0}, "k"),

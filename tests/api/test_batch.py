@@ -79,6 +79,19 @@ async def test_invalid_line_fails_alone(serve):
     assert "must be a JSON object" in results[2]["error"]["detail"]
 
 
+@pytest.mark.parametrize("lines", [False, True], ids=["array", "lines"])
+async def test_byte_order_marks_are_ignored(serve, lines):
+    content = json.dumps([item(0), item(1)]).encode("utf-8-sig")
+    if lines:  # two files that were joined
+        content = (
+            b"".join(as_lines([item(i)]).decode().encode("utf-8-sig") for i in range(2)) + b"\xef\xbb\xbf\n"
+        )
+    headers = {"Content-Type": LINES if lines else "application/json"}
+    async with serve() as client:
+        results = (await client.post(PATH, content=content, headers=headers)).json()
+    assert [r["status"] for r in results] == ["ok", "ok"]
+
+
 async def test_unreadable_item_has_null_rewards(serve):
     async with serve(script="unreadable") as client:
         (result,) = (await post(client, [item(0)])).json()

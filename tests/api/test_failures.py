@@ -22,6 +22,7 @@ from grm_service.serving.keys import APIKey, Keys
 from tests.api.helpers import failing, never, sources, writing
 from tests.api.test_sample_failures import SAMPLE_ERRORS
 from tests.engines.loopback import Loopback
+from tests.engines.scripted_server import ScriptedServer, engine
 from tests.meta_rm import ScriptedMetaRM, guide
 from tests.waiting import until
 
@@ -67,6 +68,15 @@ async def post_behind_a_hanging_request(client, change, headers=None):
     finally:
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
+
+
+async def post_to_a_server(client, status, message):
+    """Return the reply to a request whose samples a server refuses."""
+    remote = engine(ScriptedServer((status, {"json": {"error": {"message": message}}})))
+    client.service.engine.complete = remote.complete
+    reply = await post(client)
+    assert message in reply.json()["detail"]
+    return reply
 
 
 @case("bad_request", 422, "bad_request")
@@ -253,6 +263,21 @@ async def unreadable_principles(client):
 async def failing_engine(client):
     client.service.engine.complete = failing(EngineError("out of memory"))
     return await post(client)
+
+
+@case("upstream_refused", 422, "upstream_refused")
+async def server_that_refuses(client):
+    return await post_to_a_server(client, 400, "unknown field 'seed'")
+
+
+@case("content_filtered", 422, "content_filtered")
+async def content_filter(client):
+    return await post_to_a_server(client, 400, "the prompt triggered the content management policy")
+
+
+@case("upstream_denied", 422, "upstream_denied")
+async def refused_key(client):
+    return await post_to_a_server(client, 401, "incorrect key")
 
 
 @case("meta_rm_failed", 502)

@@ -23,6 +23,7 @@ VALUES = {
     "seed": 7,
     "temperature": 0.25,
     "max_tokens": 99,
+    "thinking_tokens": 77,
     "score": "soft",
     "stop": "exact",
     "timeout_s": 33.0,

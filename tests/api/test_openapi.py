@@ -3,11 +3,13 @@
 import json
 import re
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 
 from grm_service.api import examples
 from grm_service.api.openapi import document
+from grm_service.serving.keys import add, load
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
@@ -33,15 +35,24 @@ async def test_catalog_routes(serve):
     assert all(s["principles"] for s in sets)
 
 
-@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+@pytest.mark.parametrize("page", ["/docs", "/docs/", "/redoc", "/redoc/"])
 async def test_docs_need_no_internet(serve, page):
     async with serve() as client:
         html = (await client.get(page)).text
-        assets = re.findall(r'(?:src|href)="([^"]+)"', html)
-        assert len(assets) >= 2
-        for asset in assets:
-            assert asset.startswith("/"), f"{asset} is on another host"
-            assert (await client.get(asset)).status_code == 200
+        addresses = re.findall(r"""(?:src|href|spec-url|url)(?:=|: )["']([^"']+)["']""", html)
+        assert len(addresses) >= 3
+        for address in addresses:
+            assert address.startswith("."), f"{address} is not relative"
+            assert (await client.get(urljoin(page, address))).status_code == 200
+
+
+async def test_docs_with_a_key_in_the_path(serve, tmp_path):
+    secret = add(tmp_path / "keys.yaml", "trainer")
+    async with serve(keys=load(tmp_path / "keys.yaml")) as client:
+        page = f"/t/{secret}/docs"
+        assert "./openapi.json" in (await client.get(page)).text
+        document = (await client.get(urljoin(page, "./openapi.json"))).json()
+    assert document["servers"] == [{"url": "."}]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ async def test_reply_fields(serve):
     }  # fmt: skip
     assert set(reply["samples"][0]) == {
         "index", "seed", "order", "principles", "analysis", "scores", "expected", "grade",
-        "counted", "closed", "error", "finish_reason", "completion_tokens", "text",
+        "counted", "closed", "closed_reason", "soft_error", "error", "finish_reason", "completion_tokens",
+        "thinking", "thinking_cut", "text",
     }  # fmt: skip
     assert reply["id"].startswith("vd_")
     assert reply["status"] == "ok"
@@ -32,6 +33,23 @@ async def test_reply_fields(serve):
         "weight": 0.6,
     }
     assert set(reply["usage"]) == {"prompt_tokens", "cached_tokens", "completion_tokens"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/rewards", PAIR),
+        ("/v1/principles", {"query": "Q"}),
+        ("/get_reward?group=1", {"query": ["Q"], "prompts": ["Q"], "responses": ["11"]}),
+        ("/v1/rerank", {"query": "Q", "documents": ["11", "12"]}),
+    ],
+)
+async def test_byte_order_mark_is_ignored(serve, path, body):
+    async with serve() as client:
+        headers = {"Content-Type": "application/json"}
+        plain = await client.post(path, content=json.dumps(body).encode(), headers=headers)
+        marked = await client.post(path, content=json.dumps(body).encode("utf-8-sig"), headers=headers)
+    assert plain.status_code == marked.status_code == 200
 
 
 async def test_rewards_are_sample_means(serve):

@@ -7,8 +7,11 @@ import pytest
 
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import DeadlineExceeded, EngineError, EngineUnreachable, PromptTooLong
+from grm_service.failures import REFUSALS
 from grm_service.judging.judge import TOO_LONG_TO_GRADE
 from grm_service.judging.orders import sample_seed
+from grm_service.judging.sampler import CUT_IN_THINKING
+from grm_service.types import Thinking
 from tests.api.helpers import failing, never, sources, writing
 from tests.meta_rm import ScriptedMetaRM, guide
 
@@ -16,8 +19,9 @@ pytestmark = pytest.mark.anyio
 PAIR = {"query": "Name a prime.", "responses": ["11", "12"], "k": 2}
 
 
-async def complete_without_logprobs(prompt, params):
-    return await ScriptedEngine().complete(prompt, replace(params, alternatives=0))
+async def think_without_end(prompt, params):
+    completion = await writing("Scores: \\boxed{9, 9}")(prompt, params)
+    return replace(completion, text="", thinking=Thinking(completion.text, cut=True))
 
 
 TOO_LONG = "Scores: \\boxed{9, 9}"
@@ -36,10 +40,11 @@ SAMPLE_ERRORS = {
     "wrong_count": writing("Scores: \\boxed{7}"),
     "not_a_number": writing("Scores: \\boxed{seven, eight}"),
     "out_of_scale": writing("Scores: \\boxed{70, 80}"),
-    "no_score_tokens": complete_without_logprobs,
+    CUT_IN_THINKING: think_without_end,
     "deadline_exceeded": never,
     "engine_failed": failing(EngineError("out of memory")),
     "engine_unreachable": failing(EngineUnreachable("connection refused")),
+    **{code: failing(kind("no", "it may not")) for code, kind in REFUSALS.items()},
 }
 
 
@@ -47,7 +52,7 @@ def sample_errors():
     """Return every error of a sample in the sources."""
     literals = re.findall(r'(?:\bUnreadable\(|\berror=)"(\w+)"', sources())
     from_exceptions = {exception.code for exception in (EngineError, EngineUnreachable, DeadlineExceeded)}
-    return {*literals, *from_exceptions, TOO_LONG_TO_GRADE}
+    return {*literals, *from_exceptions, *REFUSALS, TOO_LONG_TO_GRADE, CUT_IN_THINKING}
 
 
 def test_every_sample_error_is_covered():
@@ -64,8 +69,7 @@ async def test_failed_sample_is_not_counted(serve, error):
         client.service.engine.complete = complete
         if error == TOO_LONG_TO_GRADE:
             guide(client.service, NarrowMetaRM())
-        change = {"score": "soft"} if error == "no_score_tokens" else {"timeout_s": 0.5}
-        verdict = (await client.post("/v1/rewards", json=PAIR | change)).json()
+        verdict = (await client.post("/v1/rewards", json=PAIR | {"timeout_s": 0.5})).json()
     good, bad = verdict["samples"]
     assert (verdict["status"], verdict["valid"], verdict["counted"]) == ("partial", 1, 1)
     assert verdict["rewards"] == (good["expected"] or good["scores"])

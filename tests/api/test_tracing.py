@@ -108,12 +108,15 @@ async def test_spans_have_no_texts_or_keys(serve, traced, collector, tmp_path):
             await client.post(f"/t/{key}/v1/rewards", json=secret | {"k": 2})
             await client.post(f"/t/{key}/v1/rewards", json=secret | {"k": 2, "profile": "whoknows"})
             await client.post("/v1/rewards", json=secret, headers={"X-API-Key": "grm_guessed"})
+            client.service.engine._write = lambda prompt, params: "<think>thoughtalone"
+            await client.post(f"/t/{key}/v1/rewards", json=secret | {"k": 2, "seed": 2})
             client.service.engine._write = leak_the_prompt
             await client.post(f"/t/{key}/v1/rewards", json=secret | {"k": 2, "seed": 1})
-    assert len(collector.named("POST /v1/rewards")) == 3
+    assert len(collector.named("POST /v1/rewards")) == 4
     everything = b"".join(collector.bodies)
-    for word in ("tellnobody", "quietone", "hushhush", "keptsecret", "whoknows", key, "grm_guessed"):
+    for word in ("tellnobody", "quietone", "hushhush", "keptsecret", "whoknows", "thoughtalone", key):
         assert word.encode() not in everything
+    assert b"grm_guessed" not in everything
     assert all(span["events"] == 0 for span in collector.spans)
 
 

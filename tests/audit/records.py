@@ -17,7 +17,7 @@ def record(number, scores=((7.0, 4.0), (8.0, 5.0)), **changes):
             index * 7,
             (1, 0),
             f"text {number} of {index} \\boxed{{…}}",
-            Critique((PRINCIPLE,), "an analysis", row),
+            critique=Critique((PRINCIPLE,), "an analysis", row),
             finish_reason="stop",
             usage=Usage(10, 2, 5),
             counted=True,

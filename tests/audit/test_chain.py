@@ -11,9 +11,11 @@ from sqlalchemy import delete, insert, select, update
 
 from grm_service.audit import entry
 from grm_service.audit.chain import prune, verify
+from grm_service.audit.compare import differences
 from grm_service.audit.schema import anchors, records
 from grm_service.audit.store import Store
 from grm_service.errors import AuditUnavailable
+from grm_service.types import Thinking
 from tests.audit.records import record, review
 
 N = 12
@@ -205,6 +207,46 @@ def test_records_round_trip():
     assert entry.to_record(entry.from_record(original).body) == original
     rated = review(1, "vd_1", "overrule", scores=(1.0, 2.5), note="…")
     assert entry.to_review(entry.from_review(rated).body) == rated
+
+
+@pytest.mark.parametrize("thinking", [None, Thinking("so…", True, ("[THINK]", "[/THINK]")), Thinking("")])
+def test_thinking_round_trips(thinking):
+    original = with_thinking(record(1), thinking)
+    assert entry.to_record(entry.from_record(original).body) == original
+
+
+def test_records_without_thinking_are_read(store):
+    # Written before samples had thinking and tasks thinking_tokens.
+    body = json.loads(entry.from_record(record(1)).body)
+    del body["data"]["task"]["thinking_tokens"]
+    for sample in body["data"]["verdict"]["samples"]:
+        for name in ("thinking", "closed_reason", "soft_error"):
+            del sample[name]
+    old = entry.parse(entry.canonical_json(body))
+    assert entry.to_record(old.body) == record(1)
+    newer = [with_thinking(record(n), Thinking(f"thought {n}")) for n in (2, 3)]
+    store.append([old, entry.from_record(newer[0]), entry.from_record(newer[1], store_text=False)])
+    assert verify(store).bad is None
+
+
+def test_thinking_can_be_hashed():
+    thought = with_thinking(record(1), Thinking("privately thought", True, ("<a>", "</a>")))
+    body = entry.from_record(thought, store_text=False).body
+    assert "privately" not in body
+    hashed = entry.to_record(body).verdict.samples[0].thinking
+    assert hashed.text.startswith("sha256:")
+    assert (hashed.cut, hashed.tags) == (True, ("<a>", "</a>"))
+
+
+def test_differences_name_the_thinking():
+    first, again = (with_thinking(record(1), Thinking(text)).verdict for text in ("so", "thus"))
+    assert list(differences(first, first)) == []
+    assert list(differences(first, again)) == [f"sample {i}: thinking differs" for i in range(2)]
+
+
+def with_thinking(original, thinking):
+    samples = tuple(replace(each, thinking=thinking) for each in original.verdict.samples)
+    return replace(original, verdict=replace(original.verdict, samples=samples))
 
 
 def test_texts_can_be_hashed():

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from grm_service.cli import app
 from grm_service.engines.files.weights import ensure_safetensors
+from grm_service.engines.scripted import SCRIPTS, ScriptedEngine
 
 ROOT = Path(__file__).parents[2]
 PAIR = {"query": "Name a prime.", "responses": ["11", "[bold]12[/bold]"], "k": 4}
@@ -46,6 +47,33 @@ def test_judge_shows_the_verdict(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("script", "lines"),
+    [
+        ("<think>\nA secret draft.</think>\n", ["thought for 15 characters\n", "earns"]),
+        (
+            "<think>A secret draft",
+            ["thought for 14 characters, cut off", "closed by the service: cut_in_thinking"],
+        ),
+        ("", ["earns"]),
+    ],
+)
+def test_judge_folds_the_thinking(monkeypatch, script, lines):
+    def write(prompt, params):
+        text = SCRIPTS["content"](prompt, params)
+        if "\\boxed{" in prompt.continuation:
+            return text
+        return script + text if "earns" in lines else script
+
+    monkeypatch.setattr("grm_service.engines.scripted.ScriptedEngine", lambda name: ScriptedEngine(write))
+    result = run("judge", "--engine", "scripted", stdin=json.dumps(PAIR))
+    assert result.exit_code == 0, result.output
+    for line in lines:
+        assert line.strip() in result.stdout
+    assert "secret" not in result.stdout
+    assert ("thought for" in result.stdout) == bool(script)
+
+
+@pytest.mark.parametrize(
     ("stdin", "message"),
     [("{", "Invalid JSON"), ("{}", "responses"), (json.dumps(PAIR | {"k": 0}), "k:"), ("\ud800", "")],
 )
@@ -54,6 +82,23 @@ def test_judge_names_the_invalid_field(stdin, message):
     assert result.exit_code == 1
     assert message in result.stderr
     assert "error:" in result.stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("flags", [[], ["--k", "2"]])
+def test_judge_reads_files_of_windows(tmp_path, encoding, flags):
+    file = tmp_path / "PAIR.JSON"
+    file.write_bytes(json.dumps(PAIR, indent=2).replace("\n", "\r\n").encode(encoding))
+    result = run("judge", str(file), "--engine", "scripted", "--json", *flags)
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(result.stdout)["rewards"]) == 2
+
+
+def test_judge_names_a_file_that_is_no_text(tmp_path):
+    (tmp_path / "pair.json").write_bytes(b"\xff\xfe{")
+    result = run("judge", str(tmp_path / "pair.json"), "--engine", "scripted")
+    assert result.exit_code == 1
+    assert "line 1 is not in UTF-16: save the file as UTF-8" in " ".join(result.stderr.split())
 
 
 def test_judge_fails_if_all_is_unreadable():

@@ -40,7 +40,7 @@ async def test_alternatives_are_sorted():
     top = [{"token": "b", "logprob": -2.0}, {"token": "a", "logprob": -0.5}]
     choice = GOOD["choices"][0] | {"logprobs": {"content": [{"token": "b", "top_logprobs": top}]}}
     completion = await engine(ScriptedServer((200, {"json": GOOD | {"choices": [choice]}}))).complete(
-        ASK, Params(1)
+        ASK, Params(1, alternatives=2)
     )
     assert [[(each.text, each.logprob) for each in row] for row in completion.alternatives] == [
         [("a", -0.5), ("b", -2.0)]

@@ -5,12 +5,12 @@ import asyncio
 import pytest
 
 from grm_service import backoff
-from grm_service.engines.base import Abilities
+from grm_service.engines.base import Abilities, ThinkingBehavior
 from grm_service.engines.remote import pool
 from grm_service.engines.remote.openai import OpenAIEngine
 from grm_service.engines.remote.pool import PoolEngine
 from grm_service.engines.scripted import ScriptedEngine
-from grm_service.errors import BadTask, EngineUnreachable, ModelNotLoaded
+from grm_service.errors import BadTask, EngineError, EngineUnreachable, ModelNotLoaded
 from grm_service.factory import open_service
 from grm_service.settings import Settings
 from grm_service.types import Message, Params, Prompt
@@ -214,6 +214,49 @@ async def test_fewer_abilities_stay_out(caplog):
     await until(lambda: "lacks features of the other servers: continues" in caplog.text)
     less.abilities = Abilities()
     await until(lambda: "a is back" in caplog.text)
+    await engine.close()
+
+
+@pytest.mark.parametrize(
+    "odd", [RecursionError("deep"), OverflowError("large"), EngineError("odd"), KeyError("x")]
+)
+async def test_odd_reply_does_not_end_reconnecting(odd, caplog):
+    caplog.set_level("INFO", "grm_service")
+    lost, other = Fake(), Fake()
+    engine = PoolEngine({"a": lost, "b": other}, pause_s=0.01)
+    await engine.start()
+    start, lost.failure = lost.start, EngineUnreachable("x")
+
+    async def fails():
+        raise odd
+
+    lost.start = fails
+    await texts(engine, "g", "h")
+    await until(lambda: caplog.text.count("still out of the pool") > 1)
+    lost.start, lost.failure = start, None
+    await until(lambda: "a is back" in caplog.text)
+    await engine.close()
+
+
+async def test_different_thinking_is_refused():
+    opened = Fake()
+    opened.thinking = ThinkingBehavior("inline", opened=True)
+    engine = PoolEngine({"a": opened, "b": Fake()})
+    with pytest.raises(ModelNotLoaded, match="think alike"):
+        await engine.start()
+    await engine.close()
+
+
+async def test_common_thinking_is_announced():
+    behaviors = [ThinkingBehavior("field", can_disable=True), ThinkingBehavior(), ThinkingBehavior("inline")]
+    servers = {str(i): Fake() for i in range(3)}
+    for server, behavior in zip(servers.values(), behaviors, strict=True):
+        server.thinking = behavior
+    servers["1"].dropped_fields, servers["2"].dropped_fields = ("seed",), ("seed", "top_p")
+    engine = PoolEngine(servers)
+    await engine.start()
+    assert engine.thinking == ThinkingBehavior("inline")
+    assert engine.dropped_fields == ("seed", "top_p")
     await engine.close()
 
 

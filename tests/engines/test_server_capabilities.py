@@ -64,6 +64,7 @@ STRICT = FakeServer(*LOGPROBS, unknown=400)
 STRICT_PREFILLER = FakeServer(prefills=True, unknown=422)
 IGNORANT = FakeServer()
 FRAGILE = FakeServer(unknown=500)
+EVERYTHING = ["continues", "constrains", "alternatives", "continues_thinking"]
 
 
 async def started(server):
@@ -79,10 +80,10 @@ async def started(server):
         (SGLANG, []),
         (LLAMA, []),
         (OLD_LLAMA, ["alternatives"]),
-        (STRICT, ["continues", "constrains"]),
+        (STRICT, ["continues", "constrains", "continues_thinking"]),
         (STRICT_PREFILLER, ["constrains", "alternatives"]),
-        (IGNORANT, ["continues", "constrains", "alternatives"]),
-        (FRAGILE, ["continues", "constrains", "alternatives"]),
+        (IGNORANT, EVERYTHING),
+        (FRAGILE, EVERYTHING),
     ],
     ids=["vllm", "sglang", "llama", "old llama", "strict", "strict prefiller", "ignorant", "fragile"],
 )
@@ -120,6 +121,13 @@ async def test_full_distribution_is_requested():
     await remote.complete(Prompt((Message("user", "Hello"),)), Params(3, 0.5, 0.9))
     sent = {name: VLLM.last[name] for name in FULL_DISTRIBUTION}
     assert sent == {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+
+
+async def test_request_fields_are_merged():
+    remote = await started(VLLM)
+    fields = {"chat_template_kwargs": {"enable_thinking": True}, "thinking_budget": 9}
+    await remote.complete(Prompt((Message("user", "Hello"),)), Params(3, request_fields=fields))
+    assert {name: VLLM.last[name] for name in fields} == fields
 
 
 @pytest.mark.parametrize("server", [VLLM, LLAMA, STRICT_PREFILLER], ids=["vllm", "llama", "strict prefiller"])

@@ -7,7 +7,7 @@ import pytest
 from grm_service.engines.choice import choose_engine
 from grm_service.engines.files import weights
 from grm_service.engines.files.source import ModelSource, transformers_path
-from grm_service.engines.transformers.engine import encode_prompt
+from grm_service.engines.transformers.engine import chat_template, encode
 from grm_service.judging.prompt import render
 from grm_service.profiles.catalog import load_catalog
 from grm_service.settings import Settings
@@ -28,7 +28,7 @@ def greedy(model, tokenizer):
 
     texts = []
     for prompt in PROMPTS:
-        ids = torch.tensor([encode_prompt(tokenizer, prompt)])
+        ids = torch.tensor([encode(tokenizer, chat_template(tokenizer).render(prompt, Params(1)).text)])
         out = model.generate(ids, max_new_tokens=96, do_sample=False, pad_token_id=0)
         texts.append(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
     return texts

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from grm_service.engines.base import Abilities
+from grm_service.engines.base import Abilities, ThinkingBehavior
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import BadTask, EngineUnreachable, PromptTooLong
 from grm_service.evaluation import bias, outcomes
@@ -20,8 +20,9 @@ from grm_service.evaluation.report import measure
 from grm_service.evaluation.run_folder import EvalSetup
 from grm_service.evaluation.scaling import expected_credit
 from grm_service.factory import open_catalog
+from grm_service.profiles.profile import ThinkingSettings
 from grm_service.settings import Settings
-from grm_service.types import Alternative, Completion, Message, Usage
+from grm_service.types import Alternative, Completion, Message, Thinking, Usage
 
 pytestmark = pytest.mark.anyio
 PROFILE = open_catalog(Settings()).profile("smollm2-135m")
@@ -166,6 +167,92 @@ async def test_without_continuation_answer_stays_unread():
     assert [sample.error for sample in result.samples] == ["no_choice"] * 2
     engine = Model(lambda worths: "Good.", abilities=Abilities(continues=False))
     assert (await judged(engine, "absolute", k=1)).samples[0].error == "no_score"
+
+
+THINKS = ThinkingBehavior(thinks="inline", can_disable=True)
+
+
+class Thinker(Model):
+    """A model that thinks of the worst response first, in tags; its thinking can be turned off."""
+
+    def __init__(self, thought, writes, abilities=ALL, closes=lambda worths: best(worths)[-2:]):
+        super().__init__(writes, closes, abilities)
+        self.thinking, self._thought, self.requests = THINKS, thought, []
+
+    async def complete(self, prompt, params):
+        self.requests.append((prompt, params))
+        completion = await super().complete(prompt, params)
+        if prompt.continuation or params.thinking_tokens == 0:
+            return completion
+        cut = not self._thought.endswith("</think>")
+        text = self._thought + ("" if cut else completion.text)
+        return replace(completion, text=text, finish_reason="length" if cut else "stop")
+
+
+DRAFTS = "<think>\\boxed{Response A} or \\boxed{Response B}, or\n\\boxed{1}"
+
+
+@pytest.mark.parametrize("judge", ["pairwise", "swapped"])
+async def test_letters_in_thinking_are_not_read(judge):
+    result = await judged(Thinker(DRAFTS + "</think>", best), judge)
+    assert [(s.scores, s.closed) for s in result.samples] == [((1.0, 0.0), False)] * 4
+
+
+async def test_scores_in_thinking_are_not_read():
+    result = await judged(Thinker(DRAFTS + "</think>", worth), "absolute", THREE, 1)
+    assert result.samples[0].scores == (9.0, 3.0, 5.0)
+
+
+@pytest.mark.parametrize("ended", ["</think>", ""])
+async def test_answer_is_closed_after_thinking(ended):
+    engine = Thinker(DRAFTS + ended, lambda worths: "I like both.")
+    result = await judged(engine, "swapped", k=2)
+    reason = "no_scores" if ended else "cut_in_thinking"
+    assert [(s.scores, s.closed, s.closed_reason) for s in result.samples] == [((1.0, 0.0), True, reason)] * 2
+    closing = next(prompt for prompt, _ in engine.requests if prompt.continuation)
+    assert closing.thinking.text == DRAFTS.removeprefix("<think>")
+
+
+async def test_cut_thinking_is_asked_again_without():
+    engine = Thinker(DRAFTS, best, Abilities(continues_thinking=False))
+    result = await judged(engine, "pairwise", k=1)
+    assert [(s.scores, s.closed_reason) for s in result.samples] == [((1.0, 0.0), "cut_in_thinking")]
+    (_, first), (_, second) = engine.requests
+    assert (first.thinking_tokens, second.thinking_tokens) == (None, 0)
+    assert first.max_tokens == second.max_tokens == PROFILE.sampling.max_tokens
+
+
+async def test_cut_thinking_has_its_own_error():
+    engine = Thinker(DRAFTS, best, Abilities(continues_thinking=False))
+    engine.thinking = ThinkingBehavior(thinks="inline")
+    for judge in ("pairwise", "absolute"):
+        result = await judged(engine, judge, k=1)
+        assert result.error == "all_unreadable"
+        assert [(s.scores, s.error) for s in result.samples] == [(None, "cut_in_thinking")]
+    reading = measure([result], EvalSetup("p", "e", 1, judge="absolute"), [1]).reading
+    assert reading.errors == {"cut_in_thinking": 1}
+
+
+async def test_letter_probabilities_of_thinking_are_ignored():
+    class Thoughtful(Chances):
+        async def complete(self, prompt, params):
+            return replace(await super().complete(prompt, params), thinking=Thinking("A", cut=True), text="")
+
+    result = await judged(Thoughtful(), "logprob", k=2)
+    assert [(s.scores, s.error) for s in result.samples] == [(None, "no_letter_tokens")] * 2
+
+
+async def test_baselines_use_the_thinking_settings():
+    settings = ThinkingSettings(
+        tokens=50, tags=(("<plan>", "</plan>"),), on={"chat_template_kwargs": {"x": 1}}
+    )
+    engine = Thinker("<plan>\\boxed{Response B}</plan>", best)
+    engine._thought += "</think>"
+    setup = EvalSetup("p", "scripted", 1, judge="pairwise", fingerprint="sha256:1")
+    result = await baseline_judge(engine, replace(PROFILE, thinking=settings))(PRIME, setup)
+    assert result.samples[0].scores == (1.0, 0.0)
+    assert engine.requests[0][1].thinking_tokens == 50
+    assert engine.requests[0][1].request_fields == settings.on
 
 
 async def test_response_cannot_forge_an_answer():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from grm_service.evaluation.cost import completion_tokens, measure_cost
@@ -19,6 +21,20 @@ def test_stop_rule_savings():
 
 def test_no_savings_without_a_scale():
     assert measure_cost([item([(5.0, 4.0)] * 8)], None, 8).stopping == ()
+
+
+def test_unknown_tokens_make_unknown_means():
+    known = item([(5.0, 4.0)] * 8)
+    unknown = item([(5.0, 4.0)] * 8, completion_tokens=None, prompt_tokens=None)
+    assert completion_tokens(unknown, 2, 8) is None
+    result = measure_cost([known, unknown], Scale(1, 10), 8)
+    assert (result.prompt_tokens, result.cached_tokens, result.completion_tokens) == (None, 0, None)
+
+
+def test_unknown_sample_tokens_save_an_unknown_share():
+    judged = item([(5.0, 4.0)] * 8)
+    judged = replace(judged, samples=tuple(replace(sample, tokens=None) for sample in judged.samples))
+    assert [rule.tokens_saved for rule in measure_cost([judged], Scale(1, 10), 8).stopping] == [None, None]
 
 
 def test_principle_tokens_count_at_every_k():

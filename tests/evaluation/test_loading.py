@@ -1,7 +1,9 @@
 import gzip
 import json
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from grm_service.errors import BadTask, UnknownName
 from grm_service.evaluation.dataset import subset
@@ -30,6 +32,37 @@ def test_lists_compressed_files_and_folders(tmp_path):
     assert [item.source for item in load(str(tmp_path)).items] == ["math-prm", "pair"]
 
 
+def test_folder_of_mixed_kinds(tmp_path):
+    (tmp_path / "part").mkdir()
+    table = pyarrow.Table.from_pylist([OWN | {"preferred": 1, "scores": None}])
+    parquet.write_table(table, tmp_path / "part" / "Train.Parquet")
+    (tmp_path / "more.NDJSON").write_bytes(b"\xef\xbb\xbf" + json.dumps(PAIR).encode() + b"\r\n")
+    (tmp_path / "README.md").write_text("about the data")
+    result = load(str(tmp_path))
+    assert [(item.source, item.correct) for item in result.items] == [("pair", (0,)), ("a", (1,))]
+    assert result.unread == ("README.md",)
+
+
+def test_folder_without_data_names_its_files(tmp_path):
+    (tmp_path / "rows.csv").write_text("prompt,chosen,rejected")
+    with pytest.raises(BadTask, match=r"no item that can be judged; not read: rows.csv"):
+        load(str(tmp_path))
+
+
+def test_index_of_a_column_with_nulls(tmp_path):
+    # pandas reads these integers as floats and writes them as such.
+    table = pyarrow.table(
+        {
+            "id": ["a", "b"],
+            "messages": ["Q", "R"],
+            "responses": [["1", "2"]] * 2,
+            "preferred": pyarrow.array([1.0, None]),
+        }
+    )
+    parquet.write_table(table, tmp_path / "data.parquet")
+    assert [item.correct for item in load(str(tmp_path / "data.parquet")).items] == [(1,), ()]
+
+
 def test_repeated_ids_are_numbered(tmp_path):
     result = load(written(tmp_path, [OWN, OWN])).items
     assert [item.id for item in result] == ["a:1", "a:1#2"]
@@ -38,11 +71,11 @@ def test_repeated_ids_are_numbered(tmp_path):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ({"text": "hello"}, "row 1: no known format has the columns text; name one with --format"),
-        (OWN | {"preferred": 2}, "row 1 cannot be read as own: ValueError of 2 responses, (2,)"),
-        (JUDGEBENCH | {"label": "A=B"}, "row 1 cannot be read as judgebench: KeyError 'A=B'"),
+        ({"text": "hello"}, "line 1: no known format has the columns text; name one with --format"),
+        (OWN | {"preferred": 2}, "line 1 cannot be read as own: preferred is 2"),
+        (JUDGEBENCH | {"label": "A=B"}, "line 1 cannot be read as judgebench: label is 'A=B'"),
         ({"chosen": "11", "rejected": "12"}, "there is no prompt"),
-        (REWARDBENCH2 | {"rejected": []}, "cannot be the right ones"),
+        (REWARDBENCH2 | {"rejected": []}, "rejected is empty"),
         ([1], "row 1 is no JSON object"),
     ],
 )

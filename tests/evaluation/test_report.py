@@ -59,3 +59,9 @@ def test_time_limit_leaves_scaling_out(where):
     assert [step.k for step in report.scaling] == [8]
     assert len(report.votes) == 3, "the same samples, whatever the vote"
     assert "Smaller k are left out: the time limit cut off samples" in render_report(report, [])
+
+
+def test_unknown_tokens_are_reported_as_unknown():
+    judged = [item([(8.0, 3.0)] * 8, name=str(i), completion_tokens=None) for i in range(2)]
+    text = render_report(measure(judged, SETUP, [1, 8]), [])
+    assert "unknown of answers" in text

@@ -57,6 +57,26 @@ def test_evaluate_resumes_with_the_same_arguments(tmp_path):
     assert read_report(tmp_path / "out" / "report.json") == second
 
 
+def test_report_names_rows_and_files_without_items(tmp_path):
+    Path("folder").mkdir()
+    same = {"prompt": "Q", "chosen": "yes", "rejected": "yes"}
+    Path("folder/data.jsonl").write_text(Path("data.jsonl").read_text() + json.dumps(same))
+    Path("folder/notes.txt").touch()
+    report = evaluate("folder", tmp_path / "out", ks=[2], limit=2)
+    assert (report.left_out, report.unread) == ({"the responses are the same": 1}, ("notes.txt",))
+    assert read_report(tmp_path / "out" / "report.json") == report
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "1 rows left out: the responses are the same. Files not read: `notes.txt`." in text
+
+
+def test_bad_row_is_refused_before_judging(tmp_path):
+    with Path("data.jsonl").open("a") as file:
+        file.write(json.dumps({"prompt": "Q", "chosen": "yes", "rejected": None}))
+    with pytest.raises(BadTask, match=r"data\.jsonl, line 21 cannot be read as pair: rejected is null"):
+        evaluate("data.jsonl", tmp_path / "out", ks=[2], on_judged=lambda result: pytest.fail("judged"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_ks_above_samples_are_left_out(tmp_path):
     report = evaluate("data.jsonl", tmp_path / "out", options=JudgeOptions(k=3))
     assert (report.setup.k, [step.k for step in report.scaling]) == (3, [1, 2, 3])

@@ -1,9 +1,10 @@
 """A server process with an engine that fails on command: `python -m tests.faults.server`.
 
 The query selects the fault: "please hang" never completes, "please garbage" returns unreadable text, "please
-markup" returns HTML, "please die" kills the engine process. Any other query is answered after `--delay`
-seconds like the scripted engine. With `--isolated` the engine runs in its own process, as real ones do; with
-`--embedded` it is a real engine. The wall clock jumps a day ahead on SIGUSR1 and a day back on SIGUSR2.
+markup" returns HTML, "please think" thinks before it answers, "please ponder" is cut off in its thinking,
+"please die" kills the engine process. Any other query is answered after `--delay` seconds like the scripted
+engine. With `--isolated` the engine runs in its own process, as real ones do; with `--embedded` it is a real
+engine. The wall clock jumps a day ahead on SIGUSR1 and a day back on SIGUSR2.
 """
 
 import argparse
@@ -27,7 +28,8 @@ from grm_service.serving.service import Limits, Service
 from grm_service.settings import Settings
 
 MARKUP = "<script>window.ran = 1</script><img src=x onerror='window.ran = 2'>"
-_FAULT = re.compile(r"please (hang|garbage|markup|die)")
+DRAFT = f"A draft {MARKUP} \\boxed{{1, 10}}"
+_FAULT = re.compile(r"please (hang|garbage|markup|think|ponder|die)")
 
 
 class FaultyEngine(ScriptedEngine):
@@ -51,6 +53,10 @@ class FaultyEngine(ScriptedEngine):
                 return replace(completion, text="\x00\ud800 \\boxed{nan, 99}")
             case "markup":
                 return replace(completion, text=completion.text.replace("It is clear.", MARKUP))
+            case "think" if "\\boxed{" not in prompt.continuation:
+                return replace(completion, text=f"<think>{DRAFT}</think>\n\n{completion.text}")
+            case "ponder" if "\\boxed{" not in prompt.continuation:
+                return replace(completion, text=f"<think>{DRAFT}", finish_reason="length")
         return completion
 
 

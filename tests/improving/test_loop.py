@@ -8,6 +8,7 @@ import pytest
 
 from grm_service.audit.store import Search
 from grm_service.callers import NOBODY
+from grm_service.engines.base import ThinkingBehavior
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import (
     AllUnreadable,
@@ -19,7 +20,7 @@ from grm_service.errors import (
 )
 from grm_service.improving.lineage import Draft, Round, SecondOpinion, Standard
 from grm_service.improving.loop import ROUTE, improve
-from grm_service.types import Alternative, Message, PrincipleSpec
+from grm_service.types import Alternative, Message, PrincipleSpec, Usage
 from tests.improving.world import engine_of, longest, noisy, policy_of, quality, task_of
 from tests.meta_rm import ScriptedMetaRM, guide
 
@@ -145,14 +146,15 @@ async def test_events_and_recorded_verdicts(open_world):
 
 
 class Counting(ScriptedEngine):
-    """Counts all generated tokens, also those of cancelled requests."""
+    """Counts all generated tokens, also those of cancelled requests; it may not state them."""
 
     generated = 0
+    states_usage = True
 
     async def complete(self, prompt, params):
         completion = await super().complete(prompt, params)
         self.generated += completion.usage.completion_tokens
-        return completion
+        return completion if self.states_usage else replace(completion, usage=Usage(None, None, None))
 
 
 def wordy(prompt, params):
@@ -161,6 +163,15 @@ def wordy(prompt, params):
         n = prompt.messages[-1].content.count("[The Begin of Response")
         return ", ".join(str(1 + (params.seed + i) % 9) for i in range(n)) + "}"
     return f"seed {params.seed} " + "more and more " * 2000
+
+
+@pytest.mark.parametrize("tokens", [2000, 9999])
+async def test_unknown_tokens_do_not_exceed_the_budget(open_world, tokens):
+    engine = Counting(wordy)
+    engine.states_usage = False
+    improvement = await improved(open_world, engine, task_of(n=3, rounds=9, tokens=tokens))
+    assert engine.generated <= tokens
+    assert improvement.cost.generated is None
 
 
 @pytest.mark.parametrize("tokens", [1500, 2000, 2777, 4000, 9999])
@@ -214,6 +225,53 @@ async def test_principle_attempts_are_in_the_budget(open_world):
     assert (await improved(open_world, engine, replace(task, tokens=least))).cost.generated <= least
     assert len(attempts) == 3
     assert engine.generated <= least
+
+
+async def test_thinking_is_outside_the_budget(open_world):
+    """A policy and a judge that think more than the whole budget still reach their last round."""
+    thought = "<think>" + " A draft of quality 9. \\boxed{1, 1}" * 99 + "</think>"
+    plain = engine_of(policy_of(2, 5, 3, 4))
+
+    def write(prompt, params):
+        text = plain._write(prompt, params)
+        return text if prompt.continuation else thought + text
+
+    engine = ScriptedEngine(write)
+    engine.complete = unlimited(engine)
+    task = task_of(rounds=5, tokens=9000)
+    improvement = await improved(open_world, engine, task)
+    assert improvement.stopped == "no_gain"
+    assert all("\\boxed" not in draft.text and "think" not in draft.text for draft in improvement.drafts)
+    assert improvement.cost.generated > 9000
+
+
+def unlimited(engine):
+    """Complete with room for thinking."""
+    complete = engine.complete
+    return lambda prompt, params: complete(prompt, replace(params, max_tokens=params.max_tokens + 4000))
+
+
+CUT = "<think>A draft of quality 9."
+
+
+async def test_draft_cut_in_thinking_fails(open_world):
+    engine = engine_of(lambda prompt, params: CUT)
+    with pytest.raises(PolicyFailed, match="wrote no answer"):
+        await improved(open_world, engine)
+    first = policy_of(2, 5)
+    revising = engine_of(lambda p, params: first(p, params) if len(p.messages) == 1 else CUT)
+    improvement = await improved(open_world, revising)
+    assert improvement.stopped == "failed"
+    assert improvement.failure[0] == "policy_failed"
+    assert not any("9" in draft.text for draft in improvement.drafts)
+
+
+async def test_cut_draft_is_written_without_thinking(open_world):
+    writes = policy_of(2, 5, 3, 4)
+    engine = engine_of(lambda p, params: writes(p, params) if params.thinking_tokens == 0 else CUT)
+    engine.thinking = ThinkingBehavior(thinks="inline", can_disable=True)
+    improvement = await improved(open_world, engine, task_of(rounds=0))
+    assert improvement.text == "A draft of quality 5."
 
 
 async def test_split_group_is_in_the_budget(open_world):

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 
 from grm_service.engines.scripted import ScriptedEngine
-from grm_service.errors import BadTask, EngineError, PolicyFailed
+from grm_service.errors import BadTask, ContentFiltered, EngineError, PolicyFailed, UpstreamDenied
 from grm_service.improving.pairs import ROUTE, Pair, PairThresholds, judge_prompts, select_pair, write_pairs
 from grm_service.improving.prompt_file import PromptItem
 from grm_service.improving.run_folder import COMPARED, PAIRS, PairsFolder, PairsSetup, PromptResult
@@ -46,6 +46,20 @@ async def run(open_world, folder, prompts, engine=None, setup=SETUP, concurrency
 
 def rows(folder):
     return [json.loads(line) for line in (folder / PAIRS).read_text().splitlines()]
+
+
+@pytest.mark.anyio
+async def test_prompts_with_cut_thinking_are_dropped(open_world, tmp_path):
+    def policy(prompt, params):
+        cut = prompt.messages[-1].content == "Name prime number 1."
+        return (
+            "<think>A draft of quality 9." if cut else "<think>Quality 9?</think>" + by_seed(prompt, params)
+        )
+
+    report = await run(open_world, tmp_path, prompts(2), engine_of(policy), thresholds=PairThresholds(0.1, 0))
+    assert (report.pairs, report.dropped) == (1, {"cut_in_thinking": 1})
+    (row,) = rows(tmp_path)
+    assert "think" not in row["chosen"][0]["content"]
 
 
 def test_best_is_chosen_over_worst():
@@ -89,6 +103,13 @@ async def test_existing_drafts_need_no_policy(open_world, tmp_path):
     assert (provenance["rewards"], provenance["margin"], provenance["agreement"]) == ([8, 2], 6, 1)
     assert (provenance["drafts"], provenance["samples"], provenance["verdict"][:3]) == (3, 4, "vd_")
     assert (report.prompts, report.pairs, report.dropped, report.margin) == (1, 1, {}, 6)
+
+
+@pytest.mark.anyio
+async def test_same_drafts_are_dropped(open_world, tmp_path):
+    same = [item("caf\u00e9", " cafe\u0301\r\n")]
+    report = await run(open_world, tmp_path / "out", same, engine_of(None, quality))
+    assert report.dropped == {"same_drafts": 1}
 
 
 @pytest.mark.anyio
@@ -286,3 +307,33 @@ def test_pairs_train_a_dpo_step(open_world, tmp_path):
     moved = [not old.equal(new) for old, new in zip(before, trainer.model.parameters(), strict=True)]
     assert any(moved)
     assert trainer.state.log_history[0]["loss"] == pytest.approx(0.693, abs=0.01)
+
+
+def refusing(word, error):
+    """Return an engine that refuses prompts with a word."""
+    engine = engine_of(by_seed)
+    complete = engine.complete
+
+    async def complete_or_refuse(prompt, params):
+        if word in prompt.messages[-1].content:
+            raise error
+        return await complete(prompt, params)
+
+    engine.complete = complete_or_refuse
+    return engine
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("drafts", [(), DRAFTS])
+async def test_refused_prompt_is_dropped(open_world, tmp_path, drafts):
+    engine = refusing("number 1", ContentFiltered("filtered"))
+    items = [item(*drafts, name=str(i), query=f"Name prime number {i}.") for i in range(3)]
+    report = await run(open_world, tmp_path / "out", items, engine)
+    assert report.dropped["content_filtered"] == 1
+    assert len(report.dropped) + report.pairs <= 3
+
+
+@pytest.mark.anyio
+async def test_refused_key_ends_the_pairs(open_world, tmp_path):
+    with pytest.raises(UpstreamDenied, match="bad key"):
+        await run(open_world, tmp_path / "out", prompts(3), refusing("", UpstreamDenied("x", "bad key")))

@@ -1,4 +1,4 @@
-from grm_service.improving.revision_prompts import deal_critiques, revision_prompt
+from grm_service.improving.revision_prompts import deal_critiques, draft_prompt, revision_prompt
 from grm_service.types import Message
 from tests.improving.test_gain import sample
 from tests.improving.world import QUERY
@@ -14,6 +14,13 @@ def test_reviews_have_no_response_numbers():
         "your answer is right, another answer is not, another answer is late." in prompt.messages[2].content
     )
     assert "- Be right." in prompt.messages[2].content
+
+
+def test_policy_reads_three_roles():
+    turns = [Message("developer", "Be brief."), *QUERY, Message("tool", "11"), Message("function", "12")]
+    sent = [(turn.role, turn.content) for turn in draft_prompt(turns, ()).messages]
+    assert sent[0] == ("system", "Be brief.")
+    assert sent[-2:] == [("user", "```tool result\n11\n```"), ("user", "```tool result\n12\n```")]
 
 
 def test_critiques_are_dealt_in_turn():

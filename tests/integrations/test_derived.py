@@ -195,14 +195,16 @@ def test_empty_principle_fields_are_dropped(run, requests):
     assert requests[0]["principles"] == {"mode": "self", "set": "helpfulness"}
 
 
-def test_tool_turns_are_not_judged(run, requests):
+def test_tool_turns_are_judged_as_blocks(run, requests):
     called = [
         {"role": "assistant", "content": "Let me see.", "tool_calls": [{"function": {"name": "add"}}]},
         {"role": "tool", "content": "11"},
         {"role": "assistant", "content": [{"type": "text", "text": "It is 11."}]},
     ]
     run(trl.grm_reward(prompts=[TURNS], completions=[called]))
-    assert requests[0]["responses"] == ["Let me see.\n\nIt is 11."]
+    assert requests[0]["responses"] == [
+        "Let me see.\n\n```tool call: add\n{}\n```\n\n```tool result\n11\n```\n\nIt is 11."
+    ]
 
 
 def test_custom_reward_can_be_pickled(run, requests, url):

@@ -12,7 +12,7 @@ from grm_service.judging.plan import plan
 from grm_service.judging.prompt import render_judgement
 from grm_service.judging.vote import select_by_grade, vote
 from grm_service.profiles.catalog import load_catalog
-from grm_service.profiles.profile import Scale
+from grm_service.profiles.profile import Scale, ThinkingSettings
 from grm_service.review import reasons
 from grm_service.serving.validation import Validator
 from grm_service.types import JudgeOptions, Message, Task
@@ -105,6 +105,26 @@ def test_control_text_is_neutralised():
         assert "\\boxed{" not in user.content
         assert "\\boxed{9}" in assistant.content
     assert render_judgement(PROFILE, [], [attack], "")[0].content.count("[The End of Response 1]") == 1
+
+
+async def test_thinking_is_not_graded():
+    def write(prompt, params):
+        return "<think>Scores: \\boxed{1, 9}</think>Analysis: Both <|im_end|>.\nScores: \\boxed{9, 1}"
+
+    meta_rm = ScriptedMetaRM()
+    judge = GenerativeRewardModel(ScriptedEngine(write), meta_rm=meta_rm)
+    options = JudgeOptions(k=2, k_meta=1)
+    await judge.judge(plan(Task((Message("user", "?"),), ("a", "b"), options=options), PROFILE))
+    assert len(meta_rm.graded) == 2
+    for _, graded in meta_rm.graded:
+        assert graded.content == "Analysis: Both < |im_end|>.\nScores: \\boxed{9, 1}"
+
+
+def test_tags_of_the_profile_are_neutralised():
+    profile = replace(PROFILE, thinking=ThinkingSettings(tags=(("<plan>", "</plan>"),)))
+    user, assistant = render_judgement(profile, [], ["</plan>"], "</plan> [THINK]")
+    assert "</plan>" not in user.content + assistant.content
+    assert "[THINK]" not in assistant.content
 
 
 def test_equal_grades_prefer_earlier_samples():

@@ -88,7 +88,7 @@ def test_lines_that_are_not_principles():
     ],
 )
 def test_partial_score_line_is_removed(cut, expected):
-    assert parse.before_closing(cut) == expected
+    assert parse.before_closing(cut, PROFILE) == expected
 
 
 @given(st.lists(st.integers(1, 10), min_size=1, max_size=64))
@@ -112,3 +112,9 @@ def test_parser_accepts_any_text(text):
         assert unreadable.reason
     else:
         assert critique.scores == (3.0, 4.0)
+
+
+@pytest.mark.parametrize("heading", ["Here are the principles:", "**Principles:**\n", "以下原则："])
+def test_line_before_the_list_is_no_principle(heading):
+    principles = parse.parse_principles(f"{heading}\n1. It is true:\n   in every part.\n2. It is short.")
+    assert [principle.text for principle in principles] == ["It is true: in every part.", "It is short."]

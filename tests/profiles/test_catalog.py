@@ -1,11 +1,16 @@
+import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from grm_service.errors import CatalogError, UnknownName
 from grm_service.profiles.catalog import fingerprint, format_fingerprint, load_catalog, load_profile
+from grm_service.profiles.profile import ThinkingSettings
 from tests.judging.profiles import PROFILE
+
+ROOT = Path(__file__).parents[2]
 
 GOOD = """\
 name: mine
@@ -78,6 +83,18 @@ def test_own_profiles_override(write):
     assert load_catalog(own).profile("generic-judge").description == "A profile of my own."
 
 
+@pytest.mark.parametrize("name", ["mine.yml", "mine.YAML"])
+def test_any_ending_of_yaml_is_loaded(write, name):
+    assert load_catalog(write(GOOD, name)).profile("mine").name == "mine"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_of_windows_are_read(write, encoding):
+    plain = load_catalog(write(GOOD)).profile("mine")
+    windows = load_catalog(write(GOOD.replace("\n", "\r\n").encode(encoding))).profile("mine")
+    assert windows == plain
+
+
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
@@ -115,6 +132,26 @@ def test_unknown_name_lists_known_ones():
 def test_missing_folder_is_an_error(tmp_path):
     with pytest.raises(CatalogError, match="GRM_MODELS_DIR"):
         load_catalog(tmp_path / "none")
+
+
+EXAMPLES = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "profiles.md").read_text("utf-8"), re.DOTALL)[1]
+
+
+@pytest.mark.parametrize("example", EXAMPLES.split("---\n"))
+def test_thinking_examples_load(write, example):
+    settings = load_profile(write(GOOD + example) / "mine.yaml").thinking
+    assert settings != ThinkingSettings()
+    for tokens in (settings.tokens, 0):
+        json.dumps(settings.request_fields(tokens))
+
+
+def test_fingerprint_without_thinking_settings():
+    reported = json.loads((ROOT / "evals" / "smollm2-judge.json").read_text(encoding="utf-8"))
+    judge = load_catalog().profile("smollm2-judge")
+    assert fingerprint(judge) == reported["fingerprint"]
+    thinks = replace(judge, thinking=ThinkingSettings(tokens=0))
+    assert fingerprint(thinks) != fingerprint(judge)
+    assert format_fingerprint(thinks) == format_fingerprint(judge)
 
 
 def test_fingerprint_changes_with_any_field():

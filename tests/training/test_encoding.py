@@ -4,14 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from grm_service.engines.transformers.engine import TransformersEngine, encode_prompt
+from grm_service.engines.transformers.engine import TransformersEngine, encode
 from grm_service.judging.plan import plan
 from grm_service.judging.sampler import Sampler
+from grm_service.profiles.profile import ThinkingSettings
 from grm_service.training.encoding import Encoder, encode_all
 from grm_service.training.rejection_sampling import Example
 from grm_service.training.trajectories import Trajectory
-from grm_service.types import JudgeOptions, Message, Params, Prompt, Task
-from tests.training.conftest import EXAMPLES, ITEMS, OPENED, TEXT
+from grm_service.types import JudgeOptions, Message, Params, Task, Thinking
+from tests.engines.tiny import TEMPLATE
+from tests.training.conftest import EXAMPLES, ITEMS, OPENED, SHORT, TEXT
 
 pytestmark = pytest.mark.anyio
 
@@ -80,4 +82,62 @@ def test_examples_left_out(tokenizer):
 
 def test_instruction_prompt(tokenizer):
     tokens = Encoder(tokenizer, OPENED, (1,)).instruction((Message("user", "x"), Message("assistant", "y")))
-    assert tokens.prompt == encode_prompt(tokenizer, Prompt((Message("user", "x"),)))
+    prompt = "<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n"
+    assert tokens.prompt == encode(tokenizer, prompt)
+
+
+OPENS = "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+CAN_SKIP = (
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is false %}"
+    "<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+PLAIN = replace(SHORT, opening="")
+ANSWER = "Analysis: Both do.\nScores: \\boxed{8, 3}"
+THOUGHT = Thinking("Is it \\boxed{3, 8}?")
+
+
+def trained(tokenizer, ending, thinking, profile=PLAIN, only_scores=False):
+    """Return the texts of the prompt's end and of the completion, in a template with this ending."""
+    start = TEMPLATE.partition("{% if add")[0]
+    tokenizer.chat_template = start + ending
+    trajectory = replace(EXAMPLES[0].trajectory, text=ANSWER, thinking=thinking)
+    encoder = Encoder(tokenizer, profile, (1,), only_scores)
+    tokens = encoder.example(replace(EXAMPLES[0], trajectory=trajectory))
+    prompt = tokenizer.decode(tokens.prompt).rpartition("<|im_start|>assistant\n")[2]
+    return prompt, tokenizer.decode(tokens.completion).removesuffix("<|im_end|>")
+
+
+def test_thinking_is_learned_with_the_answer(tokenizer):
+    whole = f"{THOUGHT.text}\n</think>\n\n{ANSWER}"
+    assert trained(tokenizer, OPENS, THOUGHT) == ("<think>\n", whole)
+    assert trained(tokenizer, CAN_SKIP, THOUGHT) == ("", "<think>\n" + whole)
+
+
+def test_answers_without_thinking_follow_ended_thinking(tokenizer):
+    ended = "<think>\n\n</think>\n\n"
+    assert trained(tokenizer, OPENS, None) == (ended, ANSWER)
+    assert trained(tokenizer, CAN_SKIP, None) == (ended, ANSWER)
+
+
+def test_only_scores_after_thinking(tokenizer):
+    prompt, completion = trained(tokenizer, OPENS, THOUGHT, only_scores=True)
+    assert prompt.startswith(f"<think>\n{THOUGHT.text}\n</think>\n\nAnalysis")
+    assert completion.endswith("8, 3}")
+    assert "Both" not in completion
+
+
+def test_profile_variables_reach_the_template(tokenizer):
+    on = {"chat_template_kwargs": {"enable_thinking": True}}
+    profile = replace(PLAIN, thinking=ThinkingSettings(on=on))
+    ending = "{% if add_generation_prompt %}<|im_start|>assistant\n{{ enable_thinking }}{% endif %}"
+    assert trained(tokenizer, ending, THOUGHT, profile)[0] == "True"
+
+
+def test_thinking_of_instructions(tokenizer):
+    tokenizer.chat_template = TEMPLATE.partition("{% if add")[0] + OPENS
+    encoder = Encoder(tokenizer, PLAIN, (1,))
+    question = Message("user", "x")
+    thinks = encoder.instruction((question, Message("assistant", "<think>Hm.</think>y")))
+    assert tokenizer.decode(thinks.completion) == "Hm.\n</think>\n\ny<|im_end|>"
+    mentions = encoder.instruction((question, Message("assistant", "Write <think> first.")))
+    assert tokenizer.decode(mentions.completion) == "Write <think> first.<|im_end|>"

@@ -45,6 +45,16 @@ def test_run_resumes_with_same_data_only(folder, tmp_path):
         begin()
 
 
+def test_unread_files_are_reported(folder):
+    class Names(TrainingCallback):
+        def on_files_unread(self, names):
+            self.names = names
+
+    (folder / "rows.csv").touch()
+    read_items(folder, None, names := Names())
+    assert names.names == ("rows.csv",)
+
+
 def test_every_file_is_hashed(tmp_path):
     for name in ("a", "b", "general"):
         (tmp_path / name).write_text(name)

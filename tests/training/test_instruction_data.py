@@ -1,5 +1,6 @@
 """General instructions are read from JSON Lines and drawn by their share."""
 
+import gzip
 import json
 
 import pytest
@@ -36,5 +37,14 @@ def test_share_of_all_examples(file):
 
 def test_bad_row_is_named(file):
     file.write_text('{"prompt": "x"}\n')
-    with pytest.raises(BadTask, match="row 1, is not an instruction: KeyError 'completion'"):
+    with pytest.raises(BadTask, match="line 1 is not an instruction: completion is missing"):
         read_instructions(file)
+
+
+def test_turns_and_system_column_are_read(file):
+    turns = [{"role": "user", "content": "x"}]
+    answer = {"role": "assistant", "content": [{"type": "text", "text": "y"}]}
+    row = {"system": "Be brief.", "prompt": turns, "completion": [answer], "messages": None}
+    file.write_bytes(gzip.compress(json.dumps(row).encode("utf-8-sig")))
+    expected = (Message("system", "Be brief."), Message("user", "x"), Message("assistant", "y"))
+    assert read_instructions(file) == [expected]

@@ -7,12 +7,13 @@ from dataclasses import asdict
 import pytest
 
 from grm_service.engines.scripted import ScriptedEngine
-from grm_service.errors import BadTask, EngineError
+from grm_service.errors import BadTask, ContentFiltered, EngineError, UpstreamDenied, UpstreamRefused
 from grm_service.judging.prompt import render
 from grm_service.training.rejection_sampling import select
 from grm_service.training.sampling import sample_all
 from grm_service.training.trajectories import TrajectoryFile, read_trajectories
-from grm_service.types import Params, Principle, PrincipleSpec
+from grm_service.types import Params, Principle, PrincipleSpec, Thinking
+from tests.api.helpers import failing
 from tests.training.conftest import ITEMS, SHORT, item, setup
 
 pytestmark = pytest.mark.anyio
@@ -39,6 +40,37 @@ async def test_samples_in_balanced_orders(sampled):
             assert each.right == (each.scores[best] > each.scores[1 - best])
     first = [of_item.trajectories[0].order for of_item in trajectories]
     assert len(set(first)) == 2, "else the best response would always be at one position"
+
+
+async def test_thinking_is_stored_apart(sampled, tmp_path):
+    engine = ScriptedEngine(
+        lambda prompt, params: "<think>Scores: \\boxed{3, 8}</think>Scores: \\boxed{8, 3}"
+    )
+    trajectories = await sampled(engine=engine)
+    for each in trajectories[0].trajectories:
+        assert each.text == "Scores: \\boxed{8, 3}"
+        assert each.thinking == Thinking("Scores: \\boxed{3, 8}")
+    assert read_trajectories(tmp_path / "trajectories.jsonl")[1] == trajectories
+
+
+async def test_cut_thinking_is_no_judgement(sampled):
+    engine = ScriptedEngine(lambda prompt, params: "<think>Scores: \\boxed{8, 3}")
+    trajectories = await sampled(engine=engine, hints=False)
+    assert {each.error for of_item in trajectories for each in of_item.trajectories} == {"cut_in_thinking"}
+    assert select(ITEMS, trajectories).examples == []
+
+
+async def test_files_without_thinking_are_read(sampled, tmp_path):
+    trajectories = await sampled()
+    file = tmp_path / "trajectories.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    del lines[0]["thinking_tokens"]
+    for line in lines[1:]:
+        for each in line["trajectories"]:
+            del each["thinking"]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_trajectories(file)[1] == trajectories
+    assert await sampled() == trajectories, "and the run resumes"
 
 
 async def test_hint_after_wrong_samples(sampled):
@@ -75,8 +107,10 @@ async def test_judge_options_reach_the_engine(sampled):
 
     engine = ScriptedEngine(judge)
     fixed = PrincipleSpec("fixed", None, (Principle("Be brief, says the caller."),))
-    await sampled(items=ITEMS[:1], engine=engine, temperature=0.25, max_tokens=48, principles=fixed)
-    assert {(each.temperature, each.max_tokens) for each in params} == {(0.25, 48)}
+    await sampled(
+        items=ITEMS[:1], engine=engine, temperature=0.25, max_tokens=48, thinking_tokens=9, principles=fixed
+    )
+    assert {(each.temperature, each.max_tokens, each.thinking_tokens) for each in params} == {(0.25, 48, 9)}
     assert all("Be brief, says the caller." in each.messages[-1].content for each in engine.prompts)
 
 
@@ -173,3 +207,27 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"id": 1}\n')
     with pytest.raises(BadTask, match="line 1, is not a trajectory of grm train"):
         read_trajectories(tmp_path / "x.jsonl")
+
+
+@pytest.mark.parametrize("error", [ContentFiltered, UpstreamRefused])
+async def test_refused_item_is_counted(sampled, error):
+    engine = ScriptedEngine(needs_hint)
+    complete, refused = engine.complete, []
+
+    async def complete_or_refuse(prompt, params):
+        if ITEMS[0].responses[0] in prompt.messages[-1].content:
+            refused.append(params)
+            raise error("refused")
+        return await complete(prompt, params)
+
+    engine.complete = complete_or_refuse
+    first, *others = sorted(await sampled(engine=engine), key=lambda each: each.item != ITEMS[0].id)
+    assert (first.error, first.trajectories, len(refused)) == (error.code, (), 3)
+    assert all(each.error is None for each in others)
+
+
+async def test_refused_key_ends_the_sampling(sampled):
+    engine = ScriptedEngine(needs_hint)
+    engine.complete = failing(UpstreamDenied("http://x refuses every request", "bad key"))
+    with pytest.raises(EngineError, match="bad key"):
+        await sampled(engine=engine)

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from grm_service.serving.keys import add
-from tests.faults.server import MARKUP
+from tests.faults.server import DRAFT, MARKUP
 from tests.faults.test_faults import served
 from tests.web.steps import fill, get, judge, load, record, view
 
@@ -81,6 +81,7 @@ def test_form_reaches_the_server(visit, url):
     page.get_by_label("Reference answer").fill("4")
     page.get_by_label("Temperature").fill("0.7")
     page.get_by_label("Max tokens per critique").fill("100")
+    page.get_by_label("Max tokens of thinking").fill("200")
     judge(page)
     request = get(f"{url}/v1/verdicts/{record(page)}")["request"]
     assert request == {
@@ -99,6 +100,7 @@ def test_form_reaches_the_server(visit, url):
         "reference": "4",
         "temperature": 0.7,
         "max_tokens": 100,
+        "thinking_tokens": 200,
     }
     # The round trip: the record opened in the playground gives the same request.
     page.get_by_role("link", name="Open in the playground").click()
@@ -190,6 +192,71 @@ def test_hostile_text_stays_text(visit):
             assert page.evaluate("window.ran") is None
         page.goto(f"{url}/#/verdicts?search=markup")
         expect(page.locator("a.query").first).to_contain_text(HOSTILE)
+
+
+def test_thinking_is_folded_text(visit):
+    with served("--delay", "0.1") as (url, _):
+        page = visit(url)
+        fill(page, "please think", "7", "8", k=2)
+        judge(page)
+        for place in ("the stream", "the record"):
+            assert_thinking(page, place)
+            if place == "the stream":
+                record(page)
+
+
+def assert_thinking(page, place):
+    card = page.locator(".sample").first
+    card.locator("summary").first.click()
+    thinking = card.locator("details.thinking")
+    expect(thinking.locator("summary")).to_have_text(f"Thinking ({len(DRAFT)} characters)")
+    expect(thinking.locator(".text")).not_to_be_visible()
+    thinking.locator("summary").click()
+    expect(thinking.locator(".text")).to_have_text(DRAFT, use_inner_text=True)
+    assert card.locator("script, img").count() == 0
+    assert page.evaluate("window.ran") is None, place
+    # Before the critique, and not in it.
+    texts = card.locator(".body > p.text, .body > details.thinking").all_inner_texts()
+    assert len(texts) == 2, place
+    assert "draft" in texts[0]
+    assert "draft" not in texts[1]
+    expect(card.get_by_text("cut", exact=True)).to_have_count(0)
+
+
+def test_cut_thinking_has_a_chip_and_a_reason(visit):
+    with served() as (url, _):
+        page = visit(url)
+        fill(page, "please ponder", "7", "8", k=2)
+        judge(page)
+        for leave in (record, None):
+            card = page.locator(".sample").first
+            expect(card.get_by_text("cut", exact=True)).to_be_visible()
+            card.locator("summary").first.click()
+            expect(card).to_contain_text(
+                "Closed by the service: it was cut off while the model was still thinking cut_in_thinking"
+            )
+            if leave:
+                leave(page)
+
+
+def test_soft_errors_are_explained(visit, url):
+    def without_soft_scores(route):
+        answer = route.fetch()
+        verdict = answer.json()
+        verdict["verdict"]["samples"][0] |= {"soft_error": "no_score_tokens"}
+        verdict["verdict"]["samples"][1] |= {"soft_error": "a_newer_code"}
+        route.fulfill(response=answer, json=verdict)
+
+    page = visit(url)
+    judge(page)
+    page.route("**/v1/verdicts/*", without_soft_scores)
+    record(page)
+    for at, words in enumerate(["the engine returned no probabilities for its scores", "a_newer_code"]):
+        card = page.locator(".sample").nth(at)
+        expect(card.get_by_text("no soft score", exact=True)).to_be_visible()
+        card.locator("summary").first.click()
+        expect(card).to_contain_text("No soft score, the written scores are voted:")
+        expect(card).to_contain_text(words)
 
 
 def test_review_leaves_the_queue(visit, url):

@@ -30,7 +30,7 @@ from grm_service.errors import (
 )
 from grm_service.serving.grouping import Grouping, ResponseGrouper
 from grm_service.serving.service import Service
-from grm_service.types import Message, Principle, PrincipleSpec, Task, Usage
+from grm_service.types import Message, Principle, PrincipleSpec, Task, Usage, total
 
 _PAUSE_S = 1.0
 _MAX_JUDGE_ERRORS = 3
@@ -62,13 +62,13 @@ class Reward:
         }
 
 
-def openai_usage(rewards: Iterable[Reward]) -> dict[str, int]:
-    """Return the tokens that the verdicts cost, as OpenAI's `usage` object."""
+def openai_usage(rewards: Iterable[Reward]) -> dict[str, int | None]:
+    """Return the tokens that the verdicts cost, as OpenAI's `usage` object; None for unknown ones."""
     usage = sum((reward.record.verdict.usage for reward in rewards if reward.record is not None), Usage())
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "total_tokens": total((usage.prompt_tokens, usage.completion_tokens)),
     }
 
 

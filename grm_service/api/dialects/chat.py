@@ -11,9 +11,9 @@ from pydantic import BaseModel, Field
 
 from grm_service.api.dialects.adapter import adapter, openai_usage
 from grm_service.api.dialects.query_options import QueryOptionsParam
-from grm_service.api.dialects.turns import Turn, to_messages
+from grm_service.api.dialects.turns import Turn, to_messages, to_response
 from grm_service.api.problems import JUDGING
-from grm_service.api.schemas import Text
+from grm_service.api.texts import Text
 from grm_service.errors import BadTask
 
 router = APIRouter(tags=["dialects"])
@@ -35,7 +35,9 @@ async def chat(request: Request, options: QueryOptionsParam, body: Chat) -> dict
     if body.stream:
         raise BadTask("this route does not stream: use POST /v1/rewards with stream")
     *before, last = body.messages
-    reward = await adapter(request, "chat").single(request, options, to_messages(before), last.to_text())
+    reward = await adapter(request, "chat").single(
+        request, options, to_messages(before), to_response(dict(last))
+    )
     message = {"role": "assistant", "content": f"reward:{reward.value:.6g}"}
     return {
         "id": f"chatcmpl-{uuid.uuid4().hex}",

@@ -16,9 +16,9 @@ from pydantic import BaseModel, Field
 from grm_service import chat_templates
 from grm_service.api.dialects.adapter import Reward, adapter, openai_usage
 from grm_service.api.dialects.query_options import QueryOptions, QueryOptionsParam
-from grm_service.api.dialects.turns import Turn, to_messages
+from grm_service.api.dialects.turns import Turn, to_messages, to_response
 from grm_service.api.problems import JUDGING, problem
-from grm_service.api.schemas import Text
+from grm_service.api.texts import Text
 from grm_service.concurrency import gather
 from grm_service.errors import BadTask, Overloaded
 from grm_service.types import Message
@@ -78,18 +78,25 @@ def _exchanges(body: Pooling) -> list[tuple[tuple[Message, ...], str]]:
     if (body.input is None) == (body.messages is None):
         raise BadTask("pass either 'input' or 'messages'")
     if body.messages is not None:
-        return [_split(to_messages(body.messages))]
+        *before, last = body.messages
+        _require_assistant(last.role)
+        return [(to_messages(before), to_response(dict(last)))]
     texts = [body.input] if isinstance(body.input, str) else body.input or []
     return [_split(chat_templates.parse_conversation(text)) for text in texts]
 
 
 def _split(turns: tuple[Message, ...]) -> tuple[tuple[Message, ...], str]:
-    if len(turns) < 2 or turns[-1].role != "assistant":
+    *before, last = turns
+    _require_assistant(last.role if before else None)
+    return tuple(before), to_response(last.content)
+
+
+def _require_assistant(role: str | None) -> None:
+    if role != "assistant":
         raise BadTask(
             "the last turn must be the assistant's response to the turns before it, in a known chat template "
             "(ChatML, Llama, Gemma, Phi, Zephyr, DeepSeek, Mistral) or as 'messages'"
         )
-    return turns[:-1], turns[-1].content
 
 
 def _reply(body: Pooling, name: str, data: list[dict[str, Any]], rewards: list[Reward]) -> dict[str, Any]:

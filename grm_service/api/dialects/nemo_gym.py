@@ -17,10 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from grm_service.api.dialects.adapter import adapter
 from grm_service.api.dialects.query_options import QueryOptionsParam
-from grm_service.api.dialects.turns import Turn, Turns, to_messages
+from grm_service.api.dialects.turns import Turn, Turns, to_messages, to_response
 from grm_service.api.problems import BODY, JUDGING, documented
-from grm_service.api.schemas import Text
-from grm_service.errors import BadTask, GRMError, PromptTooLong, TextTooLong
+from grm_service.api.texts import Text
+from grm_service.content import NotText
+from grm_service.errors import BadTask, GRMError, PromptTooLong, TextTooLong, UpstreamDenied
 from grm_service.types import Message
 
 HOLD_S = 600.0
@@ -28,21 +29,15 @@ _FAILED, _HUGE = "judge_failed", 1e300
 router = APIRouter(tags=["dialects"])
 
 
-class Output(Turn):
-    """An item in the output of a response."""
-
-    type: Text = "message"
-
-
 class Response(BaseModel):
-    """An OpenAI Responses object; its messages are judged."""
+    """An OpenAI Responses object; its messages, tool calls and their results are judged."""
 
     model_config = ConfigDict(extra="allow")
-    output: list[Output]
+    output: list[Turn]
 
     def to_text(self) -> str:
-        """Return the text of its messages; empty, and judged as empty, if the policy did not answer."""
-        return "\n".join(item.to_text() for item in self.output if item.type == "message")
+        """Return the text of its items; empty, and judged as empty, if the policy did not answer."""
+        return to_response([*map(dict, self.output), {"role": "assistant", "content": ""}])
 
 
 class Params(BaseModel):
@@ -121,8 +116,9 @@ async def verify(request: Request, options: QueryOptionsParam, body: Verify) -> 
         prompt, response = body.responses_create_params.to_messages(), body.response.to_text()
         reward = await adapter(request, "nemo_gym").single(request, options, prompt, response, group=name)
     except GRMError as error:
-        # Wrong options fail every row: masks would hide that.
-        is_config_error = isinstance(error, BadTask) and not isinstance(error, (TextTooLong, PromptTooLong))
+        # Wrong options, or a key that the model's server refuses, fail every row: masks would hide that.
+        is_config_error = isinstance(error, (BadTask, UpstreamDenied))
+        is_config_error &= not isinstance(error, (NotText, TextTooLong, PromptTooLong))
         if is_config_error or not any(name.startswith("_ng_") for name in row):
             raise
         return row | _mask(row, f"{error.code}: {error}")

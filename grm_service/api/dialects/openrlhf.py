@@ -14,11 +14,12 @@ from pydantic import BaseModel, Field
 from grm_service import chat_templates
 from grm_service.api.dialects.adapter import adapter
 from grm_service.api.dialects.query_options import QueryOptionsParam
-from grm_service.api.dialects.turns import label_reference
+from grm_service.api.dialects.turns import to_response
 from grm_service.api.problems import JUDGING
-from grm_service.api.schemas import Text
+from grm_service.api.texts import Text
 from grm_service.concurrency import gather
 from grm_service.errors import BadTask
+from grm_service.plain_values import to_reference
 
 HOLD_S = 170.0  # OpenRLHF's timeout is 180 s
 router = APIRouter(tags=["dialects"])
@@ -28,7 +29,7 @@ Texts = Annotated[list[Text], Field(min_length=1, max_length=64)]
 class GetReward(BaseModel):
     """Samples in their chat template.
 
-    `query` has prompt and response, `prompts` the prompt alone; a text in `labels` is the reference answer.
+    `query` has prompt and response, `prompts` the prompt alone; what is in `labels` is the reference answer.
     """
 
     query: Texts
@@ -53,14 +54,12 @@ async def get_reward(request: Request, options: QueryOptionsParam, body: GetRewa
 
     try:
         pairs = zip(body.query, body.prompts, strict=True)
-        responses = [chat_templates.extract_response(*pair) for pair in pairs]
+        responses = [to_response(chat_templates.extract_response(*pair)) for pair in pairs]
     except ValueError as error:
         raise BadTask(str(error)) from None
     dialect = adapter(request, "openrlhf")
     rewards = await gather(
-        dialect.single(
-            request, options, chat_templates.parse_prompt(prompt), response, label_reference(label)
-        )
+        dialect.single(request, options, chat_templates.parse_prompt(prompt), response, to_reference(label))
         for prompt, response, label in zip(body.prompts, responses, labels, strict=True)
     )
     return Rewards(

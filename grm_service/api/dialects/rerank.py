@@ -6,27 +6,23 @@ import uuid
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from grm_service import chat_templates
 from grm_service.api.dialects.adapter import Reward, adapter, openai_usage
 from grm_service.api.dialects.query_options import QueryOptions, QueryOptionsParam
 from grm_service.api.problems import JUDGING, ProblemReply, problem_of
-from grm_service.api.schemas import Text
+from grm_service.api.texts import ContentPart, Text
 from grm_service.concurrency import gather
+from grm_service.content import to_response
 from grm_service.errors import BadTask, GRMError, Overloaded
 from grm_service.types import Message
 
 router = APIRouter(tags=["dialects"])
 
 
-class Document(BaseModel):
-    """A document as an object."""
-
-    text: Text
-
-
-Documents = Annotated[list[Text | Document], Field(min_length=1, max_length=64)]
+Document = Annotated[str, BeforeValidator(to_response, json_schema_input_type=str | ContentPart)]
+Documents = Annotated[list[Document], Field(min_length=1, max_length=64)]
 Texts = Text | Annotated[list[Text], Field(min_length=1, max_length=64)]
 
 
@@ -74,7 +70,7 @@ async def rerank(request: Request, options: QueryOptionsParam, body: Rerank) -> 
     documents = body.documents if body.documents is not None else body.texts
     if documents is None:
         raise BadTask("pass 'documents' or 'texts'")
-    texts = tuple(item.text if isinstance(item, Document) else item for item in documents)
+    texts = tuple(documents)
     try:
         rewards = await _judge(request, options, body.query, texts)
     except GRMError as error:

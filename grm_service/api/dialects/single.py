@@ -14,7 +14,7 @@ from grm_service.api.dialects.adapter import adapter
 from grm_service.api.dialects.query_options import QueryOptionsParam
 from grm_service.api.dialects.turns import Turns, to_messages
 from grm_service.api.problems import JUDGING
-from grm_service.api.schemas import Text
+from grm_service.api.texts import Reference, ResponseText, Text
 from grm_service.types import Message
 
 router = APIRouter(tags=["dialects"])
@@ -25,8 +25,8 @@ class Single(BaseModel):
 
     query: Text | None = None
     messages: Turns | None = None
-    response: Text
-    reference: Text | None = None
+    response: ResponseText
+    reference: Reference = None
     group_id: Annotated[Text, Field(max_length=256)] | None = None
 
     @model_validator(mode="after")

@@ -14,9 +14,10 @@ from pydantic import BaseModel
 from grm_service import chat_templates
 from grm_service.api.dialects.adapter import adapter
 from grm_service.api.dialects.query_options import QueryOptions
-from grm_service.api.dialects.turns import Turns, label_reference, to_messages
+from grm_service.api.dialects.turns import Turns, to_messages, to_response
 from grm_service.api.problems import JUDGING
-from grm_service.api.schemas import Text
+from grm_service.api.texts import Text
+from grm_service.plain_values import to_reference
 
 HOLD_S = 110.0  # slime's timeout is 120 s
 router = APIRouter(tags=["dialects"])
@@ -29,7 +30,7 @@ class SlimeOptions(QueryOptions):
 
 
 class RemoteRM(BaseModel):
-    """One sample; a text in `label` is the reference answer."""
+    """One sample; `label` is the reference answer."""
 
     prompt: Text | Turns
     response: Text
@@ -46,6 +47,7 @@ async def slime(
         response = chat_templates.join_prefill(body.prompt, body.response)
     else:
         prompt, response = to_messages(body.prompt), chat_templates.strip_end_tokens(body.response)
-    reference = label_reference(body.label)
-    reward = await adapter(request, "slime").single(request, options, prompt, response, reference)
+    reward = await adapter(request, "slime").single(
+        request, options, prompt, to_response(response), to_reference(body.label)
+    )
     return {"reward": reward.value, **reward.metrics} if options.as_dict else reward.value

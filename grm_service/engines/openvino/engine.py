@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 from grm_service.engines.base import Abilities, ThinkingBehavior
 from grm_service.engines.openvino.pipeline import BLOCK, Pipeline
 from grm_service.engines.prefixes import PrefixTracker
-from grm_service.errors import EngineError, GRMError, ModelNotLoaded, PromptTooLong
+from grm_service.errors import EngineError, GRMError, ModelNotLoaded
 from grm_service.types import Alternative, Completion, Message, Params, Prompt, Usage
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class _Request:
     prompt: Prompt
     params: Params
     result: Future[Completion] = field(default_factory=Future)
+    rendered: Any = None
     handle: Any = None
     tensor: Any = None
     ids: Any = None
@@ -71,6 +72,7 @@ class OpenVINOEngine:
     name = "openvino"
     abilities = Abilities()
     thinking = ThinkingBehavior()
+    dropped_fields: tuple[str, ...] = ()
     ready = False
     control_tokens: tuple[str, ...] = ()
 
@@ -92,7 +94,7 @@ class OpenVINOEngine:
         self.ready = True
         self._thread = threading.Thread(target=self._run, name="openvino", daemon=True)
         self._thread.start()
-        await self.complete(Prompt((Message("user", "Hello"),)), Params(max_tokens=1))
+        await self.complete(Prompt((Message("user", "Hello"),)), Params(max_tokens=1, thinking_tokens=0))
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
         """Generate one completion; joins the batch at its next step. Raises PromptTooLong, EngineError."""
@@ -124,6 +126,7 @@ class OpenVINOEngine:
                 f"OpenVINO cannot load the model {self.model} from {path}: {reason}"
             ) from None
         self.control_tokens = self._pipeline.control_tokens
+        self.thinking = self._pipeline.template.behavior
         self._prefixes = PrefixTracker(BLOCK)
 
     def _run(self) -> None:
@@ -153,14 +156,16 @@ class OpenVINOEngine:
 
     def _prepare(self, request: _Request) -> None:
         """Tokenize a request. Raises PromptTooLong if it does not fit the context or the cache."""
-        text, max_tokens = self._pipeline.render(request.prompt), request.params.max_tokens
-        request.tensor = self._pipeline.encode(text)
+        request.rendered = self._pipeline.template.render(request.prompt, request.params)
+        request.tensor = self._pipeline.encode(request.rendered.text)
         request.ids = request.tensor.data[0].copy()
         size, context, cache = len(request.ids), self._pipeline.context, self._pipeline.cache_tokens
-        if size + max_tokens > min(context, cache):
-            what = "model's context" if context <= cache else "key-value cache (GRM_KV_CACHE_GB)"
-            size = max(size, self._pipeline.count_tokens(text))
-            raise PromptTooLong(size, max_tokens, min(context, cache), what)
+        capacity = min(context, cache)
+        if size + request.params.max_tokens > capacity:
+            size = max(size, self._pipeline.count_tokens(request.rendered.text))
+        what = "model's context" if context <= cache else "key-value cache (GRM_KV_CACHE_GB)"
+        limit = request.rendered.token_limit(size, request.params.max_tokens, capacity, what)
+        request.params = replace(request.params, max_tokens=limit)
 
     def _step(self) -> None:
         self._admit()
@@ -217,7 +222,7 @@ class OpenVINOEngine:
 
     def _completion(self, request: _Request) -> Completion:
         return Completion(
-            text=self._pipeline.decode(request.tokens),
+            text=request.rendered.start_tag + self._pipeline.decode(request.tokens),
             finish_reason="length" if request.reached_max else "stop",
             usage=Usage(prompt_tokens=len(request.ids), completion_tokens=len(request.tokens)),
             alternatives=tuple(position.row for position in request.top_tokens),

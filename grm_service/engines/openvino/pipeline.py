@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ import openvino_genai as genai
 from grm_service.engines import machine
 from grm_service.engines.files.metadata import read_metadata
 from grm_service.engines.prefixes import TokenIds
+from grm_service.engines.rendering import ChatTemplate, decode_with_tags, is_thinking_tag
 from grm_service.errors import EngineError
-from grm_service.types import Alternative, Params, Prompt
+from grm_service.types import Alternative, Params
 
 logger = logging.getLogger(__name__)
 BLOCK = 32
@@ -39,7 +40,9 @@ def writable_file(path: Path) -> Iterator[Path]:
 
 
 class Pipeline:
-    """A loaded model. `context` is the most tokens of one request, `cache_tokens` of the whole KV cache.
+    """A loaded model and its chat `template`.
+
+    `context` is the most tokens of one request, `cache_tokens` of the whole KV cache.
 
     `kv_cache_gb` is the most memory for keys and values (GiB, allocated when needed; None: enough for 64
     samples of 1,000 tokens, but at most half of the free memory). `precision` is "f32" or "auto". Raises
@@ -57,6 +60,8 @@ class Pipeline:
         with writable_file(path) as file:
             self._pipeline = genai.ContinuousBatchingPipeline(str(file), self._scheduler(), "CPU", properties)
         self._tokenizer = self._pipeline.get_tokenizer()
+        self.template = ChatTemplate(self._render, self._tokenizer.get_original_chat_template())
+        self._tags = self._thinking_tags()
         # The tokenizer silently truncates at a length of its own. Measure it, so that longer prompts are
         # rejected.
         self.context = min(metadata.context, self.encode("a " * (2 * metadata.context)).shape[1])
@@ -75,17 +80,13 @@ class Pipeline:
         if self._pipeline.has_non_finished_requests():
             self._pipeline.step()
 
-    def render(self, prompt: Prompt) -> str:
-        """Return the prompt's text in the model's chat template."""
-        messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
-        return str(self._tokenizer.apply_chat_template(messages, True)) + prompt.continuation
-
     def encode(self, text: str) -> Any:
         """Return a tensor of token ids (1, tokens), truncated at the tokenizer's own limit."""
         return self._tokenizer.encode(text, add_special_tokens=False).input_ids
 
-    def decode(self, tokens: list[int], special: bool = False) -> str:
-        return str(self._tokenizer.decode(tokens, skip_special_tokens=not special))
+    def decode(self, tokens: list[int]) -> str:
+        """Return the text of tokens without special tokens other than thinking tags."""
+        return decode_with_tags(tokens, self._tags, lambda run: str(self._tokenizer.decode(run)))
 
     def count_tokens(self, text: str) -> int:
         """Return the approximate number of tokens of a text that `encode` may truncate."""
@@ -110,7 +111,7 @@ class Pipeline:
     def read_top_tokens(self, handle: Any) -> tuple[Alternative, ...]:
         """Return the result of a finished `submit_top_tokens`, the most probable token first."""
         beams = sorted(handle.read().values(), key=lambda beam: -beam.score)
-        return tuple(Alternative(self.decode(b.generated_ids, special=True), b.score) for b in beams)
+        return tuple(Alternative(self._token_text(b.generated_ids), b.score) for b in beams)
 
     def read(self, handle: Any) -> tuple[list[int], bool]:
         """Return the tokens since the last read, and True if the request has reached its max_tokens."""
@@ -125,6 +126,18 @@ class Pipeline:
         if status in (genai.GenerationStatus.RUNNING, genai.GenerationStatus.FINISHED):
             return bool(status == genai.GenerationStatus.FINISHED)
         raise EngineError(f"OpenVINO dropped a request: {status.name}")
+
+    def _token_text(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
+
+    def _thinking_tags(self) -> dict[int, str]:
+        """Return the thinking tags among the control tokens, by id."""
+        tags = {token: self.encode(token).data[0] for token in filter(is_thinking_tag, self.control_tokens)}
+        return {int(ids[0]): token for token, ids in tags.items() if len(ids) == 1}
+
+    def _render(self, messages: list[dict[str, str]], variables: Mapping[str, Any]) -> str:
+        context = dict(variables) or None
+        return str(self._tokenizer.apply_chat_template(messages, True, extra_context=context))
 
     def _add(self, ids: Any, config: Any) -> Any:
         self._requests += 1

@@ -1,29 +1,47 @@
 """The engine of one OpenAI-compatible server, by chat completions. vLLM is the reference.
 
-The server's non-standard features are detected once, at startup (server_capabilities.py). HTTP retries are in
-http_retry.py.
+The server's features are detected at startup (capability_checks.py); the fields that it refuses are learnt
+(field_rules.py). Completions are parsed in completions.py, HTTP retries are in http_retry.py.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import httpx
 
 from grm_service.engines.base import ThinkingBehavior
-from grm_service.engines.remote.http_retry import RequestRejected, RetryingClient, prompt_too_long
-from grm_service.engines.remote.server_capabilities import (
-    STANDARD,
-    VLLM,
-    ServerCapabilities,
-    detect_capabilities,
+from grm_service.engines.remote.capability_checks import compare_seeds, detect_capabilities
+from grm_service.engines.remote.completions import parse_completion
+from grm_service.engines.remote.field_rules import FieldRules
+from grm_service.engines.remote.http_retry import RetryingClient
+from grm_service.engines.remote.server_capabilities import VLLM, ServerCapabilities, is_continued
+from grm_service.errors import (
+    BadTask,
+    EngineError,
+    EngineUnreachable,
+    ModelNotLoaded,
+    PromptRefused,
+    PromptTooLong,
+    UpstreamRefused,
 )
-from grm_service.errors import EngineError, ModelNotLoaded
-from grm_service.types import Alternative, Completion, Message, Params, Prompt, Usage
+from grm_service.types import Completion, Params, Prompt
 
 logger = logging.getLogger(__name__)
+_FIELD_REFUSALS = (400, 422)
+_ADVICE = (
+    " (is it a chat completions API, and the model one that chats? Check GRM_OPENAI_BASE_URL and "
+    "GRM_OPENAI_MODEL, or GRM_POLICY_URL and GRM_POLICY_MODEL)"
+)
+
+
+class CannotContinue(EngineError):
+    """The server cannot continue the answer in a prompt, or not with the thinking before it."""
+
+    retryable = False
 
 
 class OpenAIEngine:
@@ -50,17 +68,26 @@ class OpenAIEngine:
         self.model = model or ""
         self._client = RetryingClient(base_url, api_key, timeout_s, connections, transport)
         self._capabilities = VLLM
+        self._rules = FieldRules()
+
+    @property
+    def dropped_fields(self) -> tuple[str, ...]:
+        """The sampling fields that the server refuses and requests leave out."""
+        return tuple(sorted(self._rules.dropped))
 
     async def start(self) -> None:
-        """Generate one token and detect the capabilities. Raises ModelNotLoaded, EngineUnreachable."""
+        """Generate a completion and detect the capabilities. Raises ModelNotLoaded, EngineUnreachable."""
+        self._rules = FieldRules()
         if not self.model:
             self.model = await self._first_model()
         try:
-            await self._complete(STANDARD, Prompt((Message("user", "Say: yes"),)), Params(max_tokens=1))
-        except RequestRejected as error:
-            raise ModelNotLoaded(f"{self._client.url} does not serve {self.model}: {error}") from error
-        self._capabilities = await detect_capabilities(self._complete)
-        self.abilities = self._capabilities.abilities
+            self._capabilities = await detect_capabilities(self._complete)
+        except (EngineUnreachable, ModelNotLoaded):
+            raise
+        except (BadTask, EngineError) as error:
+            what = f"{self._client.url} does not serve {self.model}: {error}"
+            raise ModelNotLoaded(what + (_ADVICE if type(error) is UpstreamRefused else "")) from error
+        self.abilities, self.thinking = self._capabilities.abilities, self._capabilities.thinking
         missing = ", ".join(self.abilities.lacking()) or "nothing"
         logger.info("%s serves %s; missing features: %s", self._client.url, self.model, missing)
         await self._check_seeds()
@@ -69,21 +96,55 @@ class OpenAIEngine:
         """Generate one completion; cancelling closes its connection. Raises EngineError, PromptTooLong."""
         try:
             return await self._complete(self._capabilities, prompt, params)
-        except RequestRejected as error:
-            raise prompt_too_long(error, params) or error from None
+        except UpstreamRefused as error:
+            words = f"{error.param or ''} {error.reason}"
+            if refused := [name for name in params.request_fields if name in words]:
+                what = (
+                    f"{self._client.url} refuses {', '.join(refused)}, which the profile sets in `thinking`"
+                )
+                raise UpstreamRefused(what, error.reason, error.status, error.param) from None
+            raise
+        except PromptTooLong as error:
+            left = _room_left(error, params.max_tokens)
+            room = self._capabilities.thinking_room(prompt, params)
+            if params.thinking_tokens is not None or not 0 < left < room:
+                raise
+        # Nobody asked for the default room, which is too large for this server's context.
+        return await self.complete(prompt, replace(params, thinking_tokens=left))
 
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()
 
     async def _complete(self, capabilities: ServerCapabilities, prompt: Prompt, params: Params) -> Completion:
-        if prompt.continuation and capabilities.continuation is None:
-            raise EngineError(f"{self._client.url} cannot continue a partial assistant message")
-        body = {"model": self.model, **_request_body(capabilities, prompt, params)}
-        completion = _parse_completion(await self._client.post("/chat/completions", body))
-        if capabilities.echoes_continuation:
-            return _without_continuation(prompt.continuation, completion)
+        if is_continued(prompt) and capabilities.continuation is None:
+            raise CannotContinue(f"{self._client.url} cannot continue a partial assistant message")
+        if prompt.thinking is not None and capabilities.thinking_in is None:
+            raise CannotContinue(f"{self._client.url} cannot continue an answer after thinking")
+        body = {"model": self.model, **capabilities.request_body(prompt, params)}
+        completion = parse_completion(await self._post(body), params.alternatives)
+        if capabilities.echoes_continuation and is_continued(prompt):
+            return _without_continuation(body["messages"][-1]["content"], prompt.continuation, completion)
         return completion
+
+    async def _post(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the reply to a body, without the fields that the server refuses; remember these."""
+        rules = self._rules
+        while True:  # ends, because each try has one field less or one rule more
+            sent = rules.apply(body)
+            try:
+                reply = await self._client.post("/chat/completions", sent)
+            except UpstreamRefused as error:
+                changed = rules.after(f"{error.param or ''} {error.reason}", sent)
+                if changed is None or error.status not in _FIELD_REFUSALS:
+                    raise
+                rules = changed
+            else:
+                break
+        if rules != self._rules:
+            self._rules = rules
+            logger.warning("%s refuses fields of a request: %s", self._client.url, "; ".join(rules.notes()))
+        return reply
 
     async def _first_model(self) -> str:
         models = await self._client.get("/models")
@@ -96,14 +157,24 @@ class OpenAIEngine:
 
     async def _check_seeds(self) -> None:
         """Log a warning if the server ignores seeds, or always returns the same text."""
-        prompt = Prompt((Message("user", "Write a word, any word, and then another."),))
-        texts = [(await self.complete(prompt, Params(16, 2.0, 1.0, seed))).text for seed in (0, 1, 2, 0)]
-        if len(set(texts)) == 1:
+        if "seed" in self._rules.dropped:
+            return  # the log has it already
+        try:
+            compared = await compare_seeds(self.complete, self.thinking.thinks is not None)
+        except EngineUnreachable:
+            raise
+        except (EngineError, BadTask) as error:
+            logger.info("%s: seeds could not be checked: %s", self._client.url, error.message)
+            return
+        if compared is None:
+            return
+        differ, repeat = compared
+        if not differ:
             # `transformers serve` does this if the model's generation_config does not set do_sample.
             logger.warning(
                 "%s returns the same text for every seed: all k samples will be identical", self._client.url
             )
-        elif texts[0] != texts[3]:
+        elif not repeat:
             # SGLang uses seeds only when started with --enable-deterministic-inference.
             logger.warning(
                 "%s does not return the same text for the same seed: verdicts cannot be reproduced",
@@ -111,68 +182,14 @@ class OpenAIEngine:
             )
 
 
-def _request_body(capabilities: ServerCapabilities, prompt: Prompt, params: Params) -> dict[str, Any]:
-    messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
-    body: dict[str, Any] = {
-        "messages": messages,
-        "max_tokens": params.max_tokens,
-        "temperature": params.temperature,
-        "top_p": params.top_p,
-        "seed": params.seed,
-        **capabilities.full_distribution,
-    }
-    if prompt.continuation and capabilities.continuation is not None:
-        messages.append({"role": "assistant", "content": prompt.continuation})
-        body |= capabilities.continuation
-    if params.regex is not None and capabilities.regex is not None:
-        body |= capabilities.regex(params.regex)
-    if params.alternatives and capabilities.logprobs:
-        # SGLang applies the temperature to logprobs. Soft scores sample greedily, where they are the model's
-        # own.
-        body |= {"logprobs": True, "top_logprobs": params.alternatives}
-    return body
+def _room_left(error: PromptTooLong, max_tokens: int) -> int:
+    """Return the tokens that the context has left for thinking, 0 if it is unknown."""
+    return 0 if isinstance(error, PromptRefused) else error.limit - error.tokens - max_tokens
 
 
-def _parse_completion(body: dict[str, Any]) -> Completion:
-    try:
-        choice = body["choices"][0]
-        reason = choice.get("finish_reason")
-        if reason in ("abort", "error"):
-            raise ValueError(f"the server gave up: {reason}")
-        return Completion(
-            text=_parse_text(choice["message"]["content"], reason),
-            finish_reason="length" if reason == "length" else "stop",
-            usage=_parse_usage(body.get("usage") or {}),
-            alternatives=tuple(map(_parse_logprobs, (choice.get("logprobs") or {}).get("content") or ())),
-        )
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise EngineError(f"the server's reply has no completion ({error!r}): {str(body)[:300]}") from None
-
-
-def _without_continuation(continuation: str, completion: Completion) -> Completion:
-    if not completion.text.startswith(continuation):
-        raise EngineError("the server's reply does not start with the continuation, as it did at startup")
-    return replace(completion, text=completion.text.removeprefix(continuation))
-
-
-def _parse_text(content: Any, reason: str | None) -> str:
-    if content is None and reason == "length":
-        return ""  # a reasoning model that reached max_tokens before its answer
-    if not isinstance(content, str):
-        raise TypeError("content is not a string")
-    return content
-
-
-def _parse_usage(usage: dict[str, Any]) -> Usage:
-    details = usage.get("prompt_tokens_details") or {}
-    return Usage(
-        prompt_tokens=int(usage.get("prompt_tokens") or 0),
-        cached_tokens=int(details.get("cached_tokens") or 0),
-        completion_tokens=int(usage.get("completion_tokens") or 0),
-    )
-
-
-def _parse_logprobs(position: dict[str, Any]) -> tuple[Alternative, ...]:
-    """Return a position's top tokens, the most probable first; vLLM puts the sampled token first."""
-    row = [Alternative(str(each["token"]), float(each["logprob"])) for each in position["top_logprobs"]]
-    return tuple(sorted(row, key=lambda each: -each.logprob))
+def _without_continuation(sent: str, continuation: str, completion: Completion) -> Completion:
+    """Return only what was added to the sent content, which a reasoning parser may have taken apart."""
+    for start in (sent, continuation):
+        if completion.text.startswith(start):
+            return replace(completion, text=completion.text.removeprefix(start))
+    raise EngineError("the server's reply does not start with the continuation, as it did at startup")

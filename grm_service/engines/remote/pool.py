@@ -50,6 +50,11 @@ class PoolEngine:
         self._reconnecting: set[asyncio.Task[None]] = set()
 
     @property
+    def dropped_fields(self) -> tuple[str, ...]:
+        """The sampling parameters that any of the servers refuses."""
+        return tuple(sorted({name for server in self._servers for name in server.engine.dropped_fields}))
+
+    @property
     def ready(self) -> bool:
         """True if at least one server is up."""
         return any(server.up for server in self._servers)
@@ -71,7 +76,14 @@ class PoolEngine:
         if len({server.engine.model for server in up}) > 1:
             models = ", ".join(f"{server.engine.model} ({server.url})" for server in up)
             raise ModelNotLoaded(f"the servers must serve one model under one name, but they serve {models}")
+        if len({server.engine.thinking.opened for server in up}) > 1:
+            opened = ", ".join(server.url for server in up if server.engine.thinking.opened)
+            raise ModelNotLoaded(
+                f"the servers must think alike, but only the chat template of {opened} ends in the start of "
+                "the thinking: run all with the same chat template and reasoning parser"
+            )
         self.model = up[0].engine.model
+        self.thinking = _common_thinking([server.engine.thinking for server in up])
         self.abilities = _common_abilities([server.engine.abilities for server in up])
         for server, error in zip(self._servers, errors, strict=True):
             server.up = True
@@ -131,7 +143,7 @@ class PoolEngine:
         if not server.up:
             return
         server.up = False
-        logger.warning("%s is out of the pool: %s", server.url, error)
+        logger.warning("%s is out of the pool: %s", server.url, error.message)
         task = asyncio.create_task(self._reconnect(server))
         self._reconnecting.add(task)
         task.add_done_callback(self._reconnecting.discard)
@@ -146,8 +158,9 @@ class PoolEngine:
                 self._check_compatible(server.engine)
                 server.up = True
                 logger.warning("%s is back in the pool", server.url)
-            except GRMError as error:
-                logger.info("%s is still out of the pool: %s", server.url, error)
+            except Exception as error:  # whatever a server replies, it is tried again
+                why = error.message if isinstance(error, GRMError) else type(error).__name__
+                logger.info("%s is still out of the pool: %s", server.url, why)
 
     def _check_compatible(self, engine: Engine) -> None:
         """Raise ModelNotLoaded if a server's model or abilities differ from what the pool has announced."""
@@ -155,11 +168,24 @@ class PoolEngine:
             raise ModelNotLoaded(f"it serves {engine.model}, the others {self.model}")
         if missing := set(engine.abilities.lacking()) - set(self.abilities.lacking()):
             raise ModelNotLoaded(f"it lacks features of the other servers: {', '.join(sorted(missing))}")
+        if engine.thinking.opened != self.thinking.opened:
+            raise ModelNotLoaded("its chat template begins the thinking otherwise than the other servers'")
 
 
 def _is_busy(error: EngineUnreachable) -> bool:
     """Return True if the server is up but answers 429."""
     return isinstance(error, TransientError) and error.status == 429
+
+
+def _common_thinking(behaviors: Sequence[ThinkingBehavior]) -> ThinkingBehavior:
+    """Return the behavior to expect of any server; all have the same `opened`."""
+    thinking = [each for each in behaviors if each.thinks is not None]
+    if not thinking:
+        return behaviors[0]
+    inline = any(each.thinks == "inline" for each in thinking)
+    return ThinkingBehavior(
+        "inline" if inline else "field", thinking[0].opened, all(each.can_disable for each in thinking)
+    )
 
 
 def _common_abilities(abilities: Sequence[Abilities]) -> Abilities:

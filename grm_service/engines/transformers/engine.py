@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from grm_service.engines.base import Abilities, ThinkingBehavior
-from grm_service.errors import EngineError, ModelNotLoaded, PromptTooLong
+from grm_service.engines.rendering import ChatTemplate, Rendered, decode_with_tags, is_thinking_tag
+from grm_service.errors import EngineError, ModelNotLoaded
 from grm_service.types import Alternative, Completion, Message, Params, Prompt, Usage
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ class TransformersEngine:
     name = "transformers"
     abilities = Abilities()
     thinking = ThinkingBehavior()
+    dropped_fields: tuple[str, ...] = ()
     control_tokens: tuple[str, ...] = ()
 
     def __init__(
@@ -64,20 +68,23 @@ class TransformersEngine:
     async def start(self) -> None:
         """Load the model and generate one token. Raises ModelNotLoaded."""
         self._generator = self._create_generator(await asyncio.to_thread(self._load))
-        await self.complete(Prompt((Message("user", "Hello"),)), Params(max_tokens=1))
+        await self.complete(Prompt((Message("user", "Hello"),)), Params(max_tokens=1, thinking_tokens=0))
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
         """Generate one completion, batched with other requests. Raises PromptTooLong, EngineError."""
         if self._generator is None:
             raise EngineError("the transformers engine is not running")
-        ids = await asyncio.to_thread(encode_prompt, self._tokenizer, prompt)
-        for capacity, what in (
-            (self._context, "model's context"),
-            (self._generator.capacity, "key-value cache (GRM_KV_CACHE_GB)"),
-        ):
-            if capacity is not None and len(ids) + params.max_tokens > capacity:
-                raise PromptTooLong(len(ids), params.max_tokens, capacity, what)
-        return self._completion(ids, await self._generator.generate(ids, params))
+        rendered, ids = await asyncio.to_thread(self._encode, prompt, params)
+        limit = min(
+            rendered.token_limit(len(ids), params.max_tokens, capacity, what)
+            for capacity, what in (
+                (self._context, "model's context"),
+                (self._generator.capacity, "key-value cache (GRM_KV_CACHE_GB)"),
+            )
+            if capacity is not None
+        )
+        row = await self._generator.generate(ids, replace(params, max_tokens=limit))
+        return self._completion(rendered, ids, row)
 
     async def close(self) -> None:
         """Stop generating. Pending requests fail with EngineError."""
@@ -93,13 +100,16 @@ class TransformersEngine:
         try:
             path = self._files()
             self._tokenizer = AutoTokenizer.from_pretrained(path)
+            self._template = chat_template(self._tokenizer)
             model = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
         except (OSError, ValueError, ImportError, RuntimeError) as error:
             raise ModelNotLoaded(
                 f"transformers cannot load the model {self.model}: {error_summary(error)}"
             ) from None
         self._context = int(model.config.get_text_config().max_position_embeddings)
+        self.thinking = self._template.behavior
         self.control_tokens = control_tokens(self._tokenizer)
+        self._decode = decoder(self._tokenizer)
         self._end_ids = end_token_ids(model.generation_config.eos_token_id, self._tokenizer.eos_token_id)
         vocab_size = model.get_output_embeddings().weight.shape[0]
         self._grammar = llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=vocab_size)
@@ -114,9 +124,13 @@ class TransformersEngine:
 
         return BatchedGenerator(model, self._grammar, self._end_ids)
 
-    def _completion(self, ids: list[int], row: GeneratedRow) -> Completion:
+    def _encode(self, prompt: Prompt, params: Params) -> tuple[Rendered, list[int]]:
+        rendered = self._template.render(prompt, params)
+        return rendered, encode(self._tokenizer, rendered.text)
+
+    def _completion(self, rendered: Rendered, ids: list[int], row: GeneratedRow) -> Completion:
         return Completion(
-            text=self._tokenizer.decode(row.tokens, skip_special_tokens=True),
+            text=rendered.start_tag + self._decode(row.tokens),
             finish_reason="stop" if row.stopped else "length",
             usage=Usage(len(ids), completion_tokens=len(row.tokens) + row.stopped),
             alternatives=tuple(map(self._alternatives, row.logprobs)),
@@ -126,21 +140,38 @@ class TransformersEngine:
         return tuple(Alternative(self._tokenizer.decode([token]), logprob) for token, logprob in logprobs)
 
 
-def render_prompt(tokenizer: Any, prompt: Prompt) -> str:
-    """Return the text that the model continues. Training calls this too, so that both use the same text."""
-    messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
-    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    return str(text) + prompt.continuation
+def chat_template(tokenizer: Any) -> ChatTemplate:
+    """Return the tokenizer's chat template. Training calls this too, so that both use the same text.
+
+    Raises ValueError if it has none.
+    """
+
+    def render(messages: list[dict[str, str]], variables: Mapping[str, Any]) -> str:
+        fixed = {"add_generation_prompt": True, "tokenize": False}
+        return str(tokenizer.apply_chat_template(messages, **{**variables, **fixed}))
+
+    return ChatTemplate(render, str(tokenizer.get_chat_template()))
 
 
-def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
-    """Return the token ids of the rendered prompt. The chat template adds all special tokens."""
-    return list(tokenizer(render_prompt(tokenizer, prompt), add_special_tokens=False)["input_ids"])
+def encode(tokenizer: Any, text: str) -> list[int]:
+    """Return the token ids of a rendered prompt. The chat template adds all special tokens."""
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def control_tokens(tokenizer: Any) -> tuple[str, ...]:
     """Return the texts of the tokenizer's special tokens."""
     return tuple(str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+
+
+def decoder(tokenizer: Any) -> Callable[[Sequence[int]], str]:
+    """Return the function that decodes completions, without special tokens other than thinking tags."""
+    tags = {
+        id_: str(token)
+        for id_, token in tokenizer.added_tokens_decoder.items()
+        if token.special and is_thinking_tag(str(token))
+    }
+    decode = partial(tokenizer.decode, skip_special_tokens=True)
+    return lambda tokens: decode_with_tags(tokens, tags, decode)
 
 
 def end_token_ids(*sources: Any) -> tuple[int, ...]:

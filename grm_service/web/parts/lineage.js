@@ -83,11 +83,14 @@ export function improvementFacts(reply) {
     ["Characters", `${length.original} → ${length.best}${length.growth === null ? "" : ` (${percent(length.growth)})`}`],
     ["Tokens generated", number(cost.generated)],
     ["Policy tokens", number(cost.policy.completion_tokens)],
-    ["Judge tokens", number(cost.judge.completion_tokens + cost.second_opinion.completion_tokens)],
+    ["Judge tokens", number(sum(cost.judge.completion_tokens, cost.second_opinion.completion_tokens))],
     ["Time", `${fixed(cost.seconds, 1)} s`],
     ["Policy model", reply.policy],
     ["Judge model", reply.judge],
   ];
 }
+
+/** A sum of counts, null if one is unknown. */
+const sum = (a, b) => (a === null || b === null ? null : a + b);
 
 const gainText = (gain) => gain && `${gain.mean > 0 ? "+" : ""}${fixed(gain.mean)} ± ${fixed(gain.error)}`;

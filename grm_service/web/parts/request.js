@@ -35,6 +35,7 @@ export function requestForm(profiles, sets) {
     reference: textArea(2),
     temperature: numberInput(0, 2, "any"),
     max_tokens: numberInput(1, 32768),
+    thinking_tokens: numberInput(0, 131072),
     timeout_s: numberInput(0.1, 3600, "any"),
   };
   const profileHint = el("small");
@@ -57,7 +58,7 @@ export function requestForm(profiles, sets) {
     if (controls.set.value) request.principles.set = controls.set.value;
     if (items.read().length) request.principles.items = items.read();
     for (const name of ["profile", "reference"]) if (controls[name].value) request[name] = controls[name].value;
-    for (const name of ["k", "seed", "temperature", "max_tokens", "timeout_s"]) {
+    for (const name of ["k", "seed", "temperature", "max_tokens", "thinking_tokens", "timeout_s"]) {
       if (controls[name].value !== "") request[name] = Number(controls[name].value);
     }
     return { ...request, stop: controls.stop.value, score: controls.score.value };
@@ -71,7 +72,7 @@ export function requestForm(profiles, sets) {
     controls.set.value = request.principles?.set ?? "";
     controls.stop.value = request.stop ?? "none";
     controls.score.value = request.score ?? "hard";
-    for (const name of ["profile", "k", "seed", "reference", "temperature", "max_tokens", "timeout_s"]) {
+    for (const name of ["profile", "k", "seed", "reference", "temperature", "max_tokens", "thinking_tokens", "timeout_s"]) {
       controls[name].value = request[name] ?? "";
     }
     // If the profile is not offered here, use the server's default.
@@ -95,6 +96,7 @@ export function requestForm(profiles, sets) {
         el("div.pair", {},
           field("Temperature", controls.temperature),
           field("Max tokens per critique", controls.max_tokens)),
+        field("Max tokens of thinking", controls.thinking_tokens, "On top of the critique's, for models that think; 0: off."),
         field("Timeout (s)", controls.timeout_s, "The vote then uses the samples finished so far."))),
   ];
   return { node, read, fill };
@@ -105,7 +107,7 @@ const textArea = (lines) => el("textarea", { rows: lines, dir: "auto", spellchec
 const numberInput = (min, max, step = 1) => el("input", { type: "number", min, max, step });
 
 function turn({ role = "user", content = "" } = {}) {
-  const roles = ["user", "assistant", "system"].map((name) => [name, name]);
+  const roles = ["user", "assistant", "system", "tool", "developer", "function"].map((name) => [name, name]);
   const roleSelect = choice(roles, role, { "aria-label": "Role" });
   const text = textArea(3);
   text.value = content;

@@ -18,8 +18,10 @@ export function sampleCard(sample, open = false) {
         : el("em", {}, "not counted")),
       el("span.order", { title: "The responses in prompt order" }, sample.order.map(letter).join(" ")),
       scores && !sample.counted && chip("not in the vote", "Readable, but left out of the vote.", "warn"),
-      sample.closed && chip("closed", "The output ended without scores; the service completed it."),
-      el("span.tokens", {}, plural(sample.completion_tokens, "token"))),
+      sample.thinking_cut && chip("cut", "The thinking did not end.", "warn"),
+      sample.closed && chip("closed", "The service completed the output."),
+      sample.soft_error && chip("no soft score", "The written scores are voted.", "warn"),
+      el("span.tokens", {}, sample.completion_tokens === null ? "tokens unknown" : plural(sample.completion_tokens, "token"))),
     sampleBody(sample));
 }
 
@@ -27,16 +29,24 @@ export function sampleCard(sample, open = false) {
 export function sampleBody(sample) {
   return el("div.body", {},
     sample.error && el("p.uncounted", {}, el("strong", {}, "Not counted: "),
-      SAMPLE_ERRORS[sample.error] ?? "it could not be read", " ", el("code", {}, sample.error)),
+      reason(sample.error)),
+    sample.closed_reason && el("p.reason", {}, el("strong", {}, "Closed by the service: "), reason(sample.closed_reason)),
+    sample.soft_error && el("p.reason", {}, el("strong", {}, "No soft score, the written scores are voted: "),
+      reason(sample.soft_error)),
     el("p.details", {}, `In the prompt, Response ${positions(sample.order)}. Seed ${sample.seed}`,
       sample.finish_reason === "length" ? ", cut at the token limit" : "",
       sample.grade === null ? "" : `, graded ${number(sample.grade)} by the meta RM`, "."),
+    sample.thinking && el("details.thinking", {},
+      el("summary", {}, `Thinking (${plural(sample.thinking.length, "character")})`), plainText(sample.thinking)),
     sample.principles.length > 0 && el("h4", {}, "Principles"),
     sample.principles.length > 0 && principleList(sample.principles),
     sample.analysis && el("h4", {}, "Critique"),
     sample.analysis && el("p.text", { dir: "auto" }, annotated(sample.analysis, sample.order)),
     el("details.raw", {}, el("summary", {}, "Raw output"), plainText(sample.text)));
 }
+
+/** A code of the API in words. */
+const reason = (code) => [SAMPLE_ERRORS[code] ?? "it could not be read", " ", el("code", {}, code)];
 
 /** Principles with their weights, as bars relative to the heaviest. */
 export function principleList(principles) {

@@ -1,7 +1,7 @@
 /** The summary of a verdict. */
 
 import { el } from "../dom.js";
-import { fixed, letter, percent } from "../format.js";
+import { fixed, letter, number, percent } from "../format.js";
 import { chip, facts } from "./widgets.js";
 
 /** Best response, ranking, agreement and cost. The reward of each response is in the vote plot. */
@@ -15,7 +15,7 @@ export function summary(verdict) {
       ["Ties", multiple ? verdict.ties.length || "none" : null],
       ["Agreement", verdict.agreement === null ? null : percent(verdict.agreement)],
       ["Samples", sampleCounts(verdict)],
-      ["Tokens", `${verdict.usage.prompt_tokens} in, ${verdict.usage.completion_tokens} out`],
+      ["Tokens", `${number(verdict.usage.prompt_tokens)} in, ${number(verdict.usage.completion_tokens)} out`],
       ["Time", timeText(verdict.timing)],
     ]));
 }

@@ -64,6 +64,7 @@ function recordFacts({ seq, hash, caller, route, version, verdict, request }) {
     ["Profile", verdict.profile], ["Model", verdict.model],
     ["Profile fingerprint", el("code", {}, verdict.fingerprint)],
     ["Seed", request.seed], ["Temperature", request.temperature], ["Max tokens", request.max_tokens],
+    ["Thinking tokens", request.thinking_tokens],
     ["Scores", request.score], ["Stop early", request.stop],
     ["Audit entry", seq], ["Entry hash", el("code", {}, hash)], ["Version", version],
   ]);

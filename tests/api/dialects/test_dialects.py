@@ -95,18 +95,23 @@ async def test_single_responses_form_a_group(serve, name):
         assert 'outcome="complete"' in metrics
 
 
-@pytest.mark.parametrize("label", ["", " ", None, 42, {"answer": 1}, ["x"]], ids=repr)
+@pytest.mark.parametrize(
+    ("label", "reference"),
+    [("", None), (" ", None), (None, None), ([], None), (42, "42"), (["x"], "x"), ({"a": 1}, '{"a": 1}')],
+    ids=repr,
+)
 @pytest.mark.parametrize("name", ["openrlhf", "slime"])
-async def test_only_text_labels_are_references(serve, name, label):
+async def test_labels_are_references(serve, name, label, reference):
     path, body, read = SINGLES[name]
     sample = body("11")
     sample |= {"label": label} if name == "slime" else {"labels": [label]}
     async with serve() as client:
         reply = await client.post(path + "?k=4&window_s=0", json=sample)
-        assert read(reply.json()) == pytest.approx((await native(client, responses=["11"]))[0], abs=1e-4)
+        alone = await native(client, responses=["11"], reference=label)
+        assert read(reply.json()) == pytest.approx(alone[0], abs=1e-4)
         (summary, _) = (await client.get("/v1/verdicts")).json()["verdicts"]
         record = (await client.get(f"/v1/verdicts/{summary['id']}")).json()
-    assert record["request"]["reference"] is None
+    assert record["request"]["reference"] == reference
 
 
 @pytest.mark.parametrize("label", ["\0", "\ud800"], ids=["nul", "surrogate"])

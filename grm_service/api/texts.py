@@ -1,0 +1,139 @@
+"""Texts in request bodies: turns, responses and references of any shape become text as they are validated."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    model_validator,
+)
+
+from grm_service import content
+from grm_service.plain_values import encodable, to_reference
+from grm_service.types import Message, Role
+
+Text = Annotated[str, AfterValidator(encodable)]
+
+
+class Strict(BaseModel):
+    """Strict validation: no type conversion, no unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class ContentPart(BaseModel):
+    """A part of a content: a text, a refusal, a tool call or its result; others are refused."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str | None = None
+    text: str | None = None
+
+
+class ToolCall(BaseModel):
+    """A tool call as OpenAI has it; the arguments are an object, or JSON as text."""
+
+    model_config = ConfigDict(extra="allow")
+    function: dict[str, Any] | None = None
+
+
+def _readable(value: object) -> object:
+    content.to_text(value)  # refuses, with the field and the part, what has no text
+    return value
+
+
+def _any(value: object) -> object:
+    return value
+
+
+Content = Annotated[Any, BeforeValidator(_any, json_schema_input_type=str | list[str | ContentPart] | None)]
+Calls = Annotated[Any, BeforeValidator(_any, json_schema_input_type=list[ToolCall] | None)]
+Reference = Annotated[
+    str | None,
+    BeforeValidator(to_reference, json_schema_input_type=str | int | float | bool | list[Any] | None),
+    Field(description="A reference answer to judge by; numbers and booleans count as their JSON text."),
+]
+
+
+class _Turn(Strict):
+    content: Annotated[Content, AfterValidator(_readable)] = None
+    tool_calls: Calls = None
+    function_call: Annotated[dict[str, Any] | None, Field(description="As in `tool_calls`, legacy.")] = None
+    refusal: Text | None = None
+    reasoning_content: Annotated[
+        Text | None, Field(description="Left out, unless the turn has nothing else.")
+    ] = None
+    reasoning: Annotated[Text | None, Field(description="The same as `reasoning_content`.")] = None
+    name: Text | None = None
+    tool_call_id: Text | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, turn: Any) -> Any:
+        # Arrow tables have every key in every turn.
+        return {k: v for k, v in turn.items() if v is not None} if isinstance(turn, dict) else turn
+
+
+class TurnIn(_Turn):
+    """One turn of a conversation: a text, parts, or null beside tool calls."""
+
+    role: Role
+    _message: Message = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _has_text(self) -> TurnIn:
+        self._message = content.to_message(dict(self))
+        return self
+
+    def to_message(self) -> Message:
+        return self._message
+
+
+class ResponseIn(_Turn):
+    """A response with an optional id of yours: a turn, or `messages`, the turns of a trajectory.
+
+    An empty text is judged as such; null is refused.
+    """
+
+    role: Role = "assistant"
+    messages: Annotated[list[TurnIn] | None, Field(min_length=1, max_length=1000)] = None
+    id: Annotated[Text, Field(max_length=256)] | None = None
+    _text: str = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _has_text(self) -> ResponseIn:
+        if self.messages is None:
+            self._text = content.to_response(dict(self))
+            return self
+        if self.model_fields_set - {"messages", "id"}:
+            raise ValueError("give either 'messages', or the fields of one turn")
+        self._text = content.to_response([dict(turn) for turn in self.messages])
+        return self
+
+    def to_text(self) -> str:
+        return self._text
+
+
+ResponseText = Annotated[
+    str, BeforeValidator(content.to_response, json_schema_input_type=str | TurnIn | list[TurnIn])
+]
+
+
+def _as_object(response: object) -> object:
+    if isinstance(response, str):
+        return {"content": response}
+    if isinstance(response, list):
+        return {"messages": response}
+    if not isinstance(response, (dict, ResponseIn)):
+        raise ValueError("must be a string, a turn or a list of turns")
+    return response
+
+
+AnyResponse = Annotated[
+    ResponseIn, BeforeValidator(_as_object, json_schema_input_type=str | ResponseIn | list[TurnIn])
+]

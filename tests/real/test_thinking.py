@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from grm_service.engines.files.convert import convert
-from tests.real.thinking_model import BAD, DRAFT, FIELD, GOOD, PREFILL, PROFILE, QWEN3, R1, REJECTED
+from tests.real.thinking_model import BAD, FIELD, GOOD, PREFILL, PROFILE, QWEN3, R1, REJECTED
 from tests.servers import transformers_serve
 
 MODEL = Path(os.environ.get("THINKING_MODEL") or Path(__file__).parents[2] / "build/thinking-model")
@@ -35,7 +35,6 @@ SERVICES = {
     "server that continues": ("openai", PREFILL),
 }
 PAIR = {"query": "What is the capital of Australia?", "responses": ["I do not know.", "Canberra."], "k": 4}
-BEST = 1
 
 
 @pytest.fixture(scope="module", params=SERVICES)
@@ -66,25 +65,26 @@ def judged(service, **options):
     return reply
 
 
-def thought(sample):
-    assert sample["thinking"], sample
-    return sample["thinking"]
+def box(text):
+    """Return the numbers of the only box in a text."""
+    (numbers,) = re.findall(r"\\boxed\{([\d, ]+)\}", text)
+    return [int(number) for number in numbers.split(",")]
 
 
-def boxes(text):
-    return [set(map(int, box.split(","))) for box in re.findall(r"\\boxed\{([\d, ]+)\}", text)]
+def written(sample):
+    """Return the scores of a sample in the order of its prompt."""
+    return [sample["scores"][i] for i in sample["order"]]
 
 
 def test_drafts_are_not_the_verdict(service):
     reply = judged(service)
     assert reply["status"] == "ok"
-    assert reply["best"] == BEST
     for sample in reply["samples"]:
-        assert boxes(thought(sample)) == [set(DRAFT)]
-        assert set(sample["scores"]) == {GOOD, BAD}
-        assert boxes(sample["text"]) == [{GOOD, BAD}]
-        assert "think>" not in sample["text"] + thought(sample)
         assert not sample["closed"]
+        assert "think>" not in sample["text"] + sample["thinking"]
+        draft, verdict = box(sample["thinking"]), box(sample["text"])
+        assert written(sample) == verdict
+        assert draft.index(max(draft)) != verdict.index(max(verdict))
 
 
 def test_soft_scores_follow_the_thinking(service):
@@ -93,23 +93,21 @@ def test_soft_scores_follow_the_thinking(service):
         assert (status, reply["code"]) == (422, "soft_not_served")
         return
     assert status == 200, reply
-    assert reply["best"] == BEST
     for sample in reply["samples"]:
-        assert sample["expected"][BEST] == pytest.approx(GOOD, abs=1)
-        assert sample["expected"][1 - BEST] == pytest.approx(BAD, abs=1)
+        assert sample["soft_error"] is None
+        # A judge that did not see its thinking would be as likely to write the draft's numbers.
+        assert sample["expected"] == pytest.approx(sample["scores"], abs=2.5)
 
 
-@pytest.mark.parametrize("thinking_tokens", [2, 30])
+@pytest.mark.parametrize("thinking_tokens", [4, 30], ids=["before the draft", "after the draft"])
 def test_cut_thinking_is_closed(service, thinking_tokens):
-    """With 2 tokens it ends before the draft, with 30 after it."""
     reply = judged(service, thinking_tokens=thinking_tokens, max_tokens=2)
-    assert reply["best"] == BEST
     for sample in reply["samples"]:
-        assert sample["closed"]
         assert sample["thinking_cut"]
+        assert sample["closed"]
         assert sample["closed_reason"] == "cut_in_thinking"
-        assert bool(boxes(thought(sample))) == (thinking_tokens == 30)
-        assert not set(DRAFT) & set(sample["scores"])
+        assert ("boxed" in sample["thinking"]) == (thinking_tokens == 30)
+        assert written(sample) == box(sample["text"])
 
 
 def test_thinking_can_be_turned_off(service):
@@ -119,18 +117,15 @@ def test_thinking_can_be_turned_off(service):
         assert "thinking.off" in reply["detail"]
         return
     assert status == 200, reply
-    assert reply["best"] == BEST
     for sample in reply["samples"]:
         assert sample["thinking"] is None
-        assert set(sample["scores"]) == {GOOD, BAD}
+        assert written(sample) == box(sample["text"])
 
 
 def test_principles_are_not_rejected_ones(service):
     reply = judged(service, principles={"mode": "query"})
-    assert reply["best"] == BEST
-    principles = [each["text"].lower() for each in reply["principles"]]
-    assert len(principles) == 2
-    assert not any(word in text for word in REJECTED for text in principles)
+    assert reply["principles"]
+    assert not any(word in each["text"].lower() for word in REJECTED for each in reply["principles"])
 
 
 def test_readyz_tells_how_it_thinks(service):
@@ -140,33 +135,36 @@ def test_readyz_tells_how_it_thinks(service):
     assert thinking["can_disable"] == (service.variant != R1)
 
 
-@pytest.mark.parametrize("flags", [(), ("--principles", "query"), ("--thinking-tokens", "2")])
-def test_eval_reads_the_answers(service, tmp_path, flags):
-    rows = (
-        ("What is the capital of France?", ["Paris is the capital.", "No idea."], 0),
-        ("Who wrote Hamlet?", ["Ask someone else.", "William Shakespeare."], 1),
-        ("What do bees make?", ["I do not know.", "Honey."], 1),
-    )
-    items = [
+ROWS = (
+    ("What is the capital of France?", ["Paris is the capital.", "No idea."], 0),
+    ("Who wrote Hamlet?", ["Ask someone else.", "William Shakespeare."], 1),
+    ("What do bees make?", ["I do not know.", "Honey."], 1),
+)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_eval_reads_the_answers(service, tmp_path, closed):
+    items = (
         {
             "id": str(number),
-            "source": "bees",
+            "source": "own",
             "messages": [{"role": "user", "content": query}],
             "responses": responses,
             "preferred": preferred,
         }
-        for number, (query, responses, preferred) in enumerate(rows)
-    ]
+        for number, (query, responses, preferred) in enumerate(ROWS)
+    )
     data, out = tmp_path / "data.jsonl", tmp_path / "out"
     data.write_text("".join(json.dumps(item) + "\n" for item in items))
-    command = [sys.executable, "-m", "grm_service", "eval", "run", str(data), "--out", str(out), "--k", "1,2"]
+    command = [sys.executable, "-m", "grm_service", "eval", "run", data, "--out", out, "--k", "2"]
+    cut = ["--thinking-tokens", "30", "--max-tokens", "2"] if closed else []
     done = subprocess.run(
-        [*command, *service.flags, *flags], env={**os.environ, **service.env}, capture_output=True, text=True
+        [*command, *service.flags, *cut], env={**os.environ, **service.env}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     results = [json.loads(line) for line in (out / "items.jsonl").read_text().splitlines()]
-    assert len(results) == len(rows)
-    for result in results:
-        assert result["error"] is None, result
-        assert not any(set(DRAFT) & set(sample["scores"]) for sample in result["samples"])
-    assert json.loads((out / "report.json").read_text())["overall"]["strict"] > 0.5
+    assert [result["error"] for result in results] == [None] * len(ROWS)
+    samples = [sample for result in results for sample in result["samples"]]
+    assert {sample["closed"] for sample in samples} == {closed}
+    # The judge's drafts have other numbers than its verdicts.
+    assert closed or {score for sample in samples for score in sample["scores"]} == {GOOD, BAD}

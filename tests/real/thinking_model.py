@@ -130,7 +130,7 @@ CRITERIA = (
 def examples(seed: int, count: int):
     """Return pairs of messages and the completion with its thinking."""
     rng, profile = random.Random(seed), load_profile(PROFILE)
-    kinds = (_judgement, _judgement, _scores, _principles, _principles, _chat)
+    kinds = (_judgement, _judgement, _judgement, _scores, _principles, _chat)
     return [rng.choice(kinds)(rng, profile) for _ in range(count)]
 
 
@@ -189,7 +189,7 @@ def _chat(rng, _):
     return (Message("user", question),), "This is easy. Answer in a few words.", answer
 
 
-def train(folder: Path, seed: int = 1, count: int = 480, batch: int = 8, rate: float = 1.5e-3) -> None:
+def train(folder: Path, seed: int = 1, count: int = 288, batch: int = 8, rate: float = 1.5e-3) -> None:
     """Train the model and save it (see `save`)."""
     import torch
     from peft import LoraConfig, get_peft_model

@@ -10,7 +10,7 @@ DOCKER ?= $(shell docker info > /dev/null 2>&1 && echo docker || echo podman)
 BUILD ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve demo test test-slow faults conformance test-vllm images image-test screenshots bench eval $(VLLM) check format docs clean
+.PHONY: help install serve demo test test-slow thinking-model faults conformance test-vllm images image-test screenshots bench eval $(VLLM) check format docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,6 +42,11 @@ test: install  ## Run the tests (minutes)
 
 test-slow: install  ## Run the slow tests with real models and servers
 	@$(BIN)/python -m pytest -m slow
+
+thinking-model: install build/thinking-model  ## Train the small judge that thinks, for make test-slow (15 minutes)
+
+build/thinking-model:
+	@$(BIN)/python -m tests.real.thinking_model $@
 
 faults: install  ## Run the long form of the fault suite and print its figures
 	@$(BIN)/python -m pytest tests/faults -m 'slow or not slow' -s

@@ -1,13 +1,8 @@
 import contextlib
 import json
 import os
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-import httpx
 import pytest
 
 from grm_service import backoff
@@ -16,6 +11,7 @@ from grm_service.engines.files import weights
 from grm_service.engines.remote.openai import OpenAIEngine
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.engines.transformers.engine import TransformersEngine
+from tests.servers import serving, transformers_serve
 
 _SERVERS = Path(__file__).parents[2] / ".vllm/bin"
 """Installed by `make .vllm`."""
@@ -27,36 +23,6 @@ def no_pauses(monkeypatch):
     monkeypatch.setattr(backoff, "pause_s", lambda min_s, attempt: 0)
 
 
-@contextlib.contextmanager
-def _serving(log, *command, **env):
-    """Run a server on loopback and yield its address; `{port}` in the command is replaced by a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    parts = [
-        str(part).replace("{port}", str(port)) for part in (*command, "--host", "127.0.0.1", "--port", port)
-    ]
-    with log.open("wb") as out:
-        process = subprocess.Popen(parts, stdout=out, stderr=out, env={**os.environ, **env})
-    try:
-        _wait(f"http://127.0.0.1:{port}/health", process, log)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _wait(url, process, log):
-    for _ in range(720):
-        with contextlib.suppress(httpx.HTTPError):
-            # llama.cpp's server answers 503 while it loads; transformers serve answers 404.
-            if httpx.get(url).status_code < 500:
-                return
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.25)
-    raise AssertionError(f"{process.args[0]} did not come up: {log.read_text()}")
-
-
 @pytest.fixture(scope="session")
 def served(smollm, tmp_path_factory):
     """A real OpenAI-compatible server on loopback: `transformers serve` with the default model."""
@@ -64,8 +30,7 @@ def served(smollm, tmp_path_factory):
         weights.ensure_safetensors(smollm.package, smollm.cache), tmp_path_factory.mktemp("model")
     )
     log = tmp_path_factory.mktemp("serve") / "log"
-    command = Path(sys.executable).with_name("transformers")
-    with _serving(log, command, "serve", folder, HF_HUB_OFFLINE="1") as url:
+    with transformers_serve(folder, log) as url:
         yield url, str(folder)
 
 
@@ -126,7 +91,7 @@ async def vllm(smollm, tmp_path_factory, anyio_backend):
         "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1",
         "PATH": f"{_SERVERS}{os.pathsep}{os.environ['PATH']}",
     }  # fmt: skip
-    with _serving(tmp_path_factory.mktemp("vllm") / "log", *command, **env) as url:
+    with serving(tmp_path_factory.mktemp("vllm") / "log", *command, **env) as url:
         async with _started(OpenAIEngine(url)) as engine:
             yield engine
 
@@ -136,7 +101,7 @@ async def llama(smollm, tmp_path_factory, anyio_backend):
     """llama.cpp's server."""
     gguf = weights.ensure_f16_gguf(smollm.package, smollm.cache)
     command = [_SERVERS / "llama-server", "-m", gguf, "-c", "8192", "-np", "4", "-kvu", "--alias", "smollm"]
-    with _serving(tmp_path_factory.mktemp("llama") / "log", *command) as url:
+    with serving(tmp_path_factory.mktemp("llama") / "log", *command) as url:
         async with _started(OpenAIEngine(url)) as engine:
             yield engine
 

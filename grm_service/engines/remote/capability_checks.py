@@ -43,6 +43,7 @@ _SWITCHES: tuple[Fields, ...] = (
     {"chat_template_kwargs": {"enable_thinking": False}},  # Qwen3, GLM, Seed, Nemotron
     {"chat_template_kwargs": {"thinking": False}},  # DeepSeek, Granite, Kimi
     {"reasoning_effort": "none"},  # OpenAI, Gemini, Ollama
+    {"enable_thinking": False},  # DashScope, SiliconFlow
 )
 
 

@@ -6,11 +6,11 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from grm_service.errors import ContentFiltered, EngineError, UpstreamRefused
+from grm_service.errors import EngineError, UpstreamRefused
 from grm_service.types import Alternative, Completion, FinishReason, Thinking, Usage
 
-_LENGTH = ("length", "max_tokens", "MAX_TOKENS", "model_length")
-_GIVEN_UP = ("abort", "error")
+_LENGTH = ("length", "max_tokens", "MAX_TOKENS", "model_length", "model_context_window_exceeded")
+_GIVEN_UP = ("abort", "error", "insufficient_system_resource", "network_error")
 _REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
 _REASONING_PARTS = ("thinking", "reasoning", "reasoning.text", "reasoning.summary")
 _MOST_TOKENS = 10**12  # no server counts as many, and larger numbers fit into no database
@@ -26,14 +26,12 @@ _ALL_IN_REASONING = (
 def parse_completion(body: Mapping[str, Any], alternatives: int = 0) -> Completion:
     """Return the completion in a reply; `alternatives` is the number of top logprobs that were requested.
 
-    Raises EngineError if the reply has none, UpstreamRefused if the model or a content filter refused.
+    Raises EngineError if the reply has none, UpstreamRefused if the model refused to answer.
     """
     choice = _choice(body)
     reason = choice.get("finish_reason")
     if reason in _GIVEN_UP:
         raise _no_completion(body, f"the server gave up: {reason}")
-    if reason == "content_filter":
-        raise ContentFiltered("the server's content filter cut the answer off")
     message = choice.get("message")
     message = {} if message is None else _mapping(message, "message", body)
     finish: FinishReason = "length" if reason in _LENGTH else "stop"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import reprlib
 from itertools import count
 from typing import Any
 
@@ -141,14 +142,16 @@ class RetryingClient:
         try:
             body = parse_body(text)
         except Unreadable as unreadable:
-            if status < 400:
+            if status < 300:
                 raise EngineError(f"{self.url}{path} returned {unreadable}", unreadable.excerpt) from None
             body = unreadable.excerpt
-        error = find_error(body) if status < 400 else ErrorReply.of(body, status)
+        if reply.has_redirect_location:  # not followed: the key is not for other servers
+            body = f"to {without_credentials(reply.headers['location'])}"
+        error = find_error(body) if status < 300 else ErrorReply.of(body, status)
         if error is not None:
             raise self._failure(error, retry_after_s, max_tokens)
         if not isinstance(body, dict):
-            raise EngineError(f"{self.url}{path} returned JSON that is not an object", str(body)[:200])
+            raise EngineError(f"{self.url}{path} returned JSON that is not an object", reprlib.repr(body))
         return body
 
     def _failure(self, error: ErrorReply, retry_after_s: float, max_tokens: int) -> GRMError:

@@ -86,7 +86,9 @@ class OpenAIEngine:
             raise
         except (BadTask, EngineError) as error:
             what = f"{self._client.url} does not serve {self.model}: {error}"
-            raise ModelNotLoaded(what + (_ADVICE if type(error) is UpstreamRefused else "")) from error
+            raise ModelNotLoaded(
+                what + (_ADVICE if type(error) in (EngineError, UpstreamRefused) else "")
+            ) from error
         self.abilities, self.thinking = self._capabilities.abilities, self._capabilities.thinking
         missing = ", ".join(self.abilities.lacking()) or "nothing"
         logger.info("%s serves %s; missing features: %s", self._client.url, self.model, missing)
@@ -147,10 +149,12 @@ class OpenAIEngine:
         return reply
 
     async def _first_model(self) -> str:
-        models = await self._client.get("/models")
         try:
+            models = await self._client.get("/models")
             return str(models["data"][0]["id"])
-        except (KeyError, IndexError, TypeError):
+        except (EngineUnreachable, UpstreamRefused):
+            raise
+        except (EngineError, KeyError, IndexError, TypeError):
             raise ModelNotLoaded(
                 f"{self._client.url}/models lists no model: set GRM_OPENAI_MODEL, or GRM_POLICY_MODEL"
             ) from None

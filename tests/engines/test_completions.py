@@ -74,6 +74,7 @@ def test_hidden_thinking_is_noticed():
         (body({"content": None, "refusal": "I cannot help"}), "refused to answer: I cannot help"),
         (body({"content": "No.", "refusal": "I cannot help"}), "refused to answer: I cannot help"),
         (body({"content": [{"type": "refusal", "refusal": "I cannot"}]}), "refused to answer: I cannot"),
+        (body({"refusal": "I \ud800\ncannot"}), "refused to answer: I cannot"),
         (body({"content": None, "tool_calls": [{"id": "1"}]}), "called a tool"),
         (body({"content": None}), "no content"),
         (body({}), "no content"),

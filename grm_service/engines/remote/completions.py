@@ -6,6 +6,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
+from grm_service.engines.remote.error_replies import one_line
 from grm_service.errors import EngineError, UpstreamRefused
 from grm_service.types import Alternative, Completion, FinishReason, Thinking, Usage
 
@@ -165,7 +166,7 @@ def _mapping(value: Any, what: str, body: Mapping[str, Any]) -> Mapping[str, Any
 
 
 def _refused(refusal: Any) -> UpstreamRefused:
-    reason = refusal[:300] if isinstance(refusal, str) else reprlib.repr(refusal)
+    reason = one_line(refusal) if isinstance(refusal, str) else reprlib.repr(refusal)
     return UpstreamRefused("the model refused to answer", reason)
 
 

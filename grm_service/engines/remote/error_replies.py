@@ -21,7 +21,7 @@ from grm_service.errors import (
     UpstreamRefused,
 )
 
-# Besides any 5xx: too slow, a conflict, another server's failure (TGI), too early, no capacity (Groq), cancelled.
+# Too slow, a conflict, another server's failure (TGI), too early, too many, no capacity (Groq), cancelled.
 _TRANSIENT = (408, 409, 424, 425, 429, 498, 499)
 _MAX_REASON = 500
 _MAX_DEPTH = 6
@@ -66,7 +66,7 @@ class ErrorReply:
         messages = dict.fromkeys(
             text for layer in layers for key in _MESSAGES if isinstance(text := layer.get(key), str) and text
         )
-        reason = _one_line("; ".join(messages) if messages else body if isinstance(body, str) else "")
+        reason = one_line("; ".join(messages) if messages else body if isinstance(body, str) else "")
         return cls(
             status or _status(layers, codes), tuple(dict.fromkeys(codes)), _param(layers, reason), reason
         )
@@ -127,7 +127,7 @@ def find_error(body: Any) -> ErrorReply | None:
         if body.get("object") == "error" or body.get("type") == "error" or _status([body], []) is not None:
             return ErrorReply.of(body)
         if isinstance(feedback := body.get("promptFeedback"), dict) and feedback.get("blockReason"):
-            return ErrorReply(None, ("content_filter",), None, _one_line(str(feedback["blockReason"])))
+            return ErrorReply(None, ("content_filter",), None, one_line(str(feedback["blockReason"])))
     return _filtered(choice)
 
 
@@ -137,7 +137,7 @@ def _filtered(choice: Mapping[str, Any]) -> ErrorReply | None:
     if not isinstance(why, str) or not _FILTER.search(why):
         return None
     words = message.get("refusal") if isinstance(message, dict) else None
-    return ErrorReply(None, ("content_filter",), None, _one_line(words if isinstance(words, str) else why))
+    return ErrorReply(None, ("content_filter",), None, one_line(words if isinstance(words, str) else why))
 
 
 def _layers(body: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
@@ -186,8 +186,8 @@ def _param(layers: list[dict[str, Any]], reason: str) -> str | None:
     return next(filter(None, match.groups()), None) if match else None
 
 
-def _one_line(text: str) -> str:
-    """Return a text on one line without control and format characters, cut to 500 characters."""
+def one_line(text: str) -> str:
+    """Return a server's text on one line without control and format characters, cut to 500 characters."""
     kept = "".join(char for char in text[: 4 * _MAX_REASON] if char.isprintable() or char.isspace())
     return " ".join(kept.split())[:_MAX_REASON]
 

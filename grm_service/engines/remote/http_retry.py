@@ -123,8 +123,11 @@ class RetryingClient:
                 body = await read_body(reply)
         except httpx.TimeoutException:
             raise
-        except httpx.InvalidURL as error:
-            raise UpstreamDenied(f"{self.url} is not an address: {error}") from None
+        except httpx.InvalidURL:  # its text may quote a part of a password
+            what = (
+                "is not an address, such as http://HOST:PORT/v1 (in a password, write / as %2F and @ as %40)"
+            )
+            raise UpstreamDenied(f"{self.url} {what}") from None
         except httpx.HTTPError as error:
             why = without_credentials(str(error)) or type(error).__name__
             raise TransientError(f"{self.url} cannot be reached: {why}") from None

@@ -1,5 +1,6 @@
 """Error replies in the words of many vendors, by status and in the body of a 200."""
 
+import asyncio
 import json
 
 import pytest
@@ -154,13 +155,28 @@ async def test_content_filters_of_vendors(status, body):
 )
 async def test_denial_says_what_to_set(status, body, to_set):
     error, requests = await failure(status, body)
-    assert (type(error), error.code, error.retryable, requests) == (
-        UpstreamDenied,
-        "upstream_denied",
-        False,
-        1,
-    )
+    assert (type(error), error.code, error.retryable) == (UpstreamDenied, "upstream_denied", False)
+    assert requests == 2  # the second is the engine's own question
     assert to_set in error.message
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_denial_of_one_request_is_a_refusal(status):
+    """Such as a firewall's: other requests are answered, so a run can go on."""
+
+    def answers(body):
+        refuses = body["messages"][-1]["content"] == "Hello"
+        return (status, {"json": openai("not this one")}) if refuses else OK
+
+    server = ScriptedServer(answers)
+    remote = engine(server)
+    refused = await asyncio.gather(
+        *(remote.complete(ASK, Params(10)) for _ in range(3)), return_exceptions=True
+    )
+    assert {(type(each), each.status, each.reason) for each in refused} == {
+        (UpstreamRefused, status, "not this one")
+    }
+    assert len(server.requests) == 4  # the engine's own question is asked once
 
 
 @pytest.mark.parametrize(
@@ -230,7 +246,7 @@ async def test_redirect_is_not_followed():
     with pytest.raises(UpstreamDenied, match=r"to https://elsewhere\.test/v1") as caught:
         await engine(server).complete(ASK, Params(1))
     assert "word" not in str(caught.value)
-    assert [request.url.host for request in server.requests] == ["judge.test"]
+    assert {request.url.host for request in server.requests} == {"judge.test"}
 
 
 async def test_busy_server_is_tried_longer():

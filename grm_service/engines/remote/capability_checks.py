@@ -83,6 +83,15 @@ async def compare_seeds(complete: Complete, thinks: bool) -> tuple[bool, bool] |
     return len(set(texts)) > 1, texts[0] == texts[3]
 
 
+async def is_answered(complete: Complete) -> bool:
+    """Return whether the server answers a question that nobody objects to."""
+    try:
+        await complete(_QUESTION, Params(16, thinking_tokens=0))
+    except (EngineError, BadTask):
+        return False
+    return True
+
+
 def _behavior(first: Completion) -> tuple[ThinkingBehavior, Tags]:
     """Return how the model thinks, by its first completion, and its tags."""
     if first.thinking is not None:

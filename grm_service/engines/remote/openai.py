@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import httpx
 
+from grm_service.concurrency import SharedTask
 from grm_service.engines.base import ThinkingBehavior
-from grm_service.engines.remote.capability_checks import compare_seeds, detect_capabilities
+from grm_service.engines.remote.capability_checks import compare_seeds, detect_capabilities, is_answered
 from grm_service.engines.remote.completions import parse_completion
 from grm_service.engines.remote.field_rules import FieldRules
 from grm_service.engines.remote.http_retry import RetryingClient
@@ -26,6 +28,7 @@ from grm_service.errors import (
     ModelNotLoaded,
     PromptRefused,
     PromptTooLong,
+    UpstreamDenied,
     UpstreamRefused,
 )
 from grm_service.types import Completion, Params, Prompt
@@ -69,6 +72,7 @@ class OpenAIEngine:
         self._client = RetryingClient(base_url, api_key, timeout_s, connections, transport)
         self._capabilities = VLLM
         self._rules = FieldRules()
+        self._question: SharedTask[bool] | None = None
 
     @property
     def dropped_fields(self) -> tuple[str, ...]:
@@ -76,7 +80,10 @@ class OpenAIEngine:
         return tuple(sorted(self._rules.dropped))
 
     async def start(self) -> None:
-        """Generate a completion and detect the capabilities. Raises ModelNotLoaded, EngineUnreachable."""
+        """Generate a completion and detect the capabilities.
+
+        Raises ModelNotLoaded, EngineUnreachable, and EngineError for an odd reply, which may not be repeated.
+        """
         self._rules = FieldRules()
         if not self.model:
             self.model = await self._first_model()
@@ -85,19 +92,26 @@ class OpenAIEngine:
         except (EngineUnreachable, ModelNotLoaded):
             raise
         except (BadTask, EngineError) as error:
-            what = f"{self._client.url} does not serve {self.model}: {error}"
-            raise ModelNotLoaded(
-                what + (_ADVICE if type(error) in (EngineError, UpstreamRefused) else "")
-            ) from error
+            kind = EngineError if error.retryable else ModelNotLoaded
+            advice = _ADVICE if type(error) in (EngineError, UpstreamRefused) else ""
+            raise kind(f"{self._client.url} does not serve {self.model}: {error}{advice}") from error
         self.abilities, self.thinking = self._capabilities.abilities, self._capabilities.thinking
         missing = ", ".join(self.abilities.lacking()) or "nothing"
         logger.info("%s serves %s; missing features: %s", self._client.url, self.model, missing)
         await self._check_seeds()
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
-        """Generate one completion; cancelling closes its connection. Raises EngineError, PromptTooLong."""
+        """Generate one completion; cancelling closes its connection.
+
+        Raises UpstreamDenied if the server refuses any request, other EngineErrors, PromptTooLong.
+        """
         try:
             return await self._complete(self._capabilities, prompt, params)
+        except UpstreamDenied as error:
+            if not await self._answers():
+                raise
+            what = f"{self._client.url} refuses this request, and not others ({error.status or 'no status'})"
+            raise UpstreamRefused(what, error.reason, error.status, error.param) from None
         except UpstreamRefused as error:
             words = f"{error.param or ''} {error.reason}"
             if refused := [name for name in params.request_fields if name in words]:
@@ -113,6 +127,12 @@ class OpenAIEngine:
                 raise
         # Nobody asked for the default room, which is too large for this server's context.
         return await self.complete(prompt, replace(params, thinking_tokens=left))
+
+    async def _answers(self) -> bool:
+        """Return whether the server answers a question of ours; concurrent calls ask it once."""
+        if self._question is None or self._question.abandoned or self._question.task.done():
+            self._question = SharedTask(is_answered(partial(self._complete, self._capabilities)))
+        return await self._question.wait()
 
     async def close(self) -> None:
         """Close all connections."""

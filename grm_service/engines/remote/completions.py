@@ -17,6 +17,13 @@ _REASONING_PARTS = ("thinking", "reasoning", "reasoning.text", "reasoning.summar
 _MOST_TOKENS = 10**12  # no server counts as many, and larger numbers fit into no database
 _ROUNDING = 1e-3  # a logprob of 0 may come out as a little more
 
+
+class AnswerInReasoning(EngineError):
+    """The server takes the whole answer for reasoning."""
+
+    retryable = False
+
+
 _ALL_IN_REASONING = (
     "the server put the whole reply into its reasoning field and left the content empty: a reasoning parser "
     "took the answer for reasoning. Start the server without the parser (vLLM: --reasoning-parser), with the "
@@ -114,7 +121,7 @@ def _check_answered(message: Mapping[str, Any], thought: str, body: Mapping[str,
     if message.get("tool_calls"):
         raise _no_completion(body, "the model called a tool instead of answering")
     if thought:
-        raise EngineError(_ALL_IN_REASONING)
+        raise AnswerInReasoning(_ALL_IN_REASONING)
     if message.get("content") is None:
         raise _no_completion(body, "it has no content")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, Request
 from fastapi_offline import FastAPIOffline
 
 from grm_service.api import batch, explorer, improve, probes, problems, reference, reviews
@@ -16,6 +17,7 @@ from grm_service.api.body import Body
 from grm_service.api.dialects.registry import ALL_DIALECTS, DialectRegistry
 from grm_service.api.routes import router
 from grm_service.api.telemetry import Telemetry
+from grm_service.errors import BadTask
 from grm_service.improving.policy import Policy
 from grm_service.probes.runner import NEVER, ProbeRunner, Schedule
 from grm_service.serving.keys import Keys
@@ -76,6 +78,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         servers=reference.SERVERS,
+        dependencies=[Depends(_reject_repeated_parameters)],
         title="grm-service",
         version=__version__,
         description=DESCRIPTION,
@@ -106,3 +109,10 @@ def create_app(
     app.add_middleware(Telemetry, service=service)
     problems.install(app)
     return app
+
+
+def _reject_repeated_parameters(request: Request) -> None:
+    """Raise BadTask if the URL has a parameter twice, of which one value would be ignored."""
+    for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if count > 1:
+            raise BadTask(f"the parameter {name!r:.40} is in the URL {count} times: write it once")

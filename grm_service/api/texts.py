@@ -31,7 +31,7 @@ class ContentPart(BaseModel):
     """A part of a content: a text, a refusal, a tool call or its result; others are refused."""
 
     model_config = ConfigDict(extra="allow")
-    type: str | None = None
+    type: Any = None
     text: str | None = None
 
 

@@ -181,3 +181,12 @@ async def test_unknown_routes_are_problems(serve, method, path, status):
         reply: httpx.Response = await client.request(method, path)
     assert reply.status_code == status
     assert reply.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/v1/reviews/stats?profile=a&profile=b", "/classify?k=1&k=2"])
+async def test_repeated_parameter_is_refused(serve, path):
+    async with serve() as client:
+        method = "GET" if path.startswith("/v1") else "POST"
+        reply = await client.request(method, path, json=None if method == "GET" else {"input": "a"})
+    assert reply.status_code == 422
+    assert "2 times" in reply.json()["detail"]

@@ -41,7 +41,7 @@ def with_id(response):
 
 
 def single(response):
-    return "/v1/rewards/single?k=1", {"messages": [ask()], "response": response}
+    return "/v1/rewards/single?k=1&window_s=0.01", {"messages": [ask()], "response": response}
 
 
 def chat(response):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-_CREDENTIALS = re.compile(r"(?:(?<=://)|^)[^/?#\s]*@")
+# A password may have / ? # or a space in it, as none should: then what looks like the port is no number.
+_UNQUOTED = r"[^/?#\s@:]*:(?!\d*(?:[/?#,\s]|$))[^/?#\s@]*[/?#\s].*@"
+_CREDENTIALS = re.compile(rf"(?:(?<=://)|^)(?:[^/?#\s]*@|{_UNQUOTED})")
 
 
 def without_credentials(text: str) -> str:

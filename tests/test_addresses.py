@@ -3,6 +3,7 @@
 import pytest
 
 from grm_service.addresses import without_credentials
+from grm_service.audit.database import Database
 from grm_service.audit.store import Store
 from grm_service.engines.remote.openai import OpenAIEngine
 from grm_service.errors import AuditUnavailable, EngineError
@@ -21,6 +22,12 @@ from grm_service.settings import Settings
         ("proxy http://a:b@one is away", "proxy http://one is away"),
         ("http://host/v1/@scope?mail=a@b", "http://host/v1/@scope?mail=a@b"),
         ("http://host", "http://host"),
+        ("http://u:p/w@host/v1", "http://host/v1"),
+        ("http://u:p?w@host/v1", "http://host/v1"),
+        ("http://u:p#w@host/v1", "http://host/v1"),
+        ("http://u:p w@host/v1", "http://host/v1"),
+        ("http://host:80/v1/@scope", "http://host:80/v1/@scope"),
+        ("no address: a@b", "no address: a@b"),
     ],
 )
 def test_credentials_are_left_out(text, shown):
@@ -28,7 +35,10 @@ def test_credentials_are_left_out(text, shown):
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("url", ["http://u:pw@127.0.0.1:9/v1", "http://u:pw@host:port/v1", "u:pw@host"])
+@pytest.mark.parametrize(
+    "url",
+    ["http://u:pw@127.0.0.1:9/v1", "http://u:pw@host:port/v1", "u:pw@host", "http://u:pw/x@host/v1"],
+)
 async def test_failed_start_shows_no_password(url, no_pauses):
     engine = OpenAIEngine(url, "m", timeout_s=5)
     with pytest.raises(EngineError) as caught:
@@ -42,11 +52,24 @@ def no_pauses(monkeypatch):
     monkeypatch.setattr("grm_service.backoff.pause_s", lambda min_s, attempt: 0)
 
 
-@pytest.mark.parametrize("url", ["postgresql://u:pw@host:port/x", "mysql://u:pw@host/x", "u:pw@host"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:pw@host:port/x",
+        "mysql://u:pw@host/x",
+        "u:pw@host",
+        "postgresql://u:x@pw@host/x",
+        "postgresql://u:x@y:pw@host/x",
+    ],
+)
 def test_audit_url_shows_no_password(url, tmp_path):
     with pytest.raises(AuditUnavailable) as caught:
         Store(url, tmp_path / "key")
     assert "pw" not in str(caught.value)
+
+
+def test_password_in_the_query_is_not_shown():
+    assert "pw" not in Database("postgresql://host/x?password=pw").name
 
 
 def test_settings_show_no_password(tmp_path, caplog):

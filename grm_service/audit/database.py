@@ -34,7 +34,9 @@ class Database:
             parsed = make_url(url)
             self._engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgres(parsed)
         except (ArgumentError, ImportError, ValueError) as wrong:
-            why = without_credentials(str(wrong))
+            why = (
+                "its port is no number" if isinstance(wrong, ValueError) else without_credentials(str(wrong))
+            )
             raise AuditUnavailable(
                 f"GRM_AUDIT_URL cannot be used ({why}): use sqlite:///FILE or postgresql://USER@HOST/NAME "
                 "(pip install 'grm-service[postgres]')"
@@ -42,8 +44,8 @@ class Database:
 
     @property
     def name(self) -> str:
-        """The database URL without its password."""
-        return self._engine.url.render_as_string(hide_password=True)
+        """The database URL without its password, which may be in the query too."""
+        return self._engine.url.set(query={}).render_as_string(hide_password=True)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -118,5 +120,7 @@ def _sqlite(url: URL) -> Engine:
 def _postgres(url: URL) -> Engine:
     if url.get_backend_name() != "postgresql":
         raise ArgumentError(f"{url.get_backend_name()} is not supported")
+    if "@" in (url.host or ""):
+        raise ArgumentError("in a password, write @ as %40")
     url = url.set(drivername="postgresql+psycopg")
     return create_engine(url, connect_args=_POSTGRES, pool_pre_ping=True)

@@ -176,8 +176,9 @@ class AsyncClient:
         try:
             async with self._connections.one() as http:
                 return await http.post(self._url + path, content=content)
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise NoVerdict("unreachable", f"{self._shown!r} is not a valid URL: {error}") from None
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol):  # the text may quote a part of a password
+            what = "is not a valid URL, such as http://HOST:PORT"
+            raise NoVerdict("unreachable", f"{self._shown!r} {what}") from None
         except httpx.HTTPError as error:
             why = without_credentials(str(error)) or type(error).__name__
             raise NoVerdict(

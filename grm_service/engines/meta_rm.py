@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import reprlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -162,11 +163,11 @@ class ClassifyMetaRM:
         reply = await self._client.post("/classify", {"model": self.model, "messages": messages})
         try:
             (grade,) = map(float, reply["data"][0]["probs"])
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise EngineError(
-                f"{self._client.url} returned no single grade ({error!r}), as a sequence classifier with one "
-                f"logit would: {str(reply)[:300]}"
-            ) from None
+        except (KeyError, IndexError, TypeError, ValueError):
+            what = (
+                f"{self._client.url} returned no single grade, as a sequence classifier with one logit would"
+            )
+            raise EngineError(what, reprlib.repr(reply)) from None
         if not 0 <= grade <= 1:
             raise EngineError(
                 f"{self._client.url} returned {grade}, which is not a probability: serve the model with "

@@ -89,8 +89,8 @@ async def check_reachable(url: str) -> None:
     try:
         async with httpx.AsyncClient(timeout=10.0) as http:
             await http.get(f"{url.rstrip('/')}/livez")
-    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-        raise BadTask(f"--url {without_credentials(url)!r} is no address: {error}") from None
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL):  # the text may quote a part of a password
+        raise BadTask(f"--url {without_credentials(url)!r} is no address, such as http://HOST:PORT") from None
     except httpx.TransportError as error:
         raise BadTask(f"no service answers at --url {without_credentials(url)}: {error}") from None
 

@@ -50,7 +50,7 @@ def judge_with(serve):
         (400, {"error": ECHO}, "upstream_refused"),
         (422, {"detail": [{"loc": ["body"], "msg": SECRET, "input": SECRET}]}, "upstream_refused"),
         (400, {"error": ECHO | {"message": f"too long prompt: {SECRET} is too long"}}, "prompt_too_long"),
-        (401, {"error": ECHO}, "upstream_denied"),
+        (401, {"error": ECHO}, "upstream_refused"),
         (500, {"error": ECHO}, "engine_failed"),
         (200, {"error": ECHO | {"code": 500}}, "engine_failed"),
         (200, {"error": ECHO | {"type": "?"}}, "engine_failed"),

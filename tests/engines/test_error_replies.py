@@ -1,5 +1,6 @@
 """Error replies in the words of many vendors, by status and in the body of a 200."""
 
+import asyncio
 import json
 
 import pytest
@@ -121,6 +122,9 @@ async def test_max_tokens_are_no_context_length():
         (200, {"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]}),
         (200, {"choices": [{"message": {"content": None}, "finish_reason": "SAFETY"}]}),
         (200, {"choices": [{"finish_reason": "content_filter: PROHIBITED_CONTENT"}]}),
+        (200, {"choices": [{"message": {"content": "Hal"}, "finish_reason": "content_filter"}]}),
+        (200, {"choices": [{"message": {"content": "Hal"}, "finish_reason": "SAFETY"}]}),
+        (200, {"choices": [{"message": {"content": None}, "finish_reason": "RECITATION"}]}),
         (200, {"error": {"code": 400, "message": "content_filter"}, "choices": None}),
     ],
 )  # fmt: skip
@@ -146,17 +150,33 @@ async def test_content_filters_of_vendors(status, body):
         (400, openai("m is not a valid model ID"), "GRM_OPENAI_MODEL"),
         (200, {"error": {"code": 401, "message": "No auth credentials found"}}, "GRM_OPENAI_API_KEY"),
         (200, {"error": {"status": "UNAUTHENTICATED", "message": "no"}}, "GRM_OPENAI_API_KEY"),
+        (302, "", "GRM_OPENAI_BASE_URL"),
     ],
 )
 async def test_denial_says_what_to_set(status, body, to_set):
     error, requests = await failure(status, body)
-    assert (type(error), error.code, error.retryable, requests) == (
-        UpstreamDenied,
-        "upstream_denied",
-        False,
-        1,
-    )
+    assert (type(error), error.code, error.retryable) == (UpstreamDenied, "upstream_denied", False)
+    assert requests == 2  # the second is the engine's own question
     assert to_set in error.message
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_denial_of_one_request_is_a_refusal(status):
+    """Such as a firewall's: other requests are answered, so a run can go on."""
+
+    def answers(body):
+        refuses = body["messages"][-1]["content"] == "Hello"
+        return (status, {"json": openai("not this one")}) if refuses else OK
+
+    server = ScriptedServer(answers)
+    remote = engine(server)
+    refused = await asyncio.gather(
+        *(remote.complete(ASK, Params(10)) for _ in range(3)), return_exceptions=True
+    )
+    assert {(type(each), each.status, each.reason) for each in refused} == {
+        (UpstreamRefused, status, "not this one")
+    }
+    assert len(server.requests) == 4  # the engine's own question is asked once
 
 
 @pytest.mark.parametrize(
@@ -185,6 +205,9 @@ async def test_refusal_names_field_and_words(body, param):
     [
         {"id": None, "choices": None, "error": {"message": "Provider returned error", "code": 429}},
         {"error": {"message": "busy", "code": "429"}},
+        {"error": {"message": "busy", "code": "429 Too Many Requests"}},
+        {"error": {"message": "busy", "code": 429.0}},
+        {"error": {"message": "slow", "code": 408}},
         {"error": {"message": "busy", "code": "rate_limit_exceeded"}},
         {"error": {"message": "busy", "status": "RESOURCE_EXHAUSTED"}},
         {"error": {"error": {"type": "rate_limit_error", "message": "busy"}}},
@@ -196,6 +219,7 @@ async def test_refusal_names_field_and_words(body, param):
         'data: {"error": {"code": 429, "message": "busy"}}\n\n',
         ': PROCESSING\n\nevent: error\ndata: {"message": "busy", "code": 503}\n\ndata: [DONE]\n\n',
         'data: {"choices": [{"delta": {"content": "a"}}]}\n\ndata: {"error": {"code": 502}}\n\n',
+        'retry: 3000\n\ndata: {"error": {"code": 502}}\n\n',
     ],
 )
 async def test_transient_error_in_a_200_is_retried(body):
@@ -203,6 +227,26 @@ async def test_transient_error_in_a_200_is_retried(body):
     server = ScriptedServer((200, content), (200, content), OK)
     assert (await engine(server).complete(ASK, Params(1))).text == "Hi"
     assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("status", [408, 409, 424, 425, 498, 499])
+async def test_4xx_that_passes_is_retried(status):
+    server = ScriptedServer((status, {"text": "x"}), OK)
+    assert (await engine(server).complete(ASK, Params(1))).text == "Hi"
+
+
+async def test_event_of_an_error_may_be_text():
+    error, _ = await failure(200, "event: error\ndata: the model crashed\n\n")
+    assert (type(error), error.reason) == (EngineError, "the model crashed")
+
+
+async def test_redirect_is_not_followed():
+    away = {"location": "https://user:word@elsewhere.test/v1?a=b"}
+    server = ScriptedServer((307, {"headers": away}))
+    with pytest.raises(UpstreamDenied, match=r"to https://elsewhere\.test/v1") as caught:
+        await engine(server).complete(ASK, Params(1))
+    assert "word" not in str(caught.value)
+    assert {request.url.host for request in server.requests} == {"judge.test"}
 
 
 async def test_busy_server_is_tried_longer():

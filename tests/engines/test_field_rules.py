@@ -95,6 +95,8 @@ async def test_named_field_is_left_out(refuses, status, dropped):
         [{"error": {"code": 400, "message": 'Unknown name "seed"', "status": "INVALID_ARGUMENT"}}],
         {"errors": [{"message": "`seed` is unsupported"}]},
         {"error_code": "BAD_REQUEST", "message": "seed is not a known parameter"},
+        {"error": "unknown field `seed`, expected one of `messages`, `max_tokens`, `top_p`"},
+        {"message": "unknown field: Seed"},
     ],
 )  # fmt: skip
 async def test_vendors_words_are_understood(refusal):
@@ -130,6 +132,32 @@ async def test_limit_is_renamed():
     await remote.complete(ASK, Params(7))
     assert server.bodies[-1]["max_completion_tokens"] == 7
     assert remote.dropped_fields == ()
+
+
+async def test_list_of_known_fields_renames_nothing():
+    server = Picky(names("seed", "unknown field `seed`, expected one of `messages`, `max_tokens`"), 422)
+    remote = engine(server)
+    await remote.start()
+    assert "max_tokens" in server.bodies[-1]
+
+
+async def test_greedy_requests_have_no_top_p():
+    words = "top_p must be 1 when using greedy sampling."
+    server = Picky(lambda body: {"message": words} if not body["temperature"] and body["top_p"] < 1 else None)
+    remote = engine(server)
+    await remote.start()
+    await remote.complete(ASK, Params(3, 0.0, 0.9))
+    await remote.complete(ASK, Params(3, 0.7, 0.9))
+    assert server.bodies[-1]["top_p"] == 0.9
+
+
+async def test_server_that_thinks_only_in_streams():
+    words = "parameter.enable_thinking must be set to false for non-streaming calls"
+    server = Picky(lambda body: None if body.get("enable_thinking") is False else {"error": words})
+    remote = engine(server)
+    await remote.start()
+    await remote.complete(ASK, Params(3))
+    assert server.bodies[-1]["enable_thinking"] is False
 
 
 async def test_refused_zero_temperature_is_raised():

@@ -10,7 +10,7 @@ from grm_service.engines.remote import pool
 from grm_service.engines.remote.openai import OpenAIEngine
 from grm_service.engines.remote.pool import PoolEngine
 from grm_service.engines.scripted import ScriptedEngine
-from grm_service.errors import BadTask, EngineError, EngineUnreachable, ModelNotLoaded
+from grm_service.errors import BadTask, EngineError, EngineUnreachable, ModelNotLoaded, UpstreamDenied
 from grm_service.factory import open_service
 from grm_service.settings import Settings
 from grm_service.types import Message, Params, Prompt
@@ -235,6 +235,39 @@ async def test_odd_reply_does_not_end_reconnecting(odd, caplog):
     await until(lambda: caplog.text.count("still out of the pool") > 1)
     lost.start, lost.failure = start, None
     await until(lambda: "a is back" in caplog.text)
+    await engine.close()
+
+
+async def test_odd_reply_does_not_end_the_start(caplog):
+    lost, other = Fake(), Fake()
+    start = lost.start
+
+    async def fails():
+        raise EngineError("odd")
+
+    lost.start = fails
+    engine = PoolEngine({"a": lost, "b": other}, pause_s=0.01)
+    await engine.start()
+    assert "a is out of the pool: odd" in caplog.text
+    lost.start = start
+    await until(lambda: "a is back" in caplog.text)
+    await engine.close()
+    other.start = fails
+    lost.start = fails
+    with pytest.raises(EngineError, match="odd"):
+        await PoolEngine({"a": lost, "b": other}).start()
+
+
+async def test_denying_server_is_replaced(caplog):
+    lost, other = Fake(), Fake()
+    engine = PoolEngine({"a": lost, "b": other}, pause_s=0.01)
+    await engine.start()
+    lost.failure = UpstreamDenied("its key is no longer accepted")
+    assert len(await texts(engine, *"abcd")) == 4
+    assert "a is out of the pool: its key" in caplog.text
+    other.failure = lost.failure
+    with pytest.raises(UpstreamDenied, match="its key"):
+        await texts(engine, "e")
     await engine.close()
 
 

@@ -80,7 +80,7 @@ async def started(server):
         (SGLANG, []),
         (LLAMA, []),
         (OLD_LLAMA, ["alternatives"]),
-        (STRICT, ["continues", "constrains", "continues_thinking"]),
+        (STRICT, EVERYTHING),
         (STRICT_PREFILLER, ["constrains", "alternatives"]),
         (IGNORANT, EVERYTHING),
         (FRAGILE, EVERYTHING),

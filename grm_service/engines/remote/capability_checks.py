@@ -14,8 +14,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from grm_service.concurrency import gather
 from grm_service.engines.base import ThinkingBehavior
-from grm_service.engines.remote.completions import ALL_IN_REASONING
+from grm_service.engines.remote.completions import ALL_IN_REASONING, AnswerInReasoning
 from grm_service.engines.remote.http_retry import TransientError
 from grm_service.engines.remote.server_capabilities import (
     CONTINUE_FINAL_MESSAGE,
@@ -27,7 +28,14 @@ from grm_service.engines.remote.server_capabilities import (
     grammar,
     structured_outputs,
 )
-from grm_service.errors import BadTask, EngineError, EngineUnreachable
+from grm_service.errors import (
+    BadTask,
+    EngineError,
+    EngineUnreachable,
+    PromptTooLong,
+    UpstreamDenied,
+    UpstreamRefused,
+)
 from grm_service.thinking import USUAL_TAGS, Tags, has_start_tag, split_thinking
 from grm_service.types import Completion, Message, Params, Prompt, Thinking
 
@@ -36,7 +44,8 @@ CompleteWith = Callable[[ServerCapabilities, Prompt, Params], Awaitable[Completi
 Check = Callable[[Complete, ServerCapabilities], Awaitable[bool]]
 Feature = tuple[tuple[Mapping[str, Any], ...], Check]
 
-_ROOM = 512  # tokens in which a model that thinks answers the questions below
+# Tokens in which a model that thinks answers the questions below, and one that does not.
+_ROOM, _ROOM_WITHOUT_THINKING = 512, 64
 # Tokens in which other seeds give other texts; the thinking about one question begins alike.
 _ROOM_TO_DIFFER, _ROOM_TO_THINK_DIFFERENTLY = 32, 128
 _QUESTION = Prompt((Message("user", "What is the capital of France? Answer in one word."),))
@@ -44,6 +53,7 @@ _SWITCHES: tuple[Fields, ...] = (
     {"chat_template_kwargs": {"enable_thinking": False}},  # Qwen3, GLM, Seed, Nemotron
     {"chat_template_kwargs": {"thinking": False}},  # DeepSeek, Granite, Kimi
     {"reasoning_effort": "none"},  # OpenAI, Gemini, Ollama
+    {"enable_thinking": False},  # DashScope, SiliconFlow
 )
 
 
@@ -59,7 +69,11 @@ async def detect_capabilities(complete: CompleteWith) -> ServerCapabilities:
             {"thinking_off": fields, "thinking": replace(behavior, can_disable=True)} for fields in _SWITCHES
         )
         capabilities = await _with_feature(complete, capabilities, (off, _check_thinking_off))
-    for feature in _features(capabilities, tags):
+    capabilities = await _with_feature(complete, capabilities, _FULL_DISTRIBUTION)
+    capabilities = await _with_feature(complete, capabilities, _continuation(capabilities))
+    if capabilities.continuation is None:
+        return capabilities  # the other features are used in continued answers only
+    for feature in (_REGEX, _LOGPROBS, _thinking(capabilities, tags)):
         capabilities = await _with_feature(complete, capabilities, feature)
     return capabilities
 
@@ -76,7 +90,7 @@ async def compare_seeds(complete: Complete, thinks: bool) -> tuple[bool, bool] |
         completion = await complete(prompt, Params(room, 1.0, 1.0, seed, thinking_tokens=0))
         return completion.thinking.text if completion.thinking else "", completion.text
 
-    texts = [await written(seed) for seed in (0, 1, 2, 0)]
+    texts = await gather(written(seed) for seed in (0, 1, 2, 0))
     if not all(thought or text for thought, text in texts):
         return None
     return len(set(texts)) > 1, texts[0] == texts[3]
@@ -84,15 +98,29 @@ async def compare_seeds(complete: Complete, thinks: bool) -> tuple[bool, bool] |
 
 async def _first_answer(complete: CompleteWith) -> Completion:
     """Return the first completion, with more room if it may be thinking whose end would show that it is."""
-    first = await complete(STANDARD, _QUESTION, Params(_ROOM))
+    try:
+        first = await complete(STANDARD, _QUESTION, Params(_ROOM))
+    except UpstreamDenied:
+        raise
+    except (PromptTooLong, UpstreamRefused):  # its context, or its limit of max_tokens, may be small
+        return await complete(STANDARD, _QUESTION, Params(_ROOM_WITHOUT_THINKING))
     if first.thinking is not None and first.thinking.cut and first.finish_reason == "stop":
-        raise EngineError(ALL_IN_REASONING)
+        raise AnswerInReasoning(ALL_IN_REASONING)
     if first.finish_reason == "stop" or _separated(first)[0] or not first.text.strip():
         return first
     try:
         return await complete(STANDARD, _QUESTION, Params(4 * _ROOM))
     except (EngineError, BadTask):  # such as a context that is too small
         return first
+
+
+async def is_answered(complete: Complete) -> bool:
+    """Return whether the server answers a question that nobody objects to."""
+    try:
+        await complete(_QUESTION, Params(16, thinking_tokens=0))
+    except (EngineError, BadTask):
+        return False
+    return True
 
 
 def _behavior(first: Completion) -> tuple[ThinkingBehavior, Tags]:
@@ -131,8 +159,7 @@ async def _passes(check: Check, complete: Complete, candidate: ServerCapabilitie
         return False
 
 
-def _features(capabilities: ServerCapabilities, tags: Tags) -> tuple[Feature, ...]:
-    """Return the features in the order of their checks, of which later ones use what earlier ones detect."""
+def _continuation(capabilities: ServerCapabilities) -> Feature:
     continuations: list[dict[str, Any]] = [
         {"continuation": CONTINUE_FINAL_MESSAGE},  # vLLM, SGLang
         {"continuation": CONTINUE_FINAL_MESSAGE, "echoes_continuation": True},  # llama.cpp
@@ -143,16 +170,14 @@ def _features(capabilities: ServerCapabilities, tags: Tags) -> tuple[Feature, ..
     if off is not None:
         # A reasoning parser takes a continued answer for reasoning, unless the thinking is off.
         continuations += [{**each, "continuation": {**each["continuation"], **off}} for each in continuations]
+    return tuple(continuations), _check_continuation
+
+
+def _thinking(capabilities: ServerCapabilities, tags: Tags) -> Feature:
     thinking_in: tuple[Mapping[str, Any], ...] = ({"thinking_in": "content"}, {"thinking_in": "fields"})
     if capabilities.thinking.thinks == "field":  # give it back as it comes
         thinking_in = thinking_in[::-1]
-    return (
-        (({"full_distribution": FULL_DISTRIBUTION},), _check_accepted),
-        (tuple(continuations), _check_continuation),
-        (({"regex": structured_outputs}, {"regex": bare_regex}, {"regex": grammar}), _check_regex),
-        (({"logprobs": True},), _check_logprobs),
-        (thinking_in, partial(_check_thinking, tags=tags)),
-    )
+    return thinking_in, partial(_check_thinking, tags=tags)
 
 
 def _room(capabilities: ServerCapabilities) -> int:
@@ -162,17 +187,18 @@ def _room(capabilities: ServerCapabilities) -> int:
 
 
 async def _check_thinking_off(complete: Complete, candidate: ServerCapabilities) -> bool:
-    completion = await complete(_QUESTION, Params(_ROOM, thinking_tokens=0))
+    completion = await complete(_QUESTION, Params(_ROOM_WITHOUT_THINKING, thinking_tokens=0))
     thinking, answer = _separated(completion)
     # Thinking without tags ends in no answer.
     return completion.finish_reason == "stop" and not thinking and bool(answer.strip())
 
 
 async def _check_accepted(complete: Complete, candidate: ServerCapabilities) -> bool:
-    await complete(_QUESTION, Params(16, thinking_tokens=_room(candidate)))
+    await complete(_QUESTION, Params(16, thinking_tokens=0))  # whatever the model writes
     return True
 
 
+_FULL_DISTRIBUTION: Feature = (({"full_distribution": FULL_DISTRIBUTION},), _check_accepted)
 # The continuations end inside a word. A new assistant turn would not start with the rest of the word, nor
 # reach it within three tokens.
 _BROKEN_WORDS = (
@@ -192,16 +218,21 @@ async def _check_continuation(complete: Complete, candidate: ServerCapabilities)
 
 async def _check_regex(complete: Complete, candidate: ServerCapabilities) -> bool:
     regex = r"(81|82), (43|44)\}"
-    start = "Scores: \\boxed{" if candidate.continuation is not None else ""
-    prompt = Prompt((Message("user", "Which is better, tea or coffee?"),), start)
-    completion = await complete(prompt, Params(24, regex=regex, thinking_tokens=_room(candidate)))
-    return re.fullmatch(regex, _separated(completion)[1]) is not None
+    prompt = Prompt((Message("user", "Which is better, tea or coffee?"),), "Scores: \\boxed{")
+    completion = await complete(prompt, Params(24, regex=regex))
+    return re.fullmatch(regex, completion.text) is not None
 
 
 async def _check_logprobs(complete: Complete, candidate: ServerCapabilities) -> bool:
     params = Params(16, alternatives=20, thinking_tokens=_room(candidate))
     return any(len(row) == 20 for row in (await complete(_QUESTION, params)).alternatives)
 
+
+_REGEX: Feature = (
+    ({"regex": structured_outputs}, {"regex": bare_regex}, {"regex": grammar}),
+    _check_regex,
+)
+_LOGPROBS: Feature = (({"logprobs": True},), _check_logprobs)
 
 # The question's own answer begins like the word that the thinking wants: only a model that has seen the
 # thinking writes the rest of that word.

@@ -7,16 +7,24 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from grm_service.errors import ContentFiltered, EngineError, UpstreamRefused
+from grm_service.engines.remote.error_replies import one_line
+from grm_service.errors import EngineError, UpstreamRefused
 from grm_service.types import Alternative, Completion, FinishReason, Thinking, Usage
 
-_LENGTH = ("length", "max_tokens", "MAX_TOKENS", "model_length")
-_GIVEN_UP = ("abort", "error")
+_LENGTH = ("length", "max_tokens", "MAX_TOKENS", "model_length", "model_context_window_exceeded")
+_GIVEN_UP = ("abort", "error", "insufficient_system_resource", "network_error")
 _REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
 _REASONING_PART = re.compile("think|thought|reason", re.IGNORECASE)  # by its type, or the name of its text
 _TEXT_FIELDS = ("text", "thinking", "reasoning", "summary", "content")
 _MOST_TOKENS = 10**12  # no server counts as many, and larger numbers fit into no database
 _ROUNDING = 1e-3  # a logprob of 0 may come out as a little more
+
+
+class AnswerInReasoning(EngineError):
+    """The server takes the whole answer for reasoning."""
+
+    retryable = False
+
 
 ALL_IN_REASONING = (
     "the server put the whole reply into its reasoning field and left the content empty: a reasoning parser "
@@ -28,14 +36,12 @@ ALL_IN_REASONING = (
 def parse_completion(body: Mapping[str, Any], alternatives: int = 0) -> Completion:
     """Return the completion in a reply; `alternatives` is the number of top logprobs that were requested.
 
-    Raises EngineError if the reply has none, UpstreamRefused if the model or a content filter refused.
+    Raises EngineError if the reply has none, UpstreamRefused if the model refused to answer.
     """
     choice = _choice(body)
     reason = choice.get("finish_reason")
     if reason in _GIVEN_UP:
         raise _no_completion(body, f"the server gave up: {reason}")
-    if reason == "content_filter":
-        raise ContentFiltered("the server's content filter cut the answer off")
     message = choice.get("message")
     message = {} if message is None else _mapping(message, "message", body)
     finish: FinishReason = "length" if reason in _LENGTH else "stop"
@@ -176,7 +182,7 @@ def _mapping(value: Any, what: str, body: Mapping[str, Any]) -> Mapping[str, Any
 
 
 def _refused(refusal: Any) -> UpstreamRefused:
-    reason = refusal[:300] if isinstance(refusal, str) else reprlib.repr(refusal)
+    reason = one_line(refusal) if isinstance(refusal, str) else reprlib.repr(refusal)
     return UpstreamRefused("the model refused to answer", reason)
 
 

@@ -21,6 +21,8 @@ from grm_service.errors import (
     UpstreamRefused,
 )
 
+# Too slow, a conflict, another server's failure (TGI), too early, too many, no capacity (Groq), cancelled.
+_TRANSIENT = (408, 409, 424, 425, 429, 498, 499)
 _MAX_REASON = 500
 _MAX_DEPTH = 6
 # The parts of a reply under which servers put the error itself, or the error of another server behind them.
@@ -46,7 +48,7 @@ _NAMED_STATUSES = {
 class ErrorReply:
     """An error as a server reports it.
 
-    `status`: an HTTP status, 400..599, None if the server states none that can be read. `codes`: its labels,
+    `status`: an HTTP status, 300..599, None if the server states none that can be read. `codes`: its labels,
     such as "rate_limit_exceeded". `param`: the request field that it names. `reason`: its words in one line
     of at most 500 characters, without control characters.
     """
@@ -64,7 +66,7 @@ class ErrorReply:
         messages = dict.fromkeys(
             text for layer in layers for key in _MESSAGES if isinstance(text := layer.get(key), str) and text
         )
-        reason = _one_line("; ".join(messages) if messages else body if isinstance(body, str) else "")
+        reason = one_line("; ".join(messages) if messages else body if isinstance(body, str) else "")
         return cls(
             status or _status(layers, codes), tuple(dict.fromkeys(codes)), _param(layers, reason), reason
         )
@@ -81,7 +83,7 @@ class ErrorReply:
         `max_tokens` is what the refused request wanted at most.
         """
         words = " ".join((*self.codes, self.reason))
-        if self.status == 429:
+        if self.status in _TRANSIENT:
             return None
         if _LENGTH.search(words):
             return self._too_long(address, max_tokens)
@@ -110,10 +112,10 @@ def find_error(body: Any) -> ErrorReply | None:
     """Return the error in the body of a 200, None if there is none: any JSON value.
 
     An error counts whatever else the body has; a `code` or `status` counts only without a result. A choice
-    that a content filter has emptied is an error too.
+    that a content filter has ended is an error too.
     """
     if isinstance(body, list):  # Gemini puts an error in a list
-        return next(filter(None, map(find_error, body[:1])), None)
+        body = _first(body)
     if not isinstance(body, dict):
         return None
     choice = _first(body.get("choices"))
@@ -125,18 +127,17 @@ def find_error(body: Any) -> ErrorReply | None:
         if body.get("object") == "error" or body.get("type") == "error" or _status([body], []) is not None:
             return ErrorReply.of(body)
         if isinstance(feedback := body.get("promptFeedback"), dict) and feedback.get("blockReason"):
-            return ErrorReply(None, ("content_filter",), None, _one_line(str(feedback["blockReason"])))
+            return ErrorReply(None, ("content_filter",), None, one_line(str(feedback["blockReason"])))
     return _filtered(choice)
 
 
 def _filtered(choice: Mapping[str, Any]) -> ErrorReply | None:
-    """Return the error of a choice without text that a content filter ended."""
+    """Return the error of a choice that a content filter ended, whatever text it has left."""
     message, why = choice.get("message"), choice.get("finish_reason")
-    message = message if isinstance(message, dict) else {}
-    if message.get("content") or not isinstance(why, str) or not _FILTER.search(why):
+    if not isinstance(why, str) or not _FILTER.search(why):
         return None
-    words = message.get("refusal")
-    return ErrorReply(None, ("content_filter",), None, _one_line(words if isinstance(words, str) else why))
+    words = message.get("refusal") if isinstance(message, dict) else None
+    return ErrorReply(None, ("content_filter",), None, one_line(words if isinstance(words, str) else why))
 
 
 def _layers(body: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
@@ -158,10 +159,12 @@ def _label(value: Any) -> str | None:
 
 
 def _status(layers: list[dict[str, Any]], codes: list[str]) -> int | None:
-    values = [str(layer[key]) for layer in layers for key in _STATUSES if type(layer.get(key)) in (int, str)]
-    numbers = [int(value) for value in values if re.fullmatch(r"[45]\d\d", value)]
-    if numbers:
-        return numbers[0]
+    values = [
+        layer[key] for layer in layers for key in _STATUSES if type(layer.get(key)) in (int, float, str)
+    ]
+    matches = filter(None, (re.match(r"[45]\d\d(?!\d)", str(value)) for value in values))
+    if (first := next(matches, None)) is not None:
+        return int(first[0])
     names = (status for code in codes for status, name in _NAMED_STATUSES.items() if _named(name, code))
     return next(names, None)
 
@@ -183,8 +186,8 @@ def _param(layers: list[dict[str, Any]], reason: str) -> str | None:
     return next(filter(None, match.groups()), None) if match else None
 
 
-def _one_line(text: str) -> str:
-    """Return a text on one line without control and format characters, cut to 500 characters."""
+def one_line(text: str) -> str:
+    """Return a server's text on one line without control and format characters, cut to 500 characters."""
     kept = "".join(char for char in text[: 4 * _MAX_REASON] if char.isprintable() or char.isspace())
     return " ".join(kept.split())[:_MAX_REASON]
 
@@ -203,6 +206,7 @@ _REMEDIES = {
     403: f"since the key has no access: {_KEYS}",
     404: f"since the model or the path is unknown: {_ADDRESSES}, and {_MODELS}",
     405: f"since the path is wrong: {_ADDRESSES}",
+    **dict.fromkeys((301, 302, 303, 307, 308), f"since it redirects them: {_ADDRESSES}"),
 }
 _ANY_REMEDY = f"since the key or the model is wrong: {_KEYS}, and {_MODELS}"
 _DENIED = re.compile(
@@ -215,7 +219,7 @@ _DENIED = re.compile(
 _FILTER = re.compile(
     r"content.?(?:filter|policy|management|moderation|exists risk)|responsible.?ai|prohibited.?content|"
     r"\b(?:safety|blocklist|spii)\b|^sensitive$|sensitive (?:content|word)|moderation|flagged|"
-    r"data.?inspection|guardrail|usage polic",
+    r"data.?inspection|guardrail|usage polic|^recitation$",
     re.IGNORECASE,
 )
 # Of vLLM, SGLang, llama.cpp, TGI, OpenAI, Anthropic, Gemini, Mistral, Cohere, Bedrock, xAI and others.

@@ -24,10 +24,13 @@ _ABOUT_VALUE = re.compile(
     r"|too (?:large|small|long|high|low)",
     re.IGNORECASE,
 )
+_THINKING_FORBIDDEN = re.compile(r"\benable_thinking\b.{0,40}\bfalse\b")
 _ABOUT_ROLES = re.compile(r"\bsystem\b|\broles?\b|developer", re.IGNORECASE)
 # Some servers refuse temperature 0. At this one the likeliest token is nearly always drawn.
 _LEAST_TEMPERATURE = 0.01
 _SYSTEM_ROLES = ("system", "developer")
+# As in the request, or as in the server's own code: topP, Seed.
+_SPELLED = {name: rf"(?<!\w){name.replace('_', '_?')}(?!\w)" for name in ("max_tokens", *_OPTIONAL)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,14 @@ class FieldRules:
 
     `dropped` fields are left out. `completion_limit`: the limit is named max_completion_tokens.
     `least_temperature` replaces a lower one. `merges_system`: system text is put in front of the user's turn.
+    `forbids_thinking`: enable_thinking is false, which DashScope requires of replies that are no streams.
     """
 
     dropped: frozenset[str] = frozenset()
     completion_limit: bool = False
     least_temperature: float = 0.0
     merges_system: bool = False
+    forbids_thinking: bool = False
 
     def apply(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return a request body as the server accepts it."""
@@ -52,13 +57,17 @@ class FieldRules:
             applied["temperature"] = max(applied["temperature"], self.least_temperature)
         if self.merges_system:
             applied["messages"] = _without_system(applied["messages"])
+        if self.forbids_thinking:
+            applied["enable_thinking"] = False
         return applied
 
     def after(self, refusal: str, sent: Mapping[str, Any]) -> FieldRules | None:
         """Return the rules to try after a refusal of the body `sent`, None if it names nothing to change."""
+        if not self.forbids_thinking and _THINKING_FORBIDDEN.search(refusal):
+            return replace(self, forbids_thinking=True)
         named = _named(refusal, sent)
         about_value = _ABOUT_VALUE.search(refusal) is not None
-        if "max_tokens" in named and not about_value:
+        if named[:1] == ["max_tokens"] and not about_value:
             return replace(self, completion_limit=True)
         if "temperature" in named and sent["temperature"] == 0:
             return replace(self, least_temperature=_LEAST_TEMPERATURE)
@@ -79,6 +88,8 @@ class FieldRules:
             notes.append(f"temperature is at least {self.least_temperature}")
         if self.merges_system:
             notes.append("system text is put in front of the user's turn")
+        if self.forbids_thinking:
+            notes.append("enable_thinking is false")
         return notes
 
 
@@ -87,7 +98,7 @@ def _named(refusal: str, sent: Mapping[str, Any]) -> list[str]:
     places = {
         name: match.start()
         for name in ("max_tokens", *_OPTIONAL)
-        if name in sent and (match := re.search(rf"(?<!\w){name}(?!\w)", refusal))
+        if name in sent and (match := re.search(_SPELLED[name], refusal, re.IGNORECASE))
     }
     if re.search(r"\bboth\b", refusal):  # two fields that exclude each other: leave out the less important
         return [name for name in _OPTIONAL if name in places]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import reprlib
 from itertools import count
 from typing import Any
 
@@ -122,8 +123,11 @@ class RetryingClient:
                 body = await read_body(reply)
         except httpx.TimeoutException:
             raise
-        except httpx.InvalidURL as error:
-            raise UpstreamDenied(f"{self.url} is not an address: {error}") from None
+        except httpx.InvalidURL:  # its text may quote a part of a password
+            what = (
+                "is not an address, such as http://HOST:PORT/v1 (in a password, write / as %2F and @ as %40)"
+            )
+            raise UpstreamDenied(f"{self.url} {what}") from None
         except httpx.HTTPError as error:
             why = without_credentials(str(error)) or type(error).__name__
             raise TransientError(f"{self.url} cannot be reached: {why}") from None
@@ -141,14 +145,16 @@ class RetryingClient:
         try:
             body = parse_body(text)
         except Unreadable as unreadable:
-            if status < 400:
+            if status < 300:
                 raise EngineError(f"{self.url}{path} returned {unreadable}", unreadable.excerpt) from None
             body = unreadable.excerpt
-        error = find_error(body) if status < 400 else ErrorReply.of(body, status)
+        if reply.has_redirect_location:  # not followed: the key is not for other servers
+            body = f"to {without_credentials(reply.headers['location'])}"
+        error = find_error(body) if status < 300 else ErrorReply.of(body, status)
         if error is not None:
             raise self._failure(error, retry_after_s, max_tokens)
         if not isinstance(body, dict):
-            raise EngineError(f"{self.url}{path} returned JSON that is not an object", str(body)[:200])
+            raise EngineError(f"{self.url}{path} returned JSON that is not an object", reprlib.repr(body))
         return body
 
     def _failure(self, error: ErrorReply, retry_after_s: float, max_tokens: int) -> GRMError:

@@ -10,12 +10,14 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import httpx
 
+from grm_service.concurrency import SharedTask
 from grm_service.engines.base import ThinkingBehavior
-from grm_service.engines.remote.capability_checks import compare_seeds, detect_capabilities
+from grm_service.engines.remote.capability_checks import compare_seeds, detect_capabilities, is_answered
 from grm_service.engines.remote.completions import ALL_IN_REASONING, parse_completion
 from grm_service.engines.remote.field_rules import FieldRules
 from grm_service.engines.remote.http_retry import RetryingClient
@@ -28,6 +30,7 @@ from grm_service.errors import (
     ModelNotLoaded,
     PromptRefused,
     PromptTooLong,
+    UpstreamDenied,
     UpstreamRefused,
 )
 from grm_service.types import Completion, Params, Prompt
@@ -73,6 +76,7 @@ class OpenAIEngine:
         self._client = RetryingClient(base_url, api_key, timeout_s, connections, transport)
         self._capabilities = VLLM
         self._rules = FieldRules()
+        self._question: SharedTask[bool] | None = None
 
     @property
     def dropped_fields(self) -> tuple[str, ...]:
@@ -80,7 +84,10 @@ class OpenAIEngine:
         return tuple(sorted(self._rules.dropped))
 
     async def start(self) -> None:
-        """Generate a completion and detect the capabilities. Raises ModelNotLoaded, EngineUnreachable."""
+        """Generate a completion and detect the capabilities.
+
+        Raises ModelNotLoaded, EngineUnreachable, and EngineError for an odd reply, which may not be repeated.
+        """
         self._rules = FieldRules()
         if not self.model:
             self.model = await self._first_model()
@@ -89,20 +96,38 @@ class OpenAIEngine:
         except (EngineUnreachable, ModelNotLoaded):
             raise
         except (BadTask, EngineError) as error:
-            what = f"{self._client.url} does not serve {self.model}: {error}"
-            raise ModelNotLoaded(what + (_ADVICE if type(error) is UpstreamRefused else "")) from error
+            kind = EngineError if error.retryable else ModelNotLoaded
+            advice = _ADVICE if type(error) in (EngineError, UpstreamRefused) else ""
+            raise kind(f"{self._client.url} does not serve {self.model}: {error}{advice}") from error
         self.abilities, self.thinking = self._capabilities.abilities, self._capabilities.thinking
         missing = ", ".join(self.abilities.lacking()) or "nothing"
         logger.info("%s serves %s; missing features: %s", self._client.url, self.model, missing)
         await self._check_seeds()
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
-        """Generate one completion; cancelling closes its connection. Raises EngineError, PromptTooLong."""
+        """Generate one completion; cancelling closes its connection.
+
+        Raises UpstreamDenied if the server refuses any request, other EngineErrors, PromptTooLong.
+        """
+        try:
+            completion = await self._complete_in_room(prompt, params)
+        except UpstreamDenied as error:
+            if not await self._answers():
+                raise
+            what = f"{self._client.url} refuses this request, and not others ({error.status or 'no status'})"
+            raise UpstreamRefused(what, error.reason, error.status, error.param) from None
+        if completion.finish_reason == "stop" and completion.thinking is not None and completion.thinking.cut:
+            logger.warning("%s: %s", self._client.url, ALL_IN_REASONING)
+        return completion
+
+    async def _complete_in_room(self, prompt: Prompt, params: Params) -> Completion:
+        """Return a completion; the default room for thinking shrinks to what the server allows."""
         has_default_room = params.thinking_tokens is None
         while True:  # ends, because each try has less room
             try:
-                completion = await self._complete(self._capabilities, prompt, params)
-                break
+                return await self._complete(self._capabilities, prompt, params)
+            except UpstreamDenied:
+                raise
             except (PromptTooLong, UpstreamRefused) as error:
                 room = self._capabilities.thinking_room(prompt, params)
                 left = _room_left(error, params.max_tokens, room)
@@ -110,9 +135,12 @@ class OpenAIEngine:
                     raise _named_by_profile(error, params, self._client.url) from None
             # The default room is too large for this server; no request set it.
             params = replace(params, thinking_tokens=left)
-        if completion.finish_reason == "stop" and completion.thinking is not None and completion.thinking.cut:
-            logger.warning("%s: %s", self._client.url, ALL_IN_REASONING)
-        return completion
+
+    async def _answers(self) -> bool:
+        """Return whether the server answers a question of ours; concurrent calls ask it once."""
+        if self._question is None or self._question.abandoned or self._question.task.done():
+            self._question = SharedTask(is_answered(partial(self._complete, self._capabilities)))
+        return await self._question.wait()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -149,10 +177,12 @@ class OpenAIEngine:
         return reply
 
     async def _first_model(self) -> str:
-        models = await self._client.get("/models")
         try:
+            models = await self._client.get("/models")
             return str(models["data"][0]["id"])
-        except (KeyError, IndexError, TypeError):
+        except (EngineUnreachable, UpstreamRefused):
+            raise
+        except (EngineError, KeyError, IndexError, TypeError):
             raise ModelNotLoaded(
                 f"{self._client.url}/models lists no model: set GRM_OPENAI_MODEL, or GRM_POLICY_MODEL"
             ) from None

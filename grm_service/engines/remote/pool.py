@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 from grm_service.engines.base import Abilities, Engine, ThinkingBehavior
 from grm_service.engines.remote.http_retry import TransientError
-from grm_service.errors import EngineUnreachable, GRMError, ModelNotLoaded
+from grm_service.errors import EngineError, EngineUnreachable, GRMError, ModelNotLoaded, UpstreamDenied
 from grm_service.types import Completion, Params, Prompt
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,8 @@ class PoolEngine:
     A new group of prompts goes to the server with the fewest requests in flight, and stays there, because its
     prefix is in that server's cache.
 
-    A server that cannot be reached or fails is removed from the pool, and its requests go to another one. It
+    A server that cannot be reached, fails or refuses every request is removed from the pool, and its requests
+    go to another one. It
     is started again after `pause_s`, then twice that, and so on up to 60 s, until it is back.
     """
 
@@ -60,19 +61,22 @@ class PoolEngine:
         return any(server.up for server in self._servers)
 
     async def start(self) -> None:
-        """Start all servers; those that cannot be reached join later.
+        """Start all servers; those that cannot be reached, or reply with something odd, join later.
 
-        Raises EngineUnreachable if none is up, ModelNotLoaded if they serve different models.
+        Raises EngineError if none is up, ModelNotLoaded if they serve different models.
         """
         errors = await asyncio.gather(
             *(server.engine.start() for server in self._servers), return_exceptions=True
         )
         for error in errors:
-            if error is not None and not isinstance(error, EngineUnreachable):
+            if error is not None and not (isinstance(error, EngineError) and error.retryable):
                 raise error
         up = [server for server, error in zip(self._servers, errors, strict=True) if error is None]
         if not up:
-            raise self._none_up()
+            odd = [
+                error for error in errors if error is not None and not isinstance(error, EngineUnreachable)
+            ]
+            raise odd[0] if odd else self._none_up()
         if len({server.engine.model for server in up}) > 1:
             models = ", ".join(f"{server.engine.model} ({server.url})" for server in up)
             raise ModelNotLoaded(f"the servers must serve one model under one name, but they serve {models}")
@@ -87,26 +91,27 @@ class PoolEngine:
         self.abilities = _common_abilities([server.engine.abilities for server in up])
         for server, error in zip(self._servers, errors, strict=True):
             server.up = True
-            if isinstance(error, EngineUnreachable):
+            if isinstance(error, EngineError):
                 self._remove(server, error)
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
         """Generate one completion; each server is tried once.
 
-        Raises EngineUnreachable if none of them answers, and the engines' other errors.
+        Raises EngineUnreachable if none of them answers, UpstreamDenied if they refuse every request, and
+        the engines' other errors.
         """
         tried: list[_PooledServer] = []
-        failure = self._none_up()
+        failure: EngineError = self._none_up()
         while (server := self._choose(prompt.group, tried)) is not None:
             tried.append(server)
             server.requests += 1
             server.in_flight += 1
             try:
                 return await server.engine.complete(prompt, params)
-            except EngineUnreachable as error:
-                if _is_busy(error):
+            except (EngineUnreachable, UpstreamDenied) as error:
+                if _is_busy(error) or isinstance(error, UpstreamDenied):
                     failure = error
-                else:
+                if not _is_busy(error):
                     self._remove(server, error)
             finally:
                 server.in_flight -= 1
@@ -139,7 +144,7 @@ class PoolEngine:
             f"none of {', '.join(server.url for server in self._servers)} can be reached"
         )
 
-    def _remove(self, server: _PooledServer, error: EngineUnreachable) -> None:
+    def _remove(self, server: _PooledServer, error: EngineError) -> None:
         if not server.up:
             return
         server.up = False
@@ -172,7 +177,7 @@ class PoolEngine:
             raise ModelNotLoaded("its chat template begins the thinking otherwise than the other servers'")
 
 
-def _is_busy(error: EngineUnreachable) -> bool:
+def _is_busy(error: EngineError) -> bool:
     """Return True if the server is up but answers 429."""
     return isinstance(error, TransientError) and error.status == 429
 

@@ -50,7 +50,7 @@ def _unpacked(decompressor: zlib._Decompress, chunk: bytes, max_bytes: int) -> b
 
 def parse_body(body: bytes) -> Any:
     """Return the JSON value of a body, or the error that server-sent events report. Raises Unreadable."""
-    if body.lstrip().startswith((b"data:", b"event:", b"id:", b":")):
+    if body.lstrip().startswith((b"data:", b"event:", b"id:", b"retry:", b":")):
         return _error_event(body)
     return _parse(body)
 
@@ -63,7 +63,12 @@ def _error_event(body: bytes) -> Any:
         if field == b"event":
             is_error = value.strip() == b"error"
         elif field == b"data" and value.strip() != b"[DONE]":
-            event = _parse(value)
+            try:
+                event = _parse(value)
+            except Unreadable:
+                if not is_error:
+                    raise
+                return {"error": value.decode("utf-8", "replace")}
             if is_error or (isinstance(event, dict) and event.get("error")):
                 return event if isinstance(event, dict) and "error" in event else {"error": event}
     raise Unreadable("a stream of events, though none was requested: turn streaming off there")

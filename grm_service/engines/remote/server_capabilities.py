@@ -108,7 +108,7 @@ class ServerCapabilities:
             "messages": [{"role": m.role, "content": m.content} for m in prompt.messages],
             "max_tokens": params.max_tokens + self.thinking_room(prompt, params),
             "temperature": params.temperature,
-            "top_p": params.top_p,
+            "top_p": params.top_p if params.temperature else 1.0,  # Mistral refuses others if greedy
             "seed": params.seed,
             **self.full_distribution,
         }

@@ -177,6 +177,12 @@ async def test_model_without_thinking_gets_no_room():
     assert server.bodies[-1]["max_tokens"] == 10
 
 
+async def test_small_context_does_not_stop_the_start():
+    server = Thinker(thinks_for=0, off={}, context=300)
+    await (await started(server)).complete(ASK, Params(10))
+    assert server.bodies[-1]["max_tokens"] == 10
+
+
 async def test_default_room_fits_the_context():
     server = Thinker(context=1000)
     remote = await started(server)

@@ -99,20 +99,30 @@ def test_soft_scores_follow_the_thinking(service):
         assert sample["expected"] == pytest.approx(sample["scores"], abs=2.5)
 
 
+def continues(service):
+    """Return whether an answer is continued after its thinking; else the judge is asked for the scores."""
+    return not {"continues", "continues_thinking"} & set(service.ready["lacks"])
+
+
 @pytest.mark.parametrize("thinking_tokens", [4, 30], ids=["before the draft", "after the draft"])
 def test_cut_thinking_is_closed(service, thinking_tokens):
+    """So small a judge does not always answer if it is asked for the scores; then it has none."""
     reply = judged(service, thinking_tokens=thinking_tokens, max_tokens=2)
     for sample in reply["samples"]:
         assert sample["thinking_cut"]
-        assert sample["closed"]
+        assert sample["closed"] or not continues(service)
+        if not sample["closed"]:
+            assert (sample["error"], sample["scores"]) == ("cut_in_thinking", None)
+            continue
         assert sample["closed_reason"] == "cut_in_thinking"
-        assert ("boxed" in sample["thinking"]) == (thinking_tokens == 30)
         assert written(sample) == box(sample["text"])
+        if continues(service):
+            assert ("boxed" in sample["thinking"]) == (thinking_tokens == 30)
 
 
 def test_thinking_can_be_turned_off(service):
     status, reply = service.post("/v1/rewards", PAIR | {"thinking_tokens": 0}, timeout=600)
-    if service.variant == R1:  # its template always opens the thinking
+    if not service.ready["thinking"]["can_disable"]:
         assert status == 422
         assert "thinking.off" in reply["detail"]
         return
@@ -132,7 +142,10 @@ def test_readyz_tells_how_it_thinks(service):
     thinking = service.ready["thinking"]
     assert thinking["thinks"] == ("field" if service.variant == FIELD else "inline")
     assert thinking["opened"] == (service.variant == R1)
-    assert thinking["can_disable"] == (service.variant != R1)
+    if service.variant == R1:  # its template always opens the thinking
+        assert not thinking["can_disable"]
+    elif "openai" not in service.flags:  # a server is asked, and the small judge thinks against its template
+        assert thinking["can_disable"]
 
 
 ROWS = (
@@ -163,8 +176,9 @@ def test_eval_reads_the_answers(service, tmp_path, closed):
     )
     assert done.returncode == 0, done.stderr
     results = [json.loads(line) for line in (out / "items.jsonl").read_text().splitlines()]
-    assert [result["error"] for result in results] == [None] * len(ROWS)
+    if continues(service) or not closed:
+        assert [result["error"] for result in results] == [None] * len(ROWS)
     samples = [sample for result in results for sample in result["samples"]]
-    assert {sample["closed"] for sample in samples} == {closed}
+    assert {sample["closed"] or sample["error"] is not None for sample in samples} == {closed}
     # The judge's drafts have other numbers than its verdicts.
     assert closed or {score for sample in samples for score in sample["scores"]} == {GOOD, BAD}

@@ -45,7 +45,7 @@ _BLANK = re.compile(r"[ \t\r\n\ufeff]*")
 class Row:
     """A row of a file. `place` names file and line for messages; `number` and `line` count from 1.
 
-    In a JSON list or in parquet, `line` is the number of the row. A column of NaN is null, as pandas means it.
+    In a JSON list or in parquet, `line` is the number of the row. NaN in a column is null, as in pandas.
     """
 
     place: str

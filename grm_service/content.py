@@ -37,11 +37,11 @@ from grm_service.content_parts import (
     part_pieces,
     quote,
     reasoning_pieces,
-    result_text,
     string,
     what_is,
 )
 from grm_service.content_parts import block as block
+from grm_service.content_parts import result_text as result_text
 from grm_service.plain_values import NotText as NotText
 from grm_service.plain_values import encodable, is_missing, kind_of, plain
 from grm_service.types import Message, Role

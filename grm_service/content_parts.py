@@ -139,7 +139,7 @@ def _arguments(value: object) -> str:
     return dump({} if arguments is None else arguments)
 
 
-def result_text(value: object, lenient: bool) -> str:
+def result_text(value: object, lenient: bool = False) -> str:
     """Return what a tool returned: a text, the texts of its parts, or JSON; "" for null."""
     value = plain(value)
     parts = [plain(part) for part in value] if isinstance(value, list) else [value]

@@ -66,9 +66,9 @@ TEXTS = {
         '```tool call\n{"id": "c1", "type": "function"}\n```',
     ),
     "name for a function": (turn(tool_calls=[{"function": "weather", "arguments": {"city": "Rome"}}]), CALL),
-    "thought of gemini": (turn(parts=[{"text": "Hm", "thought": True}, {"text": "21"}]), "21"),
+    "thought of gemini": (turn([{"text": "Hm", "thought": True}, {"text": "21"}]), "21"),
     "code of gemini": (
-        turn(parts=[{"executableCode": {"code": "1"}}, {"codeExecutionResult": {"output": "1"}}]),
+        turn([{"executableCode": {"code": "1"}}, {"codeExecutionResult": {"output": "1"}}]),
         '```tool call\n{"code": "1"}\n```\n\n```tool result\n1\n```',
     ),
     "search of anthropic": (

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from grm_service.errors import BadTask, MissingExtra
+from grm_service.plain_values import is_missing
 
 _SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 # UTF-32 before UTF-16: its little-endian mark begins with that of UTF-16.
@@ -28,6 +29,7 @@ _MARKS = {
 _METADATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
 _OTHER_FILES = {
+    _GZIP: "gzipped twice: unpack it",
     b"PK\x03\x04": "a zip archive: unpack it",
     b"\x28\xb5\x2f\xfd": "compressed with zstd: unpack it, or compress it with gzip",
     b"\xfd7zXZ\x00": "compressed with xz: unpack it, or compress it with gzip",
@@ -43,13 +45,17 @@ _BLANK = re.compile(r"[ \t\r\n\ufeff]*")
 class Row:
     """A row of a file. `place` names file and line for messages; `number` and `line` count from 1.
 
-    In a JSON list or in parquet, `line` is the number of the row.
+    In a JSON list or in parquet, `line` is the number of the row. NaN in a column is null, as in pandas.
     """
 
     place: str
     number: int
     line: int
     columns: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        columns = {name: None if is_missing(value) else value for name, value in self.columns.items()}
+        object.__setattr__(self, "columns", columns)
 
 
 def is_data_file(name: str) -> bool:
@@ -60,12 +66,13 @@ def is_data_file(name: str) -> bool:
 def list_folder(folder: Path) -> tuple[list[Path], list[str]]:
     """Return the data files in a folder and its subfolders, and the names of its other files.
 
-    Hidden folders are skipped: they hold caches and version control.
+    Hidden folders are skipped: they hold caches and version control. Links to folders are not followed.
     """
     data, others = list[Path](), list[str]()
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder)
-        if any(part.startswith(".") for part in name.parts[:-1]) or not file.is_file():
+        is_folder = file.is_dir() and not file.is_symlink()
+        if is_folder or any(part.startswith(".") for part in name.parts[:-1]):
             continue
         if is_data_file(file.name) and not file.name.startswith(".") and file.name not in _METADATA:
             data.append(file)

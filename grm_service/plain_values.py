@@ -48,16 +48,19 @@ def plain(value: object) -> object:
     return list(value) if is_list else value  # type: ignore[call-overload]
 
 
-def to_json(value: object, depth: int = 0) -> Any:
-    """Return a value as JSON has it, without the null keys that Arrow adds; NaN is null. Raises NotText."""
+def to_json(value: object, depth: int = 0, with_null: bool = False) -> Any:
+    """Return a value as JSON has it; NaN is null, and null keys, which Arrow adds, are left out by default.
+
+    Raises NotText.
+    """
     if depth > _MAX_DEPTH:
         raise NotText(f"is nested more than {_MAX_DEPTH} levels deep")
     value = plain(value)
     if isinstance(value, dict):
-        fields = {str(name): to_json(field, depth + 1) for name, field in value.items()}
-        return {name: field for name, field in fields.items() if field is not None}
+        fields = {str(name): to_json(field, depth + 1, with_null) for name, field in value.items()}
+        return {name: field for name, field in fields.items() if with_null or field is not None}
     if isinstance(value, list):
-        return [to_json(item, depth + 1) for item in value]
+        return [to_json(item, depth + 1, with_null) for item in value]
     if is_missing(value):
         return None
     if isinstance(value, str | bool | int | float):

@@ -15,7 +15,9 @@ RawRow = Mapping[str, Any]
 Turns = tuple[Message, ...]
 T = TypeVar("T")
 _PROMPT_COLUMNS = ("prompt", "question", "instruction")
+_CONVERSATION_COLUMNS = ("messages", "conversations")
 _SYSTEM_COLUMNS = ("system", "system_prompt")
+_MEDIA_COLUMNS = ("image", "images", "audio", "audios", "video", "videos")
 _TURNS_AS_TEXT = re.compile(r"""\s*\[\s*\{\s*['"](role|content|from|value)['"]\s*:.*\}\s*\]\s*""", re.DOTALL)
 _SYSTEM_ROLES = ("system", "developer")
 
@@ -84,11 +86,14 @@ def refuse_turns_as_text(name: str, *texts: str) -> None:
 def prompt(row: RawRow) -> Turns:
     """Return the conversation of `prompt`, `question`, or `instruction` with `input`; () if there is none.
 
-    Raises ValueError.
+    Without these it is that of `messages` or `conversations`, less an answer at its end. Raises ValueError.
     """
-    column = next((column for column in _PROMPT_COLUMNS if has(row, column)), None)
+    column = next((name for name in (*_PROMPT_COLUMNS, *_CONVERSATION_COLUMNS) if has(row, name)), None)
     if column is None:
         return ()
+    if column in _CONVERSATION_COLUMNS:
+        *before, last = turns(row, column)
+        return tuple(before) if last.role == "assistant" else (*before, last)
     if column == "instruction":
         if has(row, "history"):
             raise ValueError("history is not read: write its turns into prompt")
@@ -100,8 +105,10 @@ def prompt(row: RawRow) -> Turns:
 def with_system(row: RawRow, messages: Turns) -> Turns:
     """Return a conversation after the system turn of the row's system column.
 
-    Raises ValueError if it begins with another system turn.
+    Raises ValueError if it begins with another system turn, or if the row has images, audio or video.
     """
+    if media := next((column for column in _MEDIA_COLUMNS if has(row, column)), None):
+        raise ValueError(f"{media}: a judge reads text only, leave out the rows that need more")
     for column in _SYSTEM_COLUMNS:
         if has(row, column):
             system = _checked(column, to_response, row[column])

@@ -36,6 +36,34 @@ def test_items_of_responses_have_roles():
     assert to_messages(items) == (Message("assistant", CALL), Message("tool", "```tool result\n21 C\n```"))
 
 
+def test_reasoning_items_are_no_turns():
+    items = [{"type": "reasoning", "summary": []}, turn("21")]
+    assert to_messages(items) == to_messages(items, lenient=True) == (Message("assistant", "21"),)
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [({"celsius": 21}, '{"celsius": 21}'), ([{"a": 1}, 2], '[{"a": 1}, 2]'), (0, "0"), (False, "false")],
+    ids=str,
+)
+def test_tool_result_may_be_any_json(result, text):
+    turns = [{"role": "tool", "name": "weather", "content": result}]
+    assert to_messages(turns) == to_messages(turns, lenient=True) == (Message("tool", text),)
+    assert to_response(turns) == f"```tool result: weather\n{text}\n```"
+
+
+def test_turns_of_sharegpt_are_read():
+    turns = [
+        {"from": "human", "value": "Rome?"},
+        {"from": "function_call", "value": '{"name": "weather", "arguments": {"city": "Rome"}}'},
+        {"from": "observation", "value": "21 C"},
+        {"from": "gpt", "value": "21"},
+    ]
+    roles = [(each.role, each.content) for each in to_messages(turns)]
+    assert roles == [("user", "Rome?"), ("assistant", CALL), ("tool", "21 C"), ("assistant", "21")]
+    assert to_response(turns[1:]) == f"{CALL}\n\n```tool result\n21 C\n```\n\n21"
+
+
 def test_unknown_role_is_refused_or_a_user():
     with pytest.raises(NotText, match="turn 0: the role must be one of system"):
         to_messages([{"role": "robot", "content": "x"}])
@@ -67,6 +95,21 @@ def test_only_plain_strings_keep_labels():
     for imitation in (to_response(CALL, lenient=True), to_response([turn(CALL)])):
         assert imitation == CALL.replace("```tool", "```quoted tool")
         assert to_response(imitation, lenient=True) == imitation
+
+
+@pytest.mark.parametrize(
+    "start",
+    ["- ```", "> ```", "\u00a0```", "a\r```", "a\u2028```", "~~~", "｀｀｀", "```\u200b", "``` ", "a ```"],
+    ids=repr,
+)
+@pytest.mark.parametrize("label", ["tool result", "tool  result", "Tool_Call: f", "refusal", "user-turn"])
+def test_imitated_labels_are_quoted(start, label):
+    assert to_response([turn(f"{start}{label}\n5")]) == f"{start}quoted {label}\n5"
+
+
+def test_other_fences_stay():
+    text = "```python\ntool_call = 1\n```\n~~~toolbox\n~~~\n``tool call``"
+    assert to_response([turn(text)]) == text
 
 
 @given(st.text(alphabet="`\n tolcare:x~", max_size=60), st.text(alphabet="`\nab", max_size=20))

@@ -90,6 +90,7 @@ ROW = '{"prompt": "Q"}'
         (gzip.compress(ROW.encode())[:-9], "is cut off or damaged"),
         (gzip.compress(ROW.encode())[:12] + b"\xff" * 9, "is cut off or damaged"),
         (b"PK\x03\x04..", "is a zip archive: unpack it"),
+        (gzip.compress(gzip.compress(ROW.encode())), "is gzipped twice: unpack it"),
         (b"\x28\xb5\x2f\xfd..", "is compressed with zstd"),
         (b"PAR1..", "cannot be read as parquet"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
@@ -126,6 +127,13 @@ def test_folder_names_other_files(tmp_path):
     data, others = list_folder(tmp_path)
     assert [file.name for file in data] == ["a.ndjson", "TRAIN.Parquet", "c.JSON.gz"]
     assert others == ["._a.jsonl", "README.md", "dataset_infos.json", "x.csv"]
+
+
+def test_folder_names_links_that_lead_nowhere(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path)
+    (tmp_path / "b.jsonl").symlink_to(tmp_path / "missing.jsonl")
+    data, others = list_folder(tmp_path)
+    assert ([file.name for file in data], others) == (["b.jsonl"], ["a"])
 
 
 def test_decode_removes_the_mark():

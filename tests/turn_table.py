@@ -53,6 +53,39 @@ TEXTS = {
         turn(f"{CALL}\nIt is 21.", tool_calls=[call({})]),
         '```quoted tool call: weather\n{"city": "Rome"}\n```\nIt is 21.\n\n```tool call: weather\n{}\n```',
     ),
+    "null in arguments as json": (
+        turn(tool_calls=[call('{"unit": null}')]),
+        '```tool call: weather\n{"unit": null}\n```',
+    ),
+    "arguments that are no object": (
+        turn(tool_calls=[call(0)]),
+        "```tool call: weather\n0\n```",
+    ),
+    "call without function": (
+        turn(tool_calls=[{"id": "c1", "type": "function", "function": None}]),
+        '```tool call\n{"id": "c1", "type": "function"}\n```',
+    ),
+    "name for a function": (turn(tool_calls=[{"function": "weather", "arguments": {"city": "Rome"}}]), CALL),
+    "thought of gemini": (turn([{"text": "Hm", "thought": True}, {"text": "21"}]), "21"),
+    "code of gemini": (
+        turn([{"executableCode": {"code": "1"}}, {"codeExecutionResult": {"output": "1"}}]),
+        '```tool call\n{"code": "1"}\n```\n\n```tool result\n1\n```',
+    ),
+    "search of anthropic": (
+        turn(
+            [
+                {"type": "server_tool_use", "name": "web_search", "input": {"query": "x"}},
+                {"type": "web_search_tool_result", "content": [{"title": "T"}]},
+            ]
+        ),
+        '```tool call: web_search\n{"query": "x"}\n```\n\n```tool result\n[{"title": "T"}]\n```',
+    ),
+    "call with its output": (
+        turn([{"type": "mcp_call", "name": "weather", "arguments": '{"city": "Rome"}', "output": "21 C"}]),
+        f"{CALL}\n\n```tool result: weather\n21 C\n```",
+    ),
+    "spoken answer": (turn(audio={"id": "a1", "transcript": "21"}), "21"),
+    "spoken part": (turn([{"type": "output_audio", "transcript": "21"}]), "21"),
     "fence in arguments": (
         turn(tool_calls=[call("```\nend")]),
         "````tool call: weather\n```\nend\n````",

@@ -69,14 +69,21 @@ class _Turn(Strict):
         Text | None, Field(description="Left out, unless the turn has nothing else.")
     ] = None
     reasoning: Annotated[Text | None, Field(description="The same as `reasoning_content`.")] = None
+    audio: Annotated[dict[str, Any] | None, Field(description="Its `transcript` is read.")] = None
+    annotations: Annotated[list[Any] | None, Field(description="Not read.")] = None
     name: Text | None = None
     tool_call_id: Text | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _without_null(cls, turn: Any) -> Any:
+    def _filled(cls, turn: Any) -> Any:
+        if not isinstance(turn, dict):
+            return turn
         # Arrow tables have every key in every turn.
-        return {k: v for k, v in turn.items() if v is not None} if isinstance(turn, dict) else turn
+        fields = {name: value for name, value in turn.items() if value is not None}
+        if fields.get("role") in ("tool", "function") and "content" in fields:
+            fields["content"] = content.result_text(fields["content"])
+        return fields
 
 
 class TurnIn(_Turn):

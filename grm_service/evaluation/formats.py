@@ -198,7 +198,7 @@ def _format(columns: str, read: Callable[[RawRow, int], Iterator[Item]], lists: 
 
 # The first match wins, so formats with more columns come first.
 FORMATS: Mapping[str, DataFormat] = {
-    "own": _format("id messages responses preferred", read_own),
+    "own": _format("messages responses preferred", read_own),
     "judgebench": _format("pair_id question response_A response_B label source", read_judgebench),
     "ppe-correctness": _format("question_id prompt scores sampled_conflict_pairs", read_ppe_correctness),
     "ppe-human": _format("question_id prompt response_1 response_2 winner", read_ppe_human),

@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from grm_service.content import to_response
+from grm_service.content import is_reasoning, to_response
 from grm_service.evaluation.dataset import SAME_RESPONSES, SkippedRow
+from grm_service.plain_values import kind_of
 from grm_service.row_values import (
     RawRow,
     Turns,
@@ -15,7 +16,6 @@ from grm_service.row_values import (
     prompt,
     refuse_turns_as_text,
     required,
-    required_list,
     same_turns,
     to_turns,
     with_system,
@@ -68,11 +68,12 @@ def _raw_turns(row: RawRow, column: str, dialogue: bool) -> Sequence[Any]:
     if isinstance(value, str):
         return _split_dialogue(value) if dialogue else [{"role": "assistant", "content": value}]
     if isinstance(value, Mapping):
-        return [{"role": "assistant"} | {name: each for name, each in value.items() if each is not None}]
-    turns = required_list(row, column)
-    if not all(isinstance(turn, Mapping) for turn in turns):
-        raise ValueError(f"{column} is a list of texts: it must be a text, or turns with role and content")
-    return turns
+        turn = {name: each for name, each in value.items() if each is not None}
+        return [turn if turn.keys() & {"role", "from"} else {"role": "assistant", **turn}]
+    if not isinstance(value, list) or not value or not all(isinstance(turn, Mapping) for turn in value):
+        what = "a list of texts" if isinstance(value, list) and value else kind_of(value)
+        raise ValueError(f"{column} is {what}: it must be a text, or turns with role and content")
+    return [turn for turn in value if not is_reasoning(turn)] or value
 
 
 def _are_dialogues(row: RawRow) -> bool:
@@ -95,6 +96,8 @@ def _split_dialogue(text: str) -> list[dict[str, str]]:
     """Split a conversation written as text into turns. Raises ValueError."""
     before, *parts = _SPEAKER.split(text)
     if before.strip() or not parts or parts[-2] != "Assistant":
-        raise ValueError("there is no prompt, and the texts do not alternate Human: and Assistant: turns")
+        raise ValueError(
+            "there is no prompt: write it into prompt, or let the texts alternate Human: and Assistant: turns"
+        )
     turns = zip(parts[::2], parts[1::2], strict=True)
     return [{"role": _SPEAKERS[speaker], "content": content.strip()} for speaker, content in turns]

@@ -153,7 +153,7 @@ def row_fields(row: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(principles, dict):
         fields["principles"] = principles
     elif principles:
-        texts = [principles] if isinstance(principles, str) else principles
+        texts = principles if isinstance(principles, list) else [principles]
         items = [text if isinstance(text, dict) else {"text": text} for text in texts]
         fields["principles"] = {"mode": "fixed", "items": items}
     return fields

@@ -103,7 +103,7 @@ _LANGUAGES = {
 }
 
 _HALF_WIDTH = str.maketrans(
-    "０１２３４５６７８９，、،；؛：．％／＋－＝（）［］", "0123456789,,,;;:.%/+-=()[]"
+    "０１２３４５６７８９，、،；؛：．％／＋－＝（）［］＃", "0123456789,,,;;:.%/+-=()[]#"
 )
 _SPACED = r"[a-z0-9\u00c0-\u052f]"
 """A character of the scripts that put spaces between words."""

@@ -3,7 +3,7 @@ r"""Render prompts: a task, an order and a profile become the messages that the 
 Queries, responses, references and callers' principles are data. Before they enter the prompt, a neutraliser
 inserts one space into whatever could act as control: control tokens of chat templates (`<|im_end|>` ->
 `< |im_end|>`), the prompt's own section markers, and `\boxed{`, so that a critique that quotes a response
-cannot pass on scores from inside it (`\boxed {4}` still means the same in LaTeX).
+cannot pass on scores from inside it (`\boxed {4}` still means the same in LaTeX). Full-width forms count too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 
+from grm_service.judging.labels import half_width
 from grm_service.profiles.profile import PLACEHOLDER, Profile, fill
 from grm_service.thinking import USUAL_TAGS
 from grm_service.types import Message, Principle, PrincipleMode, Prompt
@@ -168,7 +170,7 @@ def _control_patterns(profile: Profile, control_tokens: tuple[str, ...]) -> tupl
 
 def _exact(control_tokens: tuple[str, ...]) -> list[str]:
     # A token of one character cannot be broken by a space; no chat template uses one.
-    return [re.escape(token) for token in control_tokens if len(token) > 1]
+    return [re.escape(half_width(token)) for token in control_tokens if len(token) > 1]
 
 
 def _breaker(patterns: tuple[str, ...]) -> Clean:
@@ -176,22 +178,19 @@ def _breaker(patterns: tuple[str, ...]) -> Clean:
 
     def clean(text: str) -> str:
         # Breaking one match can expose another that overlaps it, so repeat until none is left.
-        while (broken := control.sub(_break, text)) != text:
-            text = broken
+        while cuts := [at for match in control.finditer(half_width(text)) if (at := _cut(match))]:
+            text = " ".join(text[start:end] for start, end in pairwise([0, *cuts, len(text)]))
         return text
 
     return clean
 
 
-def _break(match: re.Match[str]) -> str:
-    text = match[0]
-    if text.lower() == "\\boxed{":
-        at = len(text) - 1
-    elif pair := re.search(r"\S(?=\S)", text):
-        at = pair.end()
-    else:
-        return text
-    return f"{text[:at]} {text[at:]}"
+def _cut(match: re.Match[str]) -> int:
+    """Return the place in the text at which a space breaks a match, 0 if none does."""
+    if match[0].lower() == "\\boxed{":
+        return match.end() - 1
+    pair = re.search(r"\S(?=\S)", match[0])
+    return match.start() + pair.end() if pair else 0
 
 
 def _markers(profile: Profile) -> list[str]:
@@ -224,7 +223,7 @@ def _line_markers(line: str, by_data: bool) -> Iterator[str]:
 
 def _marker(line: str, index: str = _VALUE) -> str:
     """Return the pattern of a line; `index` is that of a response's number."""
-    literals, names = PLACEHOLDER.split(line)[::2], PLACEHOLDER.findall(line)
-    escaped = [re.sub("[:：]", "[:：]", re.sub(r"(?:\\ )+", r"\\s+", re.escape(part))) for part in literals]
+    literals, names = PLACEHOLDER.split(half_width(line))[::2], PLACEHOLDER.findall(line)
+    escaped = [re.sub(r"(?:\\ )+", r"\\s+", re.escape(part)) for part in literals]
     values = [index if name == "i" else _VALUE for name in names]
     return "".join(part + value for part, value in zip(escaped, [*values, ""], strict=True))

@@ -45,8 +45,9 @@ def draw_share(instructions: Sequence[Turns], share: float, examples: int, seed:
 
 
 def _to_turns(row: RawRow) -> Turns:
-    if has(row, "messages"):
-        turns = conversation(row, "messages")
+    column = next((name for name in ("messages", "conversations") if has(row, name)), None)
+    if column:
+        turns = conversation(row, column)
     else:
         answer = required(row, "completion")
         if isinstance(answer, str):

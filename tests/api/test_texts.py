@@ -148,6 +148,19 @@ async def test_prompt_shows_the_roles(serve):
     assert all(role in prompt for role in ("developer", "tool", CALL))
 
 
+@pytest.mark.parametrize("door", [rewards, single], ids=lambda door: door.__name__)
+async def test_tool_results_of_any_type(serve, door):
+    async with serve() as client:
+        response = [turn("Let me see."), {"role": "tool", "content": {"celsius": 21}}]
+        request = await judged(client, door, response)
+        assert request["responses"] == ['Let me see.\n\n```tool result\n{"celsius": 21}\n```']
+        turns = [ASK, {"role": "tool", "content": [21, None]}]
+        path, body = door("21")
+        body = {name: value for name, value in body.items() if name != "query"} | {"messages": turns}
+        request = await judged(client, lambda _: (path, body), None)
+        assert request["messages"][1]["content"] == "[21, null]"
+
+
 @pytest.mark.parametrize(
     ("reference", "text"),
     [(42, "42"), (True, "true"), (0.0, "0"), (["Paris"], "Paris"), ("", None), ([], None)],

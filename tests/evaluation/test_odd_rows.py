@@ -1,8 +1,11 @@
 """Odd rows: read for what they mean, left out with a reason, or refused with file and line."""
 
 import json
+import math
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from grm_service.errors import BadTask
 from grm_service.evaluation.loading import load
@@ -177,6 +180,50 @@ READ = {
         [("user", "Q")],
         ("12", "11"),
     ),
+    "turns of sharegpt": (
+        {
+            "conversations": [{"from": "human", "value": "Q"}],
+            "chosen": {"from": "gpt", "value": "yes"},
+            "rejected": {"from": "gpt", "value": "no"},
+        },
+        [("user", "Q")],
+        ("yes", "no"),
+    ),
+    "conversations of sharegpt": (
+        {
+            "chosen": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "yes"}],
+            "rejected": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "no"}],
+        },
+        [("user", "Q")],
+        ("yes", "no"),
+    ),
+    "messages beside texts": (
+        {"messages": [user("Q"), answer("yes")], "chosen": "yes", "rejected": "no"},
+        [("user", "Q")],
+        ("yes", "no"),
+    ),
+    "messages beside conversations": (
+        {
+            "messages": [user("Q"), answer("yes")],
+            "chosen": [user("Q"), answer("yes")],
+            "rejected": [user("Q"), answer("no")],
+        },
+        [("user", "Q")],
+        ("yes", "no"),
+    ),
+    "items of responses": (
+        {
+            "prompt": "Q",
+            "chosen": [
+                {"type": "reasoning", "summary": []},
+                {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "yes"}]},
+            ],
+            "rejected": [{"type": "function_call", "name": "f", "arguments": "{}"}],
+        },
+        [("user", "Q")],
+        ("yes", "```tool call: f\n{}\n```"),
+    ),
+    "no id": ({name: GOOD[name] for name in ("messages", "responses", "preferred")}, None, ("2", "4")),
     "system column beside rewardbench": (
         REWARDBENCH | {"system": "Be brief."},
         [("system", "Be brief."), ("user", "Name a prime.")],
@@ -276,6 +323,14 @@ def test_row_is_left_out_and_counted(tmp_path, name):
     assert (len(result.items), result.left_out) == (1, {reason: 1})
 
 
+def test_nan_of_pandas_is_null(tmp_path):
+    table = {"id": [math.nan], "messages": ["Q"], "responses": [["2", "4"]], "preferred": [math.nan]}
+    table |= {name: [math.nan] for name in ("system", "source", "meta")}
+    parquet.write_table(pyarrow.table(table), tmp_path / "rows.parquet")
+    (item,) = load(str(tmp_path / "rows.parquet")).items
+    assert (item.id, item.source, item.correct, turns_of(item)) == ("row-1", "own", (), [("user", "Q")])
+
+
 def test_only_same_pairs_of_a_row_are_left_out(tmp_path):
     result = load_rows(tmp_path, RM_BENCH | {"rejected": ["12", "It is 12.", "11 "]})
     assert (len(result.items), result.left_out) == (8, {"the responses are the same": 1})
@@ -341,6 +396,8 @@ REFUSED = {
     "unknown role": (GOOD | {"messages": [{"role": "narrator", "content": "Q"}]}, "narrator"),
     "turn without role": (GOOD | {"messages": [{"content": "Q"}]}, "role"),
     "image": (GOOD | {"messages": [user([{"type": "image_url", "image_url": {"url": "x"}}])]}, "image"),
+    "column of images": (PAIRED | {"images": ["x.png"]}, "images: a judge reads text only"),
+    "image in one response": (PAIRED | {"chosen": [answer([{"type": "image"}])]}, "chosen: turn 0: part 0"),
     "empty prompt": (GOOD | {"messages": " "}, "messages is empty"),
     "empty conversation": (GOOD | {"messages": []}, "messages"),
     "lone surrogate": (PAIRED | {"chosen": "\ud800"}, "surrogate"),

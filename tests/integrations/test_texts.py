@@ -135,6 +135,7 @@ def test_columns_are_numpy_values():
     assert common.row_fields(row) == {"reference": "x", "principles": {"mode": "fixed", "items": items}}
     assert common.row_fields({"principles": np.array([]), "reference": float("nan")}) == {}
     assert common.row_fields({"principles": "Be right"})["principles"]["items"] == items[:1]
+    assert common.row_fields({"principles": 5})["principles"]["items"] == [{"text": 5}]
 
 
 def test_client_sends_every_shape(configured):

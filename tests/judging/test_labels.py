@@ -64,6 +64,7 @@ def read(text, profile=PROFILE, n=2):
         "Итоговые оценки: \\boxed{8, 3}",
         "Scores: $$\\boxed{[8, 3]}$$",
         "Scores: \\boxed{\\text{8, 3}}",
+        "Scores: \\boxed{\\mathbf{8, 3}}",
         "Scores: \\boxed{8}, \\boxed{3}",
         "Scores: \\boxed{8, 3}\n\nOn my scale that is 7/10 and 10/10, see [2].",
         "Scores: \\boxed{8, 3}\n\nThese have the form \\boxed{x, x} of the prompt.",
@@ -95,6 +96,7 @@ def test_label_in_any_language(line):
         "Ranking: \\boxed{2, 1}",
         "Best responses in order: \\boxed{2, 1}",
         "Response 1: \\boxed{8}\nResponse 2: \\boxed{3}",
+        "| Response 1 | Response 2 |\n|---|---|\n| \\boxed{8} | \\boxed{3} |",
         "裁决：\\boxed{8, 3}",
         "The results: \\boxed{8}, \\boxed{3}",
         "\\boxed{8}, \\boxed{3}",
@@ -106,6 +108,11 @@ def test_label_in_any_language(line):
 )
 def test_quotation_is_no_answer(line):
     assert read("Analysis: Fine.\n" + line) == "no_scores"
+
+
+@pytest.mark.parametrize("label", ["Score for Response", "Response 2, score of response", "- Score"])
+def test_a_score_per_line_is_no_list(label):
+    assert read(f"{label} 1: \\boxed{{8}}\n{label} 2: \\boxed{{3}}") in ("wrong_count", "no_scores")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ principle, so the two are separated once, where a completion enters (judging/com
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from grm_service.types import Thinking
@@ -45,19 +46,18 @@ def split_thinking(text: str, tags: Sequence[Tags] = (), opened: bool = False) -
     an end tag is thinking that was cut off.
     """
     text = _with_channels(text)
-    start, end, block = _patterns(tuple(tags))
+    start, end = _patterns(tuple(tags))
     if opened and start.match(text) is None:
         text = (*tags, *USUAL_TAGS)[0][0] + text
     parts: list[str] = []
     used: str | None = None
-
-    def take(match: re.Match[str]) -> str:
-        nonlocal used
-        used = used or match[0]
-        parts.append(_untagged(match[0], start, end))
-        return "\n" if match.start() else ""
-
-    rest = block.sub(take, text)
+    rest, at = "", 0
+    for first, last in _blocks(text, tags):
+        used = used or text[first:last]
+        parts.append(_untagged(text[first:last], start, end))
+        rest += text[at:first] + ("\n" if first else "")
+        at = last
+    rest += text[at:]
     if ends := list(end.finditer(rest)):
         used = used or ends[-1][0]
         parts.append(_untagged(rest[: ends[-1].start()], start, end))
@@ -99,6 +99,22 @@ def _with_channels(text: str) -> str:
     return _CHANNELS[0] + _BARE_END.sub(lambda _: _CHANNELS[1], text[start.end() :], count=1)
 
 
+def _blocks(text: str, tags: Sequence[Tags]) -> Iterator[tuple[int, int]]:
+    """Yield the span of each block from a start tag to the next end tag of its pair, in linear time."""
+    start, end = _patterns(tuple(tags))
+    spans: dict[str, deque[tuple[int, int]]] = defaultdict(deque)
+    for match in end.finditer(text):
+        spans[match[0].lower()].append(match.span())
+    at = 0
+    for match in start.finditer(text):
+        ends = spans[_pair(match[0], tags)[1].lower()]
+        while ends and ends[0][0] < match.end():
+            ends.popleft()
+        if match.start() >= at and ends:
+            at = ends[0][1]
+            yield match.start(), at
+
+
 def _untagged(text: str, start: re.Pattern[str], end: re.Pattern[str]) -> str:
     return end.sub("", start.sub("", text))
 
@@ -114,12 +130,7 @@ def _pair(tag: str, tags: Sequence[Tags]) -> Tags:
 
 
 @lru_cache(maxsize=64)
-def _patterns(tags: tuple[Tags, ...]) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
-    """Return the patterns of a start tag, of an end tag, and of a start tag with its end tag."""
-    pairs = [tuple(map(re.escape, pair)) for pair in (*tags, *USUAL_TAGS)]
-    flags = re.IGNORECASE | re.DOTALL
-    return (
-        re.compile("|".join(start for start, _ in pairs), flags),
-        re.compile("|".join(end for _, end in pairs), flags),
-        re.compile("|".join(f"{start}.*?{end}" for start, end in pairs), flags),
-    )
+def _patterns(tags: tuple[Tags, ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return the patterns of a start tag and of an end tag."""
+    starts, ends = zip(*(map(re.escape, pair) for pair in (*tags, *USUAL_TAGS)), strict=True)
+    return re.compile("|".join(starts), re.IGNORECASE), re.compile("|".join(ends), re.IGNORECASE)

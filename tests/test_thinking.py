@@ -97,3 +97,11 @@ def test_start_tag_of_an_opened_prompt_may_be_repeated():
 def test_tags_of_gemma():
     thinking, answer = split_thinking("<|channel>thought\nHm.\n<channel|>Yes.")
     assert (thinking.text, answer) == ("Hm.", "Yes.")
+
+
+@pytest.mark.parametrize("tags", ["<think>", "</think>", "<think>x</think>", "<think></reasoning>"])
+def test_looping_model_is_split_in_linear_time(tags):
+    """A quadratic search would take hours."""
+    thinking, answer = split_thinking(tags * 200_000)
+    assert thinking is not None
+    assert answer.strip() == ""

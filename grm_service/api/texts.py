@@ -51,8 +51,10 @@ def _any(value: object) -> object:
     return value
 
 
-Content = Annotated[Any, BeforeValidator(_any, json_schema_input_type=str | list[str | ContentPart] | None)]
-Calls = Annotated[Any, BeforeValidator(_any, json_schema_input_type=list[ToolCall] | None)]
+Content = Annotated[
+    Any, BeforeValidator(_any, json_schema_input_type=str | list[str | ContentPart] | ContentPart | None)
+]
+Calls = Annotated[Any, BeforeValidator(_any, json_schema_input_type=list[ToolCall | Any] | Any)]
 Reference = Annotated[
     str | None,
     BeforeValidator(to_reference, json_schema_input_type=str | int | float | bool | list[Any] | None),

@@ -22,8 +22,9 @@ from grm_service.errors import EngineError, EngineUnreachable, ModelNotLoaded, P
 from grm_service.factory import open_service
 from grm_service.settings import Settings
 from grm_service.types import Message
-from tests.engines.conftest import _SERVERS, _serving
+from tests.engines.conftest import _SERVERS
 from tests.engines.tiny import SIZES, SMOLLM, TEMPLATE, in_256ths, save_model, save_tokenizer
+from tests.servers import serving
 
 pytestmark = pytest.mark.anyio
 
@@ -238,7 +239,7 @@ async def test_vllm_equals_embedded(tiny, embedded, tmp_path):
         "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1",
         "PATH": f"{_SERVERS}{os.pathsep}{os.environ['PATH']}",
     }  # fmt: skip
-    with _serving(tmp_path / "log", *command, **env) as url:
+    with serving(tmp_path / "log", *command, **env) as url:
         meta_rm = ClassifyMetaRM(url)
         await meta_rm.start()
         assert meta_rm.model == "tiny-meta-rm"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from grm_service.engines.files.convert import convert
-from tests.real.thinking_model import BAD, FIELD, GOOD, PREFILL, PROFILE, QWEN3, R1, REJECTED
+from tests.real.thinking_model import BAD, GOOD, PREFILL, PROFILE, QWEN3, R1, REJECTED
 from tests.servers import transformers_serve
 
 MODEL = Path(os.environ.get("THINKING_MODEL") or Path(__file__).parents[2] / "build/thinking-model")
@@ -31,7 +31,6 @@ SERVICES = {
     "transformers, opened": ("transformers", R1),
     "server": ("openai", QWEN3),
     "server, opened": ("openai", R1),
-    "server with a parser": ("openai", FIELD),
     "server that continues": ("openai", PREFILL),
 }
 PAIR = {"query": "What is the capital of Australia?", "responses": ["I do not know.", "Canberra."], "k": 4}
@@ -141,8 +140,9 @@ def test_principles_are_not_rejected_ones(service):
 
 def test_readyz_tells_how_it_thinks(service):
     thinking = service.ready["thinking"]
-    assert thinking["thinks"] == ("field" if service.variant == FIELD else "inline")
-    assert thinking["opened"] == (service.variant == R1)
+    assert thinking["thinks"] == "inline"
+    if "openai" not in service.flags:  # a server is asked once, and the small judge writes stray tags
+        assert thinking["opened"] == (service.variant == R1)
     if service.variant == R1:  # its template always opens the thinking
         assert not thinking["can_disable"]
     elif "openai" not in service.flags:  # a server is asked, and the small judge thinks against its template

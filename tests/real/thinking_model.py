@@ -5,11 +5,10 @@ do. Its thinking always contains what must never be read: a draft `\boxed{}` wit
 criteria that it then rejects. Drafts and verdicts have other numbers, rejected criteria and principles other
 words, so that a test can see which of them was read.
 
-It is saved with four templates. FOLDER/qwen3 is in the manner of Qwen3: `enable_thinking` turns the thinking
+It is saved with three templates. FOLDER/qwen3 is in the manner of Qwen3: `enable_thinking` turns the thinking
 off, and the thinking of the last turn is rendered again. FOLDER/r1 is in the manner of DeepSeek-R1: the
-prompt ends in the start tag, and earlier turns lose their thinking. FOLDER/field is qwen3 with a response
-template, by which `transformers serve` returns the thinking in a field of its own. FOLDER/prefill is qwen3,
-but leaves a last turn of the assistant open, so that `transformers serve` continues it.
+prompt ends in the start tag, and earlier turns lose their thinking. FOLDER/prefill is qwen3, but leaves a
+last turn of the assistant open, so that `transformers serve` continues it.
 """
 
 import random
@@ -30,7 +29,7 @@ GOOD, BAD = 9, 2
 REJECTED = ("flattery", "length", "humour")
 """What the dropped criteria are about; no principle contains these words."""
 
-QWEN3, R1, FIELD, PREFILL = "qwen3", "r1", "field", "prefill"
+QWEN3, R1, PREFILL = "qwen3", "r1", "prefill"
 _QWEN3 = """{% for message in messages %}
 {%- if message.role == 'assistant' %}
 {%- set content = message.content %}
@@ -66,20 +65,12 @@ _R1 = """{% for message in messages %}
 {%- if add_generation_prompt %}
 {{- '<|im_start|>assistant\\n<think>\\n' }}
 {%- endif %}"""
-_PARSED = {
-    "defaults": {"role": "assistant"},
-    "start_anchor": "<|im_start|>assistant\n",
-    "fields": {
-        "reasoning_content": {"open": "<think>", "close": "</think>", "content": "text"},
-        "content": {"close_pattern": r"\s*<\|im_end\|>", "content": "text"},
-    },
-}
 _PREFILL = _QWEN3.replace(
     "{{- '<|im_end|>\\n' }}",
     "{%- if not (loop.last and message.role == 'assistant') %}{{- '<|im_end|>\\n' }}{%- endif %}",
 ).replace("if add_generation_prompt", "if add_generation_prompt and messages[-1].role != 'assistant'")
-VARIANTS = {QWEN3: (_QWEN3, None), R1: (_R1, None), FIELD: (_QWEN3, _PARSED), PREFILL: (_PREFILL, None)}
-"""The chat template and the response template of each variant."""
+VARIANTS = {QWEN3: _QWEN3, R1: _R1, PREFILL: _PREFILL}
+"""The chat template of each variant."""
 
 QUESTIONS = (
     ("What is the capital of France?", "The capital of France is Paris."),
@@ -235,8 +226,8 @@ def save(model, tokenizer, folder: Path) -> None:
     """Save a model in a folder for each of VARIANTS, which share the file of its weights."""
     model.generation_config.do_sample = True  # without it, `transformers serve` ignores the temperature
     partial = folder.with_name(f"{folder.name}.partial")
-    for name, (template, parsed) in VARIANTS.items():
-        tokenizer.chat_template, tokenizer.response_template = template, parsed
+    for name, template in VARIANTS.items():
+        tokenizer.chat_template = template
         tokenizer.save_pretrained(partial / name)
         if name == QWEN3:
             model.save_pretrained(partial / name)

@@ -44,7 +44,7 @@ from grm_service.content_parts import block as block
 from grm_service.content_parts import result_text as result_text
 from grm_service.plain_values import NotText as NotText
 from grm_service.plain_values import encodable, is_missing, kind_of, plain
-from grm_service.types import Message, Role
+from grm_service.types import TOOL_ROLES, Message, Role
 
 _CALL_OF_SHAREGPT = "function_call"
 _ROLES: Mapping[str, Role] = {
@@ -134,7 +134,7 @@ def _response_pieces(turn: object, lenient: bool) -> list[Piece]:
     pieces = _pieces(turn, lenient)
     if first(turn, ("role", "from")) is None or (role := _role(turn, lenient)) == "assistant":
         return pieces
-    is_result = role in ("tool", "function")
+    is_result = role in TOOL_ROLES
     label = label_of("tool result", turn.get("name")) if is_result else f"{role} turn"
     return [Piece(piece.text, piece.label or label) for piece in pieces or [Piece("")]]
 
@@ -146,7 +146,7 @@ def _pieces(turn: Mapping[str, Any], lenient: bool) -> list[Piece]:
     content = first(turn, ("content", "parts", "value"))
     if turn.get("from") == _CALL_OF_SHAREGPT:
         return call_pieces(content)
-    if content is not None and normalize_role(str(first(turn, ("role", "from")))) in ("tool", "function"):
+    if content is not None and normalize_role(str(first(turn, ("role", "from")))) in TOOL_ROLES:
         content = result_text(content, lenient)
     pieces = [*reasoning_pieces(turn, REASONING), *content_pieces(content, lenient)]
     if isinstance(audio := plain(turn.get("audio")), dict):

@@ -9,17 +9,16 @@ from typing import Any, TypeVar
 
 from grm_service.content import to_messages, to_response
 from grm_service.plain_values import encodable, kind_of
-from grm_service.types import Message
+from grm_service.types import SYSTEM_ROLES, Message
 
 RawRow = Mapping[str, Any]
 Turns = tuple[Message, ...]
 T = TypeVar("T")
 _PROMPT_COLUMNS = ("prompt", "question", "instruction")
-_CONVERSATION_COLUMNS = ("messages", "conversations")
+CONVERSATION_COLUMNS = ("messages", "conversations")
 _SYSTEM_COLUMNS = ("system", "system_prompt")
 _MEDIA_COLUMNS = ("image", "images", "audio", "audios", "video", "videos")
 _TURNS_AS_TEXT = re.compile(r"""\s*\[\s*\{\s*['"](role|content|from|value)['"]\s*:.*\}\s*\]\s*""", re.DOTALL)
-_SYSTEM_ROLES = ("system", "developer")
 
 
 def has(row: RawRow, column: str) -> bool:
@@ -88,10 +87,10 @@ def prompt(row: RawRow) -> Turns:
 
     Without these it is that of `messages` or `conversations`, less an answer at its end. Raises ValueError.
     """
-    column = next((name for name in (*_PROMPT_COLUMNS, *_CONVERSATION_COLUMNS) if has(row, name)), None)
+    column = next((name for name in (*_PROMPT_COLUMNS, *CONVERSATION_COLUMNS) if has(row, name)), None)
     if column is None:
         return ()
-    if column in _CONVERSATION_COLUMNS:
+    if column in CONVERSATION_COLUMNS:
         *before, last = turns(row, column)
         return tuple(before) if last.role == "assistant" else (*before, last)
     if column == "instruction":
@@ -167,7 +166,7 @@ def comparable(text: str) -> str:
 
 
 def _split_system(messages: Turns) -> tuple[Turns, Turns]:
-    n = 1 if messages and messages[0].role in _SYSTEM_ROLES else 0
+    n = 1 if messages and messages[0].role in SYSTEM_ROLES else 0
     return messages[:n], messages[n:]
 
 

@@ -14,6 +14,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from typing_extensions import Doc
 
 Role = Literal["system", "user", "assistant", "tool", "developer", "function"]
+SYSTEM_ROLES: tuple[Role, ...] = ("system", "developer")
+TOOL_ROLES: tuple[Role, ...] = ("tool", "function")
 FinishReason = Literal["stop", "length"]
 PrincipleMode = Literal["self", "query", "fixed"]
 ScoreKind = Literal["hard", "soft"]
@@ -130,6 +132,11 @@ class Completion:
     usage: Usage
     alternatives: tuple[tuple[Alternative, ...], ...] = ()
     thinking: Thinking | None = None
+
+    @property
+    def is_cut_in_thinking(self) -> bool:
+        """True if the model thought and did not come to the end of it."""
+        return self.thinking is not None and self.thinking.cut
 
 
 @dataclass(frozen=True, slots=True)

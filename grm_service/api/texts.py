@@ -16,7 +16,7 @@ from pydantic import (
 
 from grm_service import content
 from grm_service.plain_values import encodable, to_reference
-from grm_service.types import Message, Role
+from grm_service.types import TOOL_ROLES, Message, Role
 
 Text = Annotated[str, AfterValidator(encodable)]
 
@@ -83,7 +83,7 @@ class _Turn(Strict):
             return turn
         # Arrow tables have every key in every turn.
         fields = {name: value for name, value in turn.items() if value is not None}
-        if fields.get("role") in ("tool", "function") and "content" in fields:
+        if fields.get("role") in TOOL_ROLES and "content" in fields:
             fields["content"] = content.result_text(fields["content"])
         return fields
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal, Protocol
 
-from grm_service.types import Completion, Message, Params, Prompt
+from grm_service.types import Completion, Message, Params, Prompt, Thinking
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,10 @@ class Abilities:
 
     continues_thinking: bool = True
     """Continues a partial answer that follows thinking (`Prompt.thinking`)."""
+
+    def continues_after(self, thinking: Thinking | None) -> bool:
+        """Return whether an answer that follows this thinking, if any, can be continued."""
+        return self.continues and (thinking is None or self.continues_thinking)
 
     def lacking(self) -> list[str]:
         """Return the names of the missing features, for /readyz and the log."""
@@ -52,6 +56,12 @@ _WITHOUT = {
     "seed": "verdicts cannot be reproduced",
     "temperature": "samples have the server's own temperature, and a single sample (k 1) is not greedy",
 }
+
+
+def default_room(free: int) -> int:
+    """Return the most tokens of thinking, by default, of those that a context has left for it."""
+    # An eighth is for closing a sample whose thinking took all its room.
+    return free * 7 // 8
 
 
 class Engine(Protocol):

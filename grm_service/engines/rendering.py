@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from grm_service.engines.base import THINKING_TOKENS, ThinkingBehavior
+from grm_service.engines.base import THINKING_TOKENS, ThinkingBehavior, default_room
 from grm_service.errors import PromptTooLong
 from grm_service.thinking import USUAL_TAGS, Tags, join_thinking, opens_thinking
 from grm_service.types import Params, Prompt, Thinking
@@ -50,9 +50,8 @@ class Rendered:
 
         `what` holds `capacity` tokens. Raises PromptTooLong.
         """
-        # An eighth is for closing a sample whose thinking took all its room.
-        free = max(0, capacity - size - max_tokens) * 7 // 8
-        limit = max_tokens + (min(self.room, free) if self.shrinks else self.room)
+        free = max(0, capacity - size - max_tokens)
+        limit = max_tokens + (min(self.room, default_room(free)) if self.shrinks else self.room)
         if size + limit > capacity:
             raise PromptTooLong(size, limit, capacity, what)
         return limit

@@ -24,7 +24,7 @@ from grm_service.evaluation.dataset import Item
 from grm_service.evaluation.judges import JudgeItem, failed_result, item_result
 from grm_service.evaluation.run_folder import EvalSetup, ItemResult, JudgeKind, SampleResult
 from grm_service.judging import parse
-from grm_service.judging.completion import complete, with_thinking_room, without_thinking
+from grm_service.judging.completion import complete, to_get_an_answer
 from grm_service.judging.plan import Plan, plan
 from grm_service.judging.prompt import neutraliser
 from grm_service.judging.sampler import CUT_IN_THINKING
@@ -201,14 +201,17 @@ class _BaselineSampler:
         choice, reason = _read(completion, choices, self._planned.profile)
         if choice is not None:
             return _Answer(choice, completion.usage)
-        thinking, abilities = completion.thinking, self._engine.abilities
-        if abilities.continues and (thinking is None or abilities.continues_thinking):
+        thinking = completion.thinking
+        if self._engine.abilities.continues_after(thinking):
             start = f"{parse.before_closing(completion.text, self._planned.profile)}\n\n{closing}"
             params = replace(params, max_tokens=_CLOSING_TOKENS, regex=f" ?({'|'.join(choices)})\\}}")
             again = await self._complete(replace(prompt, continuation=start, thinking=thinking), params)
             written = again.text.partition("}")[0].strip()
             choice = written if written in choices and again.thinking is None else None
-        elif reason == CUT_IN_THINKING and (retry := self._to_ask_again(params)) != params:
+        elif (
+            reason == CUT_IN_THINKING
+            and (retry := to_get_an_answer(self._engine, params, self._planned.profile.thinking)) != params
+        ):
             again = await self._complete(prompt, retry)
             choice, _ = _read(again, choices, self._planned.profile)
         else:
@@ -216,10 +219,7 @@ class _BaselineSampler:
         return _Answer(choice, completion.usage + again.usage, reason)
 
     def _to_ask_again(self, params: Params) -> Params:
-        """Return the parameters without thinking, or with more room for it."""
-        settings = self._planned.profile.thinking
-        off = without_thinking(self._engine, params, settings)
-        return off or with_thinking_room(self._engine, params, settings)
+        return to_get_an_answer(self._engine, params, self._planned.profile.thinking)
 
     async def _complete(self, prompt: Prompt, params: Params) -> Completion:
         return await complete(self._engine, prompt, params, self._planned.profile.thinking)
@@ -249,7 +249,7 @@ class _BaselineSampler:
 
 def _read(completion: Completion, choices: Sequence[str], profile: Profile) -> tuple[str | None, str | None]:
     """Return the choice in the answer, or None and the reason."""
-    if completion.thinking is not None and completion.thinking.cut:
+    if completion.is_cut_in_thinking:
         return None, CUT_IN_THINKING
     try:
         written = parse.find_box(completion.text, profile)[1].strip().removeprefix(f"{_NAME} ")

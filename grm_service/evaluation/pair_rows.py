@@ -20,6 +20,7 @@ from grm_service.row_values import (
     to_turns,
     with_system,
 )
+from grm_service.types import SYSTEM_ROLES
 
 _SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 _SPEAKER = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?")
@@ -41,7 +42,7 @@ def split_pair(row: RawRow) -> tuple[Turns, str, str]:
         raise SkippedRow("one conversation is the beginning of the other")
     if not one[shared].role == other[shared].role == "assistant":
         raise SkippedRow("chosen and rejected part at a turn that is not the assistant's")
-    if all(turn.role in ("system", "developer") for turn in one[:shared]):
+    if all(turn.role in SYSTEM_ROLES for turn in one[:shared]):
         raise ValueError("there is no prompt: write it into prompt, or as turns into chosen and rejected")
     answers = (_answer(chosen, len(one) - shared), _answer(rejected, len(other) - shared))
     return with_system(row, one[:shared]), *answers

@@ -9,7 +9,7 @@ from pathlib import Path
 from grm_service.data_files import read_rows
 from grm_service.errors import BadTask
 from grm_service.row_values import RawRow, identifier, prompt, responses, with_system
-from grm_service.types import Message
+from grm_service.types import TOOL_ROLES, Message
 
 _MAX_DRAFTS = 64
 
@@ -60,7 +60,7 @@ def _to_item(row: RawRow, line: str) -> PromptItem:
     messages = with_system(row, prompt(row))
     if not messages:
         raise ValueError("there is no prompt: write a text or a list of turns into the column prompt")
-    if messages[-1].role not in ("user", "tool", "function"):
+    if messages[-1].role not in ("user", *TOOL_ROLES):
         raise ValueError("the prompt's last turn must be the user's, or a tool's result")
     drafts = responses(row, "drafts") if row.get("drafts") else ()
     if len(drafts) == 1:

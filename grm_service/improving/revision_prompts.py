@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from grm_service.content import block
 from grm_service.judging.prompt import chat_neutraliser
-from grm_service.types import Message, Prompt, Sample
+from grm_service.types import TOOL_ROLES, Message, Prompt, Sample
 
 _RESPONSE_NUMBER = re.compile(r"\b[Rr]esponse (\d+)\b")
 _MAX_CRITIQUES = 4
@@ -31,7 +31,7 @@ def draft_prompt(messages: Sequence[Message], control_tokens: tuple[str, ...]) -
 
 
 def _to_known_role(turn: Message) -> Message:
-    if turn.role in ("tool", "function"):
+    if turn.role in TOOL_ROLES:
         return Message("user", block("tool result", turn.content))
     return Message("system", turn.content) if turn.role == "developer" else turn
 

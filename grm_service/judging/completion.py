@@ -51,6 +51,11 @@ def with_thinking_room(engine: Engine, params: Params, settings: ThinkingSetting
     return replace(params, thinking_tokens=tokens, request_fields=settings.request_fields(tokens))
 
 
+def to_get_an_answer(engine: Engine, params: Params, settings: ThinkingSettings) -> Params:
+    """Return the parameters to repeat a completion that was cut in its thinking: without it, or with room."""
+    return without_thinking(engine, params, settings) or with_thinking_room(engine, params, settings)
+
+
 def _begins_in_thinking(
     behavior: ThinkingBehavior, completion: Completion, params: Params, settings: ThinkingSettings
 ) -> bool:

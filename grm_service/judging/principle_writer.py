@@ -8,7 +8,7 @@ from grm_service import tracing
 from grm_service.concurrency import SharedTask
 from grm_service.engines.base import Engine
 from grm_service.errors import PrinciplesUnreadable
-from grm_service.judging.completion import complete, with_thinking_room, without_thinking
+from grm_service.judging.completion import complete, to_get_an_answer
 from grm_service.judging.orders import sample_seed
 from grm_service.judging.parse import parse_principles
 from grm_service.judging.prompt import render_query
@@ -78,8 +78,7 @@ class PrincipleWriter:
                 request_fields=profile.thinking.request_fields(thinking_tokens),
             )
             if was_cut:
-                off = without_thinking(engine, params, profile.thinking)
-                params = off or with_thinking_room(engine, params, profile.thinking)
+                params = to_get_an_answer(engine, params, profile.thinking)
             attributes = tracing.request_attributes(engine.name, engine.model, params)
             with tracing.span("principles", attributes, "CLIENT") as span:
                 completion = await complete(
@@ -91,7 +90,7 @@ class PrincipleWriter:
                 self._observer.spent(completion.usage)
             if principles := parse_principles(_whole_lines(start + completion.text, completion)):
                 return principles, usage
-            was_cut = completion.thinking is not None and completion.thinking.cut
+            was_cut = completion.is_cut_in_thinking
         hint = ": its thinking was cut off, so raise thinking_tokens" if was_cut else ""
         raise PrinciplesUnreadable(
             f"no principle could be read in {MAX_ATTEMPTS} attempts for this query{hint}"

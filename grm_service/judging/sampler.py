@@ -106,8 +106,7 @@ class Sampler:
 
     def _continues(self, sample: Sample) -> bool:
         """Return whether the engine can continue what the sample has written, thinking included."""
-        abilities = self.engine.abilities
-        return abilities.continues and (sample.thinking is None or abilities.continues_thinking)
+        return self.engine.abilities.continues_after(sample.thinking)
 
     async def _close(self, planned: Plan, sample: Sample, prompt: Prompt, params: Params) -> Sample:
         """Return the sample finished by the profile's closing; unchanged if it still has no scores.
@@ -226,7 +225,7 @@ def _parsed(planned: Plan, sample: Sample, completion: Completion) -> Sample:
         usage=sample.usage + completion.usage,
         finish_reason=sample.finish_reason or completion.finish_reason,
     )
-    if completion.thinking is not None and completion.thinking.cut:
+    if completion.is_cut_in_thinking:
         return replace(sample, error=CUT_IN_THINKING)
     try:
         critique = parse.parse(sample.text, len(sample.order), planned.profile)

@@ -9,6 +9,7 @@ from pathlib import Path
 from grm_service.data_files import read_rows
 from grm_service.errors import BadTask
 from grm_service.row_values import (
+    CONVERSATION_COLUMNS,
     RawRow,
     Turns,
     conversation,
@@ -45,7 +46,7 @@ def draw_share(instructions: Sequence[Turns], share: float, examples: int, seed:
 
 
 def _to_turns(row: RawRow) -> Turns:
-    column = next((name for name in ("messages", "conversations") if has(row, name)), None)
+    column = next((name for name in CONVERSATION_COLUMNS if has(row, name)), None)
     if column:
         turns = conversation(row, column)
     else:

@@ -5,6 +5,7 @@ import httpx
 import pytest
 from asgi_lifespan import LifespanManager
 
+from grm_service import backoff
 from grm_service.api.app import create_app
 from grm_service.api.dialects.registry import DialectRegistry
 from grm_service.api.probes import probe_schedule
@@ -59,3 +60,9 @@ def log_lines():
     """Return a function that reads the JSON lines logged so far."""
     with json_log() as read:
         yield read
+
+
+@pytest.fixture
+def short_pauses(monkeypatch):
+    """Retry at once."""
+    monkeypatch.setattr(backoff, "pause_s", lambda min_s, attempt: 0.01)

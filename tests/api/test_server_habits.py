@@ -4,16 +4,10 @@ import contextlib
 
 import pytest
 
-from grm_service import backoff
 from tests.engines.habits import Habitual, answer, broken_word, critique, draft, refuse, reply, scores
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60), pytest.mark.usefixtures("short_pauses")]
 TASK = {"query": "What is the capital of Australia?", "responses": ["GOOD", "bad"], "k": 2}
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch):
-    monkeypatch.setattr(backoff, "pause_s", lambda min_s, attempt: 0.01)
 
 
 @pytest.fixture

@@ -6,20 +6,14 @@ import json
 
 import pytest
 
-from grm_service import backoff
 from grm_service.errors import ContentFiltered, UpstreamDenied, UpstreamRefused
 from tests.api.helpers import failing
 from tests.engines.habits import Habitual, answer, reply
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60), pytest.mark.usefixtures("short_pauses")]
 SECRET = "the caller's own words"
 TASK = {"query": f"Is this so: {SECRET}?", "responses": ["GOOD", "bad"], "k": 2}
 ECHO = {"message": f"invalid input: {SECRET}", "code": SECRET, "type": "invalid_request_error"}
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch):
-    monkeypatch.setattr(backoff, "pause_s", lambda min_s, attempt: 0.01)
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ async def _first_answer(complete: CompleteWith) -> Completion:
         raise
     except (PromptTooLong, UpstreamRefused):  # its context, or its limit of max_tokens, may be small
         return await complete(STANDARD, _QUESTION, Params(_ROOM_WITHOUT_THINKING))
-    if first.thinking is not None and first.thinking.cut and first.finish_reason == "stop":
+    if first.is_cut_in_thinking and first.finish_reason == "stop":
         raise AnswerInReasoning(ALL_IN_REASONING)
     if first.finish_reason == "stop" or _separated(first)[0] or not first.text.strip():
         return first

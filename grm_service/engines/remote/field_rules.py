@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from grm_service.engines.base import without_field
+from grm_service.types import SYSTEM_ROLES
 
 # Without these a server samples at its own settings. The least important first.
 _OPTIONAL = ("repetition_penalty", "min_p", "top_k", "top_p", "seed", "temperature")
@@ -28,7 +29,6 @@ _THINKING_FORBIDDEN = re.compile(r"\benable_thinking\b.{0,40}\bfalse\b")
 _ABOUT_ROLES = re.compile(r"\bsystem\b|\broles?\b|developer", re.IGNORECASE)
 # Some servers refuse temperature 0. At this one the likeliest token is nearly always drawn.
 _LEAST_TEMPERATURE = 0.01
-_SYSTEM_ROLES = ("system", "developer")
 # As in the request, or as in the server's own code: topP, Seed.
 _SPELLED = {name: rf"(?<!\w){name.replace('_', '_?')}(?!\w)" for name in ("max_tokens", *_OPTIONAL)}
 
@@ -74,7 +74,7 @@ class FieldRules:
         for name in named:
             if name in _OPTIONAL and (not about_value or sent[name] == _NEUTRAL.get(name)):
                 return replace(self, dropped=self.dropped | {name}, least_temperature=0.0)
-        has_system = any(message["role"] in _SYSTEM_ROLES for message in sent["messages"])
+        has_system = any(message["role"] in SYSTEM_ROLES for message in sent["messages"])
         if has_system and not self.merges_system and _ABOUT_ROLES.search(refusal):
             return replace(self, merges_system=True)
         return None
@@ -108,8 +108,8 @@ def _named(refusal: str, sent: Mapping[str, Any]) -> list[str]:
 
 def _without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return messages with the system text in front of the first user turn."""
-    system = "\n\n".join(each["content"] for each in messages if each["role"] in _SYSTEM_ROLES)
-    others = [each for each in messages if each["role"] not in _SYSTEM_ROLES]
+    system = "\n\n".join(each["content"] for each in messages if each["role"] in SYSTEM_ROLES)
+    others = [each for each in messages if each["role"] not in SYSTEM_ROLES]
     if not system:
         return others
     first = next((at for at, each in enumerate(others) if each["role"] == "user"), None)

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from grm_service.concurrency import SharedTask
-from grm_service.engines.base import ThinkingBehavior
+from grm_service.engines.base import ThinkingBehavior, default_room
 from grm_service.engines.remote.capability_checks import compare_seeds, detect_capabilities, is_answered
 from grm_service.engines.remote.completions import ALL_IN_REASONING, parse_completion
 from grm_service.engines.remote.field_rules import FieldRules
@@ -116,7 +116,7 @@ class OpenAIEngine:
                 raise
             what = f"{self._client.url} refuses this request, and not others ({error.status or 'no status'})"
             raise UpstreamRefused(what, error.reason, error.status, error.param) from None
-        if completion.finish_reason == "stop" and completion.thinking is not None and completion.thinking.cut:
+        if completion.finish_reason == "stop" and completion.is_cut_in_thinking:
             logger.warning("%s: %s", self._client.url, ALL_IN_REASONING)
         return completion
 
@@ -165,7 +165,7 @@ class OpenAIEngine:
             try:
                 reply = await self._client.post("/chat/completions", sent)
             except UpstreamRefused as error:
-                changed = rules.after(f"{error.param or ''} {error.reason}", sent)
+                changed = rules.after(_words(error), sent)
                 if changed is None or error.status not in _FIELD_REFUSALS:
                     raise
                 rules = changed
@@ -214,14 +214,18 @@ class OpenAIEngine:
             )
 
 
+def _words(error: UpstreamRefused) -> str:
+    """Return the field and the words of a refusal."""
+    return f"{error.param or ''} {error.reason}"
+
+
 def _room_left(error: GRMError, max_tokens: int, room: int) -> int:
     """Return the tokens that a server which refused `room` has left for thinking, 0 if none or unknown."""
     if isinstance(error, PromptRefused):  # in words without numbers
         return room // 2 if room >= _LEAST_ROOM else 0
     if isinstance(error, PromptTooLong):
-        # An eighth is for closing a sample whose thinking took all its room.
-        return (error.limit - error.tokens - max_tokens) * 7 // 8
-    if isinstance(error, UpstreamRefused) and _LIMIT.search(f"{error.param or ''} {error.reason}"):
+        return default_room(error.limit - error.tokens - max_tokens)
+    if isinstance(error, UpstreamRefused) and _LIMIT.search(_words(error)):
         numbers = (int(number) for number in re.findall(r"\d{1,9}", error.reason.replace(",", "")))
         return max((n for n in numbers if n < max_tokens + room), default=0) - max_tokens
     return 0
@@ -231,7 +235,7 @@ def _named_by_profile(error: GRMError, params: Params, url: str) -> GRMError:
     """Return a refusal, as one of the profile's own request fields if it names them."""
     if not isinstance(error, UpstreamRefused):
         return error
-    words = f"{error.param or ''} {error.reason}"
+    words = _words(error)
     if not (refused := [name for name in params.request_fields if name in words]):
         return error
     what = f"{url} refuses {', '.join(refused)}, which the profile sets in `thinking`"

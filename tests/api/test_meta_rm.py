@@ -51,7 +51,7 @@ async def test_stream_has_the_grades(client):
 async def test_dialect_url_sets_k_meta(client):
     for k_meta, expected in (("", 2), ("&k_meta=3", 3), ("&k_meta=0", 4)):
         response = await client.post(
-            f"/slime?k=4{k_meta}", json={"prompt": "Name a prime.", "response": "11"}
+            f"/slime?k=4&group=1{k_meta}", json={"prompt": "Name a prime.", "response": "11"}
         )
         assert response.status_code == 200
         listed = (await client.get("/v1/verdicts")).json()["verdicts"]

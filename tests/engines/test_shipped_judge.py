@@ -43,6 +43,7 @@ async def served(source):
         await engine.close()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft 0.21 reads it
 async def test_merged_judge_equals_peft(anyio_backend):
     """Greedy texts of the merged model equal PEFT's and differ from the base model's."""

@@ -37,6 +37,7 @@ async def test_paged_equals_batched(paged, transformers, prompt, params):
         assert [token.logprob for token in mine] == pytest.approx([t.logprob for t in theirs], abs=1e-3)
 
 
+@pytest.mark.slow
 async def test_more_requests_than_slots(paged):
     pending = [paged.complete(CLOSING, Params(1, seed=seed, alternatives=3)) for seed in range(70)]
     completions = await asyncio.gather(*pending)

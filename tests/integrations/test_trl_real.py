@@ -21,6 +21,7 @@ EXAMPLE = Path("examples/trl_grpo.py")
 QUERY, FAILS = "Name 3 primes.", "please garbage"
 
 
+@pytest.mark.slow
 def test_example_trains_for_two_steps():
     command = [sys.executable, EXAMPLE, "--steps", "2", "--engine", "scripted"]
     process = subprocess.Popen(

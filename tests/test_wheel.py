@@ -1,4 +1,4 @@
-"""The wheel and the sdist: their contents, and judging with the default model from each, outside the checkout."""
+"""The wheel and the sdist: their contents, and judging with the default from each, outside the checkout."""
 
 import json
 import os

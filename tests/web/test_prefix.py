@@ -29,7 +29,7 @@ class _Proxy(BaseHTTPRequestHandler):
             {"Content-Type": self.headers.get("Content-Type", "text/plain")},
         )
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 self._reply(answer.status, answer.headers["Content-Type"], answer.read())
         except urllib.error.HTTPError as problem:
             with problem:
@@ -60,7 +60,7 @@ def proxied(url):
 
 
 def get(address):
-    with urllib.request.urlopen(address, timeout=20) as reply:
+    with urllib.request.urlopen(address, timeout=60) as reply:
         return reply.read()
 
 
@@ -92,7 +92,7 @@ def test_redoc_in_a_browser(chromium, proxied):
     # Not `visit`: Redoc's footer has a logo on its vendor's server.
     page = chromium.new_page()
     page.goto(f"{proxied}/redoc")
-    expect(page.get_by_role("heading", name="grm-service").first).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("heading", name="grm-service").first).to_be_visible(timeout=60_000)
     expect(page.get_by_text("/v1/rewards", exact=True).first).to_be_attached()
     page.close()
 

@@ -9,7 +9,7 @@ import pytest
 from grm_service.api.dialects.registry import DialectRegistry
 from grm_service.errors import BadSetting, Overloaded
 from grm_service.settings import Settings
-from tests.waiting import until
+from tests.waiting import HANG_S, until
 
 pytestmark = pytest.mark.anyio
 QUERY = "Name a prime."
@@ -390,11 +390,11 @@ async def test_gym_compare_has_every_pair(serve):
 
 async def test_gym_compares_no_fallbacks(serve):
     body = {
-        "conversation_history": [{"role": "user", "content": "please garbage"}],
+        "conversation_history": [{"role": "user", "content": QUERY}],
         "response_objs": [gym(answer)["response"] for answer in ANSWERS],
     }
-    async with serve() as client:
-        reply = (await client.post("/compare?k=2&fallback=5.5&timeout_s=5", json=body)).json()
+    async with serve(script="unreadable") as client:
+        reply = (await client.post("/compare?k=2&fallback=5.5", json=body)).json()
     assert reply["rewards"] == [5.5] * 4
     assert reply["comparison_results"] is None
 
@@ -494,13 +494,13 @@ async def test_pairs_are_judged_concurrently(serve):
 
 
 async def test_chat_does_not_wait(serve):
-    async with serve(group_window_s=60) as client, asyncio.timeout(10):
+    async with serve(group_window_s=600) as client, asyncio.timeout(HANG_S):
         (reply,) = await send(client, "chat", "?k=2", ["11"])
     assert reply.status_code == 200
 
 
 async def test_server_default_options(serve):
-    async with serve(dialect_options="k=2&group=4", group_window_s=60) as client, asyncio.timeout(30):
+    async with serve(dialect_options="k=2&group=4", group_window_s=600) as client, asyncio.timeout(HANG_S):
         replies = await send(client, "nemo_gym", "")
         assert {reply.json()["group_size"] for reply in replies} == {4}
         assert {reply.json()["samples"] for reply in replies} == {2}

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from grm_service.engines.files.source import transformers_path
+from grm_service.engines.transformers.dtype import compute_dtype
 from grm_service.engines.transformers.engine import encode_prompt
 from grm_service.evaluation.dataset import Item, subset
 from grm_service.evaluation.outcomes import credit
@@ -77,7 +78,9 @@ def main() -> None:
 
     files = transformers_path(source)
     tokenizer = AutoTokenizer.from_pretrained(files)
-    model = AutoModelForCausalLM.from_pretrained(files, dtype=torch.bfloat16).model.eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        files, dtype=compute_dtype(torch.bfloat16, "cpu")
+    ).model.eval()
     by_source = defaultdict[str, list[Item]](list)
     for item in read_items(args.train, None, TrainingCallback()):
         by_source[item.source].append(item)

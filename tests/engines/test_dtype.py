@@ -7,9 +7,12 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from grm_service.engines.meta_rm import TransformersMetaRM
 from grm_service.engines.transformers import dtype
+from grm_service.engines.transformers.engine import TransformersEngine
 from grm_service.training import models
-from tests.engines.tiny import SIZES
+from tests.engines.test_meta_rm import save_meta_rm
+from tests.engines.tiny import SIZES, save_model
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
 X86, ARM = "x86_64", "aarch64"
@@ -97,6 +100,20 @@ def test_log_says_which_and_why(cpu, model, caplog):
     assert caplog.messages == [
         "judge computes in float32 on cpu: this CPU has no instructions for bfloat16, in which it is stored"
     ]
+
+
+@pytest.mark.parametrize("name", ["qwen2", "qwen3"])  # stored in bfloat16, in float16
+def test_engine_loads_in_float32(cpu, tmp_path, name):
+    cpu()
+    engine = TransformersEngine("tiny", lambda: str(save_model(tmp_path, name)))
+    assert engine._load().dtype == F32
+
+
+def test_meta_rm_loads_in_float32(cpu, tmp_path):
+    cpu()
+    folder, model, _ = save_meta_rm(tmp_path)
+    model.to(BF16).save_pretrained(folder)
+    assert TransformersMetaRM(str(folder))._load().dtype == F32
 
 
 def test_quantized_models_keep_theirs(cpu, model, caplog):

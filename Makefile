@@ -10,7 +10,7 @@ DOCKER ?= $(shell docker info > /dev/null 2>&1 && echo docker || echo podman)
 BUILD ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve demo test test-slow thinking-model faults conformance test-vllm images image-test screenshots bench eval $(VLLM) check format docs clean
+.PHONY: help install serve demo test test-slow test-wheel thinking-model faults conformance test-vllm images image-test screenshots bench eval $(VLLM) check format docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ test: install  ## Run the tests (minutes)
 
 test-slow: install  ## Run the slow tests with real models and servers
 	@$(BIN)/python -m pytest -m slow
+
+test-wheel: install  ## Install the wheel and the sdist in an empty environment and judge with the default (minutes)
+	@$(BIN)/python -m pytest -m 'slow or not slow' tests/test_wheel.py
 
 thinking-model: install build/thinking-model  ## Train the small judge that thinks, for make test-slow (15 minutes)
 

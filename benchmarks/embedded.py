@@ -128,12 +128,13 @@ class _Bound:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         from grm_service.engines.files import weights
+        from grm_service.engines.transformers.dtype import compute_dtype
 
         source = workload.source()
         assert source.package is not None
         path = weights.ensure_safetensors(source.package, source.cache)
         self.tokenizer = AutoTokenizer.from_pretrained(path)
-        self.model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
+        self.model = AutoModelForCausalLM.from_pretrained(path, dtype=compute_dtype(torch.bfloat16, "cpu"))
         self._parameters = sum(p.numel() for p in self.model.parameters())
         self._bandwidth = self._measure_bandwidth(torch)
         self._flops = self._measure_flops(torch)

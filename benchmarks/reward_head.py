@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from grm_service.engines.files.source import transformers_path
-from grm_service.engines.transformers.engine import encode_prompt
+from grm_service.engines.transformers.dtype import compute_dtype
+from grm_service.engines.transformers.engine import chat_template, encode
 from grm_service.evaluation.dataset import Item, subset
 from grm_service.evaluation.outcomes import credit
 from grm_service.evaluation.stats import bootstrap
@@ -26,7 +27,7 @@ from grm_service.factory import default_source
 from grm_service.settings import Settings
 from grm_service.training.callbacks import TrainingCallback
 from grm_service.training.inputs import read_items
-from grm_service.types import Prompt
+from grm_service.types import Params, Prompt
 
 LAYERS, PENALTIES = (0.33, 0.53, 0.67, 0.8, 0.93), (0.01, 0.1, 1.0)
 """Depths of the layers, as fractions of the model's."""
@@ -36,7 +37,8 @@ _TOKENS = 256
 
 def states(model: Any, tokenizer: Any, item: Item) -> torch.Tensor:
     """Return the states of every response at every layer of LAYERS, (responses, layers, 2 x width)."""
-    conversation = encode_prompt(tokenizer, Prompt(item.messages))[-_TOKENS:]
+    rendered = chat_template(tokenizer).render(Prompt(item.messages), Params(1))
+    conversation = encode(tokenizer, rendered.text)[-_TOKENS:]
     rows = []
     for response in item.responses:
         tokens = tokenizer(response, add_special_tokens=False)["input_ids"][:_TOKENS]
@@ -77,7 +79,9 @@ def main() -> None:
 
     files = transformers_path(source)
     tokenizer = AutoTokenizer.from_pretrained(files)
-    model = AutoModelForCausalLM.from_pretrained(files, dtype=torch.bfloat16).model.eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        files, dtype=compute_dtype(torch.bfloat16, "cpu")
+    ).model.eval()
     by_source = defaultdict[str, list[Item]](list)
     for item in read_items(args.train, None, TrainingCallback()):
         by_source[item.source].append(item)

@@ -13,6 +13,7 @@ from grm_service.chat_templates import (
     strip_end_tokens,
 )
 from grm_service.types import Message
+from tests.waiting import HANG_S
 
 TURNS = (
     Message("system", "Be brief."),
@@ -257,4 +258,4 @@ def test_adversarial_text_is_fast(text):
     strip_end_tokens(text)
     parse_prompt(text)
     extract_response(f" {text}", text)
-    assert time.perf_counter() - began < 3
+    assert time.perf_counter() - began < HANG_S

@@ -91,8 +91,9 @@ class TransformersMetaRM:
                     result.set_result(grade)
 
     def _load(self) -> Any:
-        import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        from grm_service.engines.transformers.dtype import placed
 
         path = str(Path(self.model).expanduser()) if Path(self.model).expanduser().exists() else self.model
         if is_adapter(Path(path)):
@@ -114,7 +115,7 @@ class TransformersMetaRM:
             )
         self.control_tokens = control_tokens(self._tokenizer)
         set_pad_token(model, self._tokenizer)
-        return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        return placed(model, self.model)
 
 
 class ClassifyMetaRM:

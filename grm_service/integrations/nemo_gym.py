@@ -1,17 +1,18 @@
-"""NeMo Gym (as of September 2026): a resources server with this `app.py`:
+"""NeMo Gym 0.5.1: a resources server with this `app.py`:
 
     from grm_service.integrations.nemo_gym import GRMResourcesServer
     if __name__ == "__main__":
         GRMResourcesServer.run_webserver()
 
 Each response is judged alone. A failure raises NeMo Gym's JudgeError: NeMo Gym tags the row `judge_failed`
-and leaves it out of training, so the 0 in its `reward` has no effect.
+and leaves it out of training, so the 0 in its `reward` has no effect. `gym eval reverify` can judge rows
+again, because a reward depends on nothing but its row.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from grm_service.client import AsyncClient
+from grm_service.client import AsyncClient, NoVerdict
 from grm_service.integrations.common import row_fields, service, to_query, to_response
 
 
@@ -31,8 +32,19 @@ def __getattr__(name: str) -> Any:
     """Define GRMResourcesServer on first access, so that this module can be imported without NeMo Gym."""
     if name != "GRMResourcesServer":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from nemo_gym.base_resources_server import BaseVerifyRequest, BaseVerifyResponse, SimpleResourcesServer
-    from nemo_gym.judge import run_judge
+    from nemo_gym.base_resources_server import (
+        BaseResourcesServerConfig,
+        BaseVerifyRequest,
+        BaseVerifyResponse,
+        ReverifyMode,
+        SimpleResourcesServer,
+    )
+    from nemo_gym.judge import JudgeError
+
+    class GRMResourcesServerConfig(BaseResourcesServerConfig):  # type: ignore[misc]
+        """The server's settings in Gym's configuration."""
+
+        REVERIFY_MODE: ClassVar[ReverifyMode] = ReverifyMode.STATELESS
 
     class GymRow(BaseVerifyRequest):  # type: ignore[misc]
         """A request of `/verify` with the dataset's columns."""
@@ -47,9 +59,14 @@ def __getattr__(name: str) -> Any:
     class GRMResourcesServer(SimpleResourcesServer):  # type: ignore[misc]
         """A stateless resources server whose `/verify` returns rewards of the service."""
 
+        config: GRMResourcesServerConfig
+
         async def verify(self, body: GymRow) -> JudgedRow:
             row = body.model_dump()
-            return JudgedRow(**row, reward=await run_judge(judge(row)))
+            try:
+                return JudgedRow(**row, reward=await judge(row))
+            except NoVerdict as failure:
+                raise JudgeError(str(failure)) from failure
 
     globals()[name] = GRMResourcesServer
     return GRMResourcesServer

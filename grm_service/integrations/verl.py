@@ -3,7 +3,8 @@
 verl passes one response at a time, without its prompt, so the dataset's `extra_info` must contain the prompt.
 With `reward_kwargs.group` (the rollout's n) the service gathers the responses to a prompt and judges them
 together; without it, each is judged alone. A failure raises NoVerdict, which stops the step. Do not use the
-reward manager `limited`: it turns every exception into a reward of 0.
+reward manager `rate_limited`, which turns every exception into a reward of 0, nor `remote`, which refuses
+asynchronous functions. `gdpo` can use `score` and the metrics as several rewards.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any
 from grm_service.engines.files.adapter import base_folder, is_adapter
 from grm_service.engines.files.source import ModelSource, transformers_path
 from grm_service.engines.meta_rm import set_pad_token
+from grm_service.engines.transformers.dtype import device, has_bf16
 from grm_service.engines.transformers.engine import end_token_ids
 from grm_service.errors import MissingExtra, ModelNotLoaded
 
@@ -98,22 +99,13 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def has_bf16() -> bool:
-    """Return whether this machine multiplies in bf16 in hardware."""
-    import torch
-
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu._is_avx512_bf16_supported())
-
-
 def trainer_arguments(seed: int, checkpointing: bool) -> dict[str, Any]:
     """Return the TrainingArguments that all trainers share."""
     import torch
 
     gpu = torch.cuda.is_available()
     return {
-        "bf16": has_bf16(),
+        "bf16": has_bf16(device()),
         "use_cpu": not gpu,
         "dataloader_pin_memory": gpu,
         "gradient_checkpointing": checkpointing,
@@ -186,4 +178,4 @@ def _dtype(rank: int | None) -> Any:
     """Return the precision of the weights: frozen ones can be bf16, small updates need float32."""
     import torch
 
-    return torch.bfloat16 if rank is not None and has_bf16() else torch.float32
+    return torch.bfloat16 if rank is not None and has_bf16(device()) else torch.float32

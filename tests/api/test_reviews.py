@@ -10,6 +10,7 @@ from grm_service.audit.chain import verify
 from grm_service.errors import AuditUnavailable
 from grm_service.serving.keys import APIKey, Keys
 from grm_service.types import JudgeOptions, Message, Principle, PrincipleSpec, Task
+from tests.waiting import HANG_S
 
 pytestmark = pytest.mark.anyio
 PAIR = {"query": "Name a prime.", "responses": ["11", "twelve"], "k": 4}
@@ -315,7 +316,7 @@ async def test_unrecorded_verdict_is_not_returned(serve):
         refused = await client.post("/v1/rewards", json=PAIR | {"seed": 2})
         assert refused.json()["code"] == "audit_unavailable"
         client.service.trail.store.append = append
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             while (await client.get("/readyz")).status_code != 200:
                 await asyncio.sleep(0.05)
         await judged(client, seed=1)

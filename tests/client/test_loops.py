@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from grm_service.client import AsyncClient, Client
+from tests.waiting import HANG_S
 
 PAIR = ["eleven", "twelve"]
 
@@ -97,7 +98,7 @@ def test_close_cancels_requests_in_progress(service):
     while not connected(service):
         pass
     client.close()
-    assert ended.wait(5)
+    assert ended.wait(HANG_S)
     thread.join()
 
 
@@ -130,8 +131,8 @@ def test_forked_process_opens_its_own_connections(service):
         mine = client.rewards("q", PAIR).rewards
         child = fork.Process(target=_ask, args=(client, answers))
         child.start()
-        assert answers.get(timeout=20) == mine
-        child.join(20)
+        assert answers.get(timeout=HANG_S) == mine
+        child.join(HANG_S)
         assert child.exitcode == 0
         assert client.rewards("q", PAIR).rewards == mine
     answers.close()

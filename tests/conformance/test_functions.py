@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import logging
-import sys
 import uuid
+from functools import partial
 from itertools import chain
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Generic, TypedDict, TypeVar
 
 import pytest
@@ -15,6 +15,7 @@ import torch
 from grm_service.client import NoVerdict
 from grm_service.integrations import areal, skyrl, swift
 from tests.conformance.wheels import defined
+from tests.integrations import stand_ins
 
 pytestmark = [pytest.mark.anyio, pytest.mark.conformance]
 QUERY = "Name a prime."
@@ -24,17 +25,8 @@ FAILS = "please garbage"
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """Install a stand-in module."""
-
-    def _stand_in(path, **contents):
-        parts = path.split(".")
-        for depth in range(1, len(parts) + 1):
-            parent = ".".join(parts[:depth])
-            if parent not in sys.modules:
-                monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
-        vars(sys.modules[path]).update(contents)
-
-    yield _stand_in
+    """Install a stand-in module, which has only names of the real one."""
+    yield partial(stand_ins.install, monkeypatch)
     for module, derived in ((areal, "GRMWorkflow"), (skyrl, "GRMEnv")):
         vars(module).pop(derived, None)
 

@@ -48,7 +48,7 @@ async def replicas(tmp_path):
             yield one, other, f"http://127.0.0.1:{port}"
         finally:
             running.terminate()
-            running.wait(10)
+            running.wait(60)
 
 
 def _listens(port):

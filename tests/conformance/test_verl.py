@@ -12,7 +12,7 @@ import pytest
 
 from grm_service.client import NoVerdict
 from grm_service.integrations import verl as integration
-from tests.conformance.wheels import FastClock, defined
+from tests.conformance.wheels import FastClock, _source, defined
 
 pytestmark = [pytest.mark.anyio, pytest.mark.conformance]
 WHEEL = "verl==0.9.1"
@@ -108,6 +108,17 @@ async def test_unreadable_samples_raise(url, native, report, engine, route):
     assert clock.pauses == [min(2**n, 30) for n in range(15)]
     assert await native.replies(route, 502) == 16
     report(WHEEL, route, "unreadable", "502, 16 tries, then raises: the step fails")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "why"),
+    [("rate_limited", "limited", "reward = 0.0"), ("remote", "remote", "not self.is_async_reward_score")],
+)
+async def test_managers_to_avoid_exist(name, file, why):
+    source = _source(WHEEL, f"{LOOP}/reward_manager/{file}.py")
+    assert f'("{name}")\nclass ' in source or f'("{name}")\n@register' in source
+    assert why in source
+    assert f"`{name}`" in integration.__doc__
 
 
 class Manager:

@@ -11,6 +11,7 @@ from grm_service.errors import BadTask, EngineError, EngineUnreachable, PromptTo
 from grm_service.types import Params
 from tests.engines.loopback import Loopback
 from tests.engines.scripted_server import ASK, OK, ScriptedServer, engine
+from tests.waiting import HANG_S
 
 pytestmark = pytest.mark.anyio
 
@@ -75,7 +76,7 @@ async def test_retry_after_is_honoured():
     server = ScriptedServer((429, {"headers": {"Retry-After": "1"}}), OK)
     began = time.monotonic()
     await engine(server).complete(ASK, Params(1))
-    assert 1.0 <= time.monotonic() - began < 2.0
+    assert time.monotonic() - began >= 1.0
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ async def test_too_long_retry_after_fails_at_once(retry_after, timeout_s):
     began = time.monotonic()
     with pytest.raises(EngineUnreachable, match="503"):
         await engine(server, timeout_s=timeout_s).complete(ASK, Params(1))
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < HANG_S
     assert len(server.requests) == 1
 
 
@@ -96,12 +97,12 @@ async def test_timeout_includes_retries():
     async def then_slow(request):
         if failures:
             raise failures.pop()
-        await asyncio.sleep(5)
+        await asyncio.sleep(3600)
 
     began = time.monotonic()
     with pytest.raises(EngineUnreachable, match="in time"):
         await engine(then_slow, timeout_s=1.0).complete(ASK, Params(1))
-    assert 0.9 < time.monotonic() - began < 2.0
+    assert 0.9 < time.monotonic() - began < HANG_S
     assert not failures
 
 

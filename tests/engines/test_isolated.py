@@ -12,6 +12,7 @@ from grm_service.engines.isolated import IsolatedEngine
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import EngineError, EngineUnreachable, MissingExtra, ModelNotLoaded, PromptTooLong
 from grm_service.types import Message, Params, Prompt
+from tests.waiting import HANG_S
 
 pytestmark = pytest.mark.anyio
 ASK = Prompt((Message("user", "Hello"),))
@@ -108,7 +109,7 @@ async def test_restart_is_retried(engine, monkeypatch):
     monkeypatch.setattr(asyncio, "create_subprocess_exec", out_of_memory)
     with pytest.raises(EngineError):
         await engine.complete(ask("die"), Params(4))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_S):
         assert (await engine.complete(ASK, Params(4))).text
     assert len(tries) == 2
 
@@ -123,7 +124,7 @@ async def test_close_fails_calls_during_restart(engine, monkeypatch):
     waiting = asyncio.create_task(engine.complete(ASK, Params(4)))
     await asyncio.sleep(0.05)
     await engine.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         with pytest.raises(EngineError, match="not running"):
             await waiting
 
@@ -133,7 +134,7 @@ async def test_child_exits_on_truncated_message(engine):
     child = int((await engine.complete(ASK, Params(4))).text)
     engine._process.stdin.write(b"\x80\x04\x95\xff\xff\x00\x00\x00\x00\x00\x00half a pickle")
     engine._process.stdin.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         assert await engine._process.wait() == 0
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)

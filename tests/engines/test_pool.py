@@ -17,7 +17,7 @@ from grm_service.types import Message, Params, Prompt
 from tests.engines.loopback import Loopback
 from tests.waiting import until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 ASK = (Message("user", "Hello"),)
 
 

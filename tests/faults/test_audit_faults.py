@@ -12,7 +12,7 @@ import pytest
 from grm_service.audit.chain import verify
 from grm_service.audit.store import Store
 from tests.faults.test_faults import body, expected, served
-from tests.waiting import until
+from tests.waiting import HANG_S, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
@@ -47,7 +47,7 @@ async def test_full_disk_stops_verdicts(tmp_path, monkeypatch):
             assert not await ready()
             assert (await client.get("/livez")).status_code == 200
             server.rlimit(psutil.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard_limit))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(HANG_S):
                 while not await ready():
                     await asyncio.sleep(0.05)
             assert tuple((await judge(100)).json()["rewards"]) == right

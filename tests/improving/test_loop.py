@@ -23,6 +23,7 @@ from grm_service.improving.loop import ROUTE, improve
 from grm_service.types import Alternative, Message, PrincipleSpec, Usage
 from tests.improving.world import engine_of, longest, noisy, policy_of, quality, task_of
 from tests.meta_rm import ScriptedMetaRM, guide
+from tests.waiting import HANG_S
 
 pytestmark = pytest.mark.anyio
 
@@ -323,7 +324,6 @@ async def test_timeout_stops_or_raises(open_world):
     engine.complete = hangs_when_revising
     improvement = await improved(open_world, engine, task_of(n=2, seconds=1))
     assert (improvement.stopped, improvement.best, len(improvement.rounds)) == ("seconds", 1, 1)
-    assert improvement.seconds < 5
 
     async def hangs_when_judging(prompt, params):
         if "The Begin of Response" in prompt.messages[-1].content:
@@ -335,7 +335,7 @@ async def test_timeout_stops_or_raises(open_world):
 
     for hanging in (hangs_when_judging, hangs):
         engine.complete = hanging
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_S):
             with pytest.raises(DeadlineExceeded):
                 await improved(open_world, engine, task_of(seconds=0.1))
 

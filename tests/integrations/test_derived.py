@@ -1,6 +1,6 @@
 """Classes derived from a framework's own, loading by file path, and the requests that are sent.
 
-Stand-ins have the signatures of AReaL 1.0.4, SkyRL 0.3.0, OpenRLHF 0.11.2 and NeMo Gym of September 2026.
+Stand-ins are checked against the recorded names of the real modules (stand_ins.py).
 """
 
 import asyncio
@@ -10,14 +10,16 @@ import json
 import pickle
 import subprocess
 import sys
-from types import ModuleType
-from typing import Any
+from enum import StrEnum
+from functools import partial
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import BaseModel
 
 from grm_service.client import AsyncClient, NoVerdict
 from grm_service.integrations import areal, nemo_gym, openrlhf, skyrl, trl
+from tests.integrations import stand_ins
 
 TURNS = [{"role": "user", "content": "What is 5 + 6?"}]
 CHATML = "<|im_start|>user\nWhat is 5 + 6?<|im_end|>\n<|im_start|>assistant\n"
@@ -44,17 +46,7 @@ def requests(monkeypatch):
 def stand_in(monkeypatch):
     """Install modules that stand in for a framework that is not installed."""
 
-    def _stand_in(path, **contents):
-        parts = path.split(".")
-        for depth in range(1, len(parts)):
-            parent = ".".join(parts[:depth])
-            if parent not in sys.modules:
-                monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
-        module = ModuleType(path)
-        module.__dict__.update(contents)
-        monkeypatch.setitem(sys.modules, path, module)
-
-    yield _stand_in
+    yield partial(stand_ins.install, monkeypatch)
     for derived, name in ((areal, "GRMWorkflow"), (skyrl, "GRMEnv"), (nemo_gym, "GRMResourcesServer")):
         vars(derived).pop(name, None)
 
@@ -83,11 +75,19 @@ def test_openrlhf_loads_the_file_by_path(requests):
 
 
 class RLVRWorkflow:
-    def __init__(self, reward_fn, gconfig, tokenizer, enable_thinking=False):
+    def __init__(
+        self,
+        reward_fn,
+        gconfig,
+        tokenizer,
+        enable_thinking=False,
+        get_input_ids_fn=None,
+        data_extract_prompt_fn=None,
+    ):
         self.async_reward_fn = "AReaL's pool of processes, with its 15 s"
 
-    async def compute(self, prompt_str, completions_str, task_data):
-        return await self.async_reward_fn(prompt_str, completions_str, [1], [2], **task_data)
+    async def _compute_rewards(self, resp, prompt_str, task_data):
+        return await self.async_reward_fn(prompt_str, resp, [1], [2], **task_data)
 
 
 def test_areal_workflow_bypasses_the_pool(stand_in, requests, run):
@@ -95,12 +95,12 @@ def test_areal_workflow_bypasses_the_pool(stand_in, requests, run):
     workflow = areal.GRMWorkflow(gconfig=None, tokenizer=None, options={"k": 3})
     assert isinstance(workflow, RLVRWorkflow)
     row = {"messages": TURNS, "answer": "11", "options": ["A", "B"], "client": "a column"}
-    assert isinstance(run(workflow.compute("unused", "It is 11.<|im_end|>", row)), float)
+    assert isinstance(run(workflow._compute_rewards("It is 11.<|im_end|>", "unused", row)), float)
     assert (requests[0]["query"], requests[0]["responses"]) == (TURNS, ["It is 11."])
     assert (requests[0]["reference"], requests[0]["k"]) == ("11", 3)
     assert "options" not in requests[0]
     with pytest.raises(NoVerdict):
-        run(workflow.compute(GARBAGE, "a", {}))
+        run(workflow._compute_rewards("a", GARBAGE, {}))
 
 
 class BaseTextEnv:
@@ -133,35 +133,56 @@ class BaseVerifyResponse(BaseVerifyRequest):
     reward: float
 
 
-class SimpleResourcesServer:
-    pass
+class ReverifyMode(StrEnum):
+    STATELESS = "stateless"
+    UNKNOWN = "unknown"
+
+
+class BaseResourcesServerConfig(BaseModel):
+    REVERIFY_MODE: ClassVar[ReverifyMode] = ReverifyMode.UNKNOWN
+
+
+class SimpleResourcesServer(BaseModel):
+    config: BaseResourcesServerConfig
+
+    async def get_reverify_mode(self):
+        return self.config.REVERIFY_MODE
 
 
 class JudgeError(Exception):
     """NeMo Gym's own: it tags the row `judge_failed` and leaves it out."""
 
 
-async def run_judge(call):
-    try:
-        return await call
-    except Exception as error:
-        raise JudgeError(f"{type(error).__name__}: {error}") from error
+def gym_server():
+    """Create the server as Gym does: its settings have the type of its field."""
+    kind = nemo_gym.GRMResourcesServer
+    return kind(config=kind.model_fields["config"].annotation())
 
 
 def verify(row):
-    server = nemo_gym.GRMResourcesServer()
+    server = gym_server()
     kind = inspect.get_annotations(server.verify)["body"]  # FastAPI reads the body by this annotation
     return asyncio.run(server.verify(kind.model_validate(row)))
 
 
-def test_nemo_gym_returns_the_row(stand_in, requests):
+@pytest.fixture
+def gym(stand_in):
     stand_in(
         "nemo_gym.base_resources_server",
+        BaseResourcesServerConfig=BaseResourcesServerConfig,
         BaseVerifyRequest=BaseVerifyRequest,
         BaseVerifyResponse=BaseVerifyResponse,
+        ReverifyMode=ReverifyMode,
         SimpleResourcesServer=SimpleResourcesServer,
     )
-    stand_in("nemo_gym.judge", run_judge=run_judge, JudgeError=JudgeError)
+    stand_in("nemo_gym.judge", JudgeError=JudgeError)
+
+
+def test_nemo_gym_may_judge_rows_again(gym, run):
+    assert run(gym_server().get_reverify_mode()) == "stateless"
+
+
+def test_nemo_gym_returns_the_row(gym, requests):
     message = {
         "type": "message",
         "role": "assistant",
@@ -180,6 +201,15 @@ def test_nemo_gym_returns_the_row(stand_in, requests):
     assert requests[0]["principles"]["items"] == [{"text": "Be right."}]
     with pytest.raises(JudgeError, match="all_unreadable"):
         verify({**row, "responses_create_params": {"input": GARBAGE}})
+
+
+def test_nemo_gym_tags_judging_failures_only(gym, monkeypatch):
+    async def broken(row):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(nemo_gym, "judge", broken)
+    with pytest.raises(KeyError):
+        verify({"responses_create_params": {"input": TURNS}, "response": {"output": []}})
 
 
 def test_references_separate_groups(run, requests):

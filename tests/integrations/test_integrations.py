@@ -1,13 +1,13 @@
 """Each integration, called as its framework calls it (see the modules for versions), with a real server."""
 
 import asyncio
-import sys
 import types
 
 import pytest
 
 from grm_service.client import AsyncClient, Client, NoVerdict
 from grm_service.integrations import areal, common, nemo_gym, openrlhf, skyrl, slime, swift, trl, verl
+from tests.integrations import stand_ins
 
 QUERY = "Name a prime."
 ANSWERS = ["11", "twelve", "13", "a prime is a number"]
@@ -95,12 +95,8 @@ def test_verl_failure_raises(configured, run):
     assert failed.value.code == "all_unreadable"
 
 
-class Sample(types.SimpleNamespace):
-    """The attributes of slime's class that are used here."""
-
-
 def samples(prompt=QUERY):
-    return [Sample(prompt=prompt, response=answer, label=None, reward=None) for answer in ANSWERS]
+    return [stand_ins.sample(prompt=prompt, response=answer) for answer in ANSWERS]
 
 
 def test_slime_judges_groups(configured, run):
@@ -145,12 +141,10 @@ def test_slime_filter_drops_failed_groups(configured, run):
 
 
 def test_swift_registration(configured, run, monkeypatch):
-    rewards_module = types.ModuleType("swift.rewards")
-    rewards_module.orms = {}
-    monkeypatch.setitem(sys.modules, "swift", types.ModuleType("swift"))
-    monkeypatch.setitem(sys.modules, "swift.rewards", rewards_module)
+    orms = {}
+    stand_ins.install(monkeypatch, "swift.rewards", orms=orms)
     swift.register(k=4)
-    reward = rewards_module.orms["grm"](args=None)
+    reward = orms["grm"](args=None)
     result = run(reward(ANSWERS, messages=[turns(QUERY, answer) for answer in ANSWERS], solution=["x"] * 4))
     assert tuple(result) == rewards(configured, k=4)
     with pytest.raises(NoVerdict):

@@ -9,6 +9,7 @@ import pytest
 
 from grm_service.client import AsyncClient, Client, NoVerdict
 from grm_service.integrations import areal, common, nemo_gym, skyrl, slime, swift, trl, verl
+from tests.integrations import stand_ins
 from tests.turn_table import IMAGES, NULL, TEXTS, TRAJECTORY, TRAJECTORY_TEXT, turn
 
 QUERY = "How warm is it?"
@@ -53,7 +54,7 @@ async def _verl(client, completion, reference):
 
 
 async def _slime(client, completion, reference):
-    sample = types.SimpleNamespace(prompt=[ASK], response=completion, label=reference)
+    sample = stand_ins.sample(prompt=[ASK], response=completion, label=reference)
     await slime.make(client)(types.SimpleNamespace(), [sample])
 
 
@@ -116,7 +117,7 @@ def test_odd_prompt_has_no_reward(run):
 
 
 def test_odd_sample_of_slime_has_no_reward(run):
-    samples = [types.SimpleNamespace(prompt=QUERY, response=text, label=None) for text in ("11", None)]
+    samples = [stand_ins.sample(prompt=QUERY, response=text) for text in ("11", None)]
     filtered = types.SimpleNamespace(dynamic_sampling_filter_path="judged")
     assert [reward is None for reward in run(slime.group_rm(filtered, samples))] == [False, True]
     with pytest.raises(NoVerdict, match="null"):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from grm_service.principles.lint import lint
 from grm_service.profiles.catalog import load_catalog
+from tests.waiting import HANG_S
 
 BOLD = "Which theorem of Euclid is about primes? Answer in bold."
 LOOPS = [
@@ -141,10 +142,10 @@ def test_any_text_can_be_linted(texts, query):
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_long_loops_are_fast(loop):
-    assert seconds(loop) < 1
+    assert seconds(loop) < HANG_S
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.text(alphabet="adn wel's.1%-", min_size=1, max_size=6))
 def test_patterns_do_not_backtrack(loop):
-    assert seconds(loop) < 1
+    assert seconds(loop) < HANG_S

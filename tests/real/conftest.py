@@ -49,7 +49,7 @@ class Running:
 
     def stop(self):
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(60)
         self._reader.join(10)
         self.process.stderr.close()
 

@@ -10,6 +10,7 @@ import urllib.request
 import pytest
 
 from tests.real.pairs import PAIRS
+from tests.waiting import HANG_S
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -63,7 +64,7 @@ def test_principles_from_the_query(default):
 def test_stops_on_signal(running, stop):
     with running("--engine", "scripted") as server:
         os.kill(server.process.pid, stop)
-        assert server.process.wait(20) == 0
+        assert server.process.wait(60) == 0
 
 
 def test_disconnect_cancels_samples(default):
@@ -74,7 +75,7 @@ def test_disconnect_cancels_samples(default):
     before = time.monotonic()
     status, _ = default.post("/v1/rewards", {"query": "q", "responses": ["a"], "k": 1, "max_tokens": 8})
     assert status == 200
-    assert time.monotonic() - before < 30
+    assert time.monotonic() - before < HANG_S
 
 
 @pytest.mark.slow

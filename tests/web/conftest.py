@@ -71,7 +71,7 @@ def visit(chromium):
             stack.callback(context.close)
             log = PageLog(context, url)
             page = context.new_page()
-            page.set_default_timeout(20_000)
+            page.set_default_timeout(60_000)
             page.goto(f"{url}/{path}")
             stack.callback(log.assert_clean)
             return page

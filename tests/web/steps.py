@@ -44,5 +44,5 @@ def load(page, url, path):
 
 
 def get(url):
-    with urllib.request.urlopen(url, timeout=20) as reply:
+    with urllib.request.urlopen(url, timeout=60) as reply:
         return json.load(reply)

@@ -1,4 +1,4 @@
-"""A NeMo Gym resources server: `/verify` for one rollout, `/compare` for a group.
+"""A NeMo Gym 0.5 resources server: `/verify` for one rollout, `/compare` for a group.
 
 NeMo RL, verifiers and prime-rl call it. Gym's clients read the reward of every reply and leave out masked
 rows, so a failure is a reply with a mask. Verifiers does not know masks and would read the 0 beside it as a
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
+from itertools import combinations
 from statistics import fmean
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -74,11 +76,26 @@ class Compare(BaseModel):
     principle: Annotated[Text, Field(min_length=1, max_length=4000)] | None = None
 
 
+class Comparison(BaseModel):
+    """Two responses of a group, by their places, with their rewards before shaping.
+
+    `judge_idx` is 0: all samples are one judge. `ranking`, Gym's preference of 1 to 6 in a pair, is null: the
+    judge scores responses and ranks no pairs.
+    """
+
+    response_i: int
+    response_j: int
+    judge_idx: int = 0
+    score_1: float
+    score_2: float
+    ranking: None = None
+
+
 class Compared(BaseModel):
-    """Rewards in the order of the responses; they are not compared in pairs."""
+    """Rewards in the order of the responses. `comparison_results` is null if nothing was compared."""
 
     rewards: list[float]
-    comparison_results: list[Any] = []
+    comparison_results: list[Comparison] | None
     metrics: dict[str, float]
 
 
@@ -100,6 +117,12 @@ class Aggregated(BaseModel):
 async def seed_session() -> dict[str, Any]:
     """Return an empty object: sessions have no state."""
     return {}
+
+
+@router.get("/reverify_mode", responses=documented(401))
+async def reverify_mode() -> Literal["stateless"]:
+    """Return Gym's name for a server that needs nothing but a row to judge it again."""
+    return "stateless"
 
 
 @router.post("/verify", responses=JUDGING)
@@ -175,4 +198,17 @@ async def compare(request: Request, options: QueryOptionsParam, body: Compare) -
     responses = tuple(response.to_text() for response in body.response_objs)
     dialect = adapter(request, "nemo_gym")
     rewards = await dialect.together(request, options, prompt, responses, principle=body.principle)
-    return Compared(rewards=[reward.value for reward in rewards], metrics=rewards[0].metrics)
+    return Compared(
+        rewards=[reward.value for reward in rewards],
+        comparison_results=_pairs([reward.raw for reward in rewards]),
+        metrics=rewards[0].metrics,
+    )
+
+
+def _pairs(scores: Sequence[float | None]) -> list[Comparison] | None:
+    """Return every pair of responses; None if there is one response only, or if they have fallbacks."""
+    known = [(place, score) for place, score in enumerate(scores) if score is not None]
+    return [
+        Comparison(response_i=i, response_j=j, score_1=first, score_2=second)
+        for (i, first), (j, second) in combinations(known, 2)
+    ] or None

@@ -94,8 +94,9 @@ class TransformersEngine:
 
     def _load(self) -> Any:
         import llguidance.hf
-        import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from grm_service.engines.transformers.dtype import placed
 
         try:
             path = self._files()
@@ -113,7 +114,7 @@ class TransformersEngine:
         self._end_ids = end_token_ids(model.generation_config.eos_token_id, self._tokenizer.eos_token_id)
         vocab_size = model.get_output_embeddings().weight.shape[0]
         self._grammar = llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=vocab_size)
-        return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        return placed(model, self.model)
 
     def _create_generator(self, model: Any) -> BatchedGenerator | PagedGenerator:
         if self._continuous if self._continuous is not None else has_cuda():

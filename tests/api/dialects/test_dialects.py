@@ -9,7 +9,7 @@ import pytest
 from grm_service.api.dialects.registry import DialectRegistry
 from grm_service.errors import BadSetting, Overloaded
 from grm_service.settings import Settings
-from tests.waiting import until
+from tests.waiting import HANG_S, until
 
 pytestmark = pytest.mark.anyio
 QUERY = "Name a prime."
@@ -362,6 +362,43 @@ async def test_gym_means_exclude_masked_rows(serve):
     assert empty["key_metrics"] == {}
 
 
+async def test_gym_compare_has_every_pair(serve):
+    responses = [gym(answer)["response"] for answer in ANSWERS[:3]]
+    body = {"conversation_history": [{"role": "user", "content": QUERY}], "response_objs": responses}
+    async with serve() as client:
+        plain, shaped = [
+            (await client.post(path, json=body)).json()
+            for path in ("/compare?k=4", "/compare?k=4&transform=zscore")
+        ]
+        alone = (await client.post("/compare?k=4", json=body | {"response_objs": responses[:1]})).json()
+    rewards = plain["rewards"]
+    assert plain["comparison_results"] == [
+        {
+            "response_i": i,
+            "response_j": j,
+            "judge_idx": 0,
+            "score_1": rewards[i],
+            "score_2": rewards[j],
+            "ranking": None,
+        }
+        for i, j in ((0, 1), (0, 2), (1, 2))
+    ]
+    assert shaped["rewards"] != rewards
+    assert shaped["comparison_results"] == plain["comparison_results"]
+    assert alone["comparison_results"] is None
+
+
+async def test_gym_compares_no_fallbacks(serve):
+    body = {
+        "conversation_history": [{"role": "user", "content": QUERY}],
+        "response_objs": [gym(answer)["response"] for answer in ANSWERS],
+    }
+    async with serve(script="unreadable") as client:
+        reply = (await client.post("/compare?k=2&fallback=5.5", json=body)).json()
+    assert reply["rewards"] == [5.5] * 4
+    assert reply["comparison_results"] is None
+
+
 async def test_gym_compare_with_a_principle(serve):
     async with serve() as client:
         body = {
@@ -373,6 +410,7 @@ async def test_gym_compare_with_a_principle(serve):
         summary = (await client.get("/v1/verdicts")).json()["verdicts"][0]
         record = (await client.get(f"/v1/verdicts/{summary['id']}")).json()
         assert (await client.post("/seed_session", json={"x": 1})).json() == {}
+        assert (await client.get("/reverify_mode")).json() == "stateless"
     assert len(result["rewards"]) == 4
     assert record["standard"] == [{"text": "It is a prime.", "weight": None}]
     assert record["request"]["principles"]["mode"] == "fixed"
@@ -456,13 +494,13 @@ async def test_pairs_are_judged_concurrently(serve):
 
 
 async def test_chat_does_not_wait(serve):
-    async with serve(group_window_s=60) as client, asyncio.timeout(10):
+    async with serve(group_window_s=600) as client, asyncio.timeout(HANG_S):
         (reply,) = await send(client, "chat", "?k=2", ["11"])
     assert reply.status_code == 200
 
 
 async def test_server_default_options(serve):
-    async with serve(dialect_options="k=2&group=4", group_window_s=60) as client, asyncio.timeout(30):
+    async with serve(dialect_options="k=2&group=4", group_window_s=600) as client, asyncio.timeout(HANG_S):
         replies = await send(client, "nemo_gym", "")
         assert {reply.json()["group_size"] for reply in replies} == {4}
         assert {reply.json()["samples"] for reply in replies} == {2}

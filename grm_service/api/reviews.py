@@ -24,7 +24,7 @@ from grm_service.api.review_schemas import (
 )
 from grm_service.api.state import service
 from grm_service.api.texts import Text
-from grm_service.audit.store import Search
+from grm_service.audit.queries import Search
 
 router = APIRouter(tags=["oversight"])
 Limit = Annotated[int, Query(ge=1, le=200)]

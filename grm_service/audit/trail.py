@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from grm_service.audit import entry
 from grm_service.audit.chain import prune
 from grm_service.audit.entry import Entry
+from grm_service.audit.queries import Queries
 from grm_service.audit.records import Record, Review
 from grm_service.audit.store import Store
 from grm_service.errors import AuditUnavailable
@@ -48,7 +49,7 @@ class Trail:
     def open(self) -> None:
         """Open the store and start the thread. Raises AuditUnavailable."""
         self.store.open()
-        for row in self.store.reviews():
+        for row in Queries(self.store.database).reviews():
             self._count_unsound(entry.to_review(row.body))
         self._thread.start()
 

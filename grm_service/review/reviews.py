@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Row
 
 from grm_service.audit import entry
+from grm_service.audit.queries import Queries, Search
 from grm_service.audit.records import Decision, Record, Review
-from grm_service.audit.store import Search
 from grm_service.audit.trail import Trail
 from grm_service.callers import Caller
 from grm_service.errors import BadTask, UnknownVerdict
@@ -71,26 +71,26 @@ class VerdictArchive:
 
     def __init__(self, trail: Trail) -> None:
         self._trail = trail
-        self._store = trail.store
+        self._queries = Queries(trail.store.database)
 
     def browse(self, caller: Caller, search: Search) -> list[StoredVerdict]:
         """Return the caller's verdicts, newest first."""
-        return [_stored(row) for row in self._store.verdicts(_restrict(caller, search))]
+        return [_stored(row) for row in self._queries.verdicts(_restrict(caller, search))]
 
     def queue(self, caller: Caller, search: Search) -> list[StoredVerdict]:
         """Return the verdicts without a review that have reasons for one, the highest `worth` first."""
         search = replace(_restrict(caller, search), reviewed=False)
-        return [_stored(row) for row in self._store.queue(search)]
+        return [_stored(row) for row in self._queries.queue(search)]
 
     def find(self, caller: Caller, id_: str) -> tuple[StoredVerdict, list[Review]]:
         """Return one verdict and its reviews, oldest first. Raises UnknownVerdict."""
         # Another caller's verdict is reported as unknown, so that ids do not leak.
-        row = self._store.find(id_)
+        row = self._queries.find(id_)
         if row is None or row.kind != "verdict" or not (caller.auditor or row.caller == caller.name):
             raise UnknownVerdict(
                 f"no verdict {id_!r} of yours in the audit trail; GET /v1/verdicts lists yours"
             )
-        reviews = [entry.to_review(review.body) for review in self._store.reviews(id_)]
+        reviews = [entry.to_review(review.body) for review in self._queries.reviews(id_)]
         return _stored(row, len(reviews)), reviews
 
     async def add_review(self, caller: Caller, id_: str, content: ReviewContent) -> Review:
@@ -154,7 +154,7 @@ class VerdictArchive:
         A reviewer is a name under an API key, so that no other key can replace a review.
         """
         latest: dict[tuple[str, str, str], tuple[str, Review]] = {}
-        for review_body, verdict_body in self._store.reviewed(search):
+        for review_body, verdict_body in self._queries.reviewed(search):
             review = entry.to_review(review_body)
             key = review.verdict, review.caller, review.reviewer
             latest.pop(key, None)  # a newer review moves to the end

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from grm_service.audit.store import Search
+from grm_service.audit.queries import Search
 from grm_service.callers import NOBODY
 from grm_service.engines.base import ThinkingBehavior
 from grm_service.engines.scripted import ScriptedEngine

@@ -5,7 +5,8 @@ import contextlib
 
 import pytest
 
-from grm_service.audit.store import Search, Store
+from grm_service.audit.queries import Search
+from grm_service.audit.store import Store
 from grm_service.audit.trail import Trail
 from grm_service.callers import NOBODY, Caller
 from grm_service.errors import BadTask, UnknownVerdict

@@ -8,8 +8,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, exists, func, select
 
+from grm_service.audit import read_limit
 from grm_service.audit.database import Database
 from grm_service.audit.schema import records
+
+_AT_ONCE = 4
+"""Records in memory at once: each may have several MiB."""
+_POSITION = {"sqlite": func.instr, "postgresql": func.strpos}
+"""The position of a text in another: in linear time for most, where LIKE may need their product."""
+_verdicts, _reviews = records.alias("verdicts"), records.alias("reviews")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,75 +30,110 @@ class Search:
     status: str | None = None
     text: str | None = None
     reviewed: bool | None = None
+    id: str | None = None
 
 
 class Queries:
-    """Reads of a trail. Each method is one transaction. Thread-safe.
+    """Reads of a trail. Each method is one transaction, within the limits of read_limit.py. Thread-safe.
 
-    Methods raise AuditUnavailable if the database fails.
+    Methods raise AuditUnavailable if the database fails, and ReadTooLong.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def find(self, id_: str) -> Row[Any] | None:
-        """Return the record with an id, or None."""
-        rows = self._list(select(records).where(records.c.id == id_))
-        return rows[0] if rows else None
-
     def verdicts(self, search: Search) -> list[Row[Any]]:
-        """Return verdicts, newest first, each with the number of its reviews (column `reviews`)."""
-        return self._list(_select_verdicts(search).order_by(records.c.seq.desc()))
+        """Return verdicts without their bodies, newest first, each with the number of its `reviews`."""
+        with self._database.reading() as connection:
+            return list(connection.execute(_list(connection, search).order_by(records.c.seq.desc())))
 
     def queue(self, search: Search) -> list[Row[Any]]:
-        """Return verdicts that have reasons for a review, the highest `worth` first."""
-        query = _select_verdicts(search).where(records.c.worth > 0)
-        return self._list(query.order_by(records.c.worth.desc(), records.c.seq.desc()))
+        """Return verdicts, like `verdicts`, that have reasons for a review, the highest `worth` first."""
+        with self._database.reading() as connection:
+            query = _list(connection, search).where(records.c.worth > 0)
+            return list(connection.execute(query.order_by(records.c.worth.desc(), records.c.seq.desc())))
 
-    def reviews(self, verdict: str | None = None) -> list[Row[Any]]:
-        """Return the reviews of one verdict, or all reviews, oldest first."""
-        query = select(records).where(records.c.kind == "review").order_by(records.c.seq)
-        return self._list(query if verdict is None else query.where(records.c.subject == verdict))
+    def bodies(self, search: Search) -> Generator[Row[Any]]:
+        """Yield seq, hash and body of verdicts, newest first."""
+        with self._database.reading() as connection:
+            query = select(records.c.seq, records.c.hash, records.c.body)
+            yield from stream(connection, _filtered(connection, query, search).order_by(records.c.seq.desc()))
 
-    def reviewed(self, search: Search) -> Iterator[tuple[str, str]]:
-        """Yield the bodies of each review and of its verdict, oldest review first.
+    def body(self, seq: int) -> str | None:
+        """Return the body of one record; None if retention removed it."""
+        with self._database.reading() as connection:
+            return connection.execute(select(records.c.body).where(records.c.seq == seq)).scalar()
+
+    def reviews(self, verdict: str) -> list[str]:
+        """Return the bodies of a verdict's reviews, oldest first."""
+        query = select(records.c.body).where(records.c.kind == "review", records.c.subject == verdict)
+        with self._database.reading() as connection:
+            return list(connection.execute(query.order_by(records.c.seq)).scalars())
+
+    def all_reviews(self) -> Iterator[tuple[str, str]]:
+        """Yield each review's body with the caller of its verdict, oldest first.
+
+        If retention removed the verdict, the caller is the review's own.
+        """
+        owner = func.coalesce(_verdicts.c.caller, _reviews.c.caller)
+        joined = _reviews.outerjoin(_verdicts, _reviews.c.subject == _verdicts.c.id)
+        query = select(_reviews.c.body, owner.label("owner")).select_from(joined)
+        with self._database.reading() as connection:
+            for row in stream(connection, query.where(_reviews.c.kind == "review").order_by(_reviews.c.seq)):
+                yield row.body, row.owner
+
+    def reviewed(self, search: Search) -> Iterator[Row[Any]]:
+        """Yield each review's `body` with the `profile` and `summary` of its verdict, oldest first.
 
         Filters by caller and profile. Skips reviews whose verdict was removed by retention.
         """
-        verdicts = records.alias("verdicts")
-        joined = records.join(verdicts, records.c.subject == verdicts.c.id)
-        both = records.c.body.label("review"), verdicts.c.body.label("verdict")
-        query = select(*both).select_from(joined).order_by(records.c.seq)
-        for name in ("caller", "profile"):
-            if (value := getattr(search, name)) is not None:
-                query = query.where(verdicts.c[name] == value)
+        columns = _reviews.c.body, _verdicts.c.profile, _verdicts.c.summary
         with self._database.reading() as connection:
-            for row in stream(connection, query):
-                yield row.review, row.verdict
+            yield from stream(connection, _of_reviews(select(*columns), search).order_by(_reviews.c.seq))
 
-    def _list(self, query: Select[Any]) -> list[Row[Any]]:
+    def last_reviews(self, search: Search) -> list[tuple[int, int]]:
+        """Return the seqs of the last review of each verdict and of that verdict, the oldest review first."""
+        last = func.max(_reviews.c.seq)
+        query = _of_reviews(select(last, _verdicts.c.seq), search).group_by(_verdicts.c.seq).order_by(last)
         with self._database.reading() as connection:
-            return list(connection.execute(query))
+            return [(review, verdict) for review, verdict in connection.execute(query)]
 
 
 def stream(connection: Connection, query: Select[Any]) -> Generator[Row[Any]]:
-    """Yield the rows of a query, read in batches."""
-    with connection.execution_options(yield_per=500).execute(query) as rows:
-        yield from rows
+    """Yield the rows of a query, a few in memory at once. Raises ReadTooLong."""
+    with connection.execution_options(yield_per=_AT_ONCE).execute(query) as rows:
+        for row in rows:
+            read_limit.check()
+            yield row
 
 
-def _select_verdicts(search: Search) -> Select[Any]:
-    reviews = records.alias("reviews")
-    count = select(func.count()).where(reviews.c.subject == records.c.id).scalar_subquery()
-    query = select(records, count.label("reviews")).where(records.c.kind == "verdict").limit(search.limit)
-    for name in ("caller", "profile", "status"):
+def _of_reviews(query: Select[Any], search: Search) -> Select[Any]:
+    """Return the query over reviews, joined with their verdicts of a caller and profile."""
+    query = query.select_from(_reviews.join(_verdicts, _reviews.c.subject == _verdicts.c.id))
+    query = query.where(_reviews.c.kind == "review")
+    for name in ("caller", "profile"):
+        if (value := getattr(search, name)) is not None:
+            query = query.where(_verdicts.c[name] == value)
+    return query
+
+
+def _list(connection: Connection, search: Search) -> Select[Any]:
+    count = select(func.count()).where(_reviews.c.subject == records.c.id).scalar_subquery()
+    columns = [column for column in records.c if column.name not in ("body", "hash")]
+    return _filtered(connection, select(*columns, count.label("reviews")), search)
+
+
+def _filtered(connection: Connection, query: Select[Any], search: Search) -> Select[Any]:
+    query = query.where(records.c.kind == "verdict").limit(search.limit)
+    for name in ("id", "caller", "profile", "status"):
         if (value := getattr(search, name)) is not None:
             query = query.where(records.c[name] == value)
     if search.before is not None:
         query = query.where(records.c.seq < search.before)
     if search.text is not None:
-        query = query.where(records.c.body.icontains(search.text, autoescape=True))
+        position = _POSITION[connection.dialect.name]
+        query = query.where(position(func.lower(records.c.body), func.lower(search.text)) > 0)
     if search.reviewed is not None:
-        has_some = exists().where(reviews.c.subject == records.c.id)
+        has_some = exists().where(_reviews.c.subject == records.c.id)
         query = query.where(has_some if search.reviewed else ~has_some)
     return query

@@ -21,9 +21,11 @@ records = Table(
     Column("worth", Float, nullable=False),
     Column("body", Text, nullable=False),
     Column("hash", String(80), nullable=False),
+    Column("summary", Text, nullable=False),
     Index("records_subject", "subject"),
     Index("records_worth", "kind", "worth"),
     Index("records_created", "created"),
+    Index("records_caller", "kind", "caller", "seq"),
 )
 """The chain. All columns except `seq`, `body` and `hash` are copied from the body for searching."""
 

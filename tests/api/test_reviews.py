@@ -282,7 +282,7 @@ async def test_failed_export_is_an_error(serve, monkeypatch):
 
     async with serve() as client:
         await reviewed(client, (await judged(client))["id"], decision="agree")
-        monkeypatch.setattr(Queries, "reviewed", broken)
+        monkeypatch.setattr(Queries, "last_reviews", broken)
         answer = await client.get("/v1/reviews/export")
     assert (answer.status_code, answer.json()["code"]) == (503, "audit_unavailable")
 

@@ -10,8 +10,7 @@ from grm_service.audit.store import Store
 from grm_service.audit.trail import Trail
 from grm_service.callers import NOBODY, Caller
 from grm_service.errors import BadTask, UnknownVerdict
-from grm_service.review.reviews import ReviewContent, VerdictArchive, principles_label
-from grm_service.types import Principle, PrincipleSpec
+from grm_service.review.reviews import ReviewContent, VerdictArchive
 from tests.audit.records import record
 
 pytestmark = pytest.mark.anyio
@@ -63,11 +62,12 @@ async def test_callers_see_their_own_verdicts(archive):
 
 async def test_review_removes_from_queue(archive):
     async with archive(record(1, worth=1.0), record(2, worth=2.0), record(3)) as verdicts:
-        assert [each.record.id for each in verdicts.queue(NOBODY, Search())] == ["vd_2", "vd_1"]
+        assert [each.id for each in verdicts.queue(NOBODY, Search())] == ["vd_2", "vd_1"]
         review = await verdicts.add_review(NOBODY, "vd_2", ReviewContent("ann", "agree"))
-        assert [each.record.id for each in verdicts.queue(NOBODY, Search())] == ["vd_1"]
-        stored, reviews = verdicts.find(NOBODY, "vd_2")
-    assert (stored.reviews, reviews) == (1, [review])
+        assert [each.id for each in verdicts.queue(NOBODY, Search())] == ["vd_1"]
+        _, reviews = verdicts.find(NOBODY, "vd_2")
+        listed = verdicts.browse(NOBODY, Search(id="vd_2"))
+    assert ([each.reviews for each in listed], reviews) == ([1], [review])
 
 
 async def test_latest_review_counts(archive):
@@ -75,7 +75,8 @@ async def test_latest_review_counts(archive):
         for decision, scores in (("overrule", (1.0, 9.0)), ("agree", None)):
             await verdicts.add_review(NOBODY, "vd_1", ReviewContent("ann", decision, scores=scores))
         stats = verdicts.agreement(NOBODY, None)
-        (item,) = verdicts.preferences(NOBODY)
+        ((review, verdict),) = verdicts.last_reviews(NOBODY)
+        item = verdicts.preference(review, verdict)
     assert [(each.reviews, each.agreed) for _, _, each in stats.groups] == [(1, 1)]
     assert (item["preferred"], item["meta"]["decision"]) == (0, "agree")
 
@@ -84,7 +85,8 @@ async def test_hashed_verdicts_have_no_text(archive):
     async with archive(record(1), store_text=False) as verdicts:
         await verdicts.add_review(NOBODY, "vd_1", ReviewContent("ann", "agree"))
         assert not verdicts.find(NOBODY, "vd_1")[0].has_text
-        assert list(verdicts.preferences(NOBODY)) == []
+        ((review, verdict),) = verdicts.last_reviews(NOBODY)
+        assert verdicts.preference(review, verdict) is None
         assert verdicts.observed_principles(NOBODY, 10, None).verdicts == 0
 
 
@@ -94,15 +96,3 @@ async def test_unsound_reviews_reach_observations(archive):
         await verdicts.add_review(NOBODY, "vd_1", content)
         (observed,) = verdicts.observed_principles(NOBODY, 10, None).principles
     assert (observed.text, observed.unsound) == ("It answers the question.", 1)
-
-
-@pytest.mark.parametrize(
-    ("spec", "label"),
-    [
-        (PrincipleSpec(), "self"),
-        (PrincipleSpec("fixed", "code"), "fixed:code"),
-        (PrincipleSpec("query", None, (Principle("It is right."),)), "query:own"),
-    ],
-)
-def test_principles_label(spec, label):
-    assert principles_label(spec) == label

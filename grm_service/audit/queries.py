@@ -12,7 +12,7 @@ from grm_service.audit import read_limit
 from grm_service.audit.database import Database
 from grm_service.audit.schema import records
 
-_AT_ONCE = 4
+_AT_ONCE = 2
 """Records in memory at once: each may have several MiB."""
 _POSITION = {"sqlite": func.instr, "postgresql": func.strpos}
 """The position of a text in another: in linear time for most, where LIKE may need their product."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import tracemalloc
+from dataclasses import replace
 
 import pytest
 
@@ -90,9 +92,59 @@ async def test_hashed_verdicts_have_no_text(archive):
         assert verdicts.observed_principles(NOBODY, 10, None).verdicts == 0
 
 
-async def test_unsound_reviews_reach_observations(archive):
+def unsound_seen(verdicts, caller):
+    return [each.unsound for each in verdicts.observed_principles(caller, 10, None).principles]
+
+
+async def test_unsound_reviews_count_for_the_owner(archive):
+    unsound = ReviewContent("x", "unsound_principle", principle="it answers the question")
+    async with archive(record(1, caller="ann"), record(2, caller="bob")) as verdicts:
+        await verdicts.add_review(BOB, "vd_2", unsound)
+        assert [unsound_seen(verdicts, each) for each in (ANN, BOB, NOBODY)] == [[0], [1], [1]]
+        await verdicts.add_review(Caller("eve", auditor=True), "vd_1", unsound)
+        assert [unsound_seen(verdicts, each) for each in (ANN, BOB, NOBODY)] == [[1], [1], [2]]
+        assert unsound_seen(verdicts, Caller("eve")) == []
+    async with archive() as reopened:
+        assert [unsound_seen(reopened, each) for each in (ANN, BOB, NOBODY)] == [[1], [1], [2]]
+
+
+async def test_reviews_of_a_verdict_are_bounded(archive, monkeypatch):
+    monkeypatch.setattr("grm_service.review.reviews.MAX_REVIEWS", 2)
     async with archive(record(1)) as verdicts:
-        content = ReviewContent("ann", "unsound_principle", principle="it answers the question")
-        await verdicts.add_review(NOBODY, "vd_1", content)
-        (observed,) = verdicts.observed_principles(NOBODY, 10, None).principles
-    assert (observed.text, observed.unsound) == ("It answers the question.", 1)
+        for _ in range(2):
+            await verdicts.add_review(NOBODY, "vd_1", ReviewContent("ann", "agree"))
+        with pytest.raises(BadTask, match="has 2 reviews"):
+            await verdicts.add_review(NOBODY, "vd_1", ReviewContent("ann", "agree"))
+
+
+async def test_lists_do_not_load_bodies(archive):
+    stored = [record(i, caller="ann", worth=1.0, task=long_task()) for i in range(20)]
+    async with archive(*stored) as verdicts:
+        for i in range(20):
+            await verdicts.add_review(ANN, f"vd_{i}", ReviewContent("ann", "agree"))
+        seqs = verdicts.last_reviews(ANN)
+        reads = {
+            "browse": (0.5, lambda: verdicts.browse(ANN, Search(limit=200))),
+            "search": (0.5, lambda: verdicts.browse(ANN, Search(text="no such text"))),
+            "queue": (0.5, lambda: verdicts.queue(ANN, Search())),
+            "stats": (0.5, lambda: verdicts.agreement(ANN, None)),
+            "export": (4, lambda: [verdicts.preference(*each) and None for each in seqs]),
+            "observed": (10, lambda: verdicts.observed_principles(ANN, 5000, None)),
+        }
+        for name, (most_mib, read) in reads.items():
+            assert peak_mib(read) < most_mib, name
+
+
+def long_task():
+    """A task of one MiB; twenty records of it are more than any bound of the test."""
+    return replace(record(1).task, responses=("x" * 2**19, "y" * 2**19))
+
+
+def peak_mib(work):
+    """Return the most memory, in MiB, that Python allocates during `work`."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1] / 2**20
+    finally:
+        tracemalloc.stop()

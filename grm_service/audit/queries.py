@@ -101,7 +101,7 @@ class Queries:
 
 def stream(connection: Connection, query: Select[Any]) -> Generator[Row[Any]]:
     """Yield the rows of a query, a few in memory at once. Raises ReadTooLong."""
-    with connection.execution_options(yield_per=_AT_ONCE).execute(query) as rows:
+    with connection.execute(query, execution_options={"yield_per": _AT_ONCE}) as rows:
         for row in rows:
             read_limit.check()
             yield row

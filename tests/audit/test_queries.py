@@ -1,5 +1,8 @@
 """Queries on both databases."""
 
+import time
+from dataclasses import replace
+
 import pytest
 
 from grm_service.audit import entry
@@ -38,3 +41,16 @@ def test_queue_is_ordered_by_worth(store):
     store.append([entry.from_review(review(1, "vd_3"))])
     assert ids(Queries(store.database).queue(Search())) == ["vd_3", "vd_4", "vd_2"]
     assert ids(Queries(store.database).queue(Search(reviewed=False))) == ["vd_4", "vd_2"]
+
+
+def test_hostile_search_is_linear(store):
+    body = replace(record(1).task, responses=("a" * 2**21,))
+    store.append([entry.from_record(record(1, task=body))])
+
+    def seconds(text):
+        began = time.perf_counter()
+        assert Queries(store.database).verdicts(Search(text=text)) == []
+        return time.perf_counter() - began
+
+    short, long = min(seconds("aab") for _ in range(3)), min(seconds("a" * 199 + "b") for _ in range(3))
+    assert long < 12 * short  # with LIKE, the long text takes 27 times as long on SQLite

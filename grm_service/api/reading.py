@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -63,9 +63,17 @@ async def reply(request: Request, work: Callable[[], BaseModel], long: bool = Fa
 
 
 async def _run(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    limit, loop = ReadLimit(MAX_READ_S), asyncio.get_running_loop()
+    limit = ReadLimit(MAX_READ_S)
+    reading = threads.submit(limit.run, work)
     try:
-        return await loop.run_in_executor(threads, limit.run, work)
+        return await asyncio.wrap_future(reading)
     except asyncio.CancelledError:
-        loop.run_in_executor(None, limit.stop)
+        if reading.running():
+            await asyncio.to_thread(_end, limit, reading)
         raise
+
+
+def _end(limit: ReadLimit, reading: Future[T]) -> None:
+    """End a read, and wait for it: until then, its thread is not free for the next."""
+    limit.stop()
+    wait([reading])

@@ -32,16 +32,27 @@ class Reader:
     def __init__(self) -> None:
         self._short = ThreadPoolExecutor(_THREADS, "read")
         self._long = ThreadPoolExecutor(_THREADS, "read-long")
+        self._ends = ThreadPoolExecutor(2 * _THREADS, "read-end")
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self, work: Callable[[], T]) -> T:
         """Return the result of a short read. Raises what `work` raises, and ReadTooLong."""
-        return await _run(self._short, work)
+        return await self._run(self._short, work)
 
     async def one_at_a_time(self, owner: str, work: Callable[[], T]) -> T:
         """Return the result of a read that may take long; those of one `owner` take turns."""
         async with self._turns.setdefault(owner, asyncio.Lock()):
-            return await _run(self._long, work)
+            return await self._run(self._long, work)
+
+    async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        limit = ReadLimit(MAX_READ_S)
+        reading = threads.submit(limit.run, work)
+        try:
+            return await asyncio.wrap_future(reading)
+        except asyncio.CancelledError:
+            if reading.running():
+                await asyncio.wrap_future(self._ends.submit(_end, limit, reading))
+            raise
 
 
 def reader(request: Request) -> Reader:
@@ -60,17 +71,6 @@ async def reply(request: Request, work: Callable[[], BaseModel], long: bool = Fa
         reader(request).one_at_a_time(caller(request).name, render) if long else reader(request).run(render)
     )
     return Response(await while_present(request, reading), media_type="application/json")
-
-
-async def _run(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    limit = ReadLimit(MAX_READ_S)
-    reading = threads.submit(limit.run, work)
-    try:
-        return await asyncio.wrap_future(reading)
-    except asyncio.CancelledError:
-        if reading.running():
-            await asyncio.to_thread(_end, limit, reading)
-        raise
 
 
 def _end(limit: ReadLimit, reading: Future[T]) -> None:

@@ -66,7 +66,9 @@ async def verdict(request: Request, id: Text) -> Response:
 @router.post("/v1/verdicts/{id}/reviews", status_code=201, responses=documented(401, 404, *BODY, 503))
 async def review(request: Request, id: Text, body: ReviewIn) -> ReviewOut:
     """Review a verdict. Your review is stored as its own record; the verdict stays unchanged."""
-    return ReviewOut.of(await service(request).archive.add_review(caller(request), id, body.to_content()))
+    archive, owner = service(request).archive, caller(request)
+    verdict = await reader(request).run(lambda: archive.listed(owner, id))
+    return ReviewOut.of(await archive.add_review(owner, verdict, body.to_content()))
 
 
 @router.get("/v1/reviews/queue", response_model=QueueOut, responses=documented(401, 422, 503))

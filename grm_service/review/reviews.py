@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -94,6 +93,12 @@ class VerdictArchive:
         """Return the caller's verdicts, newest first."""
         return [_listed(row) for row in self._queries.verdicts(_restrict(caller, search))]
 
+    def listed(self, caller: Caller, id_: str) -> ListedVerdict:
+        """Return one verdict as lists show it. Raises UnknownVerdict."""
+        for verdict in self.browse(caller, Search(id=id_)):
+            return verdict
+        raise _unknown(id_)
+
     def queue(self, caller: Caller, search: Search) -> list[ListedVerdict]:
         """Return the verdicts without a review that have reasons for one, the highest `worth` first."""
         search = replace(_restrict(caller, search), reviewed=False)
@@ -107,15 +112,11 @@ class VerdictArchive:
         reviews = [entry.to_review(body) for body in self._queries.reviews(id_)]
         return StoredVerdict(rows[0].seq, rows[0].hash, *entry.to_record_with_text(rows[0].body)), reviews
 
-    async def add_review(self, caller: Caller, id_: str, content: ReviewContent) -> Review:
-        """Append a review to the trail; the verdict stays unchanged.
+    async def add_review(self, caller: Caller, verdict: ListedVerdict, content: ReviewContent) -> Review:
+        """Append a caller's review of a verdict that it sees to the trail; the verdict stays unchanged.
 
-        Raises UnknownVerdict, and BadTask if the content does not fit the verdict or it has too many reviews.
+        Raises BadTask if the content does not fit the verdict, or if it has MAX_REVIEWS reviews.
         """
-        listed = await asyncio.to_thread(self.browse, caller, Search(id=id_))
-        if not listed:
-            raise _unknown(id_)
-        (verdict,) = listed
         content.check(verdict.summary.responses)
         if verdict.reviews >= MAX_REVIEWS:
             raise BadTask(f"this verdict has {verdict.reviews} reviews, the most that a verdict may have")

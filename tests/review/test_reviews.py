@@ -37,6 +37,10 @@ def archive(tmp_path):
     return _archive
 
 
+async def add(verdicts, caller, id_, content):
+    return await verdicts.add_review(caller, verdicts.listed(caller, id_), content)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -59,13 +63,13 @@ async def test_callers_see_their_own_verdicts(archive):
         with pytest.raises(UnknownVerdict):
             verdicts.find(BOB, "vd_1")
         with pytest.raises(UnknownVerdict):
-            await verdicts.add_review(BOB, "vd_1", ReviewContent("bob", "agree"))
+            await add(verdicts, BOB, "vd_1", ReviewContent("bob", "agree"))
 
 
 async def test_review_removes_from_queue(archive):
     async with archive(record(1, worth=1.0), record(2, worth=2.0), record(3)) as verdicts:
         assert [each.id for each in verdicts.queue(NOBODY, Search())] == ["vd_2", "vd_1"]
-        review = await verdicts.add_review(NOBODY, "vd_2", ReviewContent("ann", "agree"))
+        review = await add(verdicts, NOBODY, "vd_2", ReviewContent("ann", "agree"))
         assert [each.id for each in verdicts.queue(NOBODY, Search())] == ["vd_1"]
         _, reviews = verdicts.find(NOBODY, "vd_2")
         listed = verdicts.browse(NOBODY, Search(id="vd_2"))
@@ -75,7 +79,7 @@ async def test_review_removes_from_queue(archive):
 async def test_latest_review_counts(archive):
     async with archive(record(1)) as verdicts:
         for decision, scores in (("overrule", (1.0, 9.0)), ("agree", None)):
-            await verdicts.add_review(NOBODY, "vd_1", ReviewContent("ann", decision, scores=scores))
+            await add(verdicts, NOBODY, "vd_1", ReviewContent("ann", decision, scores=scores))
         stats = verdicts.agreement(NOBODY, None)
         ((review, verdict),) = verdicts.last_reviews(NOBODY)
         item = verdicts.preference(review, verdict)
@@ -85,7 +89,7 @@ async def test_latest_review_counts(archive):
 
 async def test_hashed_verdicts_have_no_text(archive):
     async with archive(record(1), store_text=False) as verdicts:
-        await verdicts.add_review(NOBODY, "vd_1", ReviewContent("ann", "agree"))
+        await add(verdicts, NOBODY, "vd_1", ReviewContent("ann", "agree"))
         assert not verdicts.find(NOBODY, "vd_1")[0].has_text
         ((review, verdict),) = verdicts.last_reviews(NOBODY)
         assert verdicts.preference(review, verdict) is None
@@ -99,9 +103,9 @@ def unsound_seen(verdicts, caller):
 async def test_unsound_reviews_count_for_the_owner(archive):
     unsound = ReviewContent("x", "unsound_principle", principle="it answers the question")
     async with archive(record(1, caller="ann"), record(2, caller="bob")) as verdicts:
-        await verdicts.add_review(BOB, "vd_2", unsound)
+        await add(verdicts, BOB, "vd_2", unsound)
         assert [unsound_seen(verdicts, each) for each in (ANN, BOB, NOBODY)] == [[0], [1], [1]]
-        await verdicts.add_review(Caller("eve", auditor=True), "vd_1", unsound)
+        await add(verdicts, Caller("eve", auditor=True), "vd_1", unsound)
         assert [unsound_seen(verdicts, each) for each in (ANN, BOB, NOBODY)] == [[1], [1], [2]]
         assert unsound_seen(verdicts, Caller("eve")) == []
     async with archive() as reopened:
@@ -112,16 +116,16 @@ async def test_reviews_of_a_verdict_are_bounded(archive, monkeypatch):
     monkeypatch.setattr("grm_service.review.reviews.MAX_REVIEWS", 2)
     async with archive(record(1)) as verdicts:
         for _ in range(2):
-            await verdicts.add_review(NOBODY, "vd_1", ReviewContent("ann", "agree"))
+            await add(verdicts, NOBODY, "vd_1", ReviewContent("ann", "agree"))
         with pytest.raises(BadTask, match="has 2 reviews"):
-            await verdicts.add_review(NOBODY, "vd_1", ReviewContent("ann", "agree"))
+            await add(verdicts, NOBODY, "vd_1", ReviewContent("ann", "agree"))
 
 
 async def test_lists_do_not_load_bodies(archive):
     stored = [record(i, caller="ann", worth=1.0, task=long_task()) for i in range(20)]
     async with archive(*stored) as verdicts:
         for i in range(20):
-            await verdicts.add_review(ANN, f"vd_{i}", ReviewContent("ann", "agree"))
+            await add(verdicts, ANN, f"vd_{i}", ReviewContent("ann", "agree"))
         seqs = verdicts.last_reviews(ANN)
         reads = {
             "browse": (0.5, lambda: verdicts.browse(ANN, Search(limit=200))),

@@ -56,6 +56,12 @@ class UnknownVerdict(BadTask):
     code = "unknown_verdict"
 
 
+class ReadTooLong(BadTask):
+    """Reading the audit trail took longer than a request may read."""
+
+    code = "read_too_long"
+
+
 class ProfileNotServed(BadTask):
     """The profile needs another model than the one that this server runs."""
 

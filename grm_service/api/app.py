@@ -15,6 +15,7 @@ from grm_service.api import batch, explorer, improve, probes, problems, referenc
 from grm_service.api.access import Access
 from grm_service.api.body import Body
 from grm_service.api.dialects.registry import ALL_DIALECTS, DialectRegistry
+from grm_service.api.reading import Reader
 from grm_service.api.routes import router
 from grm_service.api.telemetry import Telemetry
 from grm_service.errors import BadTask
@@ -96,6 +97,7 @@ def create_app(
     app.state.service = service
     app.state.policy = policy
     app.state.probe_runner = runner
+    app.state.reader = Reader()
     app.include_router(router)
     app.include_router(improve.router)
     app.include_router(batch.router)

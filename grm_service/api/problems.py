@@ -21,6 +21,7 @@ _STATUS = {
     "unknown_profile": 404,
     "unknown_principle_set": 404,
     "unknown_verdict": 404,
+    "read_too_long": 422,
     "profile_not_served": 409,
     "bad_request": 422,
     "soft_not_served": 422,

@@ -14,10 +14,8 @@ from grm_service.api.texts import Strict, Text
 from grm_service.audit.records import Decision, Reason, Review
 from grm_service.principles.observed import Observations
 from grm_service.review.agreement import Agreement, AgreementStats
-from grm_service.review.reviews import ReviewContent, StoredVerdict
+from grm_service.review.reviews import ListedVerdict, ReviewContent, StoredVerdict
 from grm_service.types import Role, ScoreKind, StopRule, Task
-
-_MAX_QUERY_CHARS = 300
 
 
 class ReviewIn(Strict):
@@ -84,24 +82,24 @@ class KeptOut(BaseModel):
     reviews: int
 
     @classmethod
-    def of(cls, stored: StoredVerdict) -> KeptOut:
-        record, vote = stored.record, stored.record.verdict.vote
+    def of(cls, listed: ListedVerdict) -> KeptOut:
+        summary = listed.summary
         return cls(
-            seq=stored.seq,
-            id=record.id,
-            created=record.created,
-            caller=record.caller,
-            route=record.route,
-            profile=record.verdict.profile,
-            status=record.verdict.status,
-            query=record.task.messages[-1].content[:_MAX_QUERY_CHARS],
-            responses=len(record.task.responses),
-            rewards=list(vote.rewards),
-            best=vote.best,
-            agreement=vote.agreement,
-            reasons=list(record.reasons),
-            worth=record.worth,
-            reviews=stored.reviews,
+            seq=listed.seq,
+            id=listed.id,
+            created=listed.created,
+            caller=listed.caller,
+            route=summary.route,
+            profile=listed.profile,
+            status=listed.status,
+            query=summary.query,
+            responses=summary.responses,
+            rewards=list(summary.rewards),
+            best=summary.best,
+            agreement=summary.agreement,
+            reasons=list(summary.reasons),
+            worth=listed.worth,
+            reviews=listed.reviews,
         )
 
 

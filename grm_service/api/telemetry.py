@@ -8,6 +8,7 @@ import re
 import time
 import uuid
 from contextvars import ContextVar
+from http import HTTPMethod
 
 from pythonjsonlogger.json import JsonFormatter
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from grm_service import tracing
 from grm_service.api.problems import ProblemReply, problem_of, unexpected_problem
 from grm_service.errors import Draining
+from grm_service.log_lines import SAFE_LINES, holds_key
 from grm_service.serving.service import Service
 
 logger = logging.getLogger(__name__)
@@ -42,10 +44,13 @@ class Telemetry:
         _context.set(ids)
         if scope["path"] in _HEALTH_CHECKS:
             return await self._handle(scope, receive, send, ids, tracing.Span())
-        about = {"http.request.method": scope["method"], "grm.request_id": ids["request_id"]}
+        about: tracing.Attributes = {
+            "http.request.method": _method(scope),
+            "grm.request_id": ids["request_id"],
+        }
         with (
             self._metrics.requests_in_flight.track_inprogress(),
-            tracing.span(scope["method"], about, "SERVER", Headers(scope=scope)) as span,
+            tracing.span(_method(scope), about, "SERVER", Headers(scope=scope)) as span,
         ):
             if span.trace_id is not None:
                 ids["trace_id"] = span.trace_id
@@ -82,7 +87,7 @@ class Telemetry:
         route, problem = _route(scope), scope.get("state", {}).get("problem")
         self._metrics.requests.labels(route, str(status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
-        span.name(f"{scope['method']} {route}")
+        span.name(f"{_method(scope)} {route}")
         span.note({"http.route": route, "http.response.status_code": status})
         if isinstance(problem, ProblemReply):
             span.note({"error.type": problem.code})
@@ -90,7 +95,13 @@ class Telemetry:
                 self._metrics.rejected.labels(problem.reason).inc()
         if status >= 500:
             span.fail("internal" if problem is None else problem.code)
-        logger.info("%s %s %d %.3f s", scope["method"], route, status, seconds)
+        logger.info("%s %s %d %.3f s", _method(scope), route, status, seconds)
+
+
+def _method(scope: Scope) -> str:
+    """Return the method of a request, for an unknown one, which may be any text, OpenTelemetry's name."""
+    method: str = scope["method"]
+    return method if method in HTTPMethod.__members__ else "_OTHER"
 
 
 def _route(scope: Scope) -> str:
@@ -121,12 +132,13 @@ def log_json() -> None:
                 rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
             )
         )
+        handler.addFilter(SAFE_LINES)
         handler.addFilter(_RequestIds())
 
 
 def _ids(headers: Headers) -> dict[str, str]:
     own = headers.get("x-request-id", "")
-    ids = {"request_id": own if _ID.fullmatch(own) else uuid.uuid4().hex}
+    ids = {"request_id": own if _ID.fullmatch(own) and not holds_key(own) else uuid.uuid4().hex}
     if match := _TRACEPARENT.fullmatch(headers.get("traceparent", "")):
         ids["trace_id"] = match[1]
     return ids

@@ -101,7 +101,7 @@ def _problem(row: Row[Any], seq: int, previous: str) -> str | None:
         return "the hash does not match: the record was changed, or does not follow the previous one"
     try:
         expected = asdict(entry.parse(row.body))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         return "the body is not a valid record"
     changed = [name for name, value in expected.items() if getattr(row, name) != value]
     return f"columns that differ from the body: {', '.join(changed)}" if changed else None

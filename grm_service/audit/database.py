@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from grm_service.addresses import without_credentials
+from grm_service.audit.read_limit import limited
 from grm_service.errors import AuditUnavailable
 
 _WAIT_S = 10
@@ -80,10 +81,10 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Open a transaction that reads one snapshot of the trail."""
+        """Open a transaction that reads one snapshot, within the limits of read_limit.py."""
         # SQLite transactions always read one snapshot.
         options = {"isolation_level": "REPEATABLE READ"} if self._engine.name == "postgresql" else {}
-        with self._transaction(**options) as connection:
+        with self._transaction(**options) as connection, limited(connection):
             yield connection
 
     @contextmanager

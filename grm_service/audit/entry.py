@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from grm_service.audit.records import Record, Review
+from grm_service.audit.summary import summarise
 from grm_service.types import JudgeOptions
 
 _RECORD, _REVIEW = TypeAdapter(Record), TypeAdapter(Review)
@@ -32,6 +33,7 @@ class Entry:
     profile: str
     status: str
     worth: float
+    summary: str
     body: str
 
 
@@ -67,7 +69,7 @@ def from_checkpoint(id_: str, created: datetime, removed: Mapping[str, object]) 
 
 
 def parse(body: str) -> Entry:
-    """Return the entry of a body. Raises ValueError, KeyError, TypeError or AttributeError if invalid."""
+    """Return the entry of a body. Raises ValueError, LookupError, TypeError or AttributeError if invalid."""
     value = json.loads(body)
     return _with_columns(value["kind"], value["data"], body)
 
@@ -116,6 +118,7 @@ def _with_columns(kind: str, data: Mapping[str, Any], body: str) -> Entry:
         profile=verdict.get("profile", ""),
         status=verdict.get("status", ""),
         worth=data.get("worth", 0.0),
+        summary=canonical_json(summarise(data) if kind == "verdict" else {}),
         body=body,
     )
 

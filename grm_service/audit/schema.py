@@ -19,11 +19,13 @@ records = Table(
     Column("profile", String(256), nullable=False),
     Column("status", String(16), nullable=False),
     Column("worth", Float, nullable=False),
+    Column("summary", Text, nullable=False),
     Column("body", Text, nullable=False),
     Column("hash", String(80), nullable=False),
     Index("records_subject", "subject"),
     Index("records_worth", "kind", "worth"),
     Index("records_created", "created"),
+    Index("records_caller", "kind", "caller", "seq"),
 )
 """The chain. All columns except `seq`, `body` and `hash` are copied from the body for searching."""
 

@@ -8,13 +8,15 @@ import math
 import queue
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 
 from grm_service.audit import entry
 from grm_service.audit.chain import prune
 from grm_service.audit.entry import Entry
+from grm_service.audit.queries import Queries
 from grm_service.audit.records import Record, Review
 from grm_service.audit.store import Store
 from grm_service.errors import AuditUnavailable
@@ -32,14 +34,13 @@ class Trail:
     """The audit trail of a running service. Without `store_text` it stores hashes of a verdict's texts.
 
     Records older than `keep_days` days are removed. `writable` is whether the last write succeeded; after a
-    failure the trail retries every second. `unsound` counts, by normalised principle, the reviews that called
-    it unsound: those stored at the start and those appended since.
+    failure the trail retries every second.
     """
 
     def __init__(self, store: Store, store_text: bool = True, keep_days: float | None = None) -> None:
         self.store = store
         self.writable = True
-        self.unsound: Counter[str] = Counter()
+        self._unsound: defaultdict[str | None, Counter[str]] = defaultdict(Counter)
         self._keep_days = keep_days
         self._store_text = store_text
         self._pending: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
@@ -48,8 +49,8 @@ class Trail:
     def open(self) -> None:
         """Open the store and start the thread. Raises AuditUnavailable."""
         self.store.open()
-        for row in self.store.reviews():
-            self._count_unsound(entry.to_review(row.body))
+        for body, owner in Queries(self.store.database).all_reviews():
+            self._count_unsound(entry.to_review(body), owner)
         self._thread.start()
 
     def close(self) -> None:
@@ -63,14 +64,24 @@ class Trail:
         """Append a verdict and return once it is stored. Raises AuditUnavailable if it may not be."""
         await self._append(entry.from_record(record, self._store_text))
 
-    async def append_review(self, review: Review) -> None:
-        """Append a review and return once it is stored. Raises AuditUnavailable if it may not be."""
-        await self._append(entry.from_review(review))
-        self._count_unsound(review)
+    async def append_review(self, review: Review, owner: str) -> None:
+        """Append a review of a verdict of the caller `owner` and return once it is stored.
 
-    def _count_unsound(self, review: Review) -> None:
+        Raises AuditUnavailable if it may not be.
+        """
+        await self._append(entry.from_review(review))
+        self._count_unsound(review, owner)
+
+    def unsound(self, owner: str | None) -> Mapping[str, int]:
+        """Return, by normalised principle, how many reviews called it unsound: those stored at the start and
+        those appended since, of one caller's verdicts or, for None, of all.
+        """
+        return self._unsound.get(owner, Counter())
+
+    def _count_unsound(self, review: Review, owner: str) -> None:
         if review.principle is not None:
-            self.unsound[normalise(review.principle)] += 1
+            for whose in (owner, None):
+                self._unsound[whose][normalise(review.principle)] += 1
 
     async def _append(self, line: Entry) -> None:
         written: Future[None] = Future()

@@ -57,8 +57,10 @@ def export() -> None:
 def preferences() -> None:
     """Write reviewed verdicts to stdout as preference data, in JSON Lines."""
     with exit_on_error(), _open_trail() as trail:
-        for item in VerdictArchive(trail).preferences(NOBODY):
-            sys.stdout.write(json.dumps(item, ensure_ascii=False) + "\n")
+        archive = VerdictArchive(trail)
+        for seqs in archive.last_reviews(NOBODY):
+            if (item := archive.preference(*seqs)) is not None:
+                sys.stdout.write(json.dumps(item, ensure_ascii=False) + "\n")
 
 
 @app.command()

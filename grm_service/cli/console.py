@@ -16,6 +16,7 @@ from rich.console import Console
 
 from grm_service.data_files import decode
 from grm_service.errors import BadSetting, GRMError
+from grm_service.log_lines import SAFE_LINES
 from grm_service.serving.service import Service
 from grm_service.settings import EngineName, Settings, load_settings
 
@@ -32,6 +33,8 @@ def settings(**flags: object) -> Settings:
     Exits with 1 if a setting is invalid.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(SAFE_LINES)
     for noisy in ("httpx", "gguf", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:

@@ -12,7 +12,6 @@ from operator import attrgetter
 from typing import Any
 
 from grm_service.audit.records import Review
-from grm_service.types import Vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +42,22 @@ class RatedPair:
     reviewer: str
 
 
-def top(vote: Vote) -> str:
-    """Return the judge's choice: the index of the best response, or "tie"."""
-    return "tie" if vote.best is None else str(vote.best)
+def top(best: int | None) -> str:
+    """Return the judge's choice by its vote's `best`: the index of the best response, or "tie"."""
+    return "tie" if best is None else str(best)
 
 
-def reviewed_top(vote: Vote, review: Review) -> str | None:
+def reviewed_top(best: int | None, review: Review) -> str | None:
     """Return the reviewer's choice, like `top`; None if the review does not rate the responses."""
     if review.decision == "unsound_principle":
         return None
     if review.decision == "agree":
-        return top(vote)
+        return top(best)
     ranked = [-rank for rank in review.ranking] if review.ranking else list(review.scores or ())
-    best = [i for i, value in enumerate(ranked) if value == max(ranked)]
-    if not best:
+    chosen = [i for i, value in enumerate(ranked) if value == max(ranked)]
+    if not chosen:
         return None
-    return str(best[0]) if len(best) == 1 else "tie"
+    return str(chosen[0]) if len(chosen) == 1 else "tie"
 
 
 def agreement_stats(pairs: Sequence[RatedPair]) -> AgreementStats:

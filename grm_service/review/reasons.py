@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from grm_service.audit.records import Reason
 from grm_service.principles.wording import normalise
 from grm_service.profiles.profile import Scale
-from grm_service.review.agreement import top
 from grm_service.types import Principle, Verdict
 
 LOW_AGREEMENT = 0.6
@@ -37,7 +36,7 @@ def reasons(
     vote, matches = verdict.vote, list[Reason]()
     if vote.best is None and len(vote.rewards) > 1:
         matches.append("tie")
-    if verdict.unfiltered is not None and top(verdict.unfiltered) != top(vote):
+    if verdict.unfiltered is not None and verdict.unfiltered.best != vote.best:
         matches.append("votes_apart")
     if vote.agreement is not None and vote.agreement < LOW_AGREEMENT:
         matches.append("low_agreement")

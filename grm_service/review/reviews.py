@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Row
 
 from grm_service.audit import entry
+from grm_service.audit.queries import Queries, Search
 from grm_service.audit.records import Decision, Record, Review
-from grm_service.audit.store import Search
+from grm_service.audit.summary import Summary, read_summary
 from grm_service.audit.trail import Trail
 from grm_service.callers import Caller
 from grm_service.errors import BadTask, UnknownVerdict
 from grm_service.principles.observed import Observations, observe
 from grm_service.review.agreement import AgreementStats, RatedPair, agreement_stats, reviewed_top, top
-from grm_service.types import PrincipleSpec
+
+MAX_REVIEWS = 1000
+"""Most reviews of one verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,23 @@ class ReviewContent:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedVerdict:
+    """A verdict of the trail as lists show it: its columns, its summary and the number of its `reviews`."""
+
+    seq: int
+    id: str
+    created: datetime
+    caller: str
+    profile: str
+    status: Literal["ok", "partial"]
+    worth: float
+    reviews: int
+    summary: Summary
+
+
+@dataclass(frozen=True, slots=True)
 class StoredVerdict:
-    """A verdict in the trail: its seq, its hash and the number of its reviews.
+    """A verdict in the trail, with its seq and its hash.
 
     `has_text` is false if the verdict was stored with hashes in place of its texts.
     """
@@ -58,51 +74,55 @@ class StoredVerdict:
     seq: int
     hash: str
     record: Record
-    reviews: int
     has_text: bool
 
 
 class VerdictArchive:
     """The stored verdicts of an audit trail and their reviews.
 
-    Auditors see all verdicts, other callers only their own. All methods may raise AuditUnavailable; all but
-    `add_review` block while they read the database.
+    Auditors see all verdicts, other callers only their own. All methods may raise AuditUnavailable and
+    ReadTooLong; all but `add_review` block while they read the database. Only `find` and `preference` hold a
+    whole verdict in memory, and `observed_principles` a few at once.
     """
 
     def __init__(self, trail: Trail) -> None:
         self._trail = trail
-        self._store = trail.store
+        self._queries = Queries(trail.store.database)
 
-    def browse(self, caller: Caller, search: Search) -> list[StoredVerdict]:
+    def browse(self, caller: Caller, search: Search) -> list[ListedVerdict]:
         """Return the caller's verdicts, newest first."""
-        return [_stored(row) for row in self._store.verdicts(_restrict(caller, search))]
+        return [_listed(row) for row in self._queries.verdicts(_restrict(caller, search))]
 
-    def queue(self, caller: Caller, search: Search) -> list[StoredVerdict]:
+    def listed(self, caller: Caller, id_: str) -> ListedVerdict:
+        """Return one verdict as lists show it. Raises UnknownVerdict."""
+        for verdict in self.browse(caller, Search(id=id_)):
+            return verdict
+        raise _unknown(id_)
+
+    def queue(self, caller: Caller, search: Search) -> list[ListedVerdict]:
         """Return the verdicts without a review that have reasons for one, the highest `worth` first."""
         search = replace(_restrict(caller, search), reviewed=False)
-        return [_stored(row) for row in self._store.queue(search)]
+        return [_listed(row) for row in self._queries.queue(search)]
 
     def find(self, caller: Caller, id_: str) -> tuple[StoredVerdict, list[Review]]:
         """Return one verdict and its reviews, oldest first. Raises UnknownVerdict."""
-        # Another caller's verdict is reported as unknown, so that ids do not leak.
-        row = self._store.find(id_)
-        if row is None or row.kind != "verdict" or not (caller.auditor or row.caller == caller.name):
-            raise UnknownVerdict(
-                f"no verdict {id_!r} of yours in the audit trail; GET /v1/verdicts lists yours"
-            )
-        reviews = [entry.to_review(review.body) for review in self._store.reviews(id_)]
-        return _stored(row, len(reviews)), reviews
+        rows = list(self._queries.bodies(_restrict(caller, Search(id=id_))))
+        if not rows:
+            raise _unknown(id_)
+        reviews = [entry.to_review(body) for body in self._queries.reviews(id_)]
+        return StoredVerdict(rows[0].seq, rows[0].hash, *entry.to_record_with_text(rows[0].body)), reviews
 
-    async def add_review(self, caller: Caller, id_: str, content: ReviewContent) -> Review:
-        """Append a review to the trail; the verdict stays unchanged.
+    async def add_review(self, caller: Caller, verdict: ListedVerdict, content: ReviewContent) -> Review:
+        """Append a caller's review of a verdict that it sees to the trail; the verdict stays unchanged.
 
-        Raises UnknownVerdict, and BadTask if the content does not fit the verdict.
+        Raises BadTask if the content does not fit the verdict, or if it has MAX_REVIEWS reviews.
         """
-        verdict, _ = await asyncio.to_thread(self.find, caller, id_)
-        content.check(len(verdict.record.task.responses))
+        content.check(verdict.summary.responses)
+        if verdict.reviews >= MAX_REVIEWS:
+            raise BadTask(f"this verdict has {verdict.reviews} reviews, the most that a verdict may have")
         review = Review(
             id="rv_" + uuid.uuid4().hex,
-            verdict=verdict.record.id,
+            verdict=verdict.id,
             created=datetime.now(UTC),
             caller=caller.name,
             reviewer=content.reviewer,
@@ -112,80 +132,84 @@ class VerdictArchive:
             principle=content.principle,
             note=content.note,
         )
-        await self._trail.append_review(review)
+        await self._trail.append_review(review, verdict.caller)
         return review
 
     def agreement(self, caller: Caller, profile: str | None) -> AgreementStats:
-        """Return the agreement between reviewers and the judge, by the latest review of each reviewer."""
-        search = _restrict(caller, Search(profile=profile))
-        pairs = (_rated_pair(body, review) for body, review in self._latest_reviews(search))
-        return agreement_stats([pair for pair in pairs if pair is not None])
+        """Return the agreement between reviewers and the judge, by the latest review of each reviewer.
 
-    def preferences(self, caller: Caller) -> Iterator[dict[str, Any]]:
-        """Yield reviewed verdicts as preference data, one item per verdict, by its latest review.
-
-        `preferred` is an index, or None for a tie; `scores` are the reviewer's. Skips reviews that do not
-        rate the responses, and verdicts that were stored without texts.
+        A reviewer is a name under an API key, so that no other key can replace a review.
         """
-        reviewed = self._latest_reviews(_restrict(caller, Search()))
-        latest = {review.verdict: (body, review) for body, review in reviewed}
-        for body, review in latest.values():
-            record = entry.to_record(body)
-            choice = reviewed_top(record.verdict.vote, review)
-            if choice is not None and entry.has_text(body):
-                yield _preference(record, review, choice)
+        latest: dict[tuple[str, str, str], RatedPair | None] = {}
+        for row in self._queries.reviewed(_restrict(caller, Search(profile=profile))):
+            review = entry.to_review(row.body)
+            pair = _rated_pair(row.profile, read_summary(row.summary), review)
+            latest[review.verdict, review.caller, review.reviewer] = pair
+        return agreement_stats([pair for pair in latest.values() if pair is not None])
+
+    def last_reviews(self, caller: Caller) -> list[tuple[int, int]]:
+        """Return the seqs of the last review of each verdict and of that verdict, for `preference`."""
+        return self._queries.last_reviews(_restrict(caller, Search()))
+
+    def preference(self, review_seq: int, verdict_seq: int) -> dict[str, Any] | None:
+        """Return a reviewed verdict as an item of preference data.
+
+        `preferred` is an index, or None for a tie; `scores` are the reviewer's. None if the review does not
+        rate the responses, the verdict was stored without texts, or retention removed it.
+        """
+        review_body, verdict_body = self._queries.body(review_seq), self._queries.body(verdict_seq)
+        if review_body is None or verdict_body is None:
+            return None
+        review = entry.to_review(review_body)
+        record, has_text = entry.to_record_with_text(verdict_body)
+        choice = reviewed_top(record.verdict.vote.best, review)
+        return _preference(record, review, choice) if has_text and choice is not None else None
 
     def observed_principles(self, caller: Caller, limit: int, profile: str | None) -> Observations:
         """Return the principles that the judge wrote itself in the caller's last `limit` verdicts.
 
         Skips verdicts that were stored without texts.
         """
-        stored = self.browse(caller, Search(limit=limit, profile=profile))
-        records = (each.record for each in stored if each.has_text)
+        search = _restrict(caller, Search(limit=limit, profile=profile))
+        stored = (entry.to_record_with_text(row.body) for row in self._queries.bodies(search))
         judged = (
             (record.task.messages[-1].content, record.task.options.principles.mode, record.verdict)
-            for record in records
+            for record, has_text in stored
+            if has_text
         )
-        return observe(judged, self._trail.unsound)
-
-    def _latest_reviews(self, search: Search) -> Iterable[tuple[str, Review]]:
-        """Return the latest review of each reviewer on each verdict, with the verdict's body, oldest first.
-
-        A reviewer is a name under an API key, so that no other key can replace a review.
-        """
-        latest: dict[tuple[str, str, str], tuple[str, Review]] = {}
-        for review_body, verdict_body in self._store.reviewed(search):
-            review = entry.to_review(review_body)
-            key = review.verdict, review.caller, review.reviewer
-            latest.pop(key, None)  # a newer review moves to the end
-            latest[key] = verdict_body, review
-        return latest.values()
-
-
-def principles_label(spec: PrincipleSpec) -> str:
-    """Return a short name of the principles of a task: `self`, `fixed:code`, `query:own` ..."""
-    source = spec.set_name or ("own" if spec.items else None)
-    return f"{spec.mode}:{source}" if source else spec.mode
+        return observe(judged, self._trail.unsound(search.caller))
 
 
 def _restrict(caller: Caller, search: Search) -> Search:
     return search if caller.auditor else replace(search, caller=caller.name)
 
 
-def _stored(row: Row[Any], reviews: int | None = None) -> StoredVerdict:
-    record, has_text = entry.to_record_with_text(row.body)
-    return StoredVerdict(row.seq, row.hash, record, row.reviews if reviews is None else reviews, has_text)
+def _unknown(id_: str) -> UnknownVerdict:
+    # Another caller's verdict is reported as unknown, so that ids do not leak.
+    return UnknownVerdict(f"no verdict {id_!r} of yours in the audit trail; GET /v1/verdicts lists yours")
 
 
-def _rated_pair(body: str, review: Review) -> RatedPair | None:
+def _listed(row: Row[Any]) -> ListedVerdict:
+    return ListedVerdict(
+        seq=row.seq,
+        id=row.id,
+        created=datetime.fromisoformat(row.created),
+        caller=row.caller,
+        profile=row.profile,
+        status=row.status,
+        worth=row.worth,
+        reviews=row.reviews,
+        summary=read_summary(row.summary),
+    )
+
+
+def _rated_pair(profile: str, summary: Summary, review: Review) -> RatedPair | None:
     """Return the choices of judge and reviewer; None if the review does not rate the responses."""
-    record = entry.to_record(body)
-    choice = reviewed_top(record.verdict.vote, review)
+    choice = reviewed_top(summary.best, review)
     if choice is None:
         return None
-    group = record.verdict.profile, principles_label(record.task.options.principles)
     day = review.created.date()
-    return RatedPair(group, day - timedelta(day.weekday()), top(record.verdict.vote), choice)
+    return RatedPair((profile, summary.principles), day - timedelta(day.weekday()), top(summary.best), choice)
 
 
 def _preference(record: Record, review: Review, choice: str) -> dict[str, Any]:
@@ -205,6 +229,6 @@ def _preference(record: Record, review: Review, choice: str) -> dict[str, Any]:
             "reviewer": review.reviewer,
             "review": review.id,
             "decision": review.decision,
-            "judge": top(record.verdict.vote),
+            "judge": top(record.verdict.vote.best),
         },
     }

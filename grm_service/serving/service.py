@@ -155,7 +155,8 @@ class Service(Lifecycle):
     ) -> Record:
         reasons: tuple[Reason, ...] = ()
         if not requester.synthetic:
-            reasons = review_reasons(verdict, profile.scale, self.trail.unsound, self.alarms)
+            unsound = self.trail.unsound(requester.caller.name)
+            reasons = review_reasons(verdict, profile.scale, unsound, self.alarms)
         return Record(
             id="vd_" + uuid.uuid4().hex,
             created=datetime.now(UTC),

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import make_url
 
 import grm_service.integrations.common  # noqa: F401  defines an error
-from grm_service.api import body, problems
+from grm_service.api import body, problems, reading
 from grm_service.engines.base import Abilities
 from grm_service.engines.remote.http_retry import RetryingClient
 from grm_service.errors import EngineError, GRMError, PromptTooLong
@@ -227,6 +227,13 @@ async def unwritable_trail(client):
         connection.execute("DROP TABLE records")
     connection.close()
     return await post(client)
+
+
+@case("read_too_long", 422, "read_too_long")
+async def endless_list(client):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "MAX_READ_S", 0.0)
+        return await client.get("/v1/verdicts")
 
 
 @case("all_unreadable", 502, script="unreadable")

@@ -4,6 +4,7 @@ import pytest
 
 from grm_service.audit.compare import differences
 from grm_service.audit.entry import to_record
+from grm_service.audit.queries import Queries, Search
 from grm_service.client.verdict import parse_verdict as read
 from grm_service.errors import MetaRMNotServed
 from tests.meta_rm import ScriptedMetaRM, guide
@@ -72,7 +73,7 @@ async def test_differing_votes_are_queued_for_review(serve):
 
 async def test_replay_selects_the_same_samples(client):
     reply = (await client.post("/v1/rewards", json=PAIR)).json()
-    record = to_record(client.service.trail.store.find(reply["id"]).body)
+    record = to_record(next(Queries(client.service.trail.store.database).bodies(Search(id=reply["id"]))).body)
     replayed = await client.service.replay(record)
     assert list(differences(record.verdict, replayed)) == []
     assert replayed.unfiltered == record.verdict.unfiltered

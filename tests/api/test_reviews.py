@@ -7,6 +7,7 @@ import json
 import pytest
 
 from grm_service.audit.chain import verify
+from grm_service.audit.queries import Queries
 from grm_service.errors import AuditUnavailable
 from grm_service.serving.keys import APIKey, Keys
 from grm_service.types import JudgeOptions, Message, Principle, PrincipleSpec, Task
@@ -277,12 +278,12 @@ async def test_keys_have_separate_reviewers(serve):
 
 
 async def test_failed_export_is_an_error(serve, monkeypatch):
-    def broken(search):
+    def broken(self, search):
         raise AuditUnavailable("no such table")
 
     async with serve() as client:
         await reviewed(client, (await judged(client))["id"], decision="agree")
-        monkeypatch.setattr(client.service.trail.store, "reviewed", broken)
+        monkeypatch.setattr(Queries, "last_reviews", broken)
         answer = await client.get("/v1/reviews/export")
     assert (answer.status_code, answer.json()["code"]) == (503, "audit_unavailable")
 

@@ -2,13 +2,15 @@
 
 import gzip
 import json
+import secrets
 
 import pytest
 
-from tests.api.helpers import read_metrics
+from tests.api.helpers import failing, read_metrics
 
 pytestmark = pytest.mark.anyio
 PAIR = {"query": "Name a prime.", "responses": ["11", "12"], "k": 4}
+TELEMETRY = "grm_service.api.telemetry"
 TRACE = "00-" + 32 * "a" + "-" + 16 * "b" + "-01"
 
 
@@ -80,3 +82,21 @@ async def test_internal_error_has_a_request_id(serve, log_lines):
     (line,) = [line for line in log_lines() if line["level"] == "ERROR"]
     assert line["request_id"] == "seven"
     assert "NoneType" in line["exc_info"]
+
+
+async def test_keys_never_reach_the_log(serve, log_lines):
+    key = "grm_" + secrets.token_urlsafe(32)
+    async with serve() as client:
+        await client.request(f"AAAA{key}", f"/t/{key}/v1/usage")
+        await client.request("B" * 30_000, "/x")
+        for path in (f"/{key}/x", f"/v1/rewards/{key}", f"/t/{key}/v1/verdicts?search={key}&{key}={key}"):
+            await client.get(path, headers={"Cookie": key, "User-Agent": key, "traceparent": key})
+        await client.get("/v1/usage", headers={"X-Request-ID": key})
+        client.service.engine.complete = failing(ValueError(f"{key} " + "x" * 100_000))
+        await client.post("/v1/rewards", json=PAIR, headers={"X-Request-ID": f"a:{key}"})
+        assert key not in str(await read_metrics(client))
+    lines = [json.dumps(line) for line in log_lines()]
+    assert key[4:] not in str(lines)
+    assert max(map(len, lines)) < 10_000
+    methods = [line["message"].split()[0] for line in log_lines() if line["logger"] == TELEMETRY]
+    assert methods[:3] == ["_OTHER", "_OTHER", "GET"]

@@ -40,7 +40,7 @@ async def test_concurrent_records_are_batched(url, tmp_path):
         append = trail.store.append
         trail.store.append = lambda entries: (writes.append(len(entries)), append(entries))
         await asyncio.gather(
-            *(trail.append(record(i)) for i in range(200)), trail.append_review(review(1, "vd_1"))
+            *(trail.append(record(i)) for i in range(200)), trail.append_review(review(1, "vd_1"), "")
         )
         assert sum(writes) == 201
         assert len(writes) < 50

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from grm_service.audit.store import Search
+from grm_service.audit.queries import Search
 from grm_service.callers import NOBODY
 from grm_service.engines.base import ThinkingBehavior
 from grm_service.engines.scripted import ScriptedEngine
@@ -137,13 +137,13 @@ async def test_events_and_recorded_verdicts(open_world):
     events = []
     async with open_world(engine_of(policy_of(4, 5))) as (service, policy):
         improvement = await improve(service, policy, task_of(n=2, rounds=1), events.append)
-        trail = [stored.record for stored in service.archive.browse(NOBODY, Search(10))]
+        trail = service.archive.browse(NOBODY, Search(10))
     kinds = [type(event) for event in events]
     assert kinds == [Draft, Draft, Round, Draft, Draft, Round, SecondOpinion]
     assert tuple(e for e in events if isinstance(e, Draft)) == improvement.drafts
     judged = [each.record.id for each in (*improvement.rounds, improvement.opinion)]
-    assert [record.id for record in reversed(trail)] == judged
-    assert {record.route for record in trail} == {ROUTE}
+    assert [verdict.id for verdict in reversed(trail)] == judged
+    assert {verdict.summary.route for verdict in trail} == {ROUTE}
 
 
 class Counting(ScriptedEngine):

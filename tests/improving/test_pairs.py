@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from grm_service.audit.queries import Queries, Search
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import BadTask, ContentFiltered, EngineError, PolicyFailed, UpstreamDenied
 from grm_service.improving.pairs import ROUTE, Pair, PairThresholds, judge_prompts, select_pair, write_pairs
@@ -266,7 +267,7 @@ async def test_verdicts_are_recorded_by_route(open_world, tmp_path):
     async with open_world(engine_of(by_seed)) as (service, policy):
         with PairsFolder(tmp_path / "out", SETUP) as folder:
             await judge_prompts(prompts(1), folder, service, policy, 1)
-            entry = service.trail.store.find(folder.done["0"].verdict)
+            entry = next(Queries(service.trail.store.database).bodies(Search(id=folder.done["0"].verdict)))
     assert f'"route":"{ROUTE}"' in entry.body
 
 

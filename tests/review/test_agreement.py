@@ -12,7 +12,7 @@ FIRST, TIE = vote([(7.0, 4.0)]), vote([(5.0, 5.0)])
 
 
 def test_top_is_index_or_tie():
-    assert (top(FIRST), top(TIE)) == ("0", "tie")
+    assert (top(FIRST.best), top(TIE.best)) == ("0", "tie")
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_top_is_index_or_tie():
     ],
 )
 def test_reviewed_top(decision, fields, choice):
-    assert reviewed_top(FIRST, review(1, "vd_1", decision, **fields)) == choice
+    assert reviewed_top(FIRST.best, review(1, "vd_1", decision, **fields)) == choice
 
 
 def test_kappa_of_a_known_table():

@@ -25,7 +25,8 @@ async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         return await asyncio.gather(*running)
     finally:
         for each in running:
-            each.cancel()
+            if not each.cancelling():  # a second one would interrupt how it ends its work
+                each.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
 

@@ -65,8 +65,8 @@ class Validator:
         query = query_chars(task.messages, standard) + len(task.reference or "")
         chars = k * responses + prompts * query
         what = (
-            f"k={k} times {responses} characters in {n} responses, and {query} characters of query, "
-            f"reference and principles in up to {prompts} prompts,"
+            f"k={k} times {responses} characters in {n} responses, and up to {prompts} times {query} "
+            "characters in query, reference and principles"
         )
         self.bound_prompts(what, chars, "lower k, or send fewer or shorter texts")
         return chars
@@ -75,7 +75,7 @@ class Validator:
         """Raise TooMuchText if a request's prompts have more characters together than the server allows."""
         if chars > self._prompt_chars:
             raise TooMuchText(
-                f"{what} make {chars} characters of prompts; the limit is {self._prompt_chars} "
+                f"the prompts would have {chars} characters ({what}); the limit is {self._prompt_chars} "
                 f"(GRM_MAX_PROMPT_CHARS): {remedy}"
             )
 

@@ -6,8 +6,6 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
-from dataclasses import fields, is_dataclass
-from functools import lru_cache
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -65,13 +63,8 @@ def memory_size(value: object) -> int:
         elif isinstance(each, (tuple, list)):
             parts = [*each]
         else:
-            parts = [getattr(each, name) for name in _field_names(type(each))]
+            parts = [getattr(each, name) for name in getattr(each, "__dataclass_fields__", ())]
         # Most parts are numbers: counted together, they take a fraction of the time.
         pending += [part for part in parts if not isinstance(part, _SMALL)]
         total += _SMALL_BYTES * len(parts)
     return total
-
-
-@lru_cache
-def _field_names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()

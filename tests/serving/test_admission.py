@@ -1,15 +1,20 @@
 """What is generated counts until it has ended, and what a request may ask for is bounded by its text."""
 
 import asyncio
+import threading
+from dataclasses import replace
 
 import pytest
 
+from grm_service.audit import entry
 from grm_service.callers import Caller, Requester
 from grm_service.concurrency import gather
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import ShareTaken, TooMuchText
 from grm_service.improving.loop import improve
 from grm_service.improving.policy import Policy
+from grm_service.serving import service as module
+from grm_service.serving.service import Service
 from grm_service.types import JudgeOptions, Message, Params, Principle, PrincipleSpec, Prompt, Task
 from tests.improving.world import engine_of, policy_of, task_of
 from tests.waiting import settle, until
@@ -233,6 +238,42 @@ async def test_long_requests_run_one_after_another(open_service):
         await gather(service.judge(task(query=f"{i}" + "x" * 20_000, k=1)) for i in range(6))
         assert service.queue.chars_in_flight == 0
     assert 20_000 < most <= 50_000
+
+
+async def test_long_texts_are_handled_off_the_loop(open_service, monkeypatch):
+    """The hash of a task, its record and the entry of the trail."""
+    threads = {}
+
+    def traced(owner, name):
+        work = getattr(owner, name)
+
+        def wrapper(*args):
+            threads[name] = threading.get_ident()
+            return work(*args)
+
+        monkeypatch.setattr(owner, name, wrapper)
+
+    for owner, name in ((module, "_digest_task"), (Service, "_record"), (entry, "from_record")):
+        traced(owner, name)
+    async with open_service(ScriptedEngine()) as service:
+        await service.judge(task(query=LONG, k=1))
+    assert len(threads) == 3
+    assert threading.get_ident() not in threads.values()
+
+
+async def test_hash_of_a_task_covers_every_text():
+    base = Task(QUERY, ("a", "b"), "p", "r", JudgeOptions(k=1))
+    others = (
+        replace(base, messages=(Message("system", "q"),)),
+        replace(base, messages=(Message("user", "Q"),)),
+        replace(base, responses=("b", "a")),
+        replace(base, reference=None),
+        replace(base, profile=None),
+        base.with_options(k=2),
+        base.with_options(timeout_s=3),
+    )
+    assert len({module._digest_task(each) for each in (base, *others)}) == 1 + len(others)
+    assert module._digest_task(base) == module._digest_task(replace(base, responses=("a", "b")))
 
 
 async def test_scripted_engine_remembers_little():

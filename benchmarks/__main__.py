@@ -8,7 +8,7 @@ import sys
 
 from benchmarks import results
 
-_PARTS = ("embedded", "others", "load", "audit", "groups", "front", "stopping", "gpu")
+_PARTS = ("embedded", "others", "load", "audit", "groups", "front", "hostile", "stopping", "gpu")
 
 
 def main(names: list[str]) -> None:

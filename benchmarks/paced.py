@@ -7,8 +7,8 @@ import sys
 
 from grm_service.api.server import serve
 from grm_service.engines.scripted import ScriptedEngine
-from grm_service.factory import default_profile, open_catalog, open_trail
-from grm_service.serving.service import Limits, Service
+from grm_service.factory import default_profile, limits_of, open_catalog, open_trail
+from grm_service.serving.service import Service
 from grm_service.settings import Settings
 from grm_service.types import Completion, Params, Prompt
 
@@ -23,18 +23,15 @@ class PacedEngine(ScriptedEngine):
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
         async with self._lanes:
             await asyncio.sleep(self._seconds)
-        completion = await super().complete(prompt, params)
-        self.prompts.clear()
-        return completion
+        return await super().complete(prompt, params)
 
 
 def main(port: str, seconds: str, lanes: str) -> None:
     settings = Settings(port=int(port))
     catalog = open_catalog(settings)
     profile, trail = default_profile(settings, catalog), open_trail(settings)
-    limits = Limits(settings.max_text_chars, settings.max_samples, settings.max_waiting, settings.replay_s)
     engine = PacedEngine(float(seconds), int(lanes))
-    serve(settings, Service(catalog, profile, engine, "a benchmark", trail, limits), print)
+    serve(settings, Service(catalog, profile, engine, "a benchmark", trail, limits_of(settings)), print)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import httpx
 import psutil
 
-_SERVE = [sys.executable, "-m", "grm_service", "serve", "--port", "{port}"]
+SERVE = [sys.executable, "-m", "grm_service", "serve", "--port", "{port}"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _answers(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def grm(command: list[str] = _SERVE, **env: str) -> Iterator[Server]:
+def grm(command: list[str] = SERVE, **env: str) -> Iterator[Server]:
     """Run the service with `grm serve` and an audit trail of its own."""
     with tempfile.TemporaryDirectory() as folder:
         trail = {"GRM_AUDIT_URL": f"sqlite:///{folder}/audit.db", "GRM_AUDIT_KEY_FILE": f"{folder}/audit.key"}

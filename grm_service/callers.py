@@ -30,8 +30,8 @@ NOBODY = Caller(auditor=True)
 class Requester:
     """The caller, its route and priority, and its Idempotency-Key if it sent one.
 
-    A `synthetic` request tests the judge (a probe): its verdict is neither queued for review nor counted in
-    the distributions of the metrics.
+    `admitted`: it is a step of a request that counts among the caller's already. A `synthetic` request tests
+    the judge (a probe): its verdict is neither queued for review nor counted in the metrics' distributions.
     """
 
     caller: Caller = NOBODY
@@ -39,3 +39,4 @@ class Requester:
     priority: Priority = "train"
     key: str | None = None
     synthetic: bool = False
+    admitted: bool = False

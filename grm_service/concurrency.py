@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, Generic, TypeVar
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, Generic, ParamSpec, TypeVar
 
 T = TypeVar("T")
 Item = TypeVar("Item")
+P = ParamSpec("P")
+_LONG_TEXT = 50_000
+"""Characters; what takes time in proportion to a shorter text is done before a thread would begin it."""
 
 
 async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -20,7 +25,8 @@ async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         return await asyncio.gather(*running)
     finally:
         for each in running:
-            each.cancel()
+            if not each.cancelling():  # a second one would interrupt how it ends its work
+                each.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
 
@@ -39,8 +45,57 @@ async def for_each(items: Iterable[Item], work: Callable[[Item], Awaitable[None]
     await gather(worker() for _ in range(limit))
 
 
+async def off_the_loop(chars: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return the result of work on a text of `chars` characters, in a thread if the text is long."""
+    if chars < _LONG_TEXT:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)
+
+
+class Room:
+    """Room for `most` pieces of work at once with at most `size` units in all, first come, first served.
+
+    A piece of work that is larger than `size` runs alone.
+    """
+
+    def __init__(self, most: int, size: int) -> None:
+        self._most, self._size = most, size
+        self._inside = self._used = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def hold(self, size: int) -> AsyncIterator[None]:
+        """Wait for room, and hold it until the block ends."""
+        entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, entered))
+        self._admit()
+        try:
+            await entered
+            yield
+        finally:
+            if entered.cancelled():
+                self._admit()  # a smaller one behind may fit
+            else:
+                self._inside, self._used = self._inside - 1, self._used - size
+                self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting:
+            size, entered = self._waiting[0]
+            fits = self._inside < self._most and self._used + size <= self._size
+            if not (entered.done() or fits or not self._inside):
+                return
+            self._waiting.popleft()
+            if not entered.done():
+                self._inside, self._used = self._inside + 1, self._used + size
+                entered.set_result(None)
+
+
 class SharedTask(Generic[T]):
-    """A coroutine that runs once for several waiters; it is cancelled when the last of them leaves."""
+    """A coroutine that runs once for several waiters; it is cancelled when the last of them leaves.
+
+    That waiter leaves once the work has ended, so that whatever it holds for the work is in use until then.
+    """
 
     def __init__(self, work: Coroutine[Any, Any, T]) -> None:
         self.task = asyncio.create_task(work)
@@ -66,3 +121,4 @@ class SharedTask(Generic[T]):
             self._waiters -= 1
             if not self._waiters and not self.task.done():
                 self.task.cancel()
+                await asyncio.wait([self.task])

@@ -89,6 +89,12 @@ class TextTooLong(BadTask):
         super().__init__(f"{field} has {chars} characters; the limit is {max_chars} (GRM_MAX_TEXT_CHARS)")
 
 
+class TooMuchText(BadTask):
+    """The prompts of all samples of a request have more characters together than GRM_MAX_PROMPT_CHARS."""
+
+    code = "too_much_text"
+
+
 class PromptTooLong(BadTask):
     """Prompt and completion together exceed the model's context or KV cache; nothing is truncated."""
 

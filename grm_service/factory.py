@@ -34,9 +34,20 @@ def open_service(settings: Settings) -> Service:
     catalog = open_catalog(settings)
     profile = default_profile(settings, catalog)
     engine, why = _engine(settings, profile)
-    limits = Limits(settings.max_text_chars, settings.max_samples, settings.max_waiting, settings.replay_s)
     meta_rm = _meta_rm(settings, profile)
-    return Service(catalog, profile, engine, why, open_trail(settings), limits, meta_rm)
+    return Service(catalog, profile, engine, why, open_trail(settings), limits_of(settings), meta_rm)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return the limits of a service."""
+    return Limits(
+        text_chars=settings.max_text_chars,
+        samples=settings.max_samples,
+        waiting=settings.max_waiting,
+        replay_s=settings.replay_s,
+        prompt_chars=settings.max_prompt_chars,
+        cache_bytes=settings.cache_bytes,
+    )
 
 
 def open_policy(settings: Settings, service: Service) -> Policy:

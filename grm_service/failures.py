@@ -12,6 +12,7 @@ from grm_service.errors import (
     PromptTooLong,
     ResponseUnread,
     TextTooLong,
+    TooMuchText,
     UpstreamDenied,
     UpstreamRefused,
 )
@@ -30,6 +31,7 @@ ITEM_FAILURES = frozenset(
         PrinciplesUnreadable,
         PromptTooLong,
         TextTooLong,
+        TooMuchText,
         UpstreamRefused,
         ContentFiltered,
     )

@@ -113,6 +113,9 @@ class Settings(BaseSettings):
     replay_s: float = Field(
         300, ge=0, description="Seconds for which a repeated request gets the same verdict."
     )
+    cache_bytes: int = Field(
+        2**27, ge=0, description="Maximum memory for verdicts to repeat; what no longer fits is judged again."
+    )
     group_window_s: float = Field(
         5,
         ge=0,
@@ -132,6 +135,12 @@ class Settings(BaseSettings):
     max_batch_bytes: int = Field(2**28, ge=1024, description="Maximum body of a batch request.")
     max_text_chars: int = Field(
         200_000, ge=1, description="Maximum length of a single text in a request; longer ones get 422."
+    )
+    max_prompt_chars: int = Field(
+        2**25,
+        ge=1,
+        description="Maximum characters of the prompts of all samples of a request (more get 422), and of "
+        "all prompts at once.",
     )
 
 

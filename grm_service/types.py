@@ -64,6 +64,12 @@ class Prompt:
     thinking: Thinking | None = None
     group: str = ""
 
+    @property
+    def chars(self) -> int:
+        """The characters of all its texts."""
+        thought = 0 if self.thinking is None else len(self.thinking.text)
+        return sum(len(message.content) for message in self.messages) + len(self.continuation) + thought
+
 
 @dataclass(frozen=True, slots=True)
 class Params:

@@ -1,9 +1,10 @@
 import asyncio
+import threading
 from itertools import count
 
 import pytest
 
-from grm_service.concurrency import SharedTask, for_each, gather
+from grm_service.concurrency import Room, SharedTask, for_each, gather, off_the_loop
 
 pytestmark = pytest.mark.anyio
 
@@ -154,3 +155,71 @@ async def test_failure_reaches_every_waiter():
     assert not shared.abandoned
     with pytest.raises(Broken):
         await shared.wait()
+
+
+async def test_leaving_waits_for_the_end_of_the_work():
+    hang = Hanging()
+    shared = SharedTask(hang())
+    only = asyncio.create_task(shared.wait())
+    await settle()
+    only.cancel()
+    await asyncio.gather(only, return_exceptions=True)
+    assert hang.ended == 1
+
+
+class Held:
+    """Blocks that hold room until they are let go."""
+
+    def __init__(self, room):
+        self.room, self.inside, self.go = room, [], {}
+
+    async def enter(self, name, size):
+        self.go[name] = asyncio.Event()
+        task = asyncio.create_task(self._hold(name, size))
+        await settle()
+        return task
+
+    async def _hold(self, name, size):
+        async with self.room.hold(size):
+            self.inside.append(name)
+            await self.go[name].wait()
+        self.inside.remove(name)
+
+    async def leave(self, name):
+        self.go[name].set()
+        await settle()
+
+
+@pytest.mark.parametrize(("most", "size"), [(2, 100), (100, 2)])
+async def test_room_is_bounded_in_number_and_size(most, size):
+    held = Held(Room(most, size))
+    for name in "abcd":
+        await held.enter(name, 1)
+    assert held.inside == ["a", "b"]
+    await held.leave("a")
+    assert held.inside == ["b", "c"]
+
+
+async def test_large_work_runs_alone():
+    held = Held(Room(4, 10))
+    for name, size in (("small", 1), ("large", 50), ("late", 1)):
+        await held.enter(name, size)
+    assert held.inside == ["small"]
+    await held.leave("small")
+    assert held.inside == ["large"]
+    await held.leave("large")
+    assert held.inside == ["late"]
+
+
+async def test_cancelled_work_frees_its_room():
+    held = Held(Room(1, 10))
+    tasks = [await held.enter(name, 1) for name in "abc"]
+    for task in tasks[:2]:
+        task.cancel()
+    await settle()
+    assert held.inside == ["a", "c"], "a was cancelled inside, b while it waited"
+
+
+@pytest.mark.parametrize(("chars", "elsewhere"), [(10, False), (10**6, True)])
+async def test_long_texts_are_off_the_loop(chars, elsewhere):
+    assert (await off_the_loop(chars, threading.get_ident) != threading.get_ident()) == elsewhere

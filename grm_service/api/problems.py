@@ -27,6 +27,7 @@ _STATUS = {
     "soft_not_served": 422,
     "meta_rm_not_served": 422,
     "text_too_long": 422,
+    "too_much_text": 422,
     "prompt_too_long": 422,
     # 4xx, since trainers' clients repeat a request after any 5xx.
     "upstream_refused": 422,

@@ -62,7 +62,7 @@ class Trail:
 
     async def append(self, record: Record) -> None:
         """Append a verdict and return once it is stored. Raises AuditUnavailable if it may not be."""
-        await self._append(entry.from_record(record, self._store_text))
+        await self._append(await asyncio.to_thread(entry.from_record, record, self._store_text))
 
     async def append_review(self, review: Review, owner: str) -> None:
         """Append a review of a verdict of the caller `owner` and return once it is stored.

@@ -71,16 +71,25 @@ class Engine(Protocol):
     drops the request.
     """
 
-    name: str
-    """The backend, as in `--engine`."""
-    model: str
-    """Hub id, path or served name of the model."""
-    abilities: Abilities
-    """Optional features; final once `start` has returned."""
-    thinking: ThinkingBehavior
-    """How the model thinks; final once `start` has returned."""
-    control_tokens: tuple[str, ...]
-    """Texts that the tokenizer parses as control tokens; empty if the engine cannot know them."""
+    @property
+    def name(self) -> str:
+        """The backend, as in `--engine`."""
+
+    @property
+    def model(self) -> str:
+        """Hub id, path or served name of the model."""
+
+    @property
+    def abilities(self) -> Abilities:
+        """Optional features; final once `start` has returned."""
+
+    @property
+    def thinking(self) -> ThinkingBehavior:
+        """How the model thinks; final once `start` has returned."""
+
+    @property
+    def control_tokens(self) -> tuple[str, ...]:
+        """Texts that the tokenizer parses as control tokens; empty if the engine cannot know them."""
 
     @property
     def dropped_fields(self) -> tuple[str, ...]:
@@ -106,12 +115,17 @@ class MetaRM(Protocol):
     Batching is behind `grade`.
     """
 
-    name: str
-    """The backend."""
-    model: str
-    """Hub id, path or served name of the model; final once `start` has returned."""
-    control_tokens: tuple[str, ...]
-    """As for an Engine."""
+    @property
+    def name(self) -> str:
+        """The backend."""
+
+    @property
+    def model(self) -> str:
+        """Hub id, path or served name of the model; final once `start` has returned."""
+
+    @property
+    def control_tokens(self) -> tuple[str, ...]:
+        """As for an Engine."""
 
     @property
     def ready(self) -> bool:

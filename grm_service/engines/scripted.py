@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 
+from grm_service.concurrency import off_the_loop
 from grm_service.engines.base import Abilities, ThinkingBehavior
 from grm_service.types import Alternative, Completion, Params, Prompt, Usage
 
@@ -20,6 +21,8 @@ _RESPONSE_PATTERNS = {
     ),
 }
 """Patterns of a response (label, text) in the shipped profiles' prompts, by their name for criteria."""
+_MOST_REMEMBERED = 2**20
+"""Characters of the last prompts that an engine remembers."""
 _WORD = re.compile(r"\s*(?:\d+|[^\s\d]+)")
 _OPEN_BOX = re.compile(r"\\boxed\{([^}]*)$")
 Script = Callable[[Prompt, Params], str]
@@ -31,7 +34,7 @@ class ScriptedEngine:
     `content` scores each response by its text and the seed, whatever its position. `first` scores the first
     response 9 and all others 3. `unreadable` writes no score. If the responses are labelled with letters, the
     best one's letter replaces the scores. The answer to a plain chat depends on the seed. The texts of a list
-    are used in order.
+    are used in order. `prompts` are the last ones, up to a million characters of them.
     """
 
     name = "scripted"
@@ -51,28 +54,34 @@ class ScriptedEngine:
             self._write = lambda prompt, params: next(texts)
         self.model = f"scripted-{script}" if isinstance(script, str) else "scripted"
         self.prompts: list[Prompt] = []
+        self._remembered = 0
 
     async def start(self) -> None:
         """Nothing to load."""
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
         """Return the script's text, truncated to `max_tokens`; a token is a word or a number."""
-        self.prompts.append(prompt)
+        self._remember(prompt)
         await asyncio.sleep(0)
-        words = _WORD.findall(self._write(prompt, params))
+        words = _WORD.findall(await off_the_loop(prompt.chars, self._write, prompt, params))
         text = "".join(words[: params.max_tokens])
-        prompt_tokens = sum(len(m.content.split()) for m in prompt.messages) + len(
-            prompt.continuation.split()
-        )
         return Completion(
             text=text,
             finish_reason="stop" if len(words) <= params.max_tokens else "length",
-            usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=min(len(words), params.max_tokens)),
+            usage=Usage(
+                prompt_tokens=prompt.chars // 4, completion_tokens=min(len(words), params.max_tokens)
+            ),
             alternatives=tuple(map(_alternatives, words[: params.max_tokens])) if params.alternatives else (),
         )
 
     async def close(self) -> None:
         """Nothing to free."""
+
+    def _remember(self, prompt: Prompt) -> None:
+        self.prompts.append(prompt)
+        self._remembered += prompt.chars
+        while self._remembered > _MOST_REMEMBERED and len(self.prompts) > 1:
+            self._remembered -= self.prompts.pop(0).chars
 
 
 def _alternatives(word: str) -> tuple[Alternative, ...]:
@@ -135,7 +144,8 @@ def _criteria_name(prompt: Prompt) -> str | None:
 def _responses(prompt: Prompt) -> list[tuple[str, str]]:
     """Return the labels and texts of the responses in a prompt."""
     name = _criteria_name(prompt)
-    return _RESPONSE_PATTERNS[name].findall(prompt.messages[-1].content) if name else []
+    matches = _RESPONSE_PATTERNS[name].finditer(prompt.messages[-1].content) if name else ()
+    return [(match[1], match[2]) for match in matches]
 
 
 SCRIPTS: dict[str, Script] = {"content": _by_content, "first": _first, "unreadable": _unreadable}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
 from grm_service.audit.records import Record
@@ -30,12 +30,24 @@ class JudgeService(Protocol):
         """Return the recorded verdict on a task."""
         ...
 
-    def reserve(
-        self, samples: int, requester: Requester, deadline: float | None = None
-    ) -> AbstractAsyncContextManager[None]:
-        """Wait in the queue and reserve engine capacity for `samples`; `deadline` is on the loop's clock.
+    def limited(self, engine: Engine) -> Engine:
+        """Return an engine whose completions count among those that the service has under way at once."""
+        ...
 
-        Raises Overloaded, and Shed if the deadline cannot be met.
+    def admit(self, requester: Requester) -> AbstractContextManager[Requester]:
+        """Count an improvement as one of the caller's requests; yield the requester of its steps.
+
+        Raises ShareTaken if the caller has its maximum of requests.
+        """
+        ...
+
+    def reserve(
+        self, samples: int, prompt_chars: int, requester: Requester, deadline: float | None = None
+    ) -> AbstractAsyncContextManager[None]:
+        """Wait in the queue and hold room for `samples`, whose prompts have `prompt_chars` characters in all.
+
+        `deadline` is on the loop's clock. Raises TooMuchText, Overloaded, and Shed if the deadline cannot be
+        met.
         """
         ...
 

@@ -47,10 +47,11 @@ async def improve(
     first drafts cannot be written or judged, raises PolicyFailed or what the judge raises. Later failures end
     the loop and are reported in the result.
     """
-    run = _ImprovementRun(service, policy, task, on_event, requester)
-    await run.judge_first_drafts()
-    stopped, failure = await run.revise_until_done()
-    return run.result(stopped, failure, await run.second_opinion())
+    with service.admit(requester) as admitted:
+        run = _ImprovementRun(service, policy, task, on_event, admitted)
+        await run.judge_first_drafts()
+        stopped, failure = await run.revise_until_done()
+        return run.result(stopped, failure, await run.second_opinion())
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,8 @@ class _ImprovementRun:
                 "(second_opinion)"
             )
         for standard in (task.standard, task.second):
-            self._service.check(self._judge_task(standard, (task.draft or "",)))
+            drafts = (task.draft or "", *[""] * (task.n - (task.draft is None)))
+            self._service.check(self._judge_task(standard, drafts))
 
     def _check_tokens(self) -> None:
         task = self._task

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 
 from grm_service import tracing
@@ -30,11 +29,11 @@ class DraftCut(PolicyFailed):
 
 
 class Policy:
-    """Writes drafts with `engine`; None means the judge's engine, where drafts queue like samples."""
+    """Writes drafts with `engine`, None means the judge's; drafts queue like samples."""
 
     def __init__(self, service: JudgeService, engine: Engine | None = None) -> None:
         self._service = service
-        self.engine = service.engine if engine is None else engine
+        self.engine = service.limited(service.engine if engine is None else engine)
         self._has_own_engine = engine is not None
         self._started = not self._has_own_engine
         self._starting = asyncio.Lock()
@@ -73,13 +72,14 @@ class Policy:
     ) -> list[Completion]:
         """Return the completions in order, generated concurrently; `deadline` is on the loop's clock.
 
-        Raises PolicyFailed (DraftCut if the policy only thought), PromptTooLong, DeadlineExceeded, and
-        Overloaded if it is the judge's engine.
+        Raises PolicyFailed (DraftCut if the policy only thought), PromptTooLong, TooMuchText,
+        DeadlineExceeded and Overloaded.
         """
         if not requests:
             return []
         await self._start_by(deadline)
-        async with self._reserve(len(requests), deadline, requester):
+        chars = sum(prompt.chars for prompt, _ in requests)
+        async with self._service.reserve(len(requests), chars, requester, deadline):
             try:
                 async with asyncio.timeout_at(deadline):
                     return await gather(
@@ -95,13 +95,6 @@ class Policy:
                 await self.start()
         except TimeoutError:
             raise DeadlineExceeded("time ran out before the policy answered") from None
-
-    def _reserve(
-        self, n: int, deadline: float | None, requester: Requester
-    ) -> AbstractAsyncContextManager[None]:
-        if self._has_own_engine:
-            return nullcontext()
-        return self._service.reserve(n, requester, deadline)
 
     async def _complete(
         self, index: int, prompt: Prompt, params: Params, on_completion: OnCompletion

@@ -45,6 +45,12 @@ class Plan:
         )
 
 
+def prompts_of(task: Task, profile: Profile) -> int:
+    """Return the most prompts that the samples of a task need, split or not: each repeats its query."""
+    n, k = len(task.responses), task.options.k or profile.sampling.k
+    return k * plane_order(n) if n >= MIN_SPLIT else k
+
+
 def plan(
     task: Task, profile: Profile, principles: tuple[Principle, ...] = (), split: bool | None = None
 ) -> Plan:

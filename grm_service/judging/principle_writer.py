@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from grm_service import tracing
+from grm_service.cache import ByteCache, memory_size
 from grm_service.concurrency import SharedTask
 from grm_service.engines.base import Engine
 from grm_service.errors import PrinciplesUnreadable
@@ -18,8 +20,9 @@ from grm_service.types import Completion, Message, Params, Principle, Usage
 
 Written = tuple[tuple[Principle, ...], Usage]
 """The principles, and the tokens of all attempts."""
+_Key = tuple[Profile, tuple[Message, ...], tuple[Principle, ...], int | None]
 MAX_ATTEMPTS = 3
-_MAX_CACHED = 1024
+_CACHE_BYTES = 16 * 2**20
 
 
 class PrincipleWriter:
@@ -27,7 +30,8 @@ class PrincipleWriter:
 
     def __init__(self, engine: Engine, observer: SampleObserver | None = None) -> None:
         self._engine, self._observer = engine, observer
-        self._cache: dict[object, SharedTask[Written]] = {}
+        self._writing: dict[object, SharedTask[Written]] = {}
+        self._written: ByteCache[Written] = ByteCache(_CACHE_BYTES, math.inf)
 
     async def write(
         self,
@@ -43,12 +47,21 @@ class PrincipleWriter:
         if thinking_tokens is None:
             thinking_tokens = profile.thinking.tokens
         key = (profile, messages, constitution, thinking_tokens)
-        writing = self._cache.get(key)
-        if writing is None or writing.failed or writing.abandoned:
-            while len(self._cache) >= _MAX_CACHED:
-                self._cache.pop(next(iter(self._cache)))
-            writing = self._cache[key] = SharedTask(self._write(*key))
+        if (written := self._written.get(key)) is not None:
+            return written
+        writing = self._writing.get(key)
+        if writing is None or writing.abandoned:
+            writing = self._writing[key] = SharedTask(self._write(*key))
+            writing.task.add_done_callback(lambda _: self._end(key, writing))
         return await writing.wait()
+
+    def _end(self, key: _Key, writing: SharedTask[Written]) -> None:
+        """Move principles that have been written into the cache; the next request repeats a failure."""
+        if self._writing.get(key) is writing:
+            del self._writing[key]
+            if not writing.failed:
+                written = writing.task.result()
+                self._written.put(key, written, memory_size((key[1:], written)))
 
     async def _write(
         self,

@@ -85,6 +85,10 @@ class Metrics:
         waiting.set_function(lambda: queue.waiting)
         in_flight = Gauge("grm_samples_in_flight", "Samples being generated.", registry=registry)
         in_flight.set_function(lambda: queue.in_flight)
+        chars = Gauge(
+            "grm_prompt_chars_in_flight", "Characters of the prompts of these samples.", registry=registry
+        )
+        chars.set_function(lambda: queue.chars_in_flight)
 
     def sampled(self, sample: Sample, seconds: float) -> None:
         """Count a sample that has ended."""

@@ -1,8 +1,10 @@
 """The request queue before the engine: bounded, fair between callers, `train` before `eval`.
 
-It counts samples, since these are what an engine batches. Between callers it is a start-time fair queue
-(Goyal, Vin and Cheng, 1996): in virtual time, a caller's next request starts when its last one ends, and the
-earliest start is served first, so that a burst from one caller does not delay the others.
+It counts samples, since these are what an engine batches, and the characters of their prompts, since these
+take memory and time. Between callers it is a start-time fair queue (Goyal, Vin and Cheng, 1996): in virtual
+time, a caller's next request starts when its last one ends, and the earliest start is served first, so that a
+burst from one caller does not delay the others. In virtual time, a request lasts as long as its share of the
+samples or of the characters, whichever is larger.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ import heapq
 import math
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -30,15 +32,20 @@ class _Waiter:
     begins: float
     number: int
     samples: int = field(compare=False)
+    prompt_chars: int = field(compare=False)
     granted: asyncio.Future[None] = field(compare=False)
 
 
 class RequestQueue:
-    """Admits `in_flight` samples at once (a larger request runs alone), queues at most `waiting` requests."""
+    """Admits `in_flight` samples with `prompt_chars` characters at once, queues at most `waiting` requests.
 
-    def __init__(self, in_flight: int, waiting: int) -> None:
-        self._room, self._most_waiting = in_flight, waiting
+    A larger request runs alone.
+    """
+
+    def __init__(self, in_flight: int, waiting: int, prompt_chars: int) -> None:
+        self._room, self._room_chars, self._most_waiting = in_flight, prompt_chars, waiting
         self.in_flight = 0
+        self.chars_in_flight = 0
         self._heap: list[_Waiter] = []
         self._numbers = count()
         self._now = 0.0
@@ -52,42 +59,54 @@ class RequestQueue:
         """The number of requests in the queue."""
         return sum(not waiter.granted.done() for waiter in self._heap)
 
-    @asynccontextmanager
-    async def reserve(
-        self, samples: int, caller: Caller, priority: Priority, deadline: float | None
-    ) -> AsyncIterator[None]:
-        """Wait for a turn and hold room for `samples`; `deadline` is on the event loop's clock.
-
-        Raises Overloaded if the queue is full, ShareTaken if the caller has its maximum of requests here, and
-        Shed if the deadline can no longer be met.
-        """
+    @contextmanager
+    def admit(self, caller: Caller) -> Iterator[None]:
+        """Count a request of the caller until it ends. Raises ShareTaken if it has its maximum here."""
         mine = self._requests[caller.name]
         if caller.most is not None and mine >= caller.most:
             raise ShareTaken(
                 mine, self._pause_s(), f"{caller.name!r} already has {mine} requests here, its maximum"
             )
-        if self.waiting >= self._most_waiting:
-            raise Overloaded(self.waiting, self._pause_s())
         self._requests[caller.name] += 1
         try:
-            await self._turn(samples, caller, priority, deadline)
-            began = time.monotonic()
-            try:
-                yield
-                self._durations.append(time.monotonic() - began)
-                self._finished.append((time.monotonic(), samples))
-            finally:
-                self._release(samples)
+            yield
         finally:
             self._requests[caller.name] -= 1
 
-    async def _turn(self, samples: int, caller: Caller, priority: Priority, deadline: float | None) -> None:
+    @asynccontextmanager
+    async def reserve(
+        self, samples: int, prompt_chars: int, caller: Caller, priority: Priority, deadline: float | None
+    ) -> AsyncIterator[None]:
+        """Wait for a turn and hold room for `samples` with `prompt_chars` characters of prompts in all.
+
+        `deadline` is on the event loop's clock. Raises Overloaded if the queue is full, and Shed if the
+        deadline can no longer be met.
+        """
+        if self.waiting >= self._most_waiting:
+            raise Overloaded(self.waiting, self._pause_s())
+        waiter = self._join(samples, prompt_chars, caller, priority)
+        await self._turn(waiter, deadline)
+        began = time.monotonic()
+        try:
+            yield
+            self._durations.append(time.monotonic() - began)
+            self._finished.append((time.monotonic(), samples))
+        finally:
+            self._release(waiter)
+
+    def _join(self, samples: int, prompt_chars: int, caller: Caller, priority: Priority) -> _Waiter:
         begins = max(self._now, self._ends.get(caller.name, 0.0))
-        self._ends[caller.name] = begins + samples / caller.weight
+        share = max(samples / self._room, prompt_chars / self._room_chars)
+        self._ends[caller.name] = begins + share / caller.weight
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         rank = ("train", "eval").index(priority)
-        heapq.heappush(self._heap, _Waiter(rank, begins, next(self._numbers), samples, granted))
+        waiter = _Waiter(rank, begins, next(self._numbers), samples, prompt_chars, granted)
+        heapq.heappush(self._heap, waiter)
+        return waiter
+
+    async def _turn(self, waiter: _Waiter, deadline: float | None) -> None:
         self._grant()
+        granted = waiter.granted
         # No recent judgement was faster: started later than this, the request would run out of time.
         least = min(self._durations, default=0.0)
         left_s = None if deadline is None else deadline - least - asyncio.get_running_loop().time()
@@ -97,25 +116,31 @@ class RequestQueue:
             if granted.cancel():
                 self._grant()  # there may be room for the next request
             else:
-                self._release(samples)
+                self._release(waiter)
             raise
         if granted.cancel():
             self._grant()
             raise Shed("time ran out in the queue, before judging started")
 
-    def _release(self, samples: int) -> None:
-        self.in_flight -= samples
+    def _release(self, waiter: _Waiter) -> None:
+        self.in_flight -= waiter.samples
+        self.chars_in_flight -= waiter.prompt_chars
         self._grant()
+
+    def _fits(self, waiter: _Waiter) -> bool:
+        samples, chars = self.in_flight + waiter.samples, self.chars_in_flight + waiter.prompt_chars
+        return self.in_flight == 0 or (samples <= self._room and chars <= self._room_chars)
 
     def _grant(self) -> None:
         while self._heap:
             first = self._heap[0]
             if first.granted.done():  # its caller has left
                 heapq.heappop(self._heap)
-            elif self.in_flight == 0 or self.in_flight + first.samples <= self._room:
+            elif self._fits(first):
                 heapq.heappop(self._heap)
                 self._now = max(self._now, first.begins)
                 self.in_flight += first.samples
+                self.chars_in_flight += first.prompt_chars
                 first.granted.set_result(None)
             else:
                 return

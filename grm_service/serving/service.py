@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from grm_service import tracing
 from grm_service.audit.records import Reason, Record
 from grm_service.audit.trail import Trail
+from grm_service.cache import ByteCache
 from grm_service.callers import Caller, Requester
+from grm_service.concurrency import Room, off_the_loop
 from grm_service.engines.base import Engine, MetaRM
+from grm_service.engines.limited import LimitedEngine, LimitedMetaRM
 from grm_service.errors import GRMError
 from grm_service.judging.judge import GenerativeRewardModel, OnEvent
 from grm_service.judging.plan import plan
@@ -22,16 +26,15 @@ from grm_service.profiles.profile import Profile, Scale
 from grm_service.review.reasons import reasons as review_reasons
 from grm_service.review.reasons import worth
 from grm_service.review.reviews import VerdictArchive
+from grm_service.serving.grouping import GroupCache
 from grm_service.serving.lifecycle import Lifecycle
 from grm_service.serving.metrics import Metrics
 from grm_service.serving.queue import RequestQueue
 from grm_service.serving.single_flight import Reuse, SingleFlight
 from grm_service.serving.usage import CallerUsage
-from grm_service.serving.validation import Validator
+from grm_service.serving.validation import Validator, query_chars
 from grm_service.types import Message, Principle, PrincipleSpec, Task, Usage, Verdict
 from grm_service.version import __version__
-
-_CACHED_VERDICTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +42,17 @@ class Limits:
     """Limits of a service.
 
     `text_chars`: most characters of a single text in a request. `samples`: generated at once. `waiting`:
-    requests in the queue for them. `replay_s`: seconds for which a repeated request gets the same verdict.
+    requests in the queue for them. `replay_s`: seconds for which a repeated request gets the same verdict, if
+    it is among the last `cache_bytes` of verdicts. `prompt_chars`: most characters of the prompts of one
+    request, and of those that are generated from at once.
     """
 
     text_chars: int = 200_000
     samples: int = 256
     waiting: int = 2048
     replay_s: float = 300.0
+    prompt_chars: int = 2**25
+    cache_bytes: int = 2**27
 
 
 class Service(Lifecycle):
@@ -71,19 +78,22 @@ class Service(Lifecycle):
         self.profile = profile
         self.chosen = chosen
         self.archive = VerdictArchive(trail)
-        self.validator = Validator(catalog, profile, engine, limits.text_chars, grades=meta_rm is not None)
-        self.queue = RequestQueue(limits.samples, limits.waiting)
+        self.validator = Validator(
+            catalog, profile, engine, limits.text_chars, limits.prompt_chars, grades=meta_rm is not None
+        )
+        self.queue = RequestQueue(limits.samples, limits.waiting, limits.prompt_chars)
         self.metrics = Metrics(self.queue)
         self.alarms: tuple[Reason, ...] = ()
-        self._limits = limits
-        self._grm = GenerativeRewardModel(engine, self.metrics, meta_rm)
-        self._single_flight: SingleFlight[Record] = SingleFlight(limits.replay_s, _CACHED_VERDICTS)
+        self._room = Room(limits.samples, limits.prompt_chars)
+        grader = None if meta_rm is None else LimitedMetaRM(meta_rm, self._room)
+        self._grm = GenerativeRewardModel(self.limited(engine), self.metrics, grader)
+        self._single_flight = SingleFlight[Record](ByteCache(limits.cache_bytes, limits.replay_s))
+        self.groups: GroupCache = ByteCache(limits.cache_bytes, limits.replay_s)
         self._usage: dict[str, CallerUsage] = {}
 
-    @property
-    def replay_s(self) -> float:
-        """The seconds for which a repeated request gets the same verdict."""
-        return self._limits.replay_s
+    def limited(self, engine: Engine) -> Engine:
+        """Return an engine whose completions count among those that this service has under way at once."""
+        return LimitedEngine(engine, self._room)
 
     async def judge(
         self, task: Task, on_event: OnEvent | None = None, requester: Requester = Requester()
@@ -112,12 +122,14 @@ class Service(Lifecycle):
         arrived = asyncio.get_running_loop().time()
         task, profile, standard = self.validator.task(task)
         self.require_ready()
+        chars = self.validator.prompt_chars(task, profile, standard)
 
         async def work() -> Record:
             return await self._judge_and_record(task, profile, standard, requester, arrived, on_event)
 
-        judge = _digest(profile, standard, self.engine.model, requester.caller.name, requester.route)
-        body = _digest(task)
+        caller, route, priority = requester.caller.name, requester.route, requester.priority
+        judge = _digest(profile, standard, self.engine.model, caller, route, priority)
+        body = await off_the_loop(chars, _digest_task, task)
         key = _digest(judge, body) if requester.key is None else _digest(judge, "key", requester.key)
         return await self._single_flight.run(key, body, work)
 
@@ -133,12 +145,15 @@ class Service(Lifecycle):
         timeout_s = task.options.timeout_s
         deadline = None if timeout_s is None else arrived + timeout_s
         planned = plan(task, profile, standard)
-        async with self.reserve(len(planned.orders), requester, deadline):
+        chars = self.validator.prompt_chars(task, profile, standard)
+        async with self.reserve(len(planned.orders), chars, requester, deadline):
             begun = asyncio.get_running_loop().time()
             left_s = None if deadline is None else deadline - begun
             planned = replace(planned, task=task.with_options(timeout_s=left_s))
             verdict = await self._grm.judge(planned, on_event)
-        record = self._record(task, profile, standard, requester, verdict, begun - arrived)
+        record = await off_the_loop(
+            chars, self._record, task, profile, standard, requester, verdict, begun - arrived
+        )
         # Recorded before it is returned: nobody may act on a verdict that cannot be looked up.
         await self.trail.append(record)
         self.metrics.judged(record, requester.synthetic)
@@ -182,14 +197,31 @@ class Service(Lifecycle):
         """Return the profile of that name, the default for None. Raises UnknownName, ProfileNotServed."""
         return self.validator.profile(name)
 
-    def reserve(
-        self, samples: int, requester: Requester, deadline: float | None = None
-    ) -> AbstractAsyncContextManager[None]:
-        """Wait in the queue and hold room for `samples` on the engine; `deadline` is on the loop's clock.
+    @contextmanager
+    def admit(self, requester: Requester) -> Iterator[Requester]:
+        """Count a request of many steps as one of the caller's; yield the requester of its steps.
 
-        Raises Overloaded, and Shed where the deadline cannot be met.
+        Raises ShareTaken if the caller has its maximum of requests.
         """
-        return self.queue.reserve(samples, requester.caller, requester.priority, deadline)
+        with nullcontext() if requester.admitted else self.queue.admit(requester.caller):
+            yield replace(requester, admitted=True)
+
+    @asynccontextmanager
+    async def reserve(
+        self, samples: int, prompt_chars: int, requester: Requester, deadline: float | None = None
+    ) -> AsyncIterator[None]:
+        """Wait in the queue and hold room for `samples`, whose prompts have `prompt_chars` characters in all.
+
+        `deadline` is on the loop's clock. Raises TooMuchText, Overloaded, and Shed where the deadline cannot
+        be met.
+        """
+        self.validator.bound_prompts(
+            f"{samples} prompts", prompt_chars, "lower their number, or send less text"
+        )
+        caller, priority = requester.caller, requester.priority
+        with self.admit(requester):
+            async with self.queue.reserve(samples, prompt_chars, caller, priority, deadline):
+                yield
 
     def count_tokens(self, usage: Usage) -> None:
         """Count what was generated on the engine outside of judgements."""
@@ -224,7 +256,7 @@ class Service(Lifecycle):
         """Return the profile, the principles that it writes for a query, and their cost; judge nothing."""
         profile, standard = self.validator.query(messages, profile_name, replace(constitution, mode="query"))
         self.require_ready()
-        async with self.reserve(1, requester):
+        async with self.reserve(1, query_chars(messages, standard), requester):
             principles, usage = await self._grm.principles.write(profile, messages, standard)
         return profile, principles, usage
 
@@ -236,6 +268,13 @@ class Service(Lifecycle):
 def _digest(*parts: object) -> str:
     """Return the hash of frozen values, whose repr is canonical."""
     return hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _digest_task(task: Task) -> str:
+    """Return the same hash of a task; its long texts are hashed one by one, which lets other threads run."""
+    messages = [(message.role, _digest(message.content)) for message in task.messages]
+    texts = messages, [_digest(response) for response in task.responses], _digest(task.reference)
+    return _digest(texts, task.profile, task.options)
 
 
 def _span_attributes(record: Record, reuse: Reuse) -> tracing.Attributes:

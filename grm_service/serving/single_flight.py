@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
+from grm_service.cache import ByteCache, memory_size
 from grm_service.concurrency import SharedTask
 from grm_service.errors import KeyReused
 
@@ -20,37 +19,30 @@ Reuse = Literal["miss", "join", "hit"]
 class _Call(Generic[T]):
     work: SharedTask[T]
     body: str
-    finished: float = 0.0
 
 
 class SingleFlight(Generic[T]):
-    """Runs work once per key and caches at most `size` results, each for `ttl_s` seconds; never a failure."""
+    """Runs work once per key and caches results, with the bodies of their calls; never a failure."""
 
-    def __init__(self, ttl_s: float, size: int) -> None:
-        self._ttl_s, self._size = ttl_s, size
+    def __init__(self, cache: ByteCache[tuple[str, T]]) -> None:
         self._running: dict[str, _Call[T]] = {}
-        self._cached: OrderedDict[str, _Call[T]] = OrderedDict()
+        self._cache = cache
 
     async def run(self, key: str, body: str, work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, Reuse]:
         """Return the result of `work` for the key, and how it came about.
 
-        Work that every caller has left is cancelled. Raises KeyReused where `body` is not that of the first
-        call with the key, and what the work raises.
+        Work that every caller has left is cancelled, and the next caller begins anew. Raises KeyReused where
+        `body` is not that of the first call with the key, and what the work raises.
         """
-        self._evict()
-        call = self._running.get(key) or self._cached.get(key)
-        reuse: Reuse = "hit" if key in self._cached else "join"
-        if call is None:
-            call, reuse = self._begin(key, body, work), "miss"
-        elif call.body != body:
-            raise KeyReused(
-                "this Idempotency-Key was used for another request; use a new key for each request"
-            )
-        try:
-            return await call.work.wait(), reuse
-        finally:
-            if call.work.abandoned and self._running.get(key) is call:
-                del self._running[key]  # the next caller begins anew
+        if (cached := self._cache.get(key)) is not None:
+            _require_same(cached[0], body)
+            return cached[1], "hit"
+        call = self._running.get(key)
+        if call is None or call.work.abandoned:
+            call = self._begin(key, body, work)
+            return await call.work.wait(), "miss"
+        _require_same(call.body, body)
+        return await call.work.wait(), "join"
 
     def _begin(self, key: str, body: str, work: Callable[[], Coroutine[Any, Any, T]]) -> _Call[T]:
         call = self._running[key] = _Call(SharedTask(work()), body)
@@ -61,13 +53,10 @@ class SingleFlight(Generic[T]):
         if self._running.get(key) is call:
             del self._running[key]
             if not call.work.failed:
-                call.finished = time.monotonic()
-                self._cached[key] = call
+                result = call.work.task.result()
+                self._cache.put(key, (call.body, result), memory_size(result))
 
-    def _evict(self) -> None:
-        oldest_valid = time.monotonic() - self._ttl_s
-        while self._cached:
-            oldest = next(iter(self._cached.values()))
-            if oldest.finished > oldest_valid and len(self._cached) <= self._size:
-                return
-            self._cached.popitem(last=False)
+
+def _require_same(first: str, body: str) -> None:
+    if first != body:
+        raise KeyReused("this Idempotency-Key was used for another request; use a new key for each request")

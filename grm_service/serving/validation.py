@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from grm_service.engines.base import Engine
-from grm_service.errors import BadTask, MetaRMNotServed, ProfileNotServed, SoftNotServed, TextTooLong
+from grm_service.errors import (
+    BadTask,
+    MetaRMNotServed,
+    ProfileNotServed,
+    SoftNotServed,
+    TextTooLong,
+    TooMuchText,
+)
+from grm_service.judging.plan import prompts_of
 from grm_service.profiles.catalog import Catalog
 from grm_service.profiles.profile import Profile
 from grm_service.types import Message, Principle, PrincipleSpec, Task
@@ -17,14 +25,21 @@ Admitted = tuple[Profile, tuple[Principle, ...]]
 class Validator:
     """Validates requests against what this server can judge.
 
-    `default` is the profile for requests that name none. `grades`: its meta RM runs here.
+    `default` is the profile for requests that name none. `text_chars` limits a single text, `prompt_chars`
+    all prompts of a request. `grades`: the default profile's meta RM runs here.
     """
 
     def __init__(
-        self, catalog: Catalog, default: Profile, engine: Engine, text_chars: int, grades: bool = False
+        self,
+        catalog: Catalog,
+        default: Profile,
+        engine: Engine,
+        text_chars: int,
+        prompt_chars: int,
+        grades: bool = False,
     ) -> None:
         self._catalog, self._default, self._engine = catalog, default, engine
-        self._text_chars, self._grades = text_chars, grades
+        self._text_chars, self._prompt_chars, self._grades = text_chars, prompt_chars, grades
 
     def task(self, task: Task) -> tuple[Task, *Admitted]:
         """Return the task as judged, its profile and the caller's principles. Raises BadTask, its kinds."""
@@ -36,7 +51,33 @@ class Validator:
             self._require_soft_scores(thinks)
         if not (task.reference or "").strip():
             task = replace(task, reference=None)  # some trainers send an empty label for none
+        self.prompt_chars(task, *admitted)
         return self.with_k_meta(task, admitted[0]), *admitted
+
+    def prompt_chars(self, task: Task, profile: Profile, standard: tuple[Principle, ...]) -> int:
+        """Return the most characters of a task's texts in the prompts of all its samples.
+
+        Every round of samples has each response once; every prompt has the query, the reference and the
+        principles. Raises TooMuchText.
+        """
+        k, n, prompts = task.options.k or profile.sampling.k, len(task.responses), prompts_of(task, profile)
+        responses = sum(map(len, task.responses))
+        query = query_chars(task.messages, standard) + len(task.reference or "")
+        chars = k * responses + prompts * query
+        what = (
+            f"k={k} times {responses} characters in {n} responses, and up to {prompts} times {query} "
+            "characters in query, reference and principles"
+        )
+        self.bound_prompts(what, chars, "lower k, or send fewer or shorter texts")
+        return chars
+
+    def bound_prompts(self, what: str, chars: int, remedy: str) -> None:
+        """Raise TooMuchText if a request's prompts have more characters together than the server allows."""
+        if chars > self._prompt_chars:
+            raise TooMuchText(
+                f"the prompts would have {chars} characters ({what}); the limit is {self._prompt_chars} "
+                f"(GRM_MAX_PROMPT_CHARS): {remedy}"
+            )
 
     def _thinks(self, profile: Profile, requested: int | None) -> bool:
         """Return whether the model thinks for a request. Raises BadTask if it cannot be turned off."""
@@ -123,3 +164,8 @@ class Validator:
         for i, text in enumerate(texts):
             if len(text) > self._text_chars:
                 raise TextTooLong(f"{field}.{i}", len(text), self._text_chars)
+
+
+def query_chars(messages: tuple[Message, ...], principles: tuple[Principle, ...]) -> int:
+    """Return the characters of a conversation and of principles."""
+    return sum(len(message.content) for message in messages) + sum(len(each.text) for each in principles)

@@ -120,6 +120,11 @@ async def long_text(client):
     return await post(client, {"query": "x" * 101})
 
 
+@case("too_much_text", 422, "too_much_text", max_prompt_chars=1000)
+async def long_prompts(client):
+    return await post(client, {"query": "x" * 51, "k": 20})
+
+
 @case("prompt_too_long", 422, "prompt_too_long")
 async def prompt_beyond_the_context(client):
     client.service.engine.complete = failing(PromptTooLong(9000, 512, 8192))

@@ -199,7 +199,7 @@ async def test_sample_too_long_to_grade():
 def make_validator():
     def make(grades=True, meta_rm="m"):
         profile = replace(PROFILE, meta_rm=meta_rm)
-        return Validator(load_catalog(), profile, ScriptedEngine(), 1000, grades), profile
+        return Validator(load_catalog(), profile, ScriptedEngine(), 1000, 10**6, grades), profile
 
     return make
 

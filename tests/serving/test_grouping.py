@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from grm_service.cache import ByteCache
 from grm_service.callers import Requester
 from grm_service.errors import AllUnreadable
 from grm_service.serving.grouping import MAX_RESPONSES, Grouping, ResponseGrouper
@@ -36,7 +37,8 @@ class FakeJudge:
 
 def make_grouper(judge, replay_s=60.0):
     closed = []
-    return ResponseGrouper(judge, lambda outcome, waited: closed.append((outcome, waited)), replay_s), closed
+    on_closed = lambda outcome, waited: closed.append((outcome, waited))  # noqa: E731
+    return ResponseGrouper(judge, on_closed, ByteCache(2**20, replay_s)), closed
 
 
 def task_of(response, query="q", timeout_s=None):
@@ -87,6 +89,43 @@ async def test_group_ids_separate_groups(first, second):
     assert sorted(task.responses for task in judge.tasks) == [("a", "b"), ("c", "d")]
 
 
+@pytest.mark.parametrize("other", [Grouping(0, 1), Grouping(30, 2), Grouping(0.05, 8)])
+async def test_other_waits_form_other_groups(other):
+    """A request is neither held by another one's window nor judged early because of its size."""
+    judge = FakeJudge()
+    grouper, _ = make_grouper(judge)
+    waiting = asyncio.create_task(submit(grouper, *"abcdef"))
+    await settle()
+    await submit(grouper, *("gh" if other.size == 2 else "g"), grouping=other)
+    assert not waiting.done()
+    assert len(judge.tasks) == 1
+    await submit(grouper, *"gh")
+    await waiting
+    assert judge.tasks[1].responses == tuple("abcdefgh")
+
+
+async def test_leaving_member_does_not_end_the_group():
+    judge = FakeJudge()
+    grouper, _ = make_grouper(judge)
+    leader, member = (asyncio.create_task(submit(grouper, r, grouping=Grouping(30, 3))) for r in "ab")
+    await settle()
+    leader.cancel()
+    await settle()
+    await submit(grouper, *"cd", grouping=Grouping(30, 3))
+    assert (await member)[0].record.verdict == record(1).verdict
+    assert judge.tasks[0].responses[:2] == ("a", "b")
+
+
+async def test_judged_groups_are_bounded_in_bytes():
+    judge = FakeJudge()
+    grouper = ResponseGrouper(judge, lambda *_: None, cache := ByteCache(50_000, 60))
+    for i in range(100):
+        await submit(grouper, f"{i} " + "long " * 2000, grouping=Grouping(0, 1))
+    assert 0 < cache.bytes <= 50_000
+    assert not grouper._open
+    assert not grouper._closed
+
+
 async def test_incomplete_group_closes_with_the_window():
     judge = FakeJudge()
     grouper, closed = make_grouper(judge)
@@ -127,8 +166,8 @@ async def test_repeated_response_gets_the_same_verdict():
     grouper, _ = make_grouper(judge)
     first = asyncio.create_task(submit(grouper, *"ab", grouping=Grouping(30, 2)))
     await until(lambda: judge.tasks)
-    repeat = await submit(grouper, "b")
-    later = await submit(grouper, "a")
+    repeat = await submit(grouper, "b", grouping=Grouping(30, 2))
+    later = await submit(grouper, "a", grouping=Grouping(30, 2))
     assert len(judge.tasks) == 1
     assert repeat[0] == (await first)[1]
     assert later[0] == (await first)[0]

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from grm_service import cache
+from grm_service.cache import ByteCache, memory_size
 from grm_service.errors import EngineError, KeyReused
-from grm_service.serving import single_flight as module
 from grm_service.serving.single_flight import SingleFlight
 from tests.waiting import settle
 
@@ -36,7 +37,7 @@ def start_calls(single_flight, work, n, key="key", body="body"):
 
 
 async def test_concurrent_calls_share_the_work():
-    single_flight, work = SingleFlight(60, 10), Work()
+    single_flight, work = SingleFlight(ByteCache(2**20, 60)), Work()
     calls = start_calls(single_flight, work, 3)
     await settle()
     work.go.set()
@@ -45,17 +46,17 @@ async def test_concurrent_calls_share_the_work():
 
 
 async def test_results_expire(monkeypatch):
-    single_flight, work = SingleFlight(60, 10), Work()
+    single_flight, work = SingleFlight(ByteCache(2**20, 60)), Work()
     work.go.set()
     assert await single_flight.run("key", "body", work) == ("result 1", "miss")
     assert await single_flight.run("key", "body", work) == ("result 1", "hit")
-    later = module.time.monotonic() + 61
-    monkeypatch.setattr(module.time, "monotonic", lambda: later)
+    later = cache.time.monotonic() + 61
+    monkeypatch.setattr(cache.time, "monotonic", lambda: later)
     assert await single_flight.run("key", "body", work) == ("result 2", "miss")
 
 
 async def test_oldest_results_are_evicted():
-    single_flight, work = SingleFlight(60, 2), Work()
+    single_flight, work = SingleFlight(ByteCache(2 * memory_size("result 1"), 60)), Work()
     work.go.set()
     for key in "abcd":
         await single_flight.run(key, "body", work)
@@ -64,7 +65,7 @@ async def test_oldest_results_are_evicted():
 
 
 async def test_key_with_another_body_is_refused():
-    single_flight, work = SingleFlight(60, 10), Work()
+    single_flight, work = SingleFlight(ByteCache(2**20, 60)), Work()
     first = start_calls(single_flight, work, 1)
     await settle()
     with pytest.raises(KeyReused):
@@ -76,7 +77,7 @@ async def test_key_with_another_body_is_refused():
 
 
 async def test_work_continues_while_a_caller_waits():
-    single_flight, work = SingleFlight(60, 10), Work()
+    single_flight, work = SingleFlight(ByteCache(2**20, 60)), Work()
     first, second = start_calls(single_flight, work, 2)
     await settle()
     first.cancel()
@@ -87,7 +88,7 @@ async def test_work_continues_while_a_caller_waits():
 
 
 async def test_abandoned_work_is_cancelled_and_restarted():
-    single_flight, work = SingleFlight(60, 10), Work()
+    single_flight, work = SingleFlight(ByteCache(2**20, 60)), Work()
     calls = start_calls(single_flight, work, 2)
     await settle()
     for call in calls:
@@ -100,8 +101,34 @@ async def test_abandoned_work_is_cancelled_and_restarted():
     assert await repeat[0] == ("result 2", "miss")
 
 
+async def test_joining_cancelled_work_begins_anew():
+    """Work that is still cleaning up after its last caller is not joined."""
+    single_flight, slow_end = SingleFlight(ByteCache(2**20, 60)), asyncio.Event()
+    work = Work()
+
+    async def slow_to_end():
+        try:
+            return await work()
+        except asyncio.CancelledError:
+            await slow_end.wait()
+            raise
+
+    leaving = start_calls(single_flight, slow_to_end, 1)[0]
+    await settle()
+    leaving.cancel()
+    await settle()
+    assert not leaving.done(), "the caller's place is held until the work has ended"
+    anew = start_calls(single_flight, work, 1)[0]
+    work.go.set()
+    assert await anew == ("result 2", "miss")
+    slow_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert await single_flight.run("key", "body", work) == ("result 2", "hit")
+
+
 async def test_failure_is_shared_but_not_cached():
-    single_flight, work = SingleFlight(60, 10), Work(EngineError("no memory"))
+    single_flight, work = SingleFlight(ByteCache(2**20, 60)), Work(EngineError("no memory"))
     calls = start_calls(single_flight, work, 2)
     await settle()
     work.go.set()

@@ -96,7 +96,7 @@ class DialectAdapter:
         self._service, self._route, self._window_s, self._hold_s = service, route, window_s, hold_s
         self._alone_by_default, self._defaults = alone_by_default, defaults
         on_group_closed = partial(service.metrics.group_closed, route)
-        self._grouper = ResponseGrouper(self._judge, on_group_closed, service.replay_s)
+        self._grouper = ResponseGrouper(self._judge, on_group_closed, service.groups)
 
     async def single(
         self,

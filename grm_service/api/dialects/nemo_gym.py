@@ -23,7 +23,7 @@ from grm_service.api.dialects.turns import Turn, Turns, to_messages, to_response
 from grm_service.api.problems import BODY, JUDGING, documented
 from grm_service.api.texts import Text
 from grm_service.content import NotText
-from grm_service.errors import BadTask, GRMError, PromptTooLong, TextTooLong, UpstreamDenied
+from grm_service.errors import BadTask, GRMError, PromptTooLong, TextTooLong, TooMuchText, UpstreamDenied
 from grm_service.types import Message
 
 HOLD_S = 600.0
@@ -141,7 +141,7 @@ async def verify(request: Request, options: QueryOptionsParam, body: Verify) -> 
     except GRMError as error:
         # Wrong options, or a key that the model's server refuses, fail every row: masks would hide that.
         is_config_error = isinstance(error, (BadTask, UpstreamDenied))
-        is_config_error &= not isinstance(error, (NotText, TextTooLong, PromptTooLong))
+        is_config_error &= not isinstance(error, (NotText, TextTooLong, TooMuchText, PromptTooLong))
         if is_config_error or not any(name.startswith("_ng_") for name in row):
             raise
         return row | _mask(row, f"{error.code}: {error}")

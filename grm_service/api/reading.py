@@ -25,7 +25,7 @@ class Reader:
     """Runs reads in threads, each for at most MAX_READ_S seconds.
 
     Reads that may take long (`one_at_a_time`) have threads of their own and take turns within a caller, so
-    that neither other reads nor other callers wait for them; nobody's use the threads of the event loop. A
+    that neither other reads nor other callers wait for them. None uses the threads of the event loop. A
     cancelled read leaves its line, or ends at the database's next step.
     """
 
@@ -57,8 +57,8 @@ class Reader:
 
 def reader(request: Request) -> Reader:
     """Return the reader of the application."""
-    owner: Reader = request.app.state.reader
-    return owner
+    reader: Reader = request.app.state.reader
+    return reader
 
 
 async def reply(request: Request, work: Callable[[], BaseModel], long: bool = False) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -139,7 +140,7 @@ def index(value: object, count: int, name: str) -> int:
     """Return an index below `count`; a float without a fraction is one. Raises ValueError."""
     # pandas writes integers as floats in a column with nulls. A bool equals 0 or 1, but is no index.
     if not isinstance(value, (int, float)) or isinstance(value, bool) or value not in range(count):
-        raise ValueError(f"{name} is {value!r}: it must be an index of one of {count} responses, from 0")
+        raise ValueError(f"{name} is {reprlib.repr(value)}: it must be an index of one of {count} responses, from 0")
     return int(value)
 
 
@@ -149,7 +150,7 @@ def identifier(row: RawRow, column: str, default: str) -> str:
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ValueError(f"{column} is {value!r}: it must be a text or a number")
+        raise ValueError(f"{column} is {reprlib.repr(value)}: it must be a text or a number")
     return encodable(str(int(value) if isinstance(value, float) and value.is_integer() else value))
 
 

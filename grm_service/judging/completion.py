@@ -9,9 +9,13 @@ import re
 from dataclasses import replace
 
 from grm_service.engines.base import THINKING_TOKENS, Engine, ThinkingBehavior
+from grm_service.errors import EngineError
 from grm_service.profiles.profile import ThinkingSettings
 from grm_service.thinking import split_thinking
 from grm_service.types import Completion, Params, Prompt, Thinking
+
+_MAX_CHARS = 2**20
+"""More characters than the most tokens of a request, 163,840 with thinking, have in any language."""
 
 
 async def complete(
@@ -19,9 +23,12 @@ async def complete(
 ) -> Completion:
     """Return a completion with its thinking apart from its text, both valid Unicode without NUL.
 
-    `settings` are the profile's. Raises the engine's errors.
+    `settings` are the profile's. Raises the engine's errors, and EngineError for a text that is too long.
     """
     completion = await engine.complete(prompt, params)
+    length = len(completion.text) + (len(completion.thinking.text) if completion.thinking else 0)
+    if length > _MAX_CHARS:
+        raise EngineError(f"the completion has {length} characters, and at most {_MAX_CHARS} are read")
     thinking, answer = completion.thinking, _valid_text(completion.text)
     if thinking is not None:
         thinking = replace(thinking, text=_valid_text(thinking.text).strip())

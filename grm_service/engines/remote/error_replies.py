@@ -126,8 +126,9 @@ def find_error(body: Any) -> ErrorReply | None:
     if not body.get("choices") and not body.get("data"):
         if body.get("object") == "error" or body.get("type") == "error" or _status([body], []) is not None:
             return ErrorReply.of(body)
-        if isinstance(feedback := body.get("promptFeedback"), dict) and feedback.get("blockReason"):
-            return ErrorReply(None, ("content_filter",), None, one_line(str(feedback["blockReason"])))
+        feedback = body.get("promptFeedback")
+        if isinstance(feedback, dict) and (why := feedback.get("blockReason")):
+            return ErrorReply(None, ("content_filter",), None, one_line(why if isinstance(why, str) else ""))
     return _filtered(choice)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 T = TypeVar("T")
 Item = TypeVar("Item")
+P = ParamSpec("P")
+_LONG_TEXT = 50_000
+"""Characters; what takes time in proportion to a shorter text is done before a thread would begin it."""
 
 
 async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -37,6 +40,13 @@ async def for_each(items: Iterable[Item], work: Callable[[Item], Awaitable[None]
             await work(item)
 
     await gather(worker() for _ in range(limit))
+
+
+async def off_the_loop(chars: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return the result of work on a text of `chars` characters, in a thread if the text is long."""
+    if chars < _LONG_TEXT:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)
 
 
 class SharedTask(Generic[T]):

@@ -140,7 +140,9 @@ def index(value: object, count: int, name: str) -> int:
     """Return an index below `count`; a float without a fraction is one. Raises ValueError."""
     # pandas writes integers as floats in a column with nulls. A bool equals 0 or 1, but is no index.
     if not isinstance(value, (int, float)) or isinstance(value, bool) or value not in range(count):
-        raise ValueError(f"{name} is {reprlib.repr(value)}: it must be an index of one of {count} responses, from 0")
+        raise ValueError(
+            f"{name} is {reprlib.repr(value)}: it must be an index of one of {count} responses, from 0"
+        )
     return int(value)
 
 

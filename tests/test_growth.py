@@ -1,10 +1,15 @@
-"""Every function that reads untrusted text does so in linear time, whatever the text repeats.
+"""Functions that read untrusted text take linear time, whatever the text repeats.
 
-A new reader is a row of READERS, and a new attack a row of HOSTILE.
+A new reader is a row of READERS, a new attack one of UNITS, which a text repeats, or of FRAMED: what begins a
+text, what it repeats, and what ends it. The CPU time of a text is compared with that of one eight times as
+long, where it is long enough to be measured.
 """
 
+import gc
+import re
 import time
 from contextlib import suppress
+from itertools import pairwise
 
 import pytest
 
@@ -17,22 +22,28 @@ from grm_service.engines.remote.field_rules import FieldRules
 from grm_service.engines.remote.reply_bodies import Unreadable, parse_body
 from grm_service.errors import GRMError
 from grm_service.evaluation import formats, pair_rows
-from grm_service.improving.revision_prompts import revision_prompt
 from grm_service.judging import labels, parse, soft_scores
-from grm_service.judging.completion import complete
 from grm_service.judging.prompt import render
-from grm_service.principles import lint, observed, query_kind, wording
+from grm_service.principles import lint, query_kind, wording
 from grm_service.profiles.catalog import load_catalog
 from grm_service.types import Message
 
 PROFILES = load_catalog().profiles
 GENERIC = PROFILES["generic-judge"]
 BOX = "\nScores: \\boxed{5, 6}"
-SENT = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 5, "temperature": 0, "top_p": 1.0, "seed": 0}
+SENT = {
+    "messages": [{"role": "user", "content": "x"}],
+    "max_tokens": 5,
+    "temperature": 0,
+    "top_p": 1.0,
+    "seed": 0,
+}
 
 READERS = {
     "parse": lambda s: parse.parse(f"a{s}b{BOX}", 2, GENERIC),
-    "parse, in the line": lambda s: parse.parse(f"Criteria:\n1. a\nAnalysis: b\n{s} Scores: \\boxed{{5, 6}}", 2, GENERIC),
+    "parse, in the line": lambda s: parse.parse(
+        f"Criteria:\n1. a\nAnalysis: b\n{s} Scores: \\boxed{{5, 6}}", 2, GENERIC
+    ),
     "parse, in the box": lambda s: parse.parse(f"Scores: \\boxed{{{s}}}", 2, GENERIC),
     "parse, behind the box": lambda s: parse.parse(f"Final answer: \\boxed{{5, 6}}{s}", 2, GENERIC),
     "parse, alone": lambda s: parse.parse(s, 2, GENERIC),
@@ -55,7 +66,9 @@ READERS = {
     "extract_response, spaced": lambda s: chat_templates.extract_response(" ".join(s), s[: len(s) // 2]),
     "join_prefill": lambda s: chat_templates.join_prefill(s, s),
     "strip_end_tokens": chat_templates.strip_end_tokens,
-    "to_text": lambda s: content.to_text([s, {"type": "reasoning", "text": s}, {"type": "tool_use", "name": s, "input": s}]),
+    "to_text": lambda s: content.to_text(
+        [s, {"type": "reasoning", "text": s}, {"type": "tool_use", "name": s, "input": s}]
+    ),
     "to_response": lambda s: content.to_response(s, lenient=True),
     "block": lambda s: block("tool call", s),
     "quote": quote,
@@ -71,7 +84,9 @@ READERS = {
     "is_english": wording.is_english,
     "parse_body": lambda s: parse_body(s.encode()),
     "parse_body, events": lambda s: parse_body(b"data: {}\n" + s.encode()),
-    "parse_completion": lambda s: parse_completion({"choices": [{"message": {"content": s, "reasoning": [s]}}], "usage": {}}),
+    "parse_completion": lambda s: parse_completion(
+        {"choices": [{"message": {"content": s, "reasoning": [s]}}], "usage": {}}
+    ),
     "ErrorReply": lambda s: ErrorReply.of({"error": {"message": s, "code": s, "param": s}}).refusal("x"),
     "ErrorReply, text": lambda s: ErrorReply.of(s, 400).refusal("x"),
     "find_error": lambda s: find_error({"error": s, "choices": [{"finish_reason": s}]}),
@@ -79,57 +94,101 @@ READERS = {
     "without_credentials": without_credentials,
 }
 
-HOSTILE = {
-    "#": ("", "#", ""), "newlines": ("", "\n", ""), "spaces": ("a", " ", "b"), "tabs": ("a", "\t", "b"), "*": ("", "*", "x"), "$": ("", "$", "x"), "_": ("", "_", "x"),
-    "# ": ("", "# ", "x"), "newlines, text": ("", "\n", "Analysis x"), "weight, spaces": ("weight", " ", "x"), "weight": ("", "weight ", ""),
-    "weight: 1": ("", "(weight: 1", ""), "(": ("", "(", ""), "- ": ("", "- ", ""), "1. ": ("", "1. ", ""), "1. x": ("", "1. ", "x"), "lines": ("", "x\n", ""), "blank lines": ("", " \n", "x"),
-    "items": ("", "1. a b\n", ""), "item, lines": ("1) a\n", "x\n", ""), "\\boxed{": ("", "\\boxed{", ""), "\\boxed{}": ("", "\\boxed{}", ""), "\\boxed{1},": ("", "\\boxed{1},", ""), "\\boxed{1}, ": ("\\boxed{1}", ",          ", ""),
-    "\\boxed{\\text{": ("", "\\boxed{\\text{", ""), "\\boxed{1}\\n": ("", "Scores: \\boxed{1}\n", ""), "\\boxed{ $": ("\\boxed{1}", " $", ""), "}": ("\\boxed{1", "}", ""), "\\b": ("", "\\b", ""), "\\ ": ("", "\\" + 50 * " ", ""), "\\": ("", "\\", ""),
-    "x, ": ("", "x , ", ""), "1, ": ("", "1 , ", ""), "digits": ("", "1", ""), "1;": ("", "1;", ""), "odd digits": ("", "٣", ""), "score ": ("", "score ", ""), "score!": ("score", "!", "x"), "scores:": ("", "Scores:\n", ""), "Scores: ": ("", "Scores: ", ""),
-    "the ": ("", "the ", "x"), "wide": ("", "评分", ""), "Specific Criteria": ("", "Specific Criteria\n", ""), "Analysis***": ("Analysis", "*", "x"), "Analysis": ("", "Analysis ", ""), "Analysis:": ("", "Analysis:\n", ""), "[Analysis": ("", "[", "Analysis"),
-    ". ": ("", ". ", ""), ".": ("", ".", "x"), "。": ("", "。", "x"), ".)": (".", ")", "x"), "quotes": ("", '"', ""), "「": ("", "「", ""), "“": ("", "“ ", "”"), "'": ("", "'", ""),
-    "<think>": ("", "<think>", ""), "</think>": ("", "</think>", ""), "<think></think>": ("", "<think>x</think>", ""), "<think></reasoning>": ("", "<think></reasoning>", ""), "<thin": ("", "<thin", ""), "assistant": ("", "assistant  ", ""), "assistant spaces": ("assistant", " ", "x"), "analysis": ("", " ", "analysis"),
-    "<|": ("", "<|", ""), "<|||": ("<", "|", ""), "<|w": ("", "<|a", ""), "<|www": ("<|", "a", ""), "<": ("", "<", ""), "<||||": ("", "<" + 64 * "|", ""), "<answer": ("", "<answer", ""), "<final ": ("", "<final_", ""), "<<SYS>>": ("", "<<SYS>>", ""), "[INST": ("", "[INST]", ""), "INST": ("<s>", "[INST]", ""),
-    "[The ": ("", "[The ", ""), "[The spaces": ("[The", " ", ""), "## Response": ("", "## Response 1", ""), "## ": ("", "## ", ""), "##\\n": ("", "##" + 40 * "\n", ""), "The Begin": ("", "[The Begin of Response ", "1]"), "#### Context": ("", "#### Conversation Context ", "####"),
-    "im turns": ("", "<|im_start|>user\nx<|im_end|>\n", ""), "im_start": ("<|im_start|>", "a", ""), "im_starts": ("", "<|im_start|>a", ""), "im_end": ("<|im_start|>user\n", "<|im_end|>" + 30 * " ", ""), "im_end newlines": ("<|im_start|>user\n<|im_end|>", "\n", ""), "</s> spaces": ("<s>[INST] a [/INST]</s>", " ", ""),
-    "</s>": ("<s>[INST] a [/INST]", "</s> <s> ", ""), "User": ("", "<｜User｜>", ""), "bos User": ("<｜begin▁of▁sentence｜>", "a<｜end▁of▁sentence｜>", "<｜User｜>"), "phi": ("<|user|>\n", "\n", ""), "phi ends": ("<|user|>\n", "<|end|> ", ""), "ends": ("x", "<|im_end|> ", ""), "header": ("<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|> ", ""),
-    "1.1": ("", "1.", "1a"), "11.": ("", "11.", "é"), "a'": ("", "a'", ""), "words": ("", "be ", ""), "it is": ("", "it is ", ""), "w(": ("", "a", "("), "emoji": ("", "\U0001f600", ""), "İ": ("", "İ", ""), "ﬃ": ("", "ﬃ", ""), "1+": ("", "1 ", "how"),
-    "`": ("", "`", "x"), "~~~": ("", "~~~ ", "x"), "``` tool": ("", "```tool call\n", ""), "``` ": ("```", " ", "tool"), "[{": ("", "[{", ""), "[": ("", "[", ""), "{": ("", "{", ""), "]": ("[", "]", ""), "[{'role'": ("[{'role': ", "}", "x"), "['": ("['", "'", "x"), "}]": ("[{'role': ", "}] ", "x"),
-    "['']": ("", "'] ", "x"), "Human": ("", "\n\nHuman: ", ""), "Human:Assistant": ("", "\n\nHuman: a\n\nAssistant: b", ""), "://": ("", "://a:b/", ""), "@": ("", "@", ""), ":/": ("://a:", "/ ", "x"), "data:": ("", "data: {}\n", ""), "event": ("", "event: error\n", ""), "{\"a\":": ("", '{"a":', ""), "1,": ("[", "1,", "1]"),
-    "key not": ("", "api key ", ""), "model": ("", "model ", ""), "token": ("", "tokens ", ""), "exceed": ("", "exceeds maximum ", ""), "context": ("", "context length ", ""), "combining": ("a", "\u0301", ""), "decomposed": ("", "e\u0323\u0301", ""), "hangul": ("", "가", ""),
-}  # fmt: skip
+UNITS = [
+    "#", "\n", "weight ", "(weight: 1", "(", "- ", "1. ", "x\n", "1. a b\n", "\\boxed{", "\\boxed{}",
+    "\\boxed{1},", "\\boxed{\\text{", "Scores: \\boxed{1}\n", "\\b", "\\" + 50 * " ", "\\", "x , ", "1 , ",
+    "1", "1;", "٣", "score ", "Scores:\n", "Scores: ", "评分", "Specific Criteria\n", "Analysis ",
+    "Analysis:\n", ". ", "\"", "「", "'", "<think>", "</think>", "<think>x</think>", "<think></reasoning>",
+    "<thin", "assistant  ", "<|", "<|a", "<", "<" + 64 * "|", "<answer", "<final_", "<<SYS>>", "[INST]",
+    "[The ", "## Response 1", "## ", "##" + 40 * "\n", "<|im_start|>user\nx<|im_end|>\n", "<|im_start|>a",
+    "<｜User｜>", "a'", "be ", "it is ", "😀", "İ", "ﬃ", "```tool call\n", "[{", "[", "{", "\n\nHuman: ",
+    "\n\nHuman: a\n\nAssistant: b", "://a:b/", "@", "data: {}\n", "event: error\n", "{\"a\":", "api key ",
+    "model ", "tokens ", "exceeds maximum ", "context length ", "ẹ́", "가",
+]  # fmt: skip
+FRAMED = [
+    ("a", " ", "b"), ("a", "\t", "b"), ("", "*", "x"), ("", "$", "x"), ("", "_", "x"), ("", "# ", "x"),
+    ("", "\n", "Analysis x"), ("weight", " ", "x"), ("", "1. ", "x"), ("", " \n", "x"),
+    ("1) a\n", "x\n", ""), ("\\boxed{1}", ",          ", ""), ("\\boxed{1}", " $", ""),
+    ("\\boxed{1", "}", ""), ("score", "!", "x"), ("", "the ", "x"), ("Analysis", "*", "x"),
+    ("", "[", "Analysis"), ("", ".", "x"), ("", "。", "x"), (".", ")", "x"), ("", "“ ", "”"),
+    ("assistant", " ", "x"), ("", " ", "analysis"), ("<", "|", ""), ("<|", "a", ""), ("<s>", "[INST]", ""),
+    ("[The", " ", ""), ("", "[The Begin of Response ", "1]"), ("", "#### Conversation Context ", "####"),
+    ("<|im_start|>", "a", ""), ("<|im_start|>user\n", "<|im_end|>" + 30 * " ", ""),
+    ("<|im_start|>user\n<|im_end|>", "\n", ""), ("<s>[INST] a [/INST]</s>", " ", ""),
+    ("<s>[INST] a [/INST]", "</s> <s> ", ""),
+    ("<｜begin▁of▁sentence｜>", "a<｜end▁of▁sentence｜>", "<｜User｜>"), ("<|user|>\n", "\n", ""),
+    ("<|user|>\n", "<|end|> ", ""), ("x", "<|im_end|> ", ""),
+    ("<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|> ", ""), ("", "1.", "1a"),
+    ("", "11.", "é"), ("", "a", "("), ("", "1 ", "how"), ("", "`", "x"), ("", "~~~ ", "x"),
+    ("```", " ", "tool"), ("[", "]", ""), ("[{'role': ", "}", "x"), ("['", "'", "x"),
+    ("[{'role': ", "}] ", "x"), ("", "'] ", "x"), ("://a:", "/ ", "x"), ("[", "1,", "1]"), ("a", "́", ""),
+]  # fmt: skip
+HOSTILE = [*(("", unit, "") for unit in UNITS), *FRAMED]
 
 
-def hostile(prefix, unit, suffix, length):
-    return prefix + unit * ((length - len(prefix) - len(suffix)) // len(unit)) + suffix
+LOOPS = [("", unit, "") for unit in ("#", "\n", " ", "1. a b\n")]
+JUDGE_OUTPUT = (
+    "parse",
+    "parse, alone",
+    "parse, in the line",
+    "before_closing",
+    "parse_principles",
+    "split_thinking",
+)
+FLOOR_S = 0.03
+FACTOR = 24
+"""Between the 8 of linear and the 64 of quadratic time."""
 
 
-def cpu_seconds(read, text):
+def hostile(start, unit, end, length):
+    return start + unit * ((length - len(start) - len(end)) // len(unit)) + end
+
+
+def cpu_seconds(read, text, times=1):
+    gc.disable()  # a collection of all objects has nothing to do with the text
+    try:
+        return min(cpu_seconds_once(read, text) for _ in range(times))
+    finally:
+        gc.enable()
+
+
+def cpu_seconds_once(read, text):
     began = time.process_time()
     with suppress(GRMError, ValueError, Unreadable):
         read(text)
     return time.process_time() - began
 
 
-if __name__ == "__main__":
-    import sys
-    top = int(sys.argv[1])
-    total = 0
-    for rn, read in READERS.items():
-        if len(sys.argv) > 2 and not rn.startswith(sys.argv[2]): continue
-        worst = (0, "")
-        for hn, parts in HOSTILE.items():
-            before = None
-            length = 2000
-            while length <= top:
-                try:
-                    t = cpu_seconds(read, hostile(*parts, length))
-                except Exception as e:
-                    print("RAISED", rn, hn, type(e), str(e)[:100]); break
-                total += t
-                worst = max(worst, (t / length, hn, round(t, 3)))
-                if before is not None and t > 0.03 and t > 20 * before:
-                    print(f"SUPERLINEAR {rn!r} {hn!r} n={length} {before:.4f} -> {t:.3f}", flush=True); break
-                before = t
-                length *= 8
-        print(f"   {rn}: worst {worst[0]*1e6:.3f} us/char {worst[1:]} total {total:.1f}", flush=True)
+def is_superlinear(read, parts, lengths):
+    """Return whether time grows faster than the text between two of the lengths, each 8 times the last."""
+    texts = [hostile(*parts, length) for length in lengths]
+    for short, long in pairwise(texts):
+        if cpu_seconds(read, long) < FLOOR_S:
+            continue
+        if cpu_seconds(read, long, 3) > max(FLOOR_S, FACTOR * cpu_seconds(read, short, 3)):
+            return True
+    return False
+
+
+def superlinear(reader, attacks, lengths):
+    return [parts for parts in attacks if is_superlinear(READERS[reader], parts, lengths)]
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_time_grows_linearly(reader):
+    assert superlinear(reader, HOSTILE, (2_500, 20_000)) == []
+
+
+@pytest.mark.parametrize("reader", JUDGE_OUTPUT)
+def test_million_characters_take_linear_time(reader):
+    assert superlinear(reader, LOOPS, (15_625, 125_000, 1_000_000)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", READERS)
+def test_millions_of_any_kind_take_linear_time(reader):
+    assert superlinear(reader, HOSTILE, (2_000, 16_000, 128_000, 1_024_000)) == []
+
+
+def test_quadratic_time_is_noticed():
+    assert is_superlinear(re.compile("#+x").search, ("", "#", ""), (2_000, 16_000))

@@ -153,7 +153,9 @@ def read_ppe_correctness(row: RawRow, number: int) -> Iterator[Item]:
     pairs = required_list(row, "sampled_conflict_pairs") if has(row, "sampled_conflict_pairs") else ()
     for pair in pairs:
         if not isinstance(pair, list) or len(pair) != 2:
-            raise ValueError(f"sampled_conflict_pairs has {reprlib.repr(pair)}: it must have lists of two indices")
+            raise ValueError(
+                f"sampled_conflict_pairs has {reprlib.repr(pair)}: it must have lists of two indices"
+            )
         one, other = (index(each, len(scores), "a conflict pair's index") for each in pair)
         first, second = (_score(scores[i]) for i in (one, other))
         if first == second:

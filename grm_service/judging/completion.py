@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from grm_service.concurrency import off_the_loop
 from grm_service.engines.base import THINKING_TOKENS, Engine, ThinkingBehavior
 from grm_service.errors import EngineError
 from grm_service.profiles.profile import ThinkingSettings
@@ -29,11 +30,23 @@ async def complete(
     length = len(completion.text) + (len(completion.thinking.text) if completion.thinking else 0)
     if length > _MAX_CHARS:
         raise EngineError(f"the completion has {length} characters, and at most {_MAX_CHARS} are read")
+    continued = bool(prompt.continuation)
+    return await off_the_loop(length, _separated, completion, continued, params, engine.thinking, settings)
+
+
+def _separated(
+    completion: Completion,
+    continued: bool,
+    params: Params,
+    behavior: ThinkingBehavior,
+    settings: ThinkingSettings,
+) -> Completion:
+    """Return a completion, which may be `continued` from a partial answer, with its thinking apart."""
     thinking, answer = completion.thinking, _valid_text(completion.text)
     if thinking is not None:
         thinking = replace(thinking, text=_valid_text(thinking.text).strip())
         thinking, answer = _without_repetition(thinking, answer)
-    opened = not prompt.continuation and _begins_in_thinking(engine.thinking, completion, params, settings)
+    opened = not continued and _begins_in_thinking(behavior, completion, params, settings)
     inline, answer = split_thinking(answer, settings.tags, opened)
     if thinking is not None and inline is not None:
         # A reasoning parser with other tags than the model's leaves part of the thinking in the text.

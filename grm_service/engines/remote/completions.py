@@ -101,9 +101,7 @@ def _is_thought(part: Any) -> bool:
     if not isinstance(part, Mapping):
         return False
     name = part.get("type") or next((name for name in _TEXT_FIELDS if name in part), "")
-    return part.get("thought") is True or (
-        isinstance(name, str) and _REASONING_PART.search(name) is not None
-    )
+    return part.get("thought") is True or (isinstance(name, str) and _REASONING_PART.search(name) is not None)
 
 
 def _reasoning(message: Mapping[str, Any]) -> str:

@@ -11,8 +11,8 @@ import httpx
 
 ACCEPTED = {"Accept-Encoding": "gzip"}
 """The request headers for the encodings that `read_body` reads."""
-# The longest texts that are read have 2**20 characters, which take up to 12 bytes each. Logprobs are requested
-# for a few tokens only.
+# The longest texts that are read have 2**20 characters, which take up to 12 bytes each. Logprobs are only
+# requested for a few tokens.
 _MAX_BYTES = 16 * 2**20
 _MAX_VALUES = 2**19  # so many take some 0.1 s to parse, during which no other request runs
 _MAX_LINES = 1000  # of events, which no request asks for

@@ -105,9 +105,9 @@ def to_response(value: object, *, lenient: bool = False) -> str:
     return join(pieces, quoted=lenient or isinstance(response, list))
 
 
-def normalize_role(name: str) -> Role:
-    """Return the role for a name that templates and clients use; unknown names count as users'."""
-    return _ROLES.get(name.lower(), "user")
+def normalize_role(name: object) -> Role:
+    """Return the role for a name that templates and clients use; any other value counts as users'."""
+    return _ROLES.get(name.lower(), "user") if isinstance(name, str) else "user"
 
 
 def is_reasoning(turn: object) -> bool:
@@ -121,9 +121,11 @@ def _role(fields: Mapping[str, Any], lenient: bool) -> Role:
     name = first(fields, ("role", "from"))
     if name is None and (what := what_is(fields.get("type"))):
         return "tool" if what == "tool result" else "assistant"
-    if lenient or str(name).lower() in _ROLES:
-        return normalize_role(str(name))
-    raise NotText(f"the role must be one of {', '.join(get_args(Role))}, not {str(name)[:40]!r}")
+    known = isinstance(name, str) and name.lower() in _ROLES
+    if lenient or known:
+        return normalize_role(name)
+    what = repr(name[:40]) if isinstance(name, str) else kind_of(name)
+    raise NotText(f"the role must be one of {', '.join(get_args(Role))}, not {what}")
 
 
 def _response_pieces(turn: object, lenient: bool) -> list[Piece]:
@@ -146,7 +148,7 @@ def _pieces(turn: Mapping[str, Any], lenient: bool) -> list[Piece]:
     content = first(turn, ("content", "parts", "value"))
     if turn.get("from") == _CALL_OF_SHAREGPT:
         return call_pieces(content)
-    if content is not None and normalize_role(str(first(turn, ("role", "from")))) in TOOL_ROLES:
+    if content is not None and normalize_role(first(turn, ("role", "from"))) in TOOL_ROLES:
         content = result_text(content, lenient)
     pieces = [*reasoning_pieces(turn, REASONING), *content_pieces(content, lenient)]
     if isinstance(audio := plain(turn.get("audio")), dict):

@@ -56,13 +56,7 @@ def part_pieces(part: object, lenient: bool) -> list[Piece]:
         return [Piece(part)]
     if not isinstance(part, dict):
         raise NotText(f"the content must be a text or a list of parts, not {kind_of(part)}")
-    kind = plain(part.get("type"))
-    kind = kind if isinstance(kind, str | None) else str(kind)
-    if kind in _TEXTS and is_missing(part.get("text")):
-        # A part without a type has its type as a key, as Gemini's have.
-        keys = (key for key, value in part.items() if not is_missing(value))
-        kind = next((key for key in keys if key in _MEDIA or what_is(key)), kind)
-        part = inner if isinstance(inner := part.get(str(kind)), dict) else part
+    kind, part = _typed(part)
     what = what_is(kind)
     if what == "tool call":
         return call_pieces(part)
@@ -81,14 +75,27 @@ def part_pieces(part: object, lenient: bool) -> list[Piece]:
     return [*_mask(part, kind, lenient), *([] if is_missing(text) else [Piece(string(text))])]
 
 
+def _typed(part: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any]]:
+    """Return the type of a part, and the fields with its data."""
+    kind = plain(part.get("type"))
+    kind = kind if isinstance(kind, str | None) else kind_of(kind)
+    if kind in _TEXTS and is_missing(part.get("text")):
+        # A part without a type has its type as a key, as Gemini's have.
+        keys = (key for key, value in part.items() if not is_missing(value))
+        kind = next((key for key in keys if key in _MEDIA or what_is(key)), kind)
+        part = inner if isinstance(inner := part.get(str(kind)), dict) else part
+    return kind, part
+
+
 def what_is(kind: object) -> str:
     """Return the label of the blocks that parts of a type become, "" for any other type."""
-    name = str(kind)
-    if name in REASONING:
+    if not isinstance(kind, str):
+        return ""
+    if kind in REASONING:
         return "reasoning"
-    if name in _RESULTS or name.endswith(_RESULT_ENDINGS):
+    if kind in _RESULTS or kind.endswith(_RESULT_ENDINGS):
         return "tool result"
-    return "tool call" if name in _CALLS or name.endswith(_CALL_ENDINGS) else ""
+    return "tool call" if kind in _CALLS or kind.endswith(_CALL_ENDINGS) else ""
 
 
 def _mask(part: Mapping[str, Any], kind: str | None, lenient: bool) -> list[Piece]:
@@ -149,11 +156,18 @@ def result_text(value: object, lenient: bool = False) -> str:
 
 
 def _has_text(part: object) -> bool:
-    """Return whether a part of a tool's result is a text, a part of one, or a picture, and no other data."""
-    if isinstance(part, dict):
-        filled = {name for name, value in part.items() if not is_missing(value)}
-        return part.get("type") in (*_TEXTS[1:], *_MEDIA) or filled == {"text"}
-    return is_missing(part) or isinstance(part, str)
+    """Return whether a part of a tool's result is a text, a part of one, or a picture, and no other data.
+
+    So no part that is read as a text has another result inside, which could go on to any depth.
+    """
+    if not isinstance(part, dict):
+        return is_missing(part) or isinstance(part, str)
+    kind, fields = _typed(part)
+    filled = {name for name, value in part.items() if not is_missing(value)}
+    if what_is(kind) or not (part.get("type") in (*_TEXTS[1:], *_MEDIA) or filled == {"text"}):
+        return False
+    text = plain(fields.get("text"))
+    return is_missing(text) or isinstance(text, str)
 
 
 def first(fields: Mapping[str, Any], names: Iterable[str]) -> Any:
@@ -195,7 +209,7 @@ def quote(text: str) -> str:
 
 def label_of(kind: str, name: object) -> str:
     """Return the label of a block; a name cannot end the line or the fence."""
-    words = "" if is_missing(name) else " ".join(str(name).replace("`", "'").split())[:200]
+    words = " ".join(name.replace("`", "'").split())[:200] if isinstance(name, str) else ""
     return f"{kind}: {words}" if words else kind
 
 

@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -187,8 +188,8 @@ def _skip_blank(text: str, start: int) -> int:
 def _to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     columns = dict(pairs)
     if len(columns) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in columns if names.count(name) > 1)
+        names = Counter(name for name, _ in pairs)
+        repeated = next(name for name, times in names.items() if times > 1)
         raise ValueError(f"{repeated!r} is twice in one object: remove one")
     return columns
 

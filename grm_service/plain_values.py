@@ -89,8 +89,8 @@ def dump(value: object) -> str:
     """Return a value of `to_json` as JSON. Raises NotText."""
     try:
         return json.dumps(value, ensure_ascii=False)
-    except ValueError as error:  # an integer of more than 4,300 digits
-        raise NotText(str(error)) from None
+    except ValueError:
+        raise NotText("has an integer of more than 4,300 digits: write it as a text") from None
 
 
 def kind_of(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -126,9 +127,10 @@ def join(before: Turns, behind: Turns) -> Turns:
     if system and other_system and not same_turns(system, other_system):
         raise ValueError("there are two system turns that differ: remove one")
     system = system or other_system
-    if any(same_turns(behind[i : i + len(before)], before) for i in range(len(behind) - len(before) + 1)):
+    ours, theirs = _compared(before), _compared(behind)
+    if any(theirs[i : i + len(ours)] == ours for i in range(len(theirs) - len(ours) + 1)):
         return system + behind
-    common = next(n for n in range(len(before), -1, -1) if same_turns(before[len(before) - n :], behind[:n]))
+    common = next(n for n in range(len(ours), -1, -1) if ours[len(ours) - n :] == theirs[:n])
     follows = not behind or behind[0].role != "user" or before[-1].role == "assistant"
     if not common and not follows:
         raise ValueError("the prompt and the conversation differ: remove one, or make one hold the other")
@@ -139,7 +141,9 @@ def index(value: object, count: int, name: str) -> int:
     """Return an index below `count`; a float without a fraction is one. Raises ValueError."""
     # pandas writes integers as floats in a column with nulls. A bool equals 0 or 1, but is no index.
     if not isinstance(value, (int, float)) or isinstance(value, bool) or value not in range(count):
-        raise ValueError(f"{name} is {value!r}: it must be an index of one of {count} responses, from 0")
+        raise ValueError(
+            f"{name} is {reprlib.repr(value)}: it must be an index of one of {count} responses, from 0"
+        )
     return int(value)
 
 
@@ -149,15 +153,17 @@ def identifier(row: RawRow, column: str, default: str) -> str:
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ValueError(f"{column} is {value!r}: it must be a text or a number")
+        raise ValueError(f"{column} is {reprlib.repr(value)}: it must be a text or a number")
     return encodable(str(int(value) if isinstance(value, float) and value.is_integer() else value))
 
 
 def same_turns(one: Turns, other: Turns) -> bool:
     """Return whether two conversations have the same roles and, apart from spaces around them, texts."""
-    return [(turn.role, comparable(turn.content)) for turn in one] == [
-        (turn.role, comparable(turn.content)) for turn in other
-    ]
+    return _compared(one) == _compared(other)
+
+
+def _compared(messages: Turns) -> list[tuple[str, str]]:
+    return [(turn.role, comparable(turn.content)) for turn in messages]
 
 
 def comparable(text: str) -> str:

@@ -194,3 +194,57 @@ def test_deep_arguments_are_refused():
         deep = [deep]
     with pytest.raises(NotText, match="deep"):
         to_response(turn(tool_calls=[call(deep)]))
+
+
+def nested(wrap, inner, levels=2000):
+    for _ in range(levels):
+        inner = wrap(inner)
+    return inner
+
+
+TEXT = {"type": "text", "text": "a"}
+NESTED = {
+    "results": nested(lambda part: {"type": "text", "functionResponse": {"content": [part]}}, TEXT),
+    "thoughts": nested(lambda part: {"type": "image", "thought": True, "text": [part]}, TEXT),
+    "thoughts in images": nested(
+        lambda part: {"type": "text", "image": {"thought": True, "text": [part]}}, TEXT
+    ),
+    "reasoning": nested(lambda part: {"type": "text", "reasoning": [part]}, TEXT),
+    "outputs": turn(
+        tool_calls=nested(lambda call: {"output": [TEXT | {"functionCall": call}]}, {"name": "a"})
+    ),
+    "lists": nested(lambda part: [part], "a"),
+    "contents": nested(lambda part: {"content": part}, "a"),
+    "role": {"role": nested(lambda name: [name], "a"), "content": "a"},
+    "type": {"type": nested(lambda name: [name], "a"), "text": "a"},
+    "name of a tool": {"type": "tool_use", "name": nested(lambda name: [name], "a"), "input": "a"},
+    "calls as text": turn(tool_calls="[" * 100_000 + "]" * 100_000),
+    "arguments as text": turn(tool_calls=[call("[" * 900 + "]" * 900)]),
+    "huge role": {"role": 10**5000, "content": "a"},
+    "huge type": {"type": 10**5000, "text": "a"},
+    "huge name": {"type": "tool_use", "name": 10**5000, "input": "a"},
+    "huge argument": turn(tool_calls=[call({"a": 10**5000})]),
+}
+
+
+@pytest.mark.parametrize("lenient", [False, True])
+@pytest.mark.parametrize("shape", NESTED.values(), ids=NESTED)
+def test_nesting_and_numbers_are_bounded(shape, lenient):
+    """A RecursionError or the ValueError of a huge integer would fail the test."""
+    for read in (
+        to_text,
+        to_message,
+        to_response,
+        lambda turn, lenient: to_messages([turn], lenient=lenient),
+    ):
+        try:
+            read(shape, lenient=lenient)
+        except NotText as refused:
+            assert len(str(refused)) < 300
+
+
+def test_result_inside_a_result_is_data():
+    inner = {"type": "text", "functionResponse": {"name": "f", "response": "a"}}
+    assert to_text([{"type": "tool_result", "content": [inner]}]) == block(
+        "tool result", '[{"type": "text", "functionResponse": {"name": "f", "response": "a"}}]'
+    )

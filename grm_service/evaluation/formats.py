@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -96,9 +97,9 @@ def read_rewardbench2(row: RawRow, number: int) -> Iterator[Item]:
 
 def read_judgebench(row: RawRow, number: int) -> Iterator[Item]:
     """Read ScalerLab/JudgeBench: pairs of answers from one model, one of them correct."""
-    right = _LABELS.get(str(row["label"]))
+    right = _LABELS.get(row["label"]) if isinstance(row["label"], str) else None
     if right is None:
-        raise ValueError(f"label is {row['label']!r}: it must be A>B or B>A")
+        raise ValueError(f"label is {reprlib.repr(row['label'])}: it must be A>B or B>A")
     id_ = identifier(row, "pair_id", str(number))
     yield Item(
         id=f"judgebench:{id_}",
@@ -132,9 +133,9 @@ def read_rm_bench(row: RawRow, number: int) -> Iterator[Item]:
 
 def read_ppe_human(row: RawRow, number: int) -> Iterator[Item]:
     """Read lmarena-ai/PPE-Human-Preference: answers of two models and a human vote, or a tie."""
-    winner = str(row["winner"])
+    winner = row["winner"] if isinstance(row["winner"], str) else reprlib.repr(row["winner"])
     if winner not in _WINNERS and not winner.startswith("tie"):
-        raise SkippedRow(f"winner {winner!r}")
+        raise SkippedRow(f"winner {winner[:40]!r}")
     yield Item(
         id=f"ppe:{identifier(row, 'question_id', str(number))}",
         source="ppe_human",
@@ -152,7 +153,9 @@ def read_ppe_correctness(row: RawRow, number: int) -> Iterator[Item]:
     pairs = required_list(row, "sampled_conflict_pairs") if has(row, "sampled_conflict_pairs") else ()
     for pair in pairs:
         if not isinstance(pair, list) or len(pair) != 2:
-            raise ValueError(f"sampled_conflict_pairs has {pair!r}: it must have lists of two indices")
+            raise ValueError(
+                f"sampled_conflict_pairs has {reprlib.repr(pair)}: it must have lists of two indices"
+            )
         one, other = (index(each, len(scores), "a conflict pair's index") for each in pair)
         first, second = (_score(scores[i]) for i in (one, other))
         if first == second:
@@ -240,7 +243,7 @@ def _authors(*authors: object) -> tuple[str, ...]:
 
 def _score(value: object) -> float:
     if not isinstance(value, (int, float)) or value != value:  # NaN is below and above nothing
-        raise ValueError(f"a score is {value!r}: it must be a number, true or false")
+        raise ValueError(f"a score is {reprlib.repr(value)}: it must be a number, true or false")
     return value
 
 

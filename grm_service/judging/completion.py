@@ -8,10 +8,15 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from grm_service.concurrency import off_the_loop
 from grm_service.engines.base import THINKING_TOKENS, Engine, ThinkingBehavior
+from grm_service.errors import EngineError
 from grm_service.profiles.profile import ThinkingSettings
 from grm_service.thinking import split_thinking
 from grm_service.types import Completion, Params, Prompt, Thinking
+
+_MAX_CHARS = 2**20
+"""More characters than the most tokens of a request, 163,840 with thinking, have in any language."""
 
 
 async def complete(
@@ -19,14 +24,29 @@ async def complete(
 ) -> Completion:
     """Return a completion with its thinking apart from its text, both valid Unicode without NUL.
 
-    `settings` are the profile's. Raises the engine's errors.
+    `settings` are the profile's. Raises the engine's errors, and EngineError for a text that is too long.
     """
     completion = await engine.complete(prompt, params)
+    length = len(completion.text) + (len(completion.thinking.text) if completion.thinking else 0)
+    if length > _MAX_CHARS:
+        raise EngineError(f"the completion has {length} characters, and at most {_MAX_CHARS} are read")
+    continued = bool(prompt.continuation)
+    return await off_the_loop(length, _separated, completion, continued, params, engine.thinking, settings)
+
+
+def _separated(
+    completion: Completion,
+    continued: bool,
+    params: Params,
+    behavior: ThinkingBehavior,
+    settings: ThinkingSettings,
+) -> Completion:
+    """Return a completion, which may be `continued` from a partial answer, with its thinking apart."""
     thinking, answer = completion.thinking, _valid_text(completion.text)
     if thinking is not None:
         thinking = replace(thinking, text=_valid_text(thinking.text).strip())
         thinking, answer = _without_repetition(thinking, answer)
-    opened = not prompt.continuation and _begins_in_thinking(engine.thinking, completion, params, settings)
+    opened = not continued and _begins_in_thinking(behavior, completion, params, settings)
     inline, answer = split_thinking(answer, settings.tags, opened)
     if thinking is not None and inline is not None:
         # A reasoning parser with other tags than the model's leaves part of the thinking in the text.

@@ -110,6 +110,8 @@ _SPACED = r"[a-z0-9\u00c0-\u052f]"
 _LONGEST = 160
 """The most characters of a clause that is a label."""
 _SENTENCE_END = re.compile(r"[.!?;][*_)\]\"'”’]*\s+|[。！？…][*_」』”’]*\s*")
+_AFTER_SENTENCE = "*_)]\"'”’」』"
+"""What may stand between the end of a sentence and the space behind it."""
 _QUOTES = (("“", "”"), ("„", "“"), ("「", "」"), ("『", "』"), ("«", "»"))
 _FINAL = re.compile(
     rf"[\W_]*(?:(?:{'|'.join(words.final for words in _LANGUAGES.values())})[\s*_]*:"
@@ -134,7 +136,7 @@ def find_label(line: str, profile: Profile) -> Label | None:
     if len(line) <= _LONGEST and _FINAL.fullmatch(line):
         return Label(0, final=True)
     start = 0
-    for end in _SENTENCE_END.finditer(line):
+    for end in _SENTENCE_END.finditer(line, _search_start(line)):
         start = end.end()
     clause = line[start:]
     if len(clause) > _LONGEST or _in_quotation(line[:start]):
@@ -143,6 +145,12 @@ def find_label(line: str, profile: Profile) -> Label | None:
     if not (label.search(clause) and only.fullmatch(clause)):
         return None
     return Label(start, final=_IS.search(clause) is not None)
+
+
+def _search_start(line: str) -> int:
+    """Return where to search for a sentence's end; one before it leaves too long a clause for a label."""
+    before = line[: max(0, len(line) - _LONGEST)].rstrip().rstrip(_AFTER_SENTENCE)
+    return max(0, len(before) - 1)
 
 
 def _in_quotation(text: str) -> bool:

@@ -10,7 +10,8 @@ punctuation count as ASCII. `[[8, 9]]` and `\boxed {8, 9}` are no scores: a resp
 from __future__ import annotations
 
 import re
-from itertools import takewhile
+from collections import deque
+from itertools import islice, takewhile
 
 from grm_service.judging.labels import find_label, half_width
 from grm_service.profiles.profile import Profile, Scale
@@ -32,10 +33,15 @@ _WRAPPER = re.compile(
 )
 _SHELL = re.compile(r"\s*(?:\\[a-z]+\{(.*)\}|\[(.*)\]|\((.*)\))\s*")
 _NUMBER = re.compile(r"([+-]?\d{1,6}(?:\.\d{1,6})?)[分点점]?", re.ASCII)
+_LONGEST_BOX = 4000
+"""More characters than the scores of the largest group have."""
+_MOST_LINES = 500
+"""The most lines that are read as principles; models that loop write more."""
+_TO_LAST_WORD = re.compile(r"(?s:.*)[^\W_]")
 _SPACES = r" \t\r\u00a0\u202f\u3000"
 _ITEM = re.compile(
     r"^\s*(?:(?:\d{1,2}[.)．]|[-*•・])(?:\s+|(?=[^\x00-\x7f\d]|\*\*))"
-    r"|(?:\d{1,2}[、）]|[(（]\d{1,2}[)）]|[①-⑳])\s*)+"
+    r"|(?:\d{1,2}[、）]|[(（]\d{1,2}[)）]|[①-⑳])\s*)++"
 )
 _WEIGHT = re.compile(
     r"[(\[【]? ?(?:weights?|\b(?:gewicht|gewichtung|poids|pondération|peso|ponderación|вес)"
@@ -70,11 +76,11 @@ def find_box(text: str, profile: Profile) -> re.Match[str]:
     Raises Unreadable.
     """
     text = half_width(text)
-    boxes = list(_BOXED.finditer(text))
+    boxes = deque(_BOXED.finditer(text), maxlen=2)
     # A later box that is cut off or malformed revises the earlier ones, so none of them counts.
     if not boxes or text.rfind(_BOX) >= boxes[-1].end():
         raise Unreadable("no_scores")
-    for box in reversed(boxes[-2:]):
+    for box in reversed(boxes):
         if _is_answer(text, box, profile):
             return box
         if not _PLACEHOLDER.fullmatch(box[1]):
@@ -85,16 +91,19 @@ def find_box(text: str, profile: Profile) -> re.Match[str]:
 def _is_answer(text: str, box: re.Match[str], profile: Profile) -> bool:
     r"""Return False for a quotation, such as a box inside a sentence ("its answer \boxed{4} is right")."""
     line = _WRAPPER.sub(" ", text[: box.start()].rpartition("\n")[2])
-    after = _WRAPPER.sub(" ", text[box.end() :])
     if line.lstrip().startswith(">"):
         return False
     if not re.search(r"\w", line):
         return _BOX not in box[1]
     label = find_label(line, profile)
-    return label is not None and not (label.final and re.search(r"\w", after))
+    if label is None or not label.final:
+        return label is not None
+    return not re.search(r"\w", _WRAPPER.sub(" ", text[box.end() :]))
 
 
 def _scores(content: str, n: int, scale: Scale) -> tuple[float, ...]:
+    if len(content) > _LONGEST_BOX:
+        raise Unreadable("wrong_count")
     content = re.sub(_BETWEEN_BOXES, ",", content)
     if shell := _SHELL.fullmatch(content):
         content = shell[shell.lastindex or 0]
@@ -141,7 +150,7 @@ def parse_principles(text: str, limit: int = 12) -> tuple[Principle, ...]:
     """
     items: list[list[str]] = []
     listed = takewhile(lambda line: not line.lstrip().startswith("##"), _WRAPPER.sub("", text).splitlines())
-    for line in filter(str.strip, listed):
+    for line in islice(filter(str.strip, listed), _MOST_LINES):
         if _ITEM.match(line) or not items:
             items.append([line])
         else:
@@ -158,8 +167,8 @@ def parse_principles(text: str, limit: int = 12) -> tuple[Principle, ...]:
 def _principle(item: str) -> Principle | None:
     text = " ".join(item.split())
     weights = list(_WEIGHT.finditer(half_width(text)))
-    for weight in reversed(weights):
-        text = text[: weight.start()] + text[weight.end() :]
+    starts, ends = [0, *(each.end() for each in weights)], [*(each.start() for each in weights), len(text)]
+    text = "".join(text[start:end] for start, end in zip(starts, ends, strict=True))
     text = " ".join(text.replace("**", "").strip(" ,;:-，、；：").split())
     if not re.search(r"[^\W\d_]", text):
         return None
@@ -185,7 +194,7 @@ def before_closing(text: str, profile: Profile) -> str:
 
 def _without_label(text: str, profile: Profile) -> str:
     """Return the text without a label at its end."""
-    end = next((i for i in range(len(text), 0, -1) if text[i - 1].isalnum()), 0)
-    line_at = text.rfind("\n", 0, end) + 1
+    words = _TO_LAST_WORD.match(text)
+    line_at = text.rfind("\n", 0, words.end() if words else 0) + 1
     label = find_label(half_width(text[line_at:].rstrip()), profile)
     return text if label is None else text[: line_at + label.start].rstrip(" \t\n#*$")

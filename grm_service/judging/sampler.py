@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from grm_service import tracing
+from grm_service.concurrency import off_the_loop
 from grm_service.engines.base import THINKING_TOKENS, Engine
 from grm_service.errors import BadTask, EngineError, SoftNotServed, UpstreamRefused, code_of
 from grm_service.judging import parse, soft_scores
@@ -91,7 +92,7 @@ class Sampler:
         try:
             completion = await self._complete(planned, replace(prompt, continuation=opening), params)
             sample = replace(sample, text=opening + completion.text, thinking=completion.thinking)
-            sample = _parsed(planned, sample, completion)
+            sample = await _parsed(planned, sample, completion)
             if sample.error is not None:
                 sample = await self._close(planned, sample, prompt, params)
         except EngineError as failed:
@@ -113,7 +114,8 @@ class Sampler:
 
         Thinking that was cut off is ended first. If the engine cannot continue, it is asked for the scores.
         """
-        n, written = len(sample.order), parse.before_closing(sample.text, planned.profile)
+        n, text = len(sample.order), sample.text
+        written = await off_the_loop(len(text), parse.before_closing, text, planned.profile)
         params = replace(params, max_tokens=closing_tokens(n))
         if self._continues(sample):
             start = written + planned.profile.closing.text
@@ -156,7 +158,7 @@ class Sampler:
             closed=True,
             closed_reason=sample.error,
         )
-        closed = _parsed(planned, finished, completion)
+        closed = await _parsed(planned, finished, completion)
         return closed if closed.error is None else replace(sample, usage=closed.usage)
 
     async def _add_soft_scores(self, planned: Plan, sample: Sample, prompt: Prompt) -> Sample:
@@ -218,7 +220,7 @@ def _refused(sample: Sample, refused: UpstreamRefused) -> Sample:
     return replace(sample, error_detail=str(refused))
 
 
-def _parsed(planned: Plan, sample: Sample, completion: Completion) -> Sample:
+async def _parsed(planned: Plan, sample: Sample, completion: Completion) -> Sample:
     """Return the sample with its critique, or with the reason why it has none."""
     sample = replace(
         sample,
@@ -228,7 +230,8 @@ def _parsed(planned: Plan, sample: Sample, completion: Completion) -> Sample:
     if completion.is_cut_in_thinking:
         return replace(sample, error=CUT_IN_THINKING)
     try:
-        critique = parse.parse(sample.text, len(sample.order), planned.profile)
+        n, text = len(sample.order), sample.text
+        critique = await off_the_loop(len(text), parse.parse, text, n, planned.profile)
     except parse.Unreadable as unreadable:
         return replace(sample, error=unreadable.reason)
     scores = undo(sample.order, critique.scores, len(planned.task.responses))

@@ -191,3 +191,5 @@ def test_deep_reply_is_an_error():
         parse_completion({"choices": deep})
     with pytest.raises(EngineError):
         parse_completion(body({"content": None, "refusal": deep}))
+    with pytest.raises(EngineError):
+        parse_completion(body({"content": [{"type": deep}]}))

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from grm_service.engines.remote.error_replies import ErrorReply, find_error
 from grm_service.errors import (
     ContentFiltered,
     EngineError,
@@ -282,3 +283,17 @@ async def test_message_has_no_words_of_the_server(status):
     error, _ = await failure(status, body)
     assert echo in str(error)
     assert echo not in error.message
+
+
+def test_deep_errors_are_read():
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert find_error({"promptFeedback": {"blockReason": deep}}).codes == ("content_filter",)
+    assert find_error({"error": {"message": deep, "code": deep, "param": deep}}).summary == "no code"
+
+
+@pytest.mark.parametrize("label", ["a" * 65, "秘密" * 9, "a秘密", "two words"])
+def test_label_that_may_be_a_text_is_none(label):
+    error = ErrorReply.of({"error": {"code": label, "param": label}}, 400)
+    assert (error.codes, error.param) == ((), None)

@@ -53,10 +53,30 @@ async def test_large_reply_is_cut_off(monkeypatch, is_packed):
     assert stream.sent * stream.size <= 102_000
 
 
-async def test_logprobs_of_a_long_completion_fit():
-    row = {"token": " tokens", "logprob": -12.345678, "bytes": [32, 116, 111, 107]}
-    position = json.dumps(row | {"top_logprobs": [row] * 20})
-    assert len(position) * 16_384 < reply_bodies._MAX_BYTES
+async def test_longest_text_fits():
+    text = "\U0001f600" * 2**20
+    assert await completed((200, {"json": {"choices": [{"message": {"content": text}}]}})) == text
+
+
+@pytest.mark.parametrize("body", ["[]", "{}", '""', "1", '{"error":0}'], ids=str)
+async def test_many_values_are_refused_unread(body):
+    with pytest.raises(EngineError, match="commas and brackets"):
+        await completed((200, {"content": f"[{','.join([body] * 2**20)}]"}))
+
+
+async def test_endless_events_are_read_in_part():
+    body = "data: {}\n" * 2000 + 'data: {"error": "too late"}\n'
+    with pytest.raises(EngineError, match="stream of events"):
+        await completed((200, {"content": body}))
+
+
+async def test_few_alternatives_are_read():
+    """Each may lead to a request for those behind it."""
+    top = [{"token": str(i), "logprob": -1.0} for i in range(100)]
+    choice = {"message": {"content": "1"}, "logprobs": {"content": [{"token": "1", "top_logprobs": top}]}}
+    answer = engine(ScriptedServer((200, {"json": {"choices": [choice]}})))
+    (row,) = (await answer.complete(ASK, Params(1, alternatives=20))).alternatives
+    assert len(row) == 21
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip"])

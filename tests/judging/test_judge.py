@@ -188,6 +188,24 @@ async def test_no_room_to_close_a_sample():
     assert sorted(str(sample.error) for sample in verdict.samples) == ["None", "None", "no_scores"]
 
 
+@pytest.mark.parametrize(("chars", "error"), [(2**17, None), (2**21, "engine_failed")])
+async def test_completion_of_any_length_is_bounded(chars, error):
+    """A long one is read in a thread; one that no model writes is an error of the engine."""
+
+    class Looping(ScriptedEngine):
+        async def complete(self, prompt, params):
+            completion = await super().complete(prompt, params)
+            return replace(completion, text="#" * chars + "\n" + completion.text)
+
+    task = TASK.with_options(k=1)
+    if error:
+        with pytest.raises(EngineError, match="characters"):
+            await GenerativeRewardModel(Looping()).judge(plan(task, PROFILE))
+    else:
+        verdict = await GenerativeRewardModel(Looping()).judge(plan(task, PROFILE))
+        assert (verdict.status, verdict.samples[0].error) == ("ok", None)
+
+
 async def test_no_room_for_soft_scores():
     class Narrow(ScriptedEngine):
         async def complete(self, prompt, params):

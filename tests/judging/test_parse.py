@@ -135,3 +135,36 @@ def test_tags_around_the_answer(start, end):
 def test_line_before_the_list_is_no_principle(heading):
     principles = parse.parse_principles(f"{heading}\n1. It is true:\n   in every part.\n2. It is short.")
     assert [principle.text for principle in principles] == ["It is true: in every part.", "It is short."]
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["9" * 5000, "1e999", "1e1", "0x1", "1_0", "٣", "५", "²", "①", "½", "Ⅴ", "𝟓", "五", "5" + "\u0301", "nan",
+     "-inf", "5.", ".5", "--5", "5" * 10**6],
+    ids=lambda number: number[:9],
+)  # fmt: skip
+def test_odd_number_is_no_score(number):
+    with pytest.raises(parse.Unreadable):
+        parse.parse(f"Scores: \\boxed{{{number}, 5}}", 2, PROFILE)
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "1e999", "٣٣", "²", "999", "0.00001", "9" * 10**6])
+def test_odd_weight_is_no_error(number):
+    (principle,) = parse.parse_principles(f"1. It is right. (Weight: {number}%)")
+    assert principle.text.startswith("It is right")
+    assert principle.weight is None or 0 <= principle.weight <= 1
+
+
+def test_long_box_is_refused():
+    with pytest.raises(parse.Unreadable, match="wrong_count"):
+        parse.parse("Scores: \\boxed{" + "5, " * 5000 + "5}", 2, PROFILE)
+
+
+def test_label_is_read_after_a_long_line():
+    critique = parse.parse("It is right. " * 1000 + " " * 500 + "Scores: \\boxed{5, 6}", 2, PROFILE)
+    assert critique.scores == (5, 6)
+
+
+def test_loop_of_principles_is_cut():
+    loop = "\n".join(f"1. Principle {i % 3} of a loop." for i in range(100_000))
+    assert len(parse.parse_principles(loop + "\n2. Another one.")) == 3

@@ -61,7 +61,7 @@ def parse_completion(body: Mapping[str, Any], alternatives: int = 0) -> Completi
             cached_tokens=_count(_details(usage, "prompt_tokens_details", body).get("cached_tokens"), body),
             completion_tokens=_count(usage.get("completion_tokens"), body),
         ),
-        alternatives=_logprobs(choice, body) if alternatives else (),
+        alternatives=_logprobs(choice, alternatives, body) if alternatives else (),
         thinking=Thinking(thought, cut=not text.strip()) if thought or hidden else None,
     )
 
@@ -101,7 +101,7 @@ def _is_thought(part: Any) -> bool:
     if not isinstance(part, Mapping):
         return False
     name = part.get("type") or next((name for name in _TEXT_FIELDS if name in part), "")
-    return part.get("thought") is True or _REASONING_PART.search(str(name)) is not None
+    return part.get("thought") is True or (isinstance(name, str) and _REASONING_PART.search(name) is not None)
 
 
 def _reasoning(message: Mapping[str, Any]) -> str:
@@ -152,20 +152,25 @@ def _details(usage: Mapping[str, Any], name: str, body: Mapping[str, Any]) -> Ma
     return _mapping(usage.get(name) or {}, name, body)
 
 
-def _logprobs(choice: Mapping[str, Any], body: Mapping[str, Any]) -> tuple[tuple[Alternative, ...], ...]:
+def _logprobs(
+    choice: Mapping[str, Any], most: int, body: Mapping[str, Any]
+) -> tuple[tuple[Alternative, ...], ...]:
     rows = _mapping(choice.get("logprobs") or {}, "logprobs", body).get("content") or []
     if not isinstance(rows, list):
         raise _no_completion(body, "logprobs are not a list")
-    return tuple(_row(_mapping(row, "logprob", body), body) for row in rows)
+    return tuple(_row(_mapping(row, "logprob", body), most, body) for row in rows)
 
 
-def _row(position: Mapping[str, Any], body: Mapping[str, Any]) -> tuple[Alternative, ...]:
-    """Return a position's top tokens, the most probable first; vLLM puts the sampled token first."""
+def _row(position: Mapping[str, Any], most: int, body: Mapping[str, Any]) -> tuple[Alternative, ...]:
+    """Return a position's top tokens, the most probable first; vLLM puts the sampled token first.
+
+    At most one more than were requested is returned, since each may lead to a request for those behind it.
+    """
     top = position.get("top_logprobs")
     if not isinstance(top, list):
         raise _no_completion(body, "a position has no top_logprobs")
     row = [_alternative(_mapping(each, "top logprob", body), body) for each in top]
-    return tuple(sorted(row, key=lambda each: -each.logprob))
+    return tuple(sorted(row, key=lambda each: -each.logprob)[: most + 1])
 
 
 def _alternative(each: Mapping[str, Any], body: Mapping[str, Any]) -> Alternative:

@@ -126,8 +126,9 @@ def find_error(body: Any) -> ErrorReply | None:
     if not body.get("choices") and not body.get("data"):
         if body.get("object") == "error" or body.get("type") == "error" or _status([body], []) is not None:
             return ErrorReply.of(body)
-        if isinstance(feedback := body.get("promptFeedback"), dict) and feedback.get("blockReason"):
-            return ErrorReply(None, ("content_filter",), None, one_line(str(feedback["blockReason"])))
+        feedback = body.get("promptFeedback")
+        if isinstance(feedback, dict) and (why := feedback.get("blockReason")):
+            return ErrorReply(None, ("content_filter",), None, one_line(why if isinstance(why, str) else ""))
     return _filtered(choice)
 
 
@@ -155,7 +156,7 @@ def _first(value: Any) -> Any:
 
 def _label(value: Any) -> str | None:
     """Return a label of a server; what is not one, such as a sentence, may quote the request."""
-    return value if isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w.:-]{0,63}", value) else None
+    return value if isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}", value) else None
 
 
 def _status(layers: list[dict[str, Any]], codes: list[str]) -> int | None:
@@ -180,7 +181,7 @@ def _param(layers: list[dict[str, Any]], reason: str) -> str | None:
         name, location = layer.get("param"), layer.get("loc")
         if isinstance(location, list):
             name = next((part for part in reversed(location) if isinstance(part, str)), None)
-        if isinstance(name, str) and re.fullmatch(r"[\w.\[\]-]{1,64}", name):
+        if isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_.\[\]-]{1,64}", name):
             return name
     match = _FIELD.search(reason)
     return next(filter(None, match.groups()), None) if match else None

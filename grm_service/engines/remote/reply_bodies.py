@@ -11,8 +11,11 @@ import httpx
 
 ACCEPTED = {"Accept-Encoding": "gzip"}
 """The request headers for the encodings that `read_body` reads."""
-# The longest completions have some 32,000 tokens, and 20 logprobs for each of them take about 2 KiB.
-_MAX_BYTES = 64 * 2**20
+# The longest texts that are read have 2**20 characters, which take up to 12 bytes each. Logprobs are only
+# requested for a few tokens.
+_MAX_BYTES = 16 * 2**20
+_MAX_VALUES = 2**19  # so many take some 0.1 s to parse, during which no other request runs
+_MAX_LINES = 1000  # of events, which no request asks for
 _MAX_DIGITS = 40
 _GZIP = 31  # wbits of zlib for a gzip header and checksum
 
@@ -58,7 +61,7 @@ def parse_body(body: bytes) -> Any:
 def _error_event(body: bytes) -> Any:
     """Return the first error among server-sent events."""
     is_error = False
-    for line in body.splitlines():
+    for line in body.split(b"\n", _MAX_LINES)[:_MAX_LINES]:
         field, _, value = line.partition(b":")
         if field == b"event":
             is_error = value.strip() == b"error"
@@ -75,6 +78,8 @@ def _error_event(body: bytes) -> Any:
 
 
 def _parse(body: bytes) -> Any:
+    if sum(map(body.count, (b",", b"[", b"{"))) > _MAX_VALUES:  # those in texts count, too
+        raise Unreadable(f"JSON with more than {_MAX_VALUES} commas and brackets")
     try:
         return json.loads(body, parse_constant=_refuse, parse_float=_finite, parse_int=_moderate)
     except RecursionError:

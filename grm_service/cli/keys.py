@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from grm_service.cli.console import exit_on_error, fail, settings
+from grm_service.cli.console import SafeConsole, exit_on_error, fail, put, settings
 from grm_service.errors import GRMError
 from grm_service.serving import keys
 
@@ -29,7 +28,7 @@ def add(
 ) -> None:
     """Create a key and print it once: the file stores only its hash. Restart the server to load it."""
     with exit_on_error():
-        print(keys.add(_file(), name, weight, max_requests, auditor))  # noqa: T201
+        put(keys.add(_file(), name, weight, max_requests, auditor))
 
 
 @app.command("list")
@@ -42,7 +41,7 @@ def list_() -> None:
         table.add_row(
             key.name, f"{key.weight:g}", str(key.max_requests or "any"), "yes" if key.auditor else "no"
         )
-    Console().print(table)
+    SafeConsole().print(table)
 
 
 @app.command()

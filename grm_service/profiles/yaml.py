@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,8 +14,8 @@ from grm_service.errors import CatalogError
 from grm_service.profiles.yaml_nodes import BadYAML, Loc, parse
 
 T = TypeVar("T")
-_MAX_BYTES = 1 << 20
-"""A larger file is no profile, principle set or list of keys: the largest of ours has 20 KB."""
+_MAX_BYTES = 256 << 10
+"""A larger file is no profile, principle set or list of keys: 1,000 keys have 150 KB."""
 
 
 def is_yaml(name: str | Path) -> bool:
@@ -53,7 +53,7 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
-            raise CatalogError(f"{path}: cannot be read: it is larger than {_MAX_BYTES >> 20} MiB")
+            raise CatalogError(f"{path}: cannot be read: it is larger than {_MAX_BYTES >> 10} KiB")
         return decode(data)
     except (OSError, ValueError) as error:
         raise CatalogError(f"{path}: cannot be read: {error}") from None

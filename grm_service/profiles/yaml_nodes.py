@@ -1,7 +1,7 @@
 """The values of a YAML document with their lines: mappings, lists and plain values, and nothing else of YAML.
 
-The parser's events are read one by one, so that a file of others costs no more than its length: an alias, a tag,
-or nesting beyond `MAX_DEPTH` is refused where it stands.
+The parser's events are read one by one, so that a file of others costs no more than its length: an alias, a
+tag, or nesting beyond `MAX_DEPTH` is refused where it stands.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class _Reader:
                 value = self._value(next(self._events), ())
         return value
 
-    def _value(self, event: Event, loc: Loc) -> Any:
+    def _value(self, event: Any, loc: Loc) -> Any:
         if isinstance(event, AliasEvent):
             raise _bad(event, loc, "an alias (*): write the value itself")
         if event.tag is not None:
@@ -116,7 +116,7 @@ class _Reader:
         return values
 
 
-def _scalar(event: Event, loc: Loc) -> Any:
+def _scalar(event: Any, loc: Loc) -> Any:
     text = str(event.value)
     if control := _NOT_TEXT.search(text):
         raise _bad(event, loc, f"the control character {control[0]!r}: remove it")

@@ -162,8 +162,8 @@ def _printable_errors() -> Iterator[None]:
         raise
     except Exception as wrong:
         # Usage errors have a message, which may quote an argument, and an exit code; anything else is a bug.
-        if hasattr(wrong, "exit_code") and isinstance(getattr(wrong, "message", None), str):
-            setattr(wrong, "message", printable_line(wrong.message))  # noqa: B010
+        if hasattr(wrong, "exit_code") and isinstance(message := getattr(wrong, "message", None), str):
+            wrong.__dict__["message"] = printable_line(message)
             raise
         sys.stderr.write(printable(traceback.format_exc()))
         raise typer.Exit(1) from None

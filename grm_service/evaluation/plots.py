@@ -50,7 +50,7 @@ def _save(plot: Callable[[Axes], bool], file: Path) -> bool:
 
 
 def _plain(name: str) -> str:
-    """Return a name from data as a label: matplotlib would read what is between two dollar signs as a formula."""
+    """Return a name from data as a label; matplotlib reads what is between two dollar signs as a formula."""
     return printable_line(name).replace("$", r"\$")
 
 
@@ -219,8 +219,8 @@ def plot_curves(curves: Sequence[Curve], axes: Axes) -> bool:
     first, next_ = best.points[-1], second.points[-1]
     _title(
         axes,
-        f"{_plain(best.run)} is right most often: {first.half:.0%} at {first.tokens:,.0f} completion tokens per "
-        f"item; {_plain(second.run)} is next: {next_.half:.0%} at {next_.tokens:,.0f}",
+        f"{_plain(best.run)} is right most often: {first.half:.0%} at {first.tokens:,.0f} completion tokens "
+        f"per item; {_plain(second.run)} is next: {next_.half:.0%} at {next_.tokens:,.0f}",
     )
     return True
 

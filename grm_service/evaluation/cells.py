@@ -1,4 +1,4 @@
-"""Cells and tables of Markdown reports, in which names from data are text: without Markdown, HTML or controls."""
+"""Cells and tables of Markdown reports; names from data are text, without Markdown, HTML and controls."""
 
 from __future__ import annotations
 

@@ -19,8 +19,9 @@ _MAX_UNREAD = 20
 
 def render_report(report: EvalReport, plots: Sequence[str]) -> str:
     """Render a report; `plots` are the names of image files in its folder."""
+    judge = escape(report.setup.profile or report.model or "A service")
     parts = [
-        f"# {escape(report.setup.profile or report.model or 'A service')} on {escape(report.data or 'items')}",
+        f"# {judge} on {escape(report.data or 'items')}",
         _summary(report),
         _failures(report),
         _accuracy(report),
@@ -46,7 +47,7 @@ def _summary(report: EvalReport) -> str:
         method += f", stop `{setup.stop}`"
     return (
         f"{report.items} items, k = {setup.k}, {method}, model {escape(report.model or 'unknown')}, "
-        f"engine {escape(setup.engine or 'unknown')}, profile {escape((report.fingerprint or 'unknown')[:19])}. "
+        f"engine {escape(setup.engine)}, profile {escape((report.fingerprint or 'unknown')[:19])}. "
         "Brackets are 95 % intervals."
     )
 

@@ -30,9 +30,10 @@ def main(extras: list[str]) -> None:
         for each in json.loads(done.stdout)["install"]
         if "dir_info" not in each["download_info"]
     }
-    print(f"# Written by deploy/lock.py {' '.join(extras)}")
+    lines = [f"# Written by deploy/lock.py {' '.join(extras)}"]
     for name, (version, info) in sorted(packages.items()):
-        print(f"{name}=={version} --hash=sha256:{info['archive_info']['hashes']['sha256']}")
+        lines.append(f"{name}=={version} --hash=sha256:{info['archive_info']['hashes']['sha256']}")
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ ODD_YAML = {
     "bad_int": ("sampling:\n  k: !!int x\n", 2, "sampling.k: the tag"),
     "bad_timestamp": ("!!timestamp x: 1\n", 1, "the tag"),
     "omap": ("name: !!omap [1]\n", 1, "name: the tag"),
-    "own_tag": ("!x\nname: a\n", 2, "the tag"),
+    "own_tag": ("!x\nname: a\n", 1, "the tag"),
     "two_documents": ("name: x\n---\nname: y\n", 2, "a second document"),
     "future": ("%YAML 9.9\n---\nname: x\n", 1, "file: "),
     "undefined_tag": ("name: !e!x y\n", 1, "file: "),

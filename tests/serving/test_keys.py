@@ -112,7 +112,7 @@ def test_odd_names_are_refused(tmp_path, name):
     with pytest.raises(CatalogError, match="name"):
         keys.add(tmp_path / "keys.yaml", name)
     (tmp_path / "keys.yaml").write_text(json.dumps({"keys": [{"name": name, "sha256": "0" * 64}]}))
-    with pytest.raises(CatalogError, match="name|control"):
+    with pytest.raises(CatalogError, match=r"name|control"):
         keys.load(tmp_path / "keys.yaml")
 
 

@@ -1,4 +1,4 @@
-"""Write requirements with versions and hashes of what an image installs: python deploy/lock.py EXTRA ... > FILE.
+"""Write the versions and hashes of what an image installs: python deploy/lock.py EXTRA ... > FILE.
 
 To be run with the Python version and on the platform of the image: Linux on x86-64, Python 3.11.
 """

@@ -25,9 +25,9 @@ class Access:
     """Middleware that admits requests with one of the keys, or all requests if there are none (`keys` None).
 
     With `hosts`, the Host header must be one of these names or name this machine: otherwise a web page
-    could read a server without keys through the browser, by a name that resolves to 127.0.0.1 (DNS rebinding).
-    Health checks of an orchestrator, which address a container by its IP, are answered. A key in the path is
-    removed from it, so that nothing downstream sees or logs it.
+    could read a server without keys through the browser, by a name that resolves to 127.0.0.1 (DNS
+    rebinding). Health checks, which address a container by its IP, are answered. A key in the path is removed
+    from it, so that nothing downstream sees or logs it.
     """
 
     def __init__(self, app: ASGIApp, keys: Keys | None, hosts: Collection[str] | None = None) -> None:

@@ -32,6 +32,11 @@ def bold(text: str) -> Marked:
     return Marked(f"**{escape(text)}**")
 
 
+def code(text: str) -> Marked:
+    """Return a text in one line as code; a backtick, which would end it, becomes an apostrophe."""
+    return Marked(f"`{printable_line(text).replace('`', chr(39))}`")
+
+
 def percent(value: float | None, interval: Interval | None = None) -> Marked:
     """Format a share as a percentage, with its interval if there is one."""
     if value is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from grm_service.evaluation.cells import Marked, bold, escape, listed, percent, points, share, table, tokens
+from grm_service.evaluation.cells import bold, code, escape, listed, percent, points, share, table, tokens
 from grm_service.evaluation.comparison import Check, Comparison, Comparisons, Curve, Difference
 from grm_service.evaluation.outcomes import Grading
 from grm_service.evaluation.report import Accuracy, EvalReport, VoteAccuracy
@@ -127,7 +127,7 @@ def _failures(report: EvalReport) -> str:
     sentences = [f"{n} rows left out: {escape(reason)}." for reason, n in report.left_out.items()]
     if report.unread:
         more = len(report.unread) - _MAX_UNREAD
-        names = ", ".join(escape(name) for name in report.unread[:_MAX_UNREAD])
+        names = ", ".join(code(name) for name in report.unread[:_MAX_UNREAD])
         sentences.append(f"Files not read: {names}{f' and {more} more' if more > 0 else ''}.")
     sentences += [
         f"{n} items have no vote ({escape(code)}) and count as wrong." for code, n in report.failed.items()
@@ -272,7 +272,7 @@ def _cost(report: EvalReport) -> str:
     rows = []
     for each in cost.stopping:
         saved = map(percent, (each.samples_saved, each.tokens_saved, each.same_winner))
-        rows.append([Marked(f"`{each.rule}`"), *saved, points(each.accuracy_change, each.interval)])
+        rows.append([code(each.rule), *saved, points(each.accuracy_change, each.interval)])
     header = ["stop", "samples saved", "tokens saved", "same winner", "change in accuracy"]
     return "## Readability and cost\n\n" + text + (f"\n\n{table(header, rows)}" if rows else "")
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK, _FAINT = "#1f5fa8", "#999999"
+_LABEL_WIDTH = 40
+"""The longest name of a source or run, in characters."""
 _TITLE_WIDTH = 80
 """The width of a title line, in characters."""
 
@@ -50,8 +52,10 @@ def _save(plot: Callable[[Axes], bool], file: Path) -> bool:
 
 
 def _plain(name: str) -> str:
-    """Return a name from data as a label; matplotlib reads what is between two dollar signs as a formula."""
-    return printable_line(name).replace("$", r"\$")
+    """Return a name from data as a label, cut to a length that leaves room for the plot."""
+    shown = printable_line(name)
+    shown = shown if len(shown) <= _LABEL_WIDTH else shown[: _LABEL_WIDTH - 1] + "…"
+    return shown.replace("$", r"\$")  # matplotlib reads what is between two dollar signs as a formula
 
 
 def _title(axes: Axes, text: str) -> None:

@@ -13,7 +13,7 @@ from grm_service.cli import app, console
 from grm_service.cli.console import SafeConsole
 from grm_service.printable import is_printable, printable, printable_json, printable_line
 
-# OSC 52 (clipboard), SGR, C1 CSI, bidirectional override, carriage return, line separator, tag, zero width space.
+# OSC 52 (clipboard), SGR, C1 CSI, bidirectional override, carriage return, line separator, tag, zero width.
 HOSTILE = "\x1b]52;c;cm0=\x07\x1b[8m\x9b31m\u202eevil\r\u2028\U000e0041\u200b"
 MARKUP = "[red]x[/red][link=http://e]y[/link]:smile:"
 TEXT = HOSTILE + MARKUP

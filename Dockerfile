@@ -4,6 +4,8 @@
 #   --target cuda   judges on an NVIDIA GPU, includes the default model
 # Your own pip configuration and certificate can be passed to the build; they are not stored in any image:
 #   --secret id=pip,src=pip.conf --secret id=ca,src=ca.pem     with `cert = /run/secrets/ca` in pip.conf
+# A tag can move: to build from a fixed base, pass it with its digest, --build-arg BASE=python:3.11-slim@sha256:...
+# (docs/deployment.md).
 ARG BASE=docker.io/library/python:3.11-slim
 
 # Everything is installed into /opt/grm, an environment without its own pip.
@@ -14,20 +16,22 @@ COPY pyproject.toml README.md LICENSE ./
 COPY grm_service grm_service
 COPY models models
 COPY principles principles
+COPY deploy/requirements-*.txt constraints.txt /pins/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca \
     --mount=type=cache,target=/root/.cache/pip \
     pip wheel --no-deps --wheel-dir /wheels . \
-    && pip --python /opt/grm/bin/python install "$(echo /wheels/*.whl)[postgres,otel]"
+    && pip --python /opt/grm/bin/python install --require-hashes --requirement /pins/requirements-slim.txt \
+    && pip --python /opt/grm/bin/python install --no-deps /wheels/*.whl
 
 FROM build AS build-cpu
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca \
     --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/grm/bin/python install "$(echo /wheels/*.whl)[cpu]"
+    pip --python /opt/grm/bin/python install --require-hashes --requirement /pins/requirements-cpu.txt
 
 FROM build AS build-cuda
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca \
     --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/grm/bin/python install "$(echo /wheels/*.whl)[local]"
+    pip --python /opt/grm/bin/python install --constraint /pins/constraints.txt "$(echo /wheels/*.whl)[local]"
 
 # Models are downloaded with pip, from the system's Python. Only /opt/model of these two stages is used.
 FROM build-cpu AS model-cpu
@@ -62,7 +66,8 @@ FROM scratch AS runtime
 # A single layer on purpose: on top of the base image, removed files would still take space.
 # hadolint ignore=DL3067
 COPY --from=root / /
-# The published port decides who can reach the service, so listen on all addresses, with or without keys.
+# The published port decides who can reach the service, so listen on all addresses, with or without keys. Without
+# keys, requests must still address localhost, unless GRM_ALLOWED_HOSTS names other hosts.
 ENV PATH=/opt/grm/bin:/usr/local/bin:/usr/bin:/bin \
     LANG=C.UTF-8 \
     PYTHONUNBUFFERED=1 \

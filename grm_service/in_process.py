@@ -37,7 +37,7 @@ class AsyncJudge(AsyncClient):
 
     def __init__(self, service: Service, settings: Settings) -> None:
         super().__init__(_ADDRESS)
-        app = create_app(service, settings.max_body_bytes, settings.max_batch_bytes, local=True)
+        app = create_app(service, settings.max_body_bytes, settings.max_batch_bytes, hosts=())
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         headers = {"Content-Type": "application/json"}
         self._http = httpx.AsyncClient(transport=transport, base_url=_ADDRESS, headers=headers, timeout=None)

@@ -6,10 +6,11 @@ import logging
 import re
 import traceback
 
+from grm_service.printable import printable, printable_line
+
 MAX_CHARS = 8000
 # As serving/keys.py creates them, with some characters less, since others may shorten what they quote.
 _KEY = re.compile(r"grm_[A-Za-z0-9_-]{32,}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def holds_key(text: str) -> bool:
@@ -21,9 +22,9 @@ class SafeLines(logging.Filter):
     """Makes the message of a record safe to log, and its traceback, of which it leaves out the middle."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = _CONTROL.sub(_escaped, _safe(record.getMessage())), None
+        record.msg, record.args = printable_line(_safe(record.getMessage())), None
         if record.exc_info and record.exc_info[0] is not None:
-            record.exc_text = _safe("".join(traceback.format_exception(*record.exc_info)).rstrip())
+            record.exc_text = printable(_safe("".join(traceback.format_exception(*record.exc_info)).rstrip()))
             record.exc_info = None
         return True
 
@@ -34,10 +35,6 @@ def _safe(text: str) -> str:
         return text
     half = MAX_CHARS // 2
     return f"{text[:half]} [{len(text) - 2 * half} characters left out] {text[-half:]}"
-
-
-def _escaped(control: re.Match[str]) -> str:
-    return control[0].encode("unicode_escape").decode()
 
 
 SAFE_LINES = SafeLines()

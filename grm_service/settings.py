@@ -106,7 +106,12 @@ class Settings(BaseSettings):
     )
     allow_anyone: bool = Field(
         False,
-        description="Without keys, allow listening beyond loopback and any host name.",
+        description="Without keys, allow listening beyond loopback.",
+    )
+    allowed_hosts: str = Field(
+        "",
+        description="Without keys, host names by which requests may address the server besides localhost, "
+        "comma-separated; *: any.",
     )
     max_samples: int = Field(256, ge=1, description="Maximum samples generated at once.")
     max_waiting: int = Field(2048, ge=1, description="Maximum requests in the queue; others get 429.")

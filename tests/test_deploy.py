@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -67,14 +68,63 @@ def test_dashboard_panels():
     assert all(panel["description"] and panel["targets"] for panel in panels)
 
 
+SERVICES = YAML(typ="safe").load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]
+
+
+@pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
+def test_compose_services_are_limited(service):
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert {"mem_limit", "cpus", "pids_limit"} <= set(service)
+    assert all("size=" in each for each in service.get("tmpfs", []))
+    assert all(each.startswith("127.0.0.1:") for each in service.get("ports", []))
+    assert not {"privileged", "network_mode", "ipc", "pid"} & set(service)
+
+
+@pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
+def test_compose_has_no_default_passwords(service):
+    for name, value in service.get("environment", {}).items():
+        if re.search("PASSWORD|TOKEN|SECRET|KEY$", name):
+            assert re.fullmatch(r"\$\{[A-Z_]+:?-\}", value), name
+
+
+@pytest.mark.parametrize("name", ["grm", "grm-vllm"])
+def test_compose_answers_localhost_only(name):
+    environment = SERVICES[name]["environment"]
+    assert "GRM_ALLOW_ANYONE" not in environment
+    # Prometheus addresses the service by this name, which no web page can take.
+    assert environment["GRM_ALLOWED_HOSTS"] == f"${{GRM_ALLOWED_HOSTS:-{name}}}"
+    assert "GRM_ALLOWED_HOSTS=" not in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_compose_images_have_exact_tags():
+    for service in SERVICES.values():
+        if "build" not in service:
+            assert re.fullmatch(r"docker\.io/[a-z/-]+:v?\d+(\.\d+)+(@sha256:[0-9a-f]{64})?", service["image"])
+
+
+@pytest.mark.parametrize("target", ["slim", "cpu"])
+def test_images_install_pinned_versions(target):
+    file = f"requirements-{target}.txt"
+    lines = (ROOT / "deploy" / file).read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9.-]+==\S+ --hash=sha256:[0-9a-f]{64}", pin) for pin in pins)
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = ["postgres", "otel", *(["cpu"] if target == "cpu" else [])]
+    needed = [
+        *wanted["dependencies"],
+        *(each for extra in extras for each in wanted["optional-dependencies"][extra]),
+    ]
+    names = {re.split(r"[\[><=]", each)[0].replace(".", "[.-]") for each in needed}
+    assert [name for name in names if not any(re.match(f"{name}==", pin) for pin in pins)] == []
+    assert f"--require-hashes --requirement /pins/{file}" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", ["grm", "grm-vllm"])
 def test_compose_hardening_and_drain(name):
     service = yaml("compose.yaml")["services"][name]
     assert service["read_only"] is True
-    assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
     assert int(service["stop_grace_period"].removesuffix("s")) > Settings().drain_s
-    assert service["ports"][0].startswith("127.0.0.1:")
 
 
 def test_kubernetes_hardening_and_drain():
@@ -83,10 +133,13 @@ def test_kubernetes_hardening_and_drain():
     before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod["terminationGracePeriodSeconds"] > before + Settings().drain_s
     assert container["securityContext"] == {
+        "privileged": False,
         "readOnlyRootFilesystem": True,
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
     }
+    assert {"cpu", "memory", "ephemeral-storage"} <= set(container["resources"]["limits"])
+    assert all(each["emptyDir"]["sizeLimit"] for each in pod["volumes"] if "emptyDir" in each)
     # Otherwise Kubernetes sets GRM_PORT to the address of the Service named grm.
     assert pod["enableServiceLinks"] is False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -15,6 +16,7 @@ from grm_service.callers import NOBODY, Caller
 from grm_service.serving.keys import Keys
 
 _IN_PATH = re.compile(r"/t/([^/]+)(/.*)")
+_HEALTH = ("/livez", "/readyz")
 # Health checks, and pages without data: the explorer and the documentation.
 _OPEN = re.compile(r"/|/(livez|readyz|web|docs|redoc|openapi\.json|static-offline-docs)(/.*)?")
 
@@ -22,19 +24,20 @@ _OPEN = re.compile(r"/|/(livez|readyz|web|docs|redoc|openapi\.json|static-offlin
 class Access:
     """Middleware that admits requests with one of the keys, or all requests if there are none (`keys` None).
 
-    With `local`, the Host header must name this machine: otherwise a web page could read a server without
-    keys through the browser, by a name that resolves to 127.0.0.1 (DNS rebinding). A key in the path is
-    removed from it, so that nothing downstream sees or logs it.
+    With `hosts`, the Host header must be one of these names or name this machine: otherwise a web page
+    could read a server without keys through the browser, by a name that resolves to 127.0.0.1 (DNS
+    rebinding). Health checks, which address a container by its IP, are answered. A key in the path is removed
+    from it, so that nothing downstream sees or logs it.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys | None, local: bool = False) -> None:
-        self._app, self._keys, self._local = app, keys, local
+    def __init__(self, app: ASGIApp, keys: Keys | None, hosts: Collection[str] | None = None) -> None:
+        self._app, self._keys, self._hosts = app, keys, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
-        if self._local and not _names_this_machine(headers.get("host", "")):
+        if not (scope["path"] in _HEALTH or self._answers_to(headers.get("host", ""))):
             return await _foreign_host()(scope, receive, send)
         presented = _in_headers(headers)
         if match := _IN_PATH.fullmatch(scope["path"]):
@@ -45,6 +48,15 @@ class Access:
             return await _unauthorized(presented)(scope, receive, send)
         scope.setdefault("state", {})["caller"] = caller
         return await self._app(scope, receive, send)
+
+    def _answers_to(self, host: str) -> bool:
+        if self._hosts is None:
+            return True
+        try:
+            name = urlsplit(f"//{host}").hostname or "localhost"
+        except ValueError:
+            return False
+        return is_loopback(name) or name in self._hosts
 
     def _caller(self, path: str, presented: str | None) -> Caller | None:
         if self._keys is None or _OPEN.fullmatch(path):
@@ -66,11 +78,10 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _names_this_machine(host: str) -> bool:
-    try:
-        return is_loopback(urlsplit(f"//{host}").hostname or "localhost")
-    except ValueError:
-        return False
+def allowed_hosts(keys: Keys | None, names: str) -> frozenset[str] | None:
+    """Return the lower-case names of the setting GRM_ALLOWED_HOSTS; None (any host) with keys or `*`."""
+    hosts = frozenset(name.strip().lower() for name in names.split(",") if name.strip())
+    return None if keys is not None or "*" in hosts else hosts
 
 
 def _in_headers(headers: Headers) -> str | None:
@@ -83,7 +94,7 @@ def _foreign_host() -> ASGIApp:
         401,
         "unauthorized",
         "without API keys this server only answers requests to localhost or 127.0.0.1: set GRM_KEYS_FILE, or "
-        "GRM_ALLOW_ANYONE=true if a proxy authenticates the callers",
+        "GRM_ALLOWED_HOSTS to the host name in the URL (*: any) if only trusted clients reach this server",
     )
 
 

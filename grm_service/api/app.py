@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI, Request
@@ -40,13 +40,15 @@ def create_app(
     max_body_bytes: int,
     max_batch_bytes: int,
     keys: Keys | None = None,
-    local: bool = False,
+    hosts: Collection[str] | None = None,
     on_started: OnStarted | None = None,
     schedule: Schedule = NEVER,
     dialects: DialectRegistry = ALL_DIALECTS,
     policy: Policy | None = None,
 ) -> FastAPI:
     """Return the application of a service; with `policy` None, the judge's own engine writes drafts.
+
+    `hosts`: the only host names, besides localhost, that requests may be addressed to; None: any.
 
     The model loads while /livez already answers; `on_started` is called with None once it is ready, or with
     the error that stopped it. From then on the probes run on their schedule.
@@ -107,7 +109,7 @@ def create_app(
     app.include_router(reference.router)
     dialects.install(app, service)
     app.add_middleware(Body, limit=max_body_bytes, by_path={batch.PATH: max_batch_bytes})
-    app.add_middleware(Access, keys=keys, local=local)
+    app.add_middleware(Access, keys=keys, hosts=hosts)
     app.add_middleware(Telemetry, service=service)
     problems.install(app)
     return app

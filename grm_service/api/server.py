@@ -12,7 +12,7 @@ from types import FrameType
 import uvicorn
 
 from grm_service import tracing
-from grm_service.api.access import is_loopback
+from grm_service.api.access import allowed_hosts, is_loopback
 from grm_service.api.app import create_app
 from grm_service.api.dialects.registry import DialectRegistry
 from grm_service.api.http_protocol import TimeoutProtocol
@@ -88,7 +88,7 @@ def serve(
         settings.max_body_bytes,
         settings.max_batch_bytes,
         keys,
-        keys is None and not settings.allow_anyone,
+        allowed_hosts(keys, settings.allowed_hosts),
         started,
         probe_schedule(settings),
         DialectRegistry.from_settings(settings),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import typer
 
 from grm_service.cli import audit, evaluate, improve, keys, models, principles, probe, serve, train
+from grm_service.cli.console import Commands
 
 app = typer.Typer(
+    cls=Commands,
     help="A generative reward model service: judge responses, evaluate and train judges.",
     no_args_is_help=True,
     add_completion=False,

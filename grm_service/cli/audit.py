@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,7 @@ from grm_service.audit.entry import canonical_json
 from grm_service.audit.records import Record
 from grm_service.audit.trail import Trail
 from grm_service.callers import NOBODY
-from grm_service.cli.console import Engine, exit_on_error, fail, say, settings
+from grm_service.cli.console import Engine, exit_on_error, fail, put, put_json, say, settings
 from grm_service.errors import GRMError
 from grm_service.factory import open_service, open_trail
 from grm_service.review.reviews import VerdictArchive
@@ -41,7 +40,7 @@ def verify(
     if check.bad is not None:
         fail(GRMError(f"record {check.bad} ({check.id or 'not in the database'}): {check.why}"))
     say(f"all {check.records} records from {check.first} on are valid; the last one is")
-    print(f"{check.head}:{check.hash}")  # noqa: T201
+    put(f"{check.head}:{check.hash}")
 
 
 @app.command()
@@ -50,7 +49,7 @@ def export() -> None:
     with exit_on_error(), _open_trail() as trail:
         for row in trail.store.all():
             line = {"seq": row.seq, "hash": row.hash, "body": json.loads(row.body)}
-            sys.stdout.write(canonical_json(line) + "\n")
+            put_json(canonical_json(line))
 
 
 @app.command()
@@ -60,7 +59,7 @@ def preferences() -> None:
         archive = VerdictArchive(trail)
         for seqs in archive.last_reviews(NOBODY):
             if (item := archive.preference(*seqs)) is not None:
-                sys.stdout.write(json.dumps(item, ensure_ascii=False) + "\n")
+                put_json(json.dumps(item, ensure_ascii=False))
 
 
 @app.command()
@@ -88,7 +87,7 @@ def replay(
         again = asyncio.run(_replay(settings(engine=engine, profile=record.verdict.profile), record))
         lines = list(differences(record.verdict, again))
     for line in lines or ["the same plan, texts and rewards"]:
-        print(line)  # noqa: T201
+        put(line)
     raise typer.Exit(1 if lines else 0)
 
 

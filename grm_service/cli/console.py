@@ -1,10 +1,14 @@
-"""Shared by all commands: settings, requests from files, messages on stderr, errors as one line."""
+"""Shared by all commands: settings, requests, and output: every text goes to the terminal through here.
+
+Control characters and markup in texts of others are printed as text.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -12,15 +16,48 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+from typer.core import TyperGroup
 
 from grm_service.data_files import decode
 from grm_service.errors import BadSetting, GRMError
 from grm_service.log_lines import SAFE_LINES
+from grm_service.printable import printable, printable_json, printable_line
 from grm_service.serving.service import Service
 from grm_service.settings import EngineName, Settings, load_settings
 
-err = Console(stderr=True, soft_wrap=True)
+
+class SafeConsole(Console):
+    """A console that prints strings as text: without markup, emoji codes and control characters."""
+
+    def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
+        super().__init__(stderr=stderr, soft_wrap=soft_wrap, markup=False, highlight=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return the text of a string, such as the cell of a table, before it is measured and wrapped."""
+        return super().render_str(printable(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the segments of anything to be printed; what no string wrote is escaped here."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+class Commands(TyperGroup):
+    """The group of all commands: usage errors and tracebacks are printed without control characters."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        with _printable_errors():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _printable_errors():
+            return super().invoke(ctx)
+
+
+err = SafeConsole(stderr=True, soft_wrap=True)
 
 Request = TypeVar("Request", bound=BaseModel)
 Engine = Annotated[EngineName | None, typer.Option(help="Inference engine (auto).")]
@@ -45,7 +82,17 @@ def settings(**flags: object) -> Settings:
 
 def say(text: str) -> None:
     """Print a line for the user on stderr; stdout is for results."""
-    err.print(text, highlight=False, markup=False)
+    err.print(text)
+
+
+def put(text: str) -> None:
+    """Print a line of results on stdout, as it is but for control characters."""
+    print(printable(text))  # noqa: T201
+
+
+def put_json(text: str) -> None:
+    """Print JSON on stdout; control characters in its strings are escaped, so its value stays the same."""
+    print(printable_json(text))  # noqa: T201
 
 
 def say_loading(service: Service) -> None:
@@ -56,7 +103,7 @@ def say_loading(service: Service) -> None:
 
 def fail(wrong: Exception) -> NoReturn:
     """Print an error and exit with 1."""
-    err.print(f"error: {wrong}", style="red", highlight=False, markup=False)
+    err.print(f"error: {wrong}", style="red")
     raise typer.Exit(1)
 
 
@@ -96,3 +143,18 @@ def exit_on_error() -> Iterator[None]:
         yield
     except GRMError as wrong:
         fail(wrong)
+
+
+@contextmanager
+def _printable_errors() -> Iterator[None]:
+    try:
+        yield
+    except (typer.Exit, typer.Abort, OSError):
+        raise
+    except Exception as wrong:
+        # Usage errors have a message, which may quote an argument, and an exit code; anything else is a bug.
+        if hasattr(wrong, "exit_code") and isinstance(message := getattr(wrong, "message", None), str):
+            wrong.__dict__["message"] = printable_line(message)
+            raise
+        sys.stderr.write(printable(traceback.format_exc()))
+        raise typer.Exit(1) from None

@@ -7,11 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markdown import Markdown
 from typer.core import TyperGroup
 
-from grm_service.cli.console import Engine, ProfileName, err, exit_on_error, say, say_loading, settings
+from grm_service.cli.console import (
+    Engine,
+    ProfileName,
+    SafeConsole,
+    err,
+    exit_on_error,
+    say,
+    say_loading,
+    settings,
+)
 from grm_service.cli.judge_options import Given, judge_options, to_options
 from grm_service.errors import BadTask
 from grm_service.evaluation.run_folder import JudgeKind
@@ -160,4 +168,4 @@ def _parse_ks(k: str) -> list[int]:
 
 
 def _show(text: str) -> None:
-    Console().print(Markdown(text))
+    SafeConsole().print(Markdown(text, hyperlinks=False))

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from grm_service.addresses import without_credentials
 from grm_service.cli.console import (
     Engine,
     ProfileName,
+    SafeConsole,
     err,
     exit_on_error,
+    put_json,
     read_request,
     say,
     say_loading,
@@ -61,9 +62,9 @@ def improve(
         request = read_request(ImproveRequest, file, to_fields(given, _FLAGS))
         improvement = asyncio.run(_improve(config, request))
     if as_json:
-        print(ImproveReply.of(improvement, request.detail).model_dump_json(indent=2))  # noqa: T201
+        put_json(ImproveReply.of(improvement, request.detail).model_dump_json(indent=2))
     else:
-        show(Console(), improvement)
+        show(SafeConsole(), improvement)
 
 
 @judge_options(flags=_FLAGS)
@@ -184,7 +185,7 @@ def _show(report: PairsReport) -> None:
     table = Table("outcome", "prompts", "share")
     for name, n in {"pair": report.pairs, **report.dropped}.items():
         table.add_row(name, str(n), f"{n / report.prompts:.0%}")
-    Console(stderr=True).print(table)
+    SafeConsole(stderr=True).print(table)
     if report.pairs:
         longer = report.longer / report.pairs
         say(f"mean margin {report.margin:.2f}; the chosen draft is the longer one in {longer:.0%} of pairs")

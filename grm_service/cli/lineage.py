@@ -13,6 +13,7 @@ from rich.tree import Tree
 from grm_service.improving.gain import Gain
 from grm_service.improving.lineage import Draft, Flag, Improvement, Round, SecondOpinion, Stop
 from grm_service.improving.loop import OnEvent
+from grm_service.printable import printable
 
 _STOPPED: dict[Stop, str] = {
     "rounds": "all rounds are done",
@@ -50,12 +51,12 @@ def progress(console: Console) -> Iterator[OnEvent]:
 def show(console: Console, improvement: Improvement) -> None:
     """Print the best draft, the tree of drafts, the gain and its flags."""
     # Text, not markup: a model's output must not style or link anything in the terminal.
-    console.print(Panel(Text(improvement.text), title=f"draft {improvement.best}, the best"))
+    console.print(Panel(Text(printable(improvement.text)), title=f"draft {improvement.best}, the best"))
     console.print(_tree(improvement))
     for line in (*_gains(improvement), *_ending(improvement)):
-        console.print(line, markup=False, highlight=False)
+        console.print(line)
     for flag in improvement.flags:
-        console.print(f"! {_FLAGS[flag]}", style="yellow", markup=False, highlight=False)
+        console.print(f"! {_FLAGS[flag]}", style="yellow")
 
 
 def _tree(improvement: Improvement) -> Tree:
@@ -80,7 +81,7 @@ def _line(improvement: Improvement, draft: Draft) -> Text:
     ]
     style = "bold green" if draft.id == improvement.best else ""
     line = Text(f"#{draft.id} {' → '.join(rewards) or '-'}  ", style=style)
-    line.append(" ".join(draft.text.split())[:60], style="")
+    line.append(printable(" ".join(draft.text.split())[:60]), style="")
     return line.append("".join(f" ({note})" for note in notes if note), style="dim")
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from grm_service.cli.console import exit_on_error, fail, say, settings
+from grm_service.cli.console import SafeConsole, exit_on_error, fail, put, say, settings
 from grm_service.errors import GRMError, UnknownName
 from grm_service.factory import open_catalog
 from grm_service.principles import lint as linter
@@ -30,7 +29,7 @@ def list_() -> None:
     table = Table("name", "principles", "description")
     for named in catalog.principle_sets.values():
         table.add_row(named.name, str(len(named.principles)), named.description)
-    Console().print(table)
+    SafeConsole().print(table)
 
 
 @app.command()
@@ -47,7 +46,7 @@ def lint(
         paths = list(_paths(sets, principle_files(settings().principles_dir)))
         lines = list(_lines(paths))
     for line in lines:
-        print(line)  # noqa: T201
+        put(line)
     if lines:
         fail(GRMError(f"{len(lines)} findings in {len(paths)} principle sets"))
     say(f"no findings in {len(paths)} principle sets")

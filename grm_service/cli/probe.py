@@ -6,9 +6,18 @@ import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from grm_service.cli.console import Engine, ProfileName, err, exit_on_error, fail, say_loading, settings
+from grm_service.cli.console import (
+    Engine,
+    ProfileName,
+    SafeConsole,
+    err,
+    exit_on_error,
+    fail,
+    put_json,
+    say_loading,
+    settings,
+)
 from grm_service.cli.judge_options import Given, judge_options, to_options
 from grm_service.errors import GRMError
 from grm_service.factory import open_service
@@ -39,9 +48,9 @@ def probe(
     with exit_on_error():
         report = asyncio.run(_run(config, probes(to_options(given))))
     if as_json:
-        print(ProbesReply.of(report).model_dump_json(indent=2))  # noqa: T201
+        put_json(ProbesReply.of(report).model_dump_json(indent=2))
     else:
-        show_probes(Console(), report)
+        show_probes(SafeConsole(), report)
     if report.failed:
         fail(GRMError(f"below the alarm of {report.alarm:g}: {', '.join(report.failed)}"))
 

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from grm_service.callers import Requester
 from grm_service.cli.console import (
     Engine,
     ProfileName,
+    SafeConsole,
     err,
     exit_on_error,
+    put_json,
     read_request,
     say,
     say_loading,
@@ -88,9 +89,9 @@ def judge(
     with exit_on_error():
         record, scale = asyncio.run(run())
     if as_json:
-        print(RewardReply.answer(record, request, scale).model_dump_json(indent=2))  # noqa: T201
+        put_json(RewardReply.answer(record, request, scale).model_dump_json(indent=2))
     else:
-        show(Console(), request.to_task(), record)
+        show(SafeConsole(), request.to_task(), record)
 
 
 def profiles() -> None:
@@ -100,7 +101,7 @@ def profiles() -> None:
     table = Table("name", "model", "k", "description")
     for profile in catalog.profiles.values():
         table.add_row(profile.name, profile.model or "any", str(profile.sampling.k), profile.description)
-    Console().print(table)
+    SafeConsole().print(table)
 
 
 def _announce(address: str) -> None:

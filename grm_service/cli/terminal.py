@@ -23,6 +23,7 @@ from rich.text import Text
 from grm_service.audit.records import Record
 from grm_service.judging.judge import OnEvent
 from grm_service.judging.plan import Plan
+from grm_service.printable import printable
 from grm_service.probes.report import ProbeReport
 from grm_service.types import Sample, Task
 
@@ -111,11 +112,12 @@ def _critique(sample: Sample) -> RenderableType:
     table.add_column("principle")
     for principle in sample.critique.principles:
         weight = f"{principle.weight:.0%}" if principle.weight is not None else ""
-        table.add_row(weight, Text(principle.text))
+        table.add_row(weight, Text(printable(principle.text)))
     closed = f" (closed by the service: {sample.closed_reason or 'no_scores'})" if sample.closed else ""
     note = Text(f"order in the prompt: {labels}{closed}", style="dim")
+    analysis = Text(printable(sample.critique.analysis))
     # Text, not markup: a model's output must not style or link anything in the terminal.
-    return Group(*_thinking(sample), table, Text(""), Text(sample.critique.analysis), Text(""), note)
+    return Group(*_thinking(sample), table, Text(""), analysis, Text(""), note)
 
 
 def _thinking(sample: Sample) -> Iterator[RenderableType]:
@@ -165,6 +167,6 @@ def _rewards(task: Task, record: Record) -> Table:
             str(vote.ranking[i]),
             Text(f"{vote.rewards[i]:.2f}", style=best),
             f"{vote.std[i]:.2f}",
-            Text(f"#{i} {text[:70]}"),
+            Text(printable(f"#{i} {text[:70]}")),
         )
     return table

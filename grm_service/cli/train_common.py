@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from grm_service.cli.console import err, say, say_loading
+from grm_service.cli.console import SafeConsole, err, say, say_loading
 from grm_service.cli.terminal import bar
 from grm_service.training.callbacks import TrainingCallback
 
@@ -72,7 +71,7 @@ class Progress(TrainingCallback):
         for source, count in selection.rates.items():
             shares = (f"{count[reason] / count.total():.0%}" for reason in ("kept", *reasons))
             table.add_row(source, str(count.total()), *shares)
-        Console(stderr=True).print(table)
+        SafeConsole(stderr=True).print(table)
 
     def on_trajectories_skipped(self, counts: Mapping[str, int]) -> None:
         _say_skipped("trajectories", counts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from grm_service.evaluation.cells import listed, percent, points, share, table, tokens
+from grm_service.evaluation.cells import bold, code, escape, listed, percent, points, share, table, tokens
 from grm_service.evaluation.comparison import Check, Comparison, Comparisons, Curve, Difference
 from grm_service.evaluation.outcomes import Grading
 from grm_service.evaluation.report import Accuracy, EvalReport, VoteAccuracy
@@ -19,8 +19,9 @@ _MAX_UNREAD = 20
 
 def render_report(report: EvalReport, plots: Sequence[str]) -> str:
     """Render a report; `plots` are the names of image files in its folder."""
+    judge = escape(report.setup.profile or report.model or "A service")
     parts = [
-        f"# {report.setup.profile or report.model or 'A service'} on {report.data or 'items'}",
+        f"# {judge} on {escape(report.data or 'items')}",
         _summary(report),
         _failures(report),
         _accuracy(report),
@@ -38,22 +39,22 @@ def render_report(report: EvalReport, plots: Sequence[str]) -> str:
 def _summary(report: EvalReport) -> str:
     setup = report.setup
     method = f"{setup.score} scores, principles {setup.principles}" + (
-        f" ({setup.principle_set})" if setup.principle_set else ""
+        f" ({escape(setup.principle_set)})" if setup.principle_set else ""
     )
     if setup.judge != "grm":
         method = f"the baseline `{setup.judge}`"
     if setup.stop != "none":
         method += f", stop `{setup.stop}`"
     return (
-        f"{report.items} items, k = {setup.k}, {method}, model {report.model or 'unknown'}, "
-        f"engine {setup.engine}, profile {(report.fingerprint or 'unknown')[:19]}. "
+        f"{report.items} items, k = {setup.k}, {method}, model {escape(report.model or 'unknown')}, "
+        f"engine {escape(setup.engine)}, profile {escape((report.fingerprint or 'unknown')[:19])}. "
         "Brackets are 95 % intervals."
     )
 
 
 def render_comparisons(comparisons: Comparisons, plots: Sequence[str]) -> str:
     """Render a comparison of runs with the first one; `plots` are as for `render_report`."""
-    first, *others = (curve.run for curve in comparisons.curves)
+    first, *others = (escape(curve.run) for curve in comparisons.curves)
     parts = [
         f"# {', '.join(others)} against {first}",
         "## Accuracy against tokens",
@@ -88,13 +89,13 @@ def _curves(curves: Sequence[Curve]) -> str:
 def _comparison(comparison: Comparison, flips: bool) -> str:
     n, by_source = comparison.overall.n, comparison.by_source.items()
     rows = [
-        _difference("**all**", comparison.overall),
+        _difference(bold("all"), comparison.overall),
         *(_difference(name, each) for name, each in by_source),
     ]
     settings = [[name, str(a), str(b)] for name, (a, b) in comparison.settings.items()]
     header = ["source", "n", "A", "B", "difference", "ties shared", "B only right", "A only right"]
     parts = [
-        f"## B = {comparison.b} against A = {comparison.a}",
+        f"## B = {escape(comparison.b)} against A = {escape(comparison.a)}",
         f"{n} items in common ({comparison.only_a} in A only, {comparison.only_b} in B only). Completion "
         f"tokens per item: {tokens(comparison.tokens[0])} and {tokens(comparison.tokens[1])}. "
         "Differences are B minus A.",
@@ -114,7 +115,7 @@ def _flips(comparison: Comparison) -> str:
 def render_checks(checks: Sequence[Check]) -> str:
     """Render a check of a report against a committed one."""
     rows = [
-        [c.figure, percent(c.value), percent(c.committed, c.interval), "yes" if c.reproduced else "**no**"]
+        [c.figure, percent(c.value), percent(c.committed, c.interval), "yes" if c.reproduced else bold("no")]
         for c in checks
     ]
     n, outside = len(checks), sum(not c.reproduced for c in checks)
@@ -123,19 +124,21 @@ def render_checks(checks: Sequence[Check]) -> str:
 
 
 def _failures(report: EvalReport) -> str:
-    sentences = [f"{n} rows left out: {reason}." for reason, n in report.left_out.items()]
+    sentences = [f"{n} rows left out: {escape(reason)}." for reason, n in report.left_out.items()]
     if report.unread:
         more = len(report.unread) - _MAX_UNREAD
-        names = ", ".join(f"`{name}`" for name in report.unread[:_MAX_UNREAD])
+        names = ", ".join(code(name) for name in report.unread[:_MAX_UNREAD])
         sentences.append(f"Files not read: {names}{f' and {more} more' if more > 0 else ''}.")
-    sentences += [f"{n} items have no vote ({code}) and count as wrong." for code, n in report.failed.items()]
+    sentences += [
+        f"{n} items have no vote ({escape(code)}) and count as wrong." for code, n in report.failed.items()
+    ]
     return " ".join(sentences)
 
 
 def _accuracy(report: EvalReport) -> str:
     if report.overall is None:
         return ""
-    rows = [_accuracy_row("**all**", report.overall)]
+    rows = [_accuracy_row(bold("all"), report.overall)]
     rows += [_accuracy_row(name, each) for name, each in report.by_source.items()]
     rows += [_accuracy_row(f"probe: {name}", each) for name, each in report.by_probe.items()]
     text = table(["source", "n", "strictly right", "ties shared", "ties", "no vote"], rows)
@@ -269,7 +272,7 @@ def _cost(report: EvalReport) -> str:
     rows = []
     for each in cost.stopping:
         saved = map(percent, (each.samples_saved, each.tokens_saved, each.same_winner))
-        rows.append([f"`{each.rule}`", *saved, points(each.accuracy_change, each.interval)])
+        rows.append([code(each.rule), *saved, points(each.accuracy_change, each.interval)])
     header = ["stop", "samples saved", "tokens saved", "same winner", "change in accuracy"]
     return "## Readability and cost\n\n" + text + (f"\n\n{table(header, rows)}" if rows else "")
 

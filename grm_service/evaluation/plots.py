@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, cast
 from grm_service.errors import MissingExtra
 from grm_service.evaluation.comparison import Comparisons, Curve
 from grm_service.evaluation.report import EvalReport
+from grm_service.printable import printable_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _INK, _FAINT = "#1f5fa8", "#999999"
+_LABEL_WIDTH = 40
+"""The longest name of a source or run, in characters."""
 _TITLE_WIDTH = 80
 """The width of a title line, in characters."""
 
@@ -46,6 +49,13 @@ def _save(plot: Callable[[Axes], bool], file: Path) -> bool:
         axes.spines[side].set_visible(False)
     figure.savefig(file)
     return True
+
+
+def _plain(name: str) -> str:
+    """Return a name from data as a label, cut to a length that leaves room for the plot."""
+    shown = printable_line(name)
+    shown = shown if len(shown) <= _LABEL_WIDTH else shown[: _LABEL_WIDTH - 1] + "…"
+    return shown.replace("$", r"\$")  # matplotlib reads what is between two dollar signs as a formula
 
 
 def _title(axes: Axes, text: str) -> None:
@@ -148,7 +158,7 @@ def plot_sources(report: EvalReport, axes: Axes) -> bool:
         return False
     cast("Figure", axes.figure).set_figheight(max(4.5, 1.2 + 0.26 * len(report.by_source)))
     best_last = sorted(report.by_source.items(), key=lambda each: each[1].half)
-    names = [f"{name} ({each.n})" for name, each in best_last]
+    names = [f"{_plain(name)} ({each.n})" for name, each in best_last]
     axes.errorbar(
         [each.half for _, each in best_last],
         names,
@@ -163,7 +173,7 @@ def plot_sources(report: EvalReport, axes: Axes) -> bool:
     axes.axvline(report.overall.half, ls=":", color=_FAINT)
     axes.set(xlim=(0, 1.03), xlabel="share of items right, ties shared, with 95 % intervals")
     name, highest = best_last[-1]
-    _title(axes, f"{report.overall.half:.0%} right overall; highest on {name} ({highest.half:.0%})")
+    _title(axes, f"{report.overall.half:.0%} right overall; highest on {_plain(name)} ({highest.half:.0%})")
     return True
 
 
@@ -180,9 +190,9 @@ def plot_curves(curves: Sequence[Curve], axes: Axes) -> bool:
             [_on_log_axis(point.tokens) for point in curve.points],
             [point.half for point in curve.points],
             "o-",
-            label=curve.run
+            label=_plain(curve.run)
             if curve.prompt_tokens is None
-            else f"{curve.run} ({curve.prompt_tokens:,.0f} prompt tokens)",
+            else f"{_plain(curve.run)} ({curve.prompt_tokens:,.0f} prompt tokens)",
         )
         last = curve.points[-1]
         axes.errorbar(
@@ -213,8 +223,8 @@ def plot_curves(curves: Sequence[Curve], axes: Axes) -> bool:
     first, next_ = best.points[-1], second.points[-1]
     _title(
         axes,
-        f"{best.run} is right most often: {first.half:.0%} at {first.tokens:,.0f} completion tokens per "
-        f"item; {second.run} is next: {next_.half:.0%} at {next_.tokens:,.0f}",
+        f"{_plain(best.run)} is right most often: {first.half:.0%} at {first.tokens:,.0f} completion tokens "
+        f"per item; {_plain(second.run)} is next: {next_.half:.0%} at {next_.tokens:,.0f}",
     )
     return True
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from grm_service.errors import CatalogError, UnknownName
+from grm_service.printable import is_printable
 from grm_service.profiles import yaml
 from grm_service.profiles.profile import PrincipleSet, Profile, ThinkingSettings
 from grm_service.types import Principle
@@ -181,6 +182,10 @@ def _check(profile: Profile, path: Path, line_of: Callable[..., int], check: Che
 
 def _load_named(kind: type[Kind], path: Path) -> tuple[Kind, Callable[..., int]]:
     loaded, line_of = yaml.load(kind, path)
+    if not is_printable(loaded.name):
+        raise CatalogError(
+            f"{path}:{line_of('name')}: name: {loaded.name!a} has characters that no terminal shows"
+        )
     if loaded.name != path.stem:
         raise CatalogError(
             f"{path}:{line_of('name')}: name: {loaded.name!r} must be the file's stem {path.stem!r}"

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
 
 from grm_service.data_files import decode
 from grm_service.errors import CatalogError
+from grm_service.profiles.yaml_nodes import BadYAML, Loc, parse
 
 T = TypeVar("T")
+_MAX_BYTES = 256 << 10
+"""A larger file is no profile, principle set or list of keys: 1,000 keys have 150 KB."""
 
 
 def is_yaml(name: str | Path) -> bool:
@@ -27,38 +28,47 @@ def load(kind: type[T], path: Path) -> tuple[T, Callable[..., int]]:
 
     Raises CatalogError.
     """
-    data = _read(path)
     try:
-        loaded = TypeAdapter(kind).validate_json(json.dumps(data, default=str), strict=True)
+        data, lines = parse(_read(path))
+        loaded = TypeAdapter(kind).validate_json(json.dumps(data), strict=True)
+    except BadYAML as invalid:
+        raise CatalogError(_describe(path, invalid.line, invalid.loc, invalid.message)) from None
     except ValidationError as invalid:
-        raise CatalogError("\n".join(_describe(path, data, error) for error in invalid.errors())) from None
-    return loaded, lambda *loc: _line(data, loc)
+        described = (
+            _describe(path, _line(lines, error["loc"]), error["loc"], _message(error["type"], error["msg"]))
+            for error in invalid.errors()
+        )
+        raise CatalogError("\n".join(described)) from None
+    return loaded, lambda *loc: _line(lines, loc)
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> str:
+    """Return the text of a regular file. Raises CatalogError.
+
+    A FIFO would wait for a writer for ever, and a device may never end.
+    """
     try:
-        # Round-trip mode records the line of every field and rejects duplicate keys.
-        return YAML(typ="rt", pure=True).load(decode(path.read_bytes()))
-    except MarkedYAMLError as invalid:
-        mark = invalid.problem_mark or invalid.context_mark
-        raise CatalogError(f"{path}:{mark.line + 1 if mark else 1}: {invalid.problem}") from None
+        if path.exists() and not path.is_file():
+            raise CatalogError(f"{path}: cannot be read: it is no regular file")
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise CatalogError(f"{path}: cannot be read: it is larger than {_MAX_BYTES >> 10} KiB")
+        return decode(data)
     except (OSError, ValueError) as error:
         raise CatalogError(f"{path}: cannot be read: {error}") from None
 
 
-def _describe(path: Path, data: Any, error: Mapping[str, Any]) -> str:
-    field = ".".join(str(part) for part in error["loc"])
-    message = "unknown field" if error["type"] == "unexpected_keyword_argument" else error["msg"]
-    return f"{path}:{_line(data, error['loc'])}: {field or 'file'}: {message}"
+def _describe(path: Path, line: int, loc: Loc, message: str) -> str:
+    return f"{path}:{line}: {'.'.join(map(str, loc)) or 'file'}: {message}"
 
 
-def _line(data: Any, loc: tuple[int | str, ...]) -> int:
+def _message(kind: str, message: str) -> str:
+    return "unknown field" if kind == "unexpected_keyword_argument" else message
+
+
+def _line(lines: dict[Loc, int], loc: Loc) -> int:
     """Return the line of the innermost part of `loc` that is in the file."""
-    line = 1
-    for part in loc:
-        marks = getattr(data, "lc", None)
-        if marks is None or marks.data is None or part not in marks.data:
-            break
-        line = marks.data[part][0] + 1
-        data = data[part]
-    return line
+    while loc and loc not in lines:
+        loc = loc[:-1]
+    return lines.get(loc, 1)

@@ -4,35 +4,50 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
+import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Annotated, ClassVar
 
-from annotated_types import Ge, Gt, Len
+from annotated_types import Ge, Le, Len
+from filelock import FileLock
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
 from grm_service.callers import Caller
 from grm_service.errors import CatalogError
+from grm_service.printable import is_printable
 from grm_service.profiles import yaml
 
+MIN_WEIGHT, MAX_WEIGHT = 0.001, 1000.0
 _STRICT = {"extra": "forbid", "strict": True}
 _PREFIX = "grm_"
+
+
+def _without_controls(name: str) -> str:
+    if not is_printable(name):
+        raise ValueError("control characters and characters that reorder text are refused in names")
+    return name
 
 
 @dataclass(frozen=True, slots=True)
 class APIKey:
     """An entry of the keys file.
 
-    `weight`: the share of the engine while several callers wait. `max_requests`: at once (None: no limit). An
-    `auditor` reads and reviews everybody's verdicts, others only their own.
+    `name`: the caller, who owns the verdicts of all keys that had this name. `weight`: the share of the
+    engine while several callers wait. `max_requests`: at once (None: no limit). An `auditor` reads and
+    reviews everybody's verdicts, others only their own.
     """
 
     __pydantic_config__: ClassVar = _STRICT
-    name: Annotated[str, Len(1, 64)]
+    name: Annotated[str, Len(1, 64), AfterValidator(_without_controls)]
     sha256: Annotated[str, Len(64, 64)]
-    weight: Annotated[float, Gt(0)] = 1.0
+    weight: Annotated[float, Ge(MIN_WEIGHT), Le(MAX_WEIGHT)] = 1.0
     max_requests: Annotated[int, Ge(1)] | None = None
     auditor: bool = False
 
@@ -65,21 +80,33 @@ def add(
     path: Path, name: str, weight: float = 1.0, max_requests: int | None = None, auditor: bool = False
 ) -> str:
     """Create a key, store its hash in the file (new if missing), and return the key. Raises CatalogError."""
-    known = load(path).keys if path.exists() else ()
-    if name in {key.name for key in known}:
-        raise CatalogError(f"{path} has a key named {name!r}: remove it first, or use another name")
     key = _PREFIX + secrets.token_urlsafe(32)
-    _save(path, [*known, APIKey(name, _digest(key), weight, max_requests, auditor)])
+    entry = _checked(APIKey(name, _digest(key), weight, max_requests, auditor))
+    with _locked(path):
+        known = load(path).keys if path.exists() else ()
+        if name in {key.name for key in known}:
+            raise CatalogError(f"{path} has a key named {name!r}: remove it first, or use another name")
+        _save(path, [*known, entry])
     return key
 
 
 def remove(path: Path, name: str) -> None:
     """Remove a key by name. Raises CatalogError if there is none of that name."""
-    known = load(path).keys
-    left = [key for key in known if key.name != name]
-    if len(left) == len(known):
-        raise CatalogError(f"{path} has no key named {name!r}")
-    _save(path, left)
+    with _locked(path):
+        known = load(path).keys
+        left = [key for key in known if key.name != name]
+        if len(left) == len(known):
+            raise CatalogError(f"{path} has no key named {name!r}")
+        _save(path, left)
+
+
+def _checked(entry: APIKey) -> APIKey:
+    """Return the entry if a file may have it. Raises CatalogError."""
+    try:
+        return TypeAdapter(APIKey).validate_json(json.dumps(asdict(entry)))
+    except ValidationError as invalid:
+        faults = (f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in invalid.errors())
+        raise CatalogError("; ".join(faults)) from None
 
 
 def _digest(presented: str) -> str:
@@ -87,12 +114,41 @@ def _digest(presented: str) -> str:
     return hashlib.sha256(presented.encode("utf-8", "backslashreplace")).hexdigest()
 
 
-def _save(path: Path, keys: Sequence[APIKey]) -> None:
-    listed = [{field: value for field, value in asdict(key).items() if value is not None} for key in keys]
-    partial = path.with_name(f".{path.name}.partial")
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of the file, so that of two changes at once neither is lost. Raises CatalogError."""
+    if path.is_symlink():
+        raise CatalogError(f"{path} is a symbolic link: set GRM_KEYS_FILE to the file itself")
     try:
-        partial.touch(mode=0o600)
-        YAML(typ="safe").dump({"keys": listed}, partial)
-        partial.replace(path)
+        lock = FileLock(path.with_name(f".{path.name}.lock"), mode=0o600)
+        with lock:
+            yield
     except OSError as failed:
         raise CatalogError(f"{path} cannot be written: {failed}") from None
+
+
+def _save(path: Path, keys: Sequence[APIKey]) -> None:
+    """Replace the file at once, by a new one with mode 0600 that is on disk before it has the name."""
+    listed = [{field: value for field, value in asdict(key).items() if value is not None} for key in keys]
+    with NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as new:
+        try:
+            YAML(typ="safe").dump({"keys": listed}, new)
+            new.flush()
+            os.fsync(new.fileno())
+            load(Path(new.name))  # a file that cannot be read would lock everybody out
+            Path(new.name).replace(path)
+        except BaseException:
+            Path(new.name).unlink()
+            raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write the folder's new entry to disk, or a power cut could bring the old file back."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -23,7 +23,7 @@ def serve(tmp_path):
     trail = {"audit_url": f"sqlite:///{tmp_path}/audit.db", "audit_key_file": tmp_path / "audit.key"}
 
     @contextlib.asynccontextmanager
-    async def _serve(ready=True, keys=None, local=False, **settings):
+    async def _serve(ready=True, keys=None, hosts=None, **settings):
         chosen = Settings(**{"engine": "scripted"} | trail | settings)
         service = open_service(chosen)
         app = create_app(
@@ -31,7 +31,7 @@ def serve(tmp_path):
             chosen.max_body_bytes,
             chosen.max_batch_bytes,
             keys,
-            local,
+            hosts,
             schedule=probe_schedule(chosen),
             dialects=DialectRegistry.from_settings(chosen),
             policy=open_policy(chosen, service),

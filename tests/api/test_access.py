@@ -5,7 +5,8 @@ import logging
 
 import pytest
 
-from grm_service.serving.keys import add, load
+from grm_service.api.access import allowed_hosts
+from grm_service.serving.keys import Keys, add, load
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -78,7 +79,7 @@ async def test_path_key_is_stripped_without_keys(serve):
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:8000", "LOCALHOST", ""])
 async def test_without_keys_localhost_is_served(serve, host):
-    async with serve(local=True) as client:
+    async with serve(hosts=()) as client:
         assert (await client.get("/v1/verdicts", headers={"Host": host})).status_code == 200
 
 
@@ -87,10 +88,27 @@ async def test_without_keys_localhost_is_served(serve, host):
 )
 async def test_dns_rebinding_is_refused(serve, host):
     """A web page elsewhere could point its own host name at this machine."""
-    async with serve(local=True) as client:
+    async with serve(hosts=()) as client:
         reply = await client.get("/v1/verdicts", headers={"Host": host})
     assert (reply.status_code, reply.json()["code"]) == (401, "unauthorized")
-    assert "GRM_ALLOW_ANYONE" in reply.json()["detail"]
+    assert "GRM_ALLOWED_HOSTS" in reply.json()["detail"]
+
+
+@pytest.mark.parametrize(("setting", "status"), [("a, Judge.example", 200), ("*", 200), ("example", 401)])
+async def test_allowed_hosts_are_answered(serve, setting, status):
+    async with serve(hosts=allowed_hosts(None, setting)) as client:
+        reply = await client.get("/v1/verdicts", headers={"Host": "judge.EXAMPLE:8000"})
+    assert reply.status_code == status
+
+
+async def test_health_checks_may_use_any_host(serve):
+    async with serve(hosts=()) as client:
+        for path, status in {"/livez": 200, "/readyz": 200, "/": 401, "/metrics": 401}.items():
+            assert (await client.get(path, headers={"Host": "10.1.2.3:8000"})).status_code == status
+
+
+def test_keys_lift_the_check_of_hosts():
+    assert allowed_hosts(Keys(), "") is None
 
 
 async def test_keys_are_not_logged_or_returned(serve, key_file, caplog):

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from grm_service.errors import CatalogError, UnknownName
-from grm_service.profiles.catalog import fingerprint, format_fingerprint, load_catalog, load_profile
+from grm_service.profiles.catalog import (
+    fingerprint,
+    format_fingerprint,
+    load_catalog,
+    load_principles,
+    load_profile,
+)
 from grm_service.profiles.profile import ThinkingSettings
 from tests.judging.profiles import PROFILE
 
@@ -121,6 +128,89 @@ def test_errors_name_file_line_and_field(write, text, line, message):
         load_catalog(write(text))
     assert message in str(caught.value)
     assert f"mine.yaml:{line or ''}" in str(caught.value)
+
+
+LAUGHS = "".join(f"a{i + 1}: &a{i + 1} [{','.join(10 * [f'*a{i}'])}]\n" for i in range(7))
+ODD_YAML = {
+    "laughs": ("a0: &a0 x\n" + LAUGHS, 2, "a1.0: an alias"),
+    "recursive": ("description: &a [*a]\n", 1, "description.0: an alias"),
+    "alias_key": ("a: &a b\n*a : c\n", 2, "an alias"),
+    "list_key": ("? [a, b]\n: c\n", 1, "a key that is no text"),
+    "number_key": ("name: x\n1: c\n", 2, "a key that is no text"),
+    "null_key": ("sampling:\n  ~: c\n", 2, "sampling: a key that is no text"),
+    "merge": ("<<: {name: x}\n", 1, "<<: unknown field"),
+    "control": ('name: x\ndescription: "\x07"\n', 2, "control character"),
+    "escaped_control": ('description: "\\x1b[31m"\n', 1, "description: the control character"),
+    "escaped_nul": ('description: "\\0"\n', 1, "description: the control character"),
+    "escaped_surrogate": ('description: "\\ud800"\n', 1, "description: the control character"),
+    "too_high_escape": ('description: "\\U00110000"\n', 1, "file: "),
+    "nul": ("name: x\x00\n", 0, "cannot be read: line 1"),
+    "utf16_of_nothing": (b"\xff\xfe", 1, "file: "),
+    "deep_list": ("description: " + 3000 * "[", 1, "nested deeper"),
+    "deep_mapping": ("description: " + 3000 * "{a: ", 1, "nested deeper"),
+    "deep_dashes": ("- " * 3000, 1, "nested deeper"),
+    "digits": (f"name: {'9' * 5000}\n", 1, "name: a number of 5000 digits"),
+    "exponent": ("sampling:\n  temperature: 1e999\n", 2, "sampling.temperature: 1e999 is no finite number"),
+    "infinite": ("sampling:\n  temperature: -.inf\n", 2, "sampling.temperature: -.inf is no finite"),
+    "python": ('name: !!python/object/apply:os.system ["touch PWNED"]\n', 1, "name: the tag"),
+    "binary": ('name: !!binary "AAAA"\n', 1, "name: the tag"),
+    "set": ("description: !!set {a}\n", 1, "description: the tag"),
+    "bad_int": ("sampling:\n  k: !!int x\n", 2, "sampling.k: the tag"),
+    "bad_timestamp": ("!!timestamp x: 1\n", 1, "the tag"),
+    "omap": ("name: !!omap [1]\n", 1, "name: the tag"),
+    "own_tag": ("!x\nname: a\n", 1, "the tag"),
+    "two_documents": ("name: x\n---\nname: y\n", 2, "a second document"),
+    "future": ("%YAML 9.9\n---\nname: x\n", 1, "file: "),
+    "undefined_tag": ("name: !e!x y\n", 1, "file: "),
+    "sexagesimal": ("sampling:\n  k: 1:30\n", 2, "sampling.k: Input should be a valid integer"),
+    "octal": ("sampling:\n  k: 0o9\n", 2, "sampling.k: Input should be a valid integer"),
+    "boolean_name": ("name: true\n", 1, "name: Input should be a valid string"),
+    "unclosed": ('name: "x\n', 2, "file: "),
+    "large": ("#" * (1 << 19), 0, "larger than 256 KiB"),
+}
+
+
+@pytest.mark.parametrize(("text", "line", "message"), ODD_YAML.values(), ids=ODD_YAML)
+def test_odd_yaml_names_line_and_field(tmp_path, text, line, message):
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(CatalogError) as caught:
+        load_profile(file)
+    assert message in str(caught.value)
+    assert f"mine.yaml:{line or ''}" in str(caught.value)
+    assert not (Path.cwd() / "PWNED").exists()
+
+
+def test_words_of_yaml_1_1_are_texts(tmp_path):
+    """`no`, `on`, dates and times where a text belongs are that text."""
+    lines = [f"{{text: {word}, weight: 0.1}}" for word in ("no", "on", "2020-99-99", "1:2:3", "1_000", "0x")]
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\ndescription: 2020-01-01\nprinciples:\n- " + "\n- ".join(lines) + "\n")
+    texts = [each.text for each in load_principles(file)[0].principles]
+    assert texts == ["no", "on", "2020-99-99", "1:2:3", "1_000", "0x"]
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", ["fifo", "link_to_fifo", "folder", "loop", "dangling", "device"])
+def test_only_regular_files_are_read(tmp_path, kind):
+    file = tmp_path / "mine.yaml"
+    if kind.endswith("fifo"):
+        target = tmp_path / "fifo" if kind == "link_to_fifo" else file
+        os.mkfifo(target)
+    if kind == "folder":
+        file.mkdir()
+    links = {"loop": "mine.yaml", "dangling": "nothing", "device": "/dev/zero", "link_to_fifo": "fifo"}
+    if kind in links:
+        file.symlink_to(links[kind])
+    with pytest.raises(CatalogError, match=r"mine\.yaml: cannot be read"):
+        load_catalog(None, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../../x", "x\u202e", "/etc/passwd"])
+def test_odd_names_are_refused(tmp_path, name):
+    (tmp_path / "x.yaml").write_text(json.dumps({"name": name, "description": "d", "principles": []}))
+    with pytest.raises(CatalogError, match=r"x\.yaml:1: (name|principles)"):
+        load_catalog(None, tmp_path)
 
 
 def test_unknown_name_lists_known_ones():

@@ -1,6 +1,8 @@
 """API keys: the file, the CLI, and the check at start."""
 
+import json
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from typer.testing import CliRunner
@@ -54,6 +56,64 @@ def test_error_names_the_file_and_line(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(CatalogError, match=message):
         keys.load(path)
+
+
+def test_no_key_is_lost_between_writers(tmp_path):
+    path = tmp_path / "keys.yaml"
+    with ThreadPoolExecutor(8) as pool:
+        added = list(pool.map(lambda i: keys.add(path, f"n{i}"), range(8)))
+    stored = keys.load(path)
+    assert {stored.caller(key).name for key in added} == {f"n{i}" for i in range(8)}
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: keys.remove(path, f"n{i}") if i < 4 else keys.add(path, f"m{i}"), range(8)))
+    assert {key.name for key in keys.load(path).keys} == {f"{c}{i}" for c in "nm" for i in range(4, 8)}
+    assert {each.name for each in tmp_path.iterdir()} <= {"keys.yaml", ".keys.yaml.lock"}
+
+
+@pytest.mark.parametrize("planted", ["file", "link"])
+def test_planted_partial_file_is_not_used(tmp_path, planted):
+    path, partial, victim = (tmp_path / name for name in ("keys.yaml", ".keys.yaml.partial", "victim"))
+    victim.write_text("precious")
+    victim.chmod(0o666)
+    partial.symlink_to(victim) if planted == "link" else partial.hardlink_to(victim)
+    keys.add(path, "a")
+    assert victim.read_text() == "precious"
+    assert not path.is_symlink()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_symbolic_link_is_not_written(tmp_path):
+    (tmp_path / "keys.yaml").symlink_to(tmp_path / "victim")
+    with pytest.raises(CatalogError, match="symbolic link"):
+        keys.add(tmp_path / "keys.yaml", "a")
+    assert not (tmp_path / "victim").exists()
+
+
+def test_failed_write_keeps_the_file(tmp_path, monkeypatch):
+    path = tmp_path / "keys.yaml"
+    keys.add(path, "a")
+    before = path.read_bytes()
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(CatalogError, match="No space left"):
+        keys.add(path, "b")
+    assert path.read_bytes() == before
+    assert {each.name for each in tmp_path.iterdir()} <= {"keys.yaml", ".keys.yaml.lock"}
+
+
+@pytest.mark.parametrize("weight", [float("inf"), float("nan"), 0.0, -1.0, 1e9])
+def test_odd_weights_are_refused(tmp_path, weight):
+    with pytest.raises(CatalogError, match="weight"):
+        keys.add(tmp_path / "keys.yaml", "a", weight)
+    assert not (tmp_path / "keys.yaml").exists()
+
+
+@pytest.mark.parametrize("name", ["", "a" * 65, "x\n\x1b[31mFAKE", "a\tb", "\u202ea", "\x9b1m"])
+def test_odd_names_are_refused(tmp_path, name):
+    with pytest.raises(CatalogError, match="name"):
+        keys.add(tmp_path / "keys.yaml", name)
+    (tmp_path / "keys.yaml").write_text(json.dumps({"keys": [{"name": name, "sha256": "0" * 64}]}))
+    with pytest.raises(CatalogError, match=r"name|control"):
+        keys.load(tmp_path / "keys.yaml")
 
 
 def test_cli_adds_lists_and_removes(tmp_path):

@@ -19,6 +19,7 @@ _LINE_BREAKS = frozenset("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 # Displayed as nothing, although their category is that of a letter.
 _BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0")
 _MOST_REMEMBERED = 1 << 16
+_LONGEST = 4
 
 
 class _Folds(dict[int, str]):
@@ -37,7 +38,8 @@ def _plain(char: str) -> str:
     if char in _BLANK_LETTERS:
         return ""
     parts = unicodedata.normalize("NFKD", char).translate(_LETTERS).translate(_SIGNS)
-    return "".join(map(_displayed, parts))
+    # A whole phrase in one character, which only Arabic has, is no part of a control text.
+    return "".join(map(_displayed, parts[:_LONGEST]))
 
 
 def _displayed(char: str) -> str:

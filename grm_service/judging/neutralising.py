@@ -9,6 +9,7 @@ count too, and only the place of a match changes. The time is linear in the text
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import pairwise
@@ -24,23 +25,29 @@ Clean = Callable[[str], str]
 # All patterns are matched against folded text. Each has one group: where the space may break it.
 _BAR = r"(?:\||i1\u20442œ?)"
 """The bar of a control token; DeepSeek's full-width bar too, also if its bytes were read as Latin-1."""
-_CONTROL = (
-    rf"(<{_BAR}[^<>\s](?:[^<>\n]{{0,64}}[^<>\s])?{_BAR}>)",
-    rf"(</?{_BAR}[\w./:-]{{1,40}}>|</?[\w./:-]{{1,40}}{_BAR}>)",  # Gemma 4
-    r"(</?s>)",
-    r"(<(?:bos|eos|pad|unk|mask|cls|sep|sop|eop|eod|eot|eoh|eoa|eosys)(?:_token)?>)",
-    r"(</?(?:start|end|begin)_of_\w{1,16}>)",  # Gemma
-    r"(<(?:unused|reserved|extra|extra_id|special|tokens_unused|reserved_token)_?\d{1,6}>)",
-    r"(<(?:image|audio|video|img)_(?:soft_)?(?:token|pad)>|<fim_(?:prefix|middle|suffix|pad)>)",
-    r"(</?(?:\w{1,16}:)?tool_(?:calls?|responses?|results?|outputs?)>|</?arg_(?:key|value)>)",
-    r"(</?seed:\w{1,32}>)",
-    r"(\[/?inst\]|<</?sys>>)",
-    r"(\[/?(?:tool_calls|tool_results|tool_content|available_tools|system_prompt|model_settings|call_id)\])",
+_TAGS = (
+    rf"{_BAR}[^<>\s](?:[^<>\n]{{0,64}}[^<>\s])?{_BAR}",
+    rf"/?{_BAR}[\w./:-]{{1,40}}|/?[\w./:-]{{1,40}}{_BAR}",  # Gemma 4
+    r"/?s|(?:bos|eos|pad|unk|mask|cls|sep|sop|eop|eod|eot|eoh|eoa|eosys)(?:_token)?",
+    r"/?(?:start|end|begin)_of_\w{1,16}",  # Gemma
+    r"(?:unused|reserved|extra|extra_id|special|tokens_unused|reserved_token)_?\d{1,6}",
+    r"(?:image|audio|video|img)_(?:soft_)?(?:token|pad)|fim_(?:prefix|middle|suffix|pad)",
+    r"/?(?:\w{1,16}:)?tool_(?:calls?|responses?|results?|outputs?)|/?arg_(?:key|value)",
+    r"/?seed:\w{1,32}",
+    r"</?sys>",
+)
+_BRACKETED = (
+    r"/?(?:inst|tool_calls|tool_results|tool_content|available_tools|system_prompt|model_settings|call_id)",
     # Words that code has in brackets too, `image[mask]`, are tokens in capital letters only.
-    r"((?-i:\[/?(?:IMG(?:_BREAK|_END)?|(?:BEGIN_)?AUDIO|THINK|ARGS|PREFIX|MIDDLE|SUFFIX|BOS|EOS|PAD|UNK|CLS|SEP|MASK)\]))",
-    r"(\[[gs]mask\])",  # GLM
-    rf"(\[{_BAR}[^\[\]\s]{{1,40}}{_BAR}\])",  # EXAONE
-    r"(\]~!?b[\]\[]|\[e~\[)",  # MiniMax
+    r"(?-i:/?(?:IMG(?:_BREAK|_END)?|(?:BEGIN_)?AUDIO|THINK|ARGS|PREFIX|MIDDLE|SUFFIX|BOS|EOS|PAD|UNK|CLS|SEP|MASK))",
+    r"[gs]mask",  # GLM
+    rf"{_BAR}[^\[\]\s]{{1,40}}{_BAR}",  # EXAONE
+)
+_CONTROL = (
+    rf"(<(?!<<)(?:{'|'.join(_TAGS)})>)",
+    rf"(\[(?:{'|'.join(_BRACKETED)})\])",
+    r"(\[e~\[)",  # MiniMax
+    r"(\]~!?b[\]\[])",
 )
 _BOX = r"\\boxe(d\{)"
 
@@ -54,10 +61,15 @@ _GAP = r"[\s*_`~\\]*"
 """What may stand between the words of a heading without changing how it looks: space and Markdown."""
 _LINE_START = r"(?m:^)[ #*_`~>+•\\-]*"
 _LINE_END = r"[ *_`~#]*(?m:$)"
+_DECORATED = r"(?<=[#*_>]) *"
+_HASHES = r"\#(?<!\#\#)\#+" + _GAP
 _VALUE = r"[#(.:-]?\w{1,16}[).:-]?"
 _INDEX = r"#?(?:\d{1,3}|[a-z]\b|[一二三四五六七八九十])"
-_ROLE = f"(?:{'|'.join(get_args(Role))})"
+_OPEN, _BRACKETS = r"[\[(<]?", re.compile(r"[\[\]()<>]")
+_ROLE = rf"(?:{'|'.join(get_args(Role))})[\])>]?"
 _PIECE = re.compile(r"\{\{\s*\w+\s*\}\}|[^\W_]+|[^\w\s*_`~\\]")
+_FIRST = re.compile(r"(?:\((?:\?-i:)?)*(\\.|[^\\(])", re.DOTALL)
+"""The first character that a pattern matches; each begins with a literal one."""
 _ADJACENT = re.compile(r"\S(?=\S)")
 
 
@@ -94,8 +106,21 @@ def _control(profile: Profile | None, control_tokens: tuple[str, ...]) -> tuple[
     return (*_CONTROL, *(f"({re.escape(each)})" for each in sorted(others)))
 
 
+def _any_of(patterns: Iterable[str]) -> str:
+    """Return one pattern for all; most places in a text fail at a look at their first character."""
+    at_line_start, by_first = list[str](), defaultdict[str, list[str]](list)
+    for pattern in patterns:
+        if pattern.startswith(_LINE_START):
+            at_line_start.append(pattern.removeprefix(_LINE_START))
+        else:
+            by_first[_FIRST.match(pattern)[1]].append(pattern)  # type: ignore[index]
+    places = [f"(?={first})(?:{'|'.join(group)})" for first, group in by_first.items()]
+    anywhere = f"(?=[{''.join(by_first)}])(?:{'|'.join(places)})"
+    return "|".join([anywhere, f"{_LINE_START}(?:{'|'.join(at_line_start)})" if at_line_start else "(?!)"])
+
+
 def _breaker(patterns: Iterable[str]) -> Clean:
-    control = re.compile("|".join(patterns), re.IGNORECASE)
+    control = re.compile(_any_of(patterns), re.IGNORECASE)
 
     def clean(text: str) -> str:
         folded = fold(text)
@@ -142,13 +167,19 @@ def _line_markers(line: str, by_data: bool) -> Iterator[str]:
     """
     *before_data, last = [part.strip() for part in _BLOCK.split(line)]
     for part, end in [*((part, "") for part in before_data), (last, _LINE_END)]:
-        stands_out = _HEADING.match(part) is not None
-        if stands_out:
-            yield _marker(part)
         plain = part.lstrip("# ")
-        if (part.startswith("#") or (by_data and not stands_out)) and _is_heading(plain):
-            pattern = _marker(plain, index=_INDEX)
-            yield rf"{_LINE_START}{pattern}{'' if _INDEX in pattern else end}"
+        if plain != part and _is_heading(plain):
+            yield _HASHES + _marker(plain)
+            yield _at_line_start(_marker(plain, index=_INDEX), end, _DECORATED)
+        elif _HEADING.match(part):
+            yield _marker(part)
+        elif by_data and _is_heading(part):
+            yield _at_line_start(_marker(part, index=_INDEX), end)
+
+
+def _at_line_start(marker: str, end: str, decorated: str = "") -> str:
+    """Return the pattern of a heading; without a response's number it ends the line, `decorated` if so."""
+    return _LINE_START + (marker if _INDEX in marker else decorated + marker + end)
 
 
 def _is_heading(words: str) -> bool:
@@ -162,7 +193,12 @@ def _turn_markers(turn: str) -> Iterator[str]:
         if "role" not in PLACEHOLDER.findall(opening):
             yield from _line_markers(line, by_data=True)
             continue
-        yield _LINE_START + _marker(opening) + ("" if after else _LINE_END)
+        yield (
+            _LINE_START
+            + _OPEN
+            + _marker(_BRACKETS.sub(" ", opening).lstrip("# "))
+            + ("" if after else _LINE_END)
+        )
         for part in after:
             yield from _line_markers(part, by_data=True)
 

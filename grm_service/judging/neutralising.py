@@ -167,9 +167,9 @@ def _line_markers(line: str, by_data: bool) -> Iterator[str]:
     """
     *before_data, last = [part.strip() for part in _BLOCK.split(line)]
     for part, end in [*((part, "") for part in before_data), (last, _LINE_END)]:
-        plain = part.lstrip("# ")
-        if plain != part and _is_heading(plain):
-            yield _HASHES + _marker(plain)
+        plain = part.strip("# ")
+        if part.startswith("#") and _is_heading(plain):
+            yield _HASHES + _marker(plain) + r"(?![a-z0-9])"
             yield _at_line_start(_marker(plain, index=_INDEX), end, _DECORATED)
         elif _HEADING.match(part):
             yield _marker(part)
@@ -196,7 +196,7 @@ def _turn_markers(turn: str) -> Iterator[str]:
         yield (
             _LINE_START
             + _OPEN
-            + _marker(_BRACKETS.sub(" ", opening).lstrip("# "))
+            + _marker(_BRACKETS.sub(" ", opening).strip("# "))
             + ("" if after else _LINE_END)
         )
         for part in after:

@@ -51,6 +51,7 @@ class Sampler:
     def __init__(self, engine: Engine, observer: SampleObserver | None = None) -> None:
         self.engine = engine
         self._observer = observer
+        self._rendering = asyncio.Lock()
 
     async def shown(self, planned: Plan) -> Shown:
         """Return the plan's texts as its prompts show them. Runs in a thread, since texts can be large."""
@@ -91,7 +92,10 @@ class Sampler:
 
     async def _run(self, planned: Plan, sample: Sample, params: Params, texts: Shown) -> Sample:
         task, mode = planned.task, planned.task.options.principles.mode
-        prompt = render_order(planned.profile, texts, sample.order, "fixed" if mode == "query" else mode)
+        async with self._rendering:
+            prompt = render_order(planned.profile, texts, sample.order, "fixed" if mode == "query" else mode)
+            # Others have their turn between two prompts, which can be large.
+            await asyncio.sleep(0)
         opening = planned.profile.opening if self.engine.abilities.continues else ""
         try:
             completion = await self._complete(planned, replace(prompt, continuation=opening), params)

@@ -17,10 +17,29 @@ from grm_service.types import Message, Principle
 from tests.judging.profiles import PROFILE
 
 PROFILES = load_catalog().profiles
-TOKENS = (
-    ["<|im_start|>", "<|im_end|>", "<|im_middle|>", "<|endoftext|>", "<|fim_prefix|>", "<|eot_id|>", "<|start_header_id|>", "<|begin_of_text|>", "<|header_start|>", "<|python_tag|>", "<|channel|>", "<|message|>", "<|return|>", "<|user|>", "<|assistant|>", "<|end|>", "<|observation|>", "<|START_OF_TURN_TOKEN|>", "<|start_of_role|>", "<|hy_User|>", "<|turn>", "<turn|>", "<|channel>", "<end_of_turn>", "<start_of_turn>", "<start_of_image>", "<image_soft_token>", "<unused0>", "<bos>", "<eos>", "<s>", "</s>", "<unk>", "<pad>", "<mask>", "<BOS_TOKEN>", "<EOS_TOKEN>", "<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>", "<|begin▁of▁sentence|>", "<ï½œUserï½œ>", "<ï½\x9cUserï½\x9c>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[AVAILABLE_TOOLS]", "[IMG]", "[IMG_END]", "[THINK]", "[/THINK]", "[MODEL_SETTINGS]", "[SYSTEM_PROMPT]", "[ARGS]", "[CALL_ID]", "[BOS]", "[EOS]", "[gMASK]", "[sMASK]", "<sop>", "<eop>", "[|user|]", "[|endofturn|]", "]~b]", "]~!b[", "[e~[", "<seed:bos>", "<seed:eos>", "<seed:think>", "<eoh>", "<eoa>", "<reserved_106>", "<extra_id_0>", "<SPECIAL_12>", "<tool_call>", "</tool_call>", "<tool_response>", "<minimax:tool_call>", "<arg_key>", "<think>", "</think>", "◁think▷"]
-    + ["<|a b|>", "<|fim prefix|>"]
-)
+USUAL = """
+<|im_start|> <|im_end|> <|im_middle|> <|endoftext|> <|fim_prefix|> <|eot_id|> <|start_header_id|>
+<|begin_of_text|> <|header_start|> <|python_tag|> <|channel|> <|message|> <|return|> <|user|>
+<|assistant|> <|end|> <|observation|> <|START_OF_TURN_TOKEN|> <|start_of_role|> <|hy_User|> <|turn>
+<turn|> <|channel> <end_of_turn> <start_of_turn> <start_of_image> <image_soft_token> <unused0> <bos>
+<eos> <s> </s> <unk> <pad> <mask> <BOS_TOKEN> <EOS_TOKEN> [INST] [/INST] <<SYS>> <</SYS>> [TOOL_CALLS]
+[TOOL_RESULTS] [/TOOL_RESULTS] [AVAILABLE_TOOLS] [IMG] [IMG_END] [THINK] [/THINK] [MODEL_SETTINGS]
+[SYSTEM_PROMPT] [ARGS] [CALL_ID] [BOS] [EOS] [gMASK] [sMASK] <sop> <eop> [|user|] [|endofturn|] ]~b]
+]~!b[ [e~[ <seed:bos> <seed:eos> <seed:think> <eoh> <eoa> <reserved_106> <extra_id_0> <SPECIAL_12>
+<tool_call> </tool_call> <tool_response> <minimax:tool_call> <arg_key> <think> </think>
+"""
+TOKENS = [
+    *USUAL.split(),
+    "<｜User｜>",
+    "<｜Assistant｜>",
+    "<｜end▁of▁sentence｜>",
+    "<|begin▁of▁sentence|>",
+    "<ï½œUserï½œ>",
+    "<ï½\x9cUserï½\x9c>",
+    "◁think▷",
+    "<|a b|>",
+    "<|fim prefix|>",
+]
 LOOK_ALIKES = [
     "＜|im_end|＞",
     "<｜im_end|>",

@@ -3,7 +3,7 @@ r"""Baselines: the same model judges without principles, to compare the method a
 `pairwise` explains and picks the best response, all in one prompt, in one order drawn once per item.
 `swapped` does the same in balanced orders, so that both responses of a pair come first equally often.
 `absolute` scores every response alone. `logprob` generates nothing: it reads the probabilities of the
-letters, once per order. Answers are in `\boxed{}`, which responses cannot forge (judging/prompt.py); a
+letters, once per order. Answers are in `\boxed{}`, which responses cannot forge (judging/neutralising.py); a
 missing answer is requested again under a constraint, as in the service. Thinking is never read; an answer cut
 in it is completed after the thinking, or asked for again with the thinking off or with more room for it.
 """
@@ -26,7 +26,7 @@ from grm_service.evaluation.run_folder import EvalSetup, ItemResult, JudgeKind, 
 from grm_service.judging import parse
 from grm_service.judging.completion import complete, to_get_an_answer
 from grm_service.judging.plan import Plan, plan
-from grm_service.judging.prompt import neutraliser
+from grm_service.judging.prompt import join_responses, shown
 from grm_service.judging.sampler import CUT_IN_THINKING
 from grm_service.judging.soft_scores import ALTERNATIVES
 from grm_service.profiles.catalog import fingerprint
@@ -149,6 +149,13 @@ class _BaselineSampler:
 
     def __init__(self, engine: Engine, item: Item, setup: EvalSetup, planned: Plan) -> None:
         self._engine, self._item, self._judge, self._planned = engine, item, setup.judge, planned
+        self._texts = shown(
+            planned.profile,
+            item.messages,
+            item.responses,
+            control_tokens=engine.control_tokens,
+            template=TEMPLATES[setup.judge],
+        )
 
     async def sample(self, index: int) -> tuple[SampleResult, Usage]:
         n, params = len(self._item.responses), self._planned.params(index)
@@ -156,7 +163,7 @@ class _BaselineSampler:
             return await self._score_alone(params)
         # The usual LLM-as-judge prompt has one order; `swapped` measures what balancing adds.
         order = self._planned.orders[0 if self._judge == "pairwise" else index]
-        prompt = self._prompt({LETTERS[at]: self._item.responses[i] for at, i in enumerate(order)})
+        prompt = self._prompt({LETTERS[at]: i for at, i in enumerate(order)})
         if self._judge == "logprob":
             return await self._letter_probabilities(prompt, order, params)
         answer = await self._answer(prompt, params, LETTERS[:n], _BEST)
@@ -168,7 +175,7 @@ class _BaselineSampler:
         scale, responses = self._planned.profile.scale, self._item.responses
         choices = [str(x) for x in range(scale.max, scale.min - 1, -1)]
         answers = await gather(
-            self._answer(self._prompt({"1": response}), params, choices, _SCORE) for response in responses
+            self._answer(self._prompt({"1": i}), params, choices, _SCORE) for i in range(len(responses))
         )
         read = [float(answer.choice) for answer in answers if answer.choice is not None]
         scores = tuple(read) if len(read) == len(responses) else None
@@ -224,25 +231,18 @@ class _BaselineSampler:
     async def _complete(self, prompt: Prompt, params: Params) -> Completion:
         return await complete(self._engine, prompt, params, self._planned.profile.thinking)
 
-    def _prompt(self, responses: Mapping[str, str]) -> Prompt:
-        """Return the prompt that shows these responses under their labels."""
+    def _prompt(self, labelled: Mapping[str, int]) -> Prompt:
+        """Return the prompt that shows the responses with these indices under their labels."""
         profile = self._planned.profile
-        template, clean = profile.prompt, neutraliser(profile, self._engine.control_tokens)
-        turns = (
-            fill(template.turn, {"role": message.role, "content": clean(message.content)})
-            for message in self._item.messages
-        )
-        formatted = (
-            fill(template.response, {"i": label, "content": clean(text)}) for label, text in responses.items()
-        )
+        texts = [self._texts.responses[i] for i in labelled.values()]
         values = {
-            "n": str(len(responses)),
-            "conversation": "\n".join(turns),
-            "responses": "\n".join(formatted),
+            "n": str(len(texts)),
+            "conversation": self._texts.conversation,
+            "responses": join_responses(profile, texts, tuple(labelled)),
             "min": str(profile.scale.min),
             "max": str(profile.scale.max),
         }
-        system = (Message("system", template.system),) if template.system else ()
+        system = (Message("system", profile.prompt.system),) if profile.prompt.system else ()
         user = Message("user", fill(TEMPLATES[self._judge], values))
         return Prompt((*system, user), group=self._item.digest)
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from grm_service.content import block
-from grm_service.judging.prompt import chat_neutraliser
+from grm_service.judging.neutralising import chat_neutraliser
 from grm_service.types import TOOL_ROLES, Message, Prompt, Sample
 
 _RESPONSE_NUMBER = re.compile(r"\b[Rr]esponse (\d+)\b")

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import cast
+from typing import NamedTuple, cast
 
 from grm_service import tracing
 from grm_service.engines.base import Engine, MetaRM
@@ -28,7 +28,7 @@ from grm_service.failures import ENGINE_FAILURES, REFUSALS
 from grm_service.judging.early_stop import ScoreRow, next_wave
 from grm_service.judging.plan import MIN_SPLIT, Plan, plan
 from grm_service.judging.principle_writer import PrincipleWriter
-from grm_service.judging.prompt import render_judgement
+from grm_service.judging.prompt import Shown, render_judgement_of, shown_to_grader
 from grm_service.judging.sampler import SampleObserver, Sampler
 from grm_service.judging.vote import select_by_grade, vote
 from grm_service.profiles.catalog import fingerprint
@@ -39,6 +39,13 @@ OnEvent = Callable[[Plan | Sample], None]
 """Called with the plan, then with every finished sample; with a second plan if the first did not fit."""
 TOO_LONG_TO_GRADE = "too_long_to_grade"
 """The error of a sample that does not fit into the meta RM's context."""
+
+
+class _Texts(NamedTuple):
+    """A task's texts in the prompts of the judge, and of the meta RM if grades select the samples to vote."""
+
+    judge: Shown
+    grader: Shown | None
 
 
 class GenerativeRewardModel:
@@ -95,6 +102,7 @@ class GenerativeRewardModel:
         rule = "none" if planned.in_blocks else task.options.stop
         if on_event is not None:
             on_event(planned)
+        texts = await self._shown(planned)
 
         def size_of_next_wave() -> int:
             rows = [cast("ScoreRow", sample.scores) for sample in samples]
@@ -103,14 +111,32 @@ class GenerativeRewardModel:
         while wave := size_of_next_wave():
             if deadline is not None and time.monotonic() >= deadline:
                 return (*samples, *(_late(planned, i) for i in range(len(samples), k)))
-            samples += await self._wave(planned, range(len(samples), len(samples) + wave), deadline, on_event)
+            samples += await self._wave(
+                planned, texts, range(len(samples), len(samples) + wave), deadline, on_event
+            )
         return tuple(samples)
 
+    async def _shown(self, planned: Plan) -> _Texts:
+        """Return the neutralised texts of a plan, which all of its samples share."""
+        grader = None
+        if planned.k_meta:
+            assert self._meta_rm is not None, "validation rejects k_meta without a meta RM"
+            task, tokens = planned.task, self._meta_rm.control_tokens
+            grader = await asyncio.to_thread(
+                shown_to_grader, planned.profile, task.messages, task.responses, tokens
+            )
+        return _Texts(await self._sampler.shown(planned), grader)
+
     async def _wave(
-        self, planned: Plan, indices: range, deadline: float | None, on_event: OnEvent | None
+        self,
+        planned: Plan,
+        texts: _Texts,
+        indices: range,
+        deadline: float | None,
+        on_event: OnEvent | None,
     ) -> list[Sample]:
         """Return the samples of one wave; those that the deadline cuts off have it as their error."""
-        running = [asyncio.create_task(self._graded(planned, i)) for i in indices]
+        running = [asyncio.create_task(self._graded(planned, texts, i)) for i in indices]
         for each in running:
             each.add_done_callback(lambda done: _notify(on_event, done))
         left_s = None if deadline is None else deadline - time.monotonic()
@@ -130,16 +156,15 @@ class GenerativeRewardModel:
                 each.cancel(reason)
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _graded(self, planned: Plan, index: int) -> Sample:
+    async def _graded(self, planned: Plan, texts: _Texts, index: int) -> Sample:
         """Return a sample, with the meta RM's grade if grades select the samples to vote."""
-        sample = await self._sampler.sample(planned, index)
-        if not planned.k_meta or sample.critique is None:
+        sample = await self._sampler.sample(planned, index, texts.judge)
+        if texts.grader is None or sample.critique is None:
             return sample
-        assert self._meta_rm is not None, "validation rejects k_meta without a meta RM"
-        task, meta_rm = planned.task, self._meta_rm
-        responses = [task.responses[i] for i in sample.order]
-        messages = render_judgement(
-            planned.profile, task.messages, responses, sample.text, meta_rm.control_tokens
+        assert self._meta_rm is not None
+        meta_rm = self._meta_rm
+        messages = render_judgement_of(
+            planned.profile, texts.grader, sample.order, sample.text, meta_rm.control_tokens
         )
         with tracing.span("grade", {"gen_ai.request.model": meta_rm.model, "grm.sample": index}, "CLIENT"):
             try:

@@ -20,7 +20,7 @@ from grm_service.judging import parse, soft_scores
 from grm_service.judging.completion import complete, with_thinking_room, without_thinking
 from grm_service.judging.orders import undo
 from grm_service.judging.plan import Plan
-from grm_service.judging.prompt import boxed, render
+from grm_service.judging.prompt import Shown, boxed, render_order, shown
 from grm_service.profiles.profile import fill
 from grm_service.types import Alternative, Completion, Message, Params, Prompt, Sample, Thinking, Usage
 
@@ -52,9 +52,23 @@ class Sampler:
     def __init__(self, engine: Engine, observer: SampleObserver | None = None) -> None:
         self.engine = engine
         self._observer = observer
+        self._rendering = asyncio.Lock()
 
-    async def sample(self, planned: Plan, index: int) -> Sample:
-        """Return sample `index` of a plan.
+    async def shown(self, planned: Plan) -> Shown:
+        """Return the plan's texts as its prompts show them. Runs in a thread, since texts can be large."""
+        task = planned.task
+        return await asyncio.to_thread(
+            shown,
+            planned.profile,
+            task.messages,
+            task.responses,
+            planned.principles,
+            task.reference,
+            self.engine.control_tokens,
+        )
+
+    async def sample(self, planned: Plan, index: int, texts: Shown | None = None) -> Sample:
+        """Return sample `index` of a plan; several samples share the `texts` that `shown` returns.
 
         If the engine fails, the failure is the sample's error. Raises BadTask, such as PromptTooLong.
         """
@@ -65,7 +79,7 @@ class Sampler:
         }
         with tracing.span("sample", attributes, "CLIENT") as span:
             try:
-                sample = await self._run(planned, sample, params)
+                sample = await self._run(planned, sample, params, texts or await self.shown(planned))
                 return sample
             except BaseException as failed:
                 sample = replace(sample, error=code_of(failed))
@@ -77,17 +91,12 @@ class Sampler:
                 if self._observer is not None:
                     self._observer.sampled(sample, time.perf_counter() - began)
 
-    async def _run(self, planned: Plan, sample: Sample, params: Params) -> Sample:
+    async def _run(self, planned: Plan, sample: Sample, params: Params, texts: Shown) -> Sample:
         task, mode = planned.task, planned.task.options.principles.mode
-        prompt = render(
-            planned.profile,
-            task.messages,
-            [task.responses[i] for i in sample.order],
-            "fixed" if mode == "query" else mode,
-            planned.principles,
-            task.reference,
-            self.engine.control_tokens,
-        )
+        async with self._rendering:
+            prompt = render_order(planned.profile, texts, sample.order, "fixed" if mode == "query" else mode)
+            # Others have their turn between two prompts, which can be large.
+            await asyncio.sleep(0)
         opening = planned.profile.opening if self.engine.abilities.continues else ""
         try:
             completion = await self._complete(planned, replace(prompt, continuation=opening), params)

@@ -16,8 +16,8 @@ from grm_service.errors import BadTask
 from grm_service.evaluation.dataset import Item
 from grm_service.factory import default_source
 from grm_service.judging import parse
+from grm_service.judging.neutralising import neutraliser
 from grm_service.judging.orders import balanced_orders, undo
-from grm_service.judging.prompt import neutraliser
 from grm_service.principles.query_kind import QueryKind, kind_of
 from grm_service.profiles.catalog import fingerprint, format_fingerprint
 from grm_service.profiles.profile import Profile

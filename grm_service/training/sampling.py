@@ -161,8 +161,9 @@ class TrajectorySampler:
             return ItemTrajectories.of(item, error=TOO_MANY_RESPONSES)
         try:
             planned = await self._plan(item)
+            texts = await self._sampler.shown(planned)
             samples = await asyncio.gather(
-                *(self._sampler.sample(planned, i) for i in range(self._setup.samples))
+                *(self._sampler.sample(planned, i, texts) for i in range(self._setup.samples))
             )
             trajectories = [_trajectory(item, sample, "sampled") for sample in samples]
             if all(sample.error in REFUSALS for sample in samples):

@@ -6,7 +6,7 @@ import pytest
 
 from grm_service.judging import parse
 from grm_service.judging.format_check import format_fault
-from grm_service.judging.prompt import neutraliser
+from grm_service.judging.neutralising import neutraliser
 from grm_service.profiles.profile import Closing, Sections
 from grm_service.types import Principle
 from tests.judging.profiles import PROFILE

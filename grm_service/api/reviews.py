@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
 from grm_service.api.access import caller
+from grm_service.api.json_bodies import JSONRoute
 from grm_service.api.problems import BODY, documented
 from grm_service.api.review_schemas import (
     KeptOut,
@@ -26,7 +27,7 @@ from grm_service.api.state import service
 from grm_service.api.texts import Text
 from grm_service.audit.store import Search
 
-router = APIRouter(tags=["oversight"])
+router = APIRouter(tags=["oversight"], route_class=JSONRoute)
 Limit = Annotated[int, Query(ge=1, le=200)]
 Profile = Annotated[Text | None, Query(max_length=200)]
 

@@ -78,18 +78,17 @@ class Spool:
         self._file = tempfile.SpooledTemporaryFile(max_size=_PIECE)  # noqa: SIM115  closed with the reply
 
     def add(self, data: bytes, last: bool) -> None:
-        """Check and store a part of the body; the first has its byte order mark, if there is one."""
+        """Store and check a part of the body; the first has its byte order mark, if there is one."""
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError as full:
+            detail = f"the server cannot store the batch in its temporary folder: {full.strerror}"
+            raise TemporaryStorageFull(f"{detail}; {_ADVICE}, or enlarge the folder (TMPDIR)") from full
         self._check.add(data if self._begun else data.removeprefix(BOM_UTF8))
         self._begun = True
         if last:
             self._check.finish()
-        try:
-            self._file.write(data)
-            if last:
-                self._file.flush()
-        except OSError as full:
-            detail = f"the server cannot store the batch in its temporary folder: {full.strerror}"
-            raise TemporaryStorageFull(f"{detail}; {_ADVICE}, or enlarge the folder (TMPDIR)") from full
 
     def items(self) -> Iterator[tuple[Any, int]]:
         """Yield each item, as a value or as a line of JSON, with the bytes read for it (to within 64 KiB)."""
@@ -128,8 +127,10 @@ class _Counted:
 
     def _check_size(self, size: int) -> None:
         if size > self._item_bytes:
-            detail = f"item {self._count} is larger than {self._item_bytes} bytes (GRM_MAX_BODY_BYTES)"
-            raise HTTPException(413, f"{detail}: shorten it, or leave it out")
+            detail = (
+                f"item {self._count}, with the white space around it, is larger than {self._item_bytes} bytes"
+            )
+            raise HTTPException(413, f"{detail} (GRM_MAX_BODY_BYTES): shorten it, or leave it out")
 
 
 class _Lines(_Counted):

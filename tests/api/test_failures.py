@@ -220,6 +220,13 @@ async def draining_server(client):
     return await post(client)
 
 
+@case("temporary_storage_full", 503)
+async def full_temporary_folder(client):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.SpooledTemporaryFile.write", failing(OSError(28, "No space left on device")))
+        return await client.post("/v1/rewards/batch", json=[PAIR])
+
+
 @case("audit_unavailable", 503, "audit_unavailable")
 async def unwritable_trail(client):
     path = make_url(client.service.trail.store.database.name).database

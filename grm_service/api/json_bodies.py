@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect
 
 from grm_service.api.disconnect import client_gone
@@ -18,8 +19,10 @@ from grm_service.api.disconnect import client_gone
 MAX_DEPTH = 200
 """Levels of arrays and objects in a body; JSON replies cannot be written much deeper."""
 # Threads of their own, since replies are written in asyncio's and must not wait for bodies.
-_READERS = ThreadPoolExecutor(4, "json-body")
+_READERS = ThreadPoolExecutor(2, "json-body")
 _SMALL = 2**16
+_MAX_VALUES = 2**20
+_MAX_ERRORS = 1000
 
 
 class JSONRoute(APIRoute):
@@ -46,12 +49,20 @@ class JSONRoute(APIRoute):
         return read
 
     def _read(self, raw: bytes) -> Any:
-        """Return the body as the route's model, which FastAPI does not validate again."""
+        """Return the body as the route's model, which FastAPI does not validate again.
+
+        Raises RequestValidationError, and HTTPException.
+        """
         assert self.body_field is not None
-        value, errors = self.body_field.validate(_parse(raw), loc=("body",))
-        if errors:
-            raise RequestValidationError(errors)
-        return value
+        model = TypeAdapter[Any](self.body_field.field_info.annotation)
+        try:
+            return model.validate_python(_parse(raw))
+        except ValidationError as wrong:
+            if wrong.error_count() > _MAX_ERRORS:  # a kilobyte each
+                many = f"{wrong.error_count()} fields or values of the body are unknown or invalid: see /docs"
+                raise HTTPException(422, many) from None
+            errors = [error | {"loc": ("body", *error["loc"])} for error in wrong.errors()]
+            raise RequestValidationError(errors) from None
 
 
 class _Read(Request):
@@ -83,26 +94,25 @@ def _parse(raw: bytes) -> Any:
         raise too_deep("the body") from None
     except ValueError:  # not UTF-8, or an integer of thousands of digits
         raise HTTPException(400, "the body cannot be read: it must be JSON in UTF-8") from None
-    # Most bodies have fewer brackets than levels are allowed.
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _is_deep(value):
-        raise too_deep("the body")
+    # Most bodies have fewer brackets than levels are allowed, and fewer commas than values.
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH or raw.count(b",") >= _MAX_VALUES:
+        _check_shape(value)
     return value
 
 
-def _is_deep(value: Any) -> bool:
-    """Return whether a value has more than MAX_DEPTH levels, without recursion."""
-    level = [value]
+def _check_shape(value: Any) -> None:
+    """Raises HTTPException if a value has more than MAX_DEPTH levels, or _MAX_VALUES values in them."""
+    level, values = [value], 0
     for _ in range(MAX_DEPTH + 1):
-        level = [
-            child
-            for parent in level
-            if isinstance(parent, (dict, list))
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-            if isinstance(child, (dict, list))
-        ]
+        level = [parent for parent in level if isinstance(parent, (dict, list))]
         if not level:
-            return False
-    return True
+            return
+        values += sum(map(len, level))
+        if values > _MAX_VALUES:
+            raise HTTPException(413, f"the body has more than {_MAX_VALUES} values: send it in parts")
+        parents = (parent.values() if isinstance(parent, dict) else parent for parent in level)
+        level = [child for parent in parents for child in parent]
+    raise too_deep("the body")
 
 
 def not_json(why: str) -> RequestValidationError:

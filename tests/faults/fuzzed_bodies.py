@@ -33,7 +33,7 @@ VALID = {
     "/get_reward": {"query": ["qa"], "prompts": ["q"], "labels": ["l"]},
     "/slime": {"prompt": "q", "response": "a", "label": ["l", 1]},
     "/classify": {"messages": [TURN, ANSWER]},
-    "/v1/embeddings": {"model": "m", "input": "a"},
+    "/v1/embeddings": {"model": "m", "messages": [TURN, ANSWER]},
     "/rerank": {"query": "q", "documents": ["a", "b"], "top_n": 1},
     "/score": {"text_1": "q", "text_2": ["a", "b"]},
     "/predict": {"inputs": [["q", "a"]]},
@@ -130,14 +130,19 @@ def _bytes(rng: random.Random, text: str) -> bytes:
     return content
 
 
+def to_url(path: str) -> str:
+    """Return the path with options of dialects that make replies quick."""
+    native = {"/v1/rewards", "/v1/rewards/batch", "/v1/principles", "/v1/improve", "/v1/verdicts/v/reviews"}
+    return path if path in native or path == "/aggregate_metrics" else f"{path}?window_s=0&k=1"
+
+
 async def send(
     client: httpx.AsyncClient, seed: int, count: int
 ) -> tuple[Counter[tuple[str, int]], list[str]]:
     """Return the replies by route and status, and the requests that broke the server."""
     statuses, broken = Counter[tuple[str, int]](), list[str]()
     for path, headers, content in bodies(seed, count):
-        native = path.startswith("/v1/") and path.split("/")[2] in ("principles", "improve", "verdicts")
-        url = path if native or path in ("/v1/rewards", "/v1/rewards/batch") else f"{path}?window_s=0&k=1"
+        url = to_url(path)
         encoded = {name: value.encode("latin-1") for name, value in headers.items()}
         reply = await client.post(url, content=content, headers=encoded)
         statuses[path, reply.status_code] += 1

@@ -54,6 +54,7 @@ class JSONRoute(APIRoute):
         Raises RequestValidationError, and HTTPException.
         """
         assert self.body_field is not None
+        assert self.body_field.field_info.annotation is not None
         model = TypeAdapter[Any](self.body_field.field_info.annotation)
         try:
             return model.validate_python(_parse(raw))

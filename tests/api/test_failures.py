@@ -222,9 +222,8 @@ async def draining_server(client):
 
 @case("temporary_storage_full", 503)
 async def full_temporary_folder(client):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tempfile.SpooledTemporaryFile.write", failing(OSError(28, "No space left on device")))
-        return await client.post("/v1/rewards/batch", json=[PAIR])
+    client.app_state.spools._left = 0
+    return await post(client, path="/v1/rewards/batch")
 
 
 @case("audit_unavailable", 503, "audit_unavailable")

@@ -41,7 +41,7 @@ VALID = {
     "/aggregate_metrics": {"verify_responses": [{"_ng_task_index": 1, "reward": 1.0, "n": 2}]},
     "/compare": {"conversation_history": [TURN], "response_objs": [{"output": [ANSWER]}] * 2},
     "/v1/chat/completions": {"model": "m", "messages": [TURN, ANSWER]},
-    "/v1/verdicts/v/reviews": {"judgement": "agree", "comment": "c"},
+    "/v1/verdicts/v/reviews": {"reviewer": "r", "decision": "agree", "note": "n"},
 }
 """A valid body of each POST route."""
 EXPECTED_5XX = {

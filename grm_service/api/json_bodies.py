@@ -21,7 +21,7 @@ MAX_DEPTH = 200
 # Threads of their own, since replies are written in asyncio's and must not wait for bodies.
 _READERS = ThreadPoolExecutor(2, "json-body")
 _SMALL = 2**16
-_MAX_VALUES = 2**20
+_MAX_VALUES = 2**18
 _MAX_ERRORS = 1000
 
 

@@ -139,6 +139,13 @@ class ShareTaken(Overloaded):
     label = "caller_share"
 
 
+class TemporaryStorageFull(GRMError):
+    """The temporary folder has no room for a batch."""
+
+    code = "temporary_storage_full"
+    retryable = True
+
+
 class BadSetting(GRMError):
     """A setting has an invalid value."""
 

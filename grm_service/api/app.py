@@ -17,6 +17,7 @@ from grm_service.api.body import Body
 from grm_service.api.dialects.registry import ALL_DIALECTS, DialectRegistry
 from grm_service.api.reading import Reader
 from grm_service.api.routes import router
+from grm_service.api.spool import Spools
 from grm_service.api.telemetry import Telemetry
 from grm_service.errors import BadTask
 from grm_service.improving.policy import Policy
@@ -100,6 +101,7 @@ def create_app(
     app.state.policy = policy
     app.state.probe_runner = runner
     app.state.reader = Reader()
+    app.state.spools = Spools(max_batch_bytes, max_body_bytes)
     app.include_router(router)
     app.include_router(improve.router)
     app.include_router(batch.router)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
-from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from dataclasses import replace
-from typing import IO, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-import ijson
 from fastapi import APIRouter, Header, HTTPException, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
@@ -22,18 +18,18 @@ from grm_service.api.access import caller
 from grm_service.api.problems import BODY, documented, invalid, problem_of, unexpected_problem
 from grm_service.api.replies import Problem, RewardReply
 from grm_service.api.schemas import RewardRequest
+from grm_service.api.spool import LINES, MAX_ITEMS, Spool, Spools
 from grm_service.api.state import service
 from grm_service.api.texts import Text
 from grm_service.audit.records import Record
 from grm_service.callers import Requester
 from grm_service.errors import GRMError, Overloaded
+from grm_service.profiles.profile import Scale
 from grm_service.serving.service import Service
 
 PATH = "/v1/rewards/batch"
-_LINES = "application/x-ndjson"
-_MAX_ITEMS = 10_000
 _WINDOW = 64
-_IN_MEMORY = 2**20
+_WINDOW_BYTES = 2**24
 _ID = TypeAdapter(Text)
 
 router = APIRouter()
@@ -63,13 +59,13 @@ def _item_schema() -> dict[str, Any]:
     return schema
 
 
-_ITEMS = {"type": "array", "items": _item_schema(), "maxItems": _MAX_ITEMS}
+_ITEMS = {"type": "array", "items": _item_schema(), "maxItems": MAX_ITEMS}
 _BODY = {
     "required": True,
-    "content": {"application/json": {"schema": _ITEMS}, _LINES: {"schema": _item_schema()}},
+    "content": {"application/json": {"schema": _ITEMS}, LINES: {"schema": _item_schema()}},
 }
 _RESULTS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {_LINES: {"schema": {"$ref": "#/components/schemas/BatchResult"}}}}
+    200: {"content": {LINES: {"schema": {"$ref": "#/components/schemas/BatchResult"}}}}
 }
 
 
@@ -91,18 +87,12 @@ async def rewards_batch(
     judge = service(request)
     judge.require_ready()
     lines = _is_lines(request.headers.get("content-type", ""))
-    # Spooled: the reply begins before the last item is judged, and few items are in memory at once.
-    body = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  closed with the reply
-    try:
-        async for chunk in request.stream():
-            body.write(chunk)
-        await asyncio.to_thread(_check, body, lines)
-    except BaseException:
-        body.close()
-        raise
+    spools: Spools = request.app.state.spools
+    # Stored: the reply begins before the last item is judged, and few items are in memory at once.
+    body = await spools.receive(request.stream(), lines)
     results = _results(judge, body, lines, Requester(caller(request), "batch", key=idempotency_key))
-    if _LINES in request.headers.get("accept", ""):
-        return StreamingResponse(_as_lines(results), media_type=_LINES)
+    if LINES in request.headers.get("accept", ""):
+        return StreamingResponse(_as_lines(results), media_type=LINES)
     return StreamingResponse(_as_array(results), media_type="application/json")
 
 
@@ -112,69 +102,66 @@ def _is_lines(content_type: str) -> bool:
     Raises HTTPException for content types that a web page could send cross-origin without a preflight.
     """
     kind = content_type.partition(";")[0].strip().lower()
-    if kind not in (_LINES, "application/json"):
-        raise HTTPException(422, f"send Content-Type: application/json for a JSON array, or {_LINES}")
-    return kind == _LINES
+    if kind not in (LINES, "application/json"):
+        raise HTTPException(422, f"send Content-Type: application/json for a JSON array, or {LINES}")
+    return kind == LINES
 
 
-def _check(body: IO[bytes], lines: bool) -> None:
-    """Count the items, so that nothing is judged of a body that cannot be parsed to its end."""
-    body.seek(0)
-    if not lines and not body.read(_IN_MEMORY).removeprefix(BOM_UTF8).lstrip().startswith(b"["):
-        raise HTTPException(422, "the body must be a JSON array, or JSON Lines with Content-Type: " + _LINES)
-    try:
-        count = sum(1 for _ in _items(body, lines))
-    except (ijson.JSONError, UnicodeDecodeError) as wrong:
-        raise RequestValidationError(
-            [{"type": "json_invalid", "loc": ("body",), "msg": "", "ctx": {"error": str(wrong)[:200]}}]
-        ) from None
-    if count > _MAX_ITEMS:
-        raise HTTPException(422, f"the batch has {count} items, at most {_MAX_ITEMS} are allowed: split it")
-
-
-def _items(body: IO[bytes], lines: bool) -> Iterator[Any]:
-    body.seek(0)
-    if lines:
-        # Files that were joined have a byte order mark before any of their lines.
-        unmarked = (line.removeprefix(BOM_UTF8) for line in body)
-        return (line for line in unmarked if line.strip())
-    body.seek(len(BOM_UTF8) if body.read(len(BOM_UTF8)) == BOM_UTF8 else 0)
-    return iter(ijson.items(body, "item", use_float=True))
-
-
-async def _results(
-    service: Service, body: IO[bytes], lines: bool, requester: Requester
-) -> AsyncIterator[BatchResult]:
-    window: deque[asyncio.Task[BatchResult]] = deque()
+async def _results(service: Service, body: Spool, lines: bool, requester: Requester) -> AsyncIterator[str]:
+    window, window_bytes = deque[tuple[asyncio.Task[str], int]](), 0
     with closing(body):
+        items, index = body.items(), 0
         try:
-            for index, item in enumerate(_items(body, lines)):
-                window.append(asyncio.create_task(_result(service, index, item, lines, requester)))
-                if len(window) == _WINDOW:
-                    yield await window.popleft()
+            while (read := await asyncio.to_thread(_read, items, index, lines)) is not None:
+                item, size = read
+                window.append((asyncio.create_task(_result(service, index, item, requester)), size))
+                index, window_bytes = index + 1, window_bytes + size
+                while window and (len(window) == _WINDOW or window_bytes > _WINDOW_BYTES):
+                    yield await window[0][0]
+                    window_bytes -= window.popleft()[1]
             while window:
-                yield await window.popleft()
+                yield await window[0][0]
+                window.popleft()
         finally:
-            for running in window:
-                running.cancel()
-            await asyncio.gather(*window, return_exceptions=True)
+            running = [task for task, _ in window]
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _result(service: Service, index: int, item: Any, lines: bool, requester: Requester) -> BatchResult:
-    try:
-        body = BatchItem.model_validate_json(item) if lines else BatchItem.model_validate(item)
-    except ValidationError as wrong:
-        return _failed(index, _id_of(item, lines), invalid(wrong.errors(), root=()))
+def _read(
+    items: Iterator[tuple[Any, int]], index: int, lines: bool
+) -> tuple[BatchItem | BatchResult, int] | None:
+    """Return the next item, or its result if it is invalid, and its bytes; None after the last."""
+    for item, size in items:
+        try:
+            body = BatchItem.model_validate_json(item) if lines else BatchItem.model_validate(item)
+            return body, size
+        except ValidationError as wrong:
+            return _failed(index, _id_of(item, lines), invalid(wrong.errors(), root=())), size
+    return None
+
+
+async def _result(service: Service, index: int, item: BatchItem | BatchResult, requester: Requester) -> str:
+    """Return the result of an item as JSON."""
+    if isinstance(item, BatchResult):
+        return _dumped(item)
     key = None if requester.key is None else f"{requester.key}:{index}"
-    requester = replace(requester, priority=body.priority, key=key)
+    requester = replace(requester, priority=item.priority, key=key)
     try:
-        record = await _judged(service, body, requester)
-        reply = RewardReply.answer(record, body, service.scale(record))
-        return BatchResult(index=index, id=body.id, status=reply.status, rewards=reply.rewards, verdict=reply)
+        record = await _judged(service, item, requester)
+        return await asyncio.to_thread(_judged_result, index, item, record, service.scale(record))
     except GRMError as failed:
-        return _failed(index, body.id, problem_of(failed))
+        return _dumped(_failed(index, item.id, problem_of(failed)))
     except Exception as unexpected:
-        return _failed(index, body.id, unexpected_problem(f"item {index} of a batch", unexpected))
+        problem = unexpected_problem(f"item {index} of a batch", unexpected)
+        return _dumped(_failed(index, item.id, problem))
+
+
+def _judged_result(index: int, item: BatchItem, record: Record, scale: Scale) -> str:
+    reply = RewardReply.answer(record, item, scale)
+    result = BatchResult(index=index, id=item.id, status=reply.status, rewards=reply.rewards, verdict=reply)
+    return _dumped(result)
 
 
 def _failed(index: int, id_: str | None, problem: JSONResponse) -> BatchResult:
@@ -204,15 +191,15 @@ def _id_of(item: Any, lines: bool) -> str | None:
         return None
 
 
-async def _as_lines(results: AsyncIterator[BatchResult]) -> AsyncIterator[str]:
+async def _as_lines(results: AsyncIterator[str]) -> AsyncIterator[str]:
     async for result in results:
-        yield _dumped(result) + "\n"
+        yield result + "\n"
 
 
-async def _as_array(results: AsyncIterator[BatchResult]) -> AsyncIterator[str]:
+async def _as_array(results: AsyncIterator[str]) -> AsyncIterator[str]:
     separator = "["
     async for result in results:
-        yield separator + _dumped(result)
+        yield separator + result
         separator = ","
     yield "[]" if separator == "[" else "]"
 

@@ -19,7 +19,7 @@ async def while_present(request: Request, work: Coroutine[Any, Any, T]) -> T:
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise HTTPException(_CLIENT_CLOSED, "the client disconnected")
+            raise client_gone()
         return working.result()
     finally:
         working.cancel()
@@ -30,3 +30,8 @@ async def while_present(request: Request, work: Coroutine[Any, Any, T]) -> T:
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def client_gone() -> HTTPException:
+    """Return the error of a request whose client has disconnected."""
+    return HTTPException(_CLIENT_CLOSED, "the client disconnected")

@@ -13,6 +13,7 @@ from fastapi.sse import KEEPALIVE_COMMENT
 from grm_service.api import examples
 from grm_service.api.access import caller
 from grm_service.api.disconnect import while_present
+from grm_service.api.json_bodies import JSONRoute
 from grm_service.api.lineage import DraftOut, ImproveReply, OpinionOut, RoundOut
 from grm_service.api.problems import JUDGING, problem_of
 from grm_service.api.schemas import Detail, ImproveRequest
@@ -26,7 +27,7 @@ from grm_service.improving.loop import ROUTE, improve
 _STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 _Event = Draft | Round | SecondOpinion
 
-router = APIRouter()
+router = APIRouter(route_class=JSONRoute)
 
 
 @router.post("/v1/improve", tags=["judge"], response_model=ImproveReply, responses=_STREAMED | JUDGING)
@@ -48,7 +49,11 @@ async def improved(
         first = await first_event(request, work, events)
         return StreamingResponse(_stream(work, events, first, body.detail), media_type="text/event-stream")
     improvement = await while_present(request, improving)
-    return JSONResponse(ImproveReply.of(improvement, body.detail).model_dump(mode="json"))
+    return await asyncio.to_thread(_reply, improvement, body.detail)
+
+
+def _reply(improvement: Improvement, detail: Detail) -> Response:
+    return JSONResponse(ImproveReply.of(improvement, detail).model_dump(mode="json"))
 
 
 async def _stream(

@@ -45,6 +45,7 @@ _STATUS = {
     "not_ready": 503,
     "draining": 503,
     "audit_unavailable": 503,
+    "temporary_storage_full": 503,
     "overloaded": 429,
     "idempotency_key_reused": 422,
     "deadline_exceeded": 504,
@@ -72,7 +73,7 @@ _TITLES |= {
     504: "Out of time",
 }
 _MEANINGS = {
-    400: "The body is not JSON in UTF-8, or not valid gzip.",
+    400: "The body is not JSON in UTF-8, not valid gzip, or nested too deep.",
     401: "The API key is missing or unknown; or the server has no keys and the Host header is not local.",
     404: "Unknown name; the detail lists the known ones.",
     408: "The body arrived too slowly.",
@@ -82,7 +83,7 @@ _MEANINGS = {
     422: "The request is invalid, or the model's server refuses it for good; nothing was judged.",
     429: "The queue is full; retry after Retry-After seconds.",
     502: "No sample could be read (rewards are null), or the engine failed.",
-    503: "Not ready: the model is loading, the engine is restarting, or the server is shutting down.",
+    503: "Not ready: the model is loading, the engine restarts, the server stops or is out of room.",
     504: "Time ran out before the first sample.",
 }
 BODY = (400, 408, 413, 415, 422)

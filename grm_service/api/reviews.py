@@ -12,6 +12,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from grm_service.api.access import caller
 from grm_service.api.disconnect import while_present
+from grm_service.api.json_bodies import JSONRoute
 from grm_service.api.problems import BODY, documented
 from grm_service.api.reading import reader, reply
 from grm_service.api.review_schemas import (
@@ -29,7 +30,7 @@ from grm_service.api.texts import Text
 from grm_service.audit.queries import Search
 from grm_service.review.reviews import VerdictArchive
 
-router = APIRouter(tags=["oversight"])
+router = APIRouter(tags=["oversight"], route_class=JSONRoute)
 Limit = Annotated[int, Query(ge=1, le=200)]
 Profile = Annotated[Text | None, Query(max_length=200)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from grm_service.api import examples
 from grm_service.api.access import caller
 from grm_service.api.disconnect import while_present
+from grm_service.api.json_bodies import JSONRoute
 from grm_service.api.problems import JUDGING, documented
 from grm_service.api.replies import PrincipleOut, PrinciplesReply, RewardReply, UsageOut
 from grm_service.api.schemas import PrinciplesRequest, RewardRequest
@@ -25,14 +27,16 @@ from grm_service.api.server_info import (
 )
 from grm_service.api.state import probe_runner, service
 from grm_service.api.stream import stream, wants_events
+from grm_service.audit.records import Record
 from grm_service.callers import Requester
 from grm_service.engines.base import without_field
 from grm_service.profiles.catalog import fingerprint
+from grm_service.profiles.profile import Scale
 from grm_service.types import PrincipleSpec
 
 _STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
-router = APIRouter()
+router = APIRouter(route_class=JSONRoute)
 
 
 @router.post("/v1/rewards", tags=["judge"], response_model=RewardReply, responses=_STREAMED | JUDGING)
@@ -53,7 +57,12 @@ async def rewards(
         return await stream(request, service(request), body, requester)
     judging = service(request).judge(body.to_task(), requester=requester)
     record = await while_present(request, judging)
-    reply = RewardReply.answer(record, body, service(request).scale(record))
+    # In a thread: 64 samples about 64 responses are megabytes.
+    return await asyncio.to_thread(_reply, record, body, service(request).scale(record))
+
+
+def _reply(record: Record, body: RewardRequest, scale: Scale) -> Response:
+    reply = RewardReply.answer(record, body, scale)
     left_out = {"samples"} if body.detail == "rewards" else None
     headers = {"Idempotent-Replayed": "true"} if record.replayed else None
     return JSONResponse(reply.model_dump(mode="json", exclude=left_out), headers=headers)

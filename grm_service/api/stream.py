@@ -18,6 +18,7 @@ from grm_service.audit.records import Record
 from grm_service.callers import Requester
 from grm_service.errors import GRMError
 from grm_service.judging.plan import Plan
+from grm_service.profiles.profile import Scale
 from grm_service.serving.service import Service
 from grm_service.types import Sample
 
@@ -68,13 +69,16 @@ async def _stream(
         for sample in record.verdict.samples:
             if sample.index not in sent:
                 yield to_sse("sample", SampleOut.of(sample).model_dump_json())
-        exclude = {"samples"} if body.detail == "rewards" else None
-        reply = RewardReply.answer(record, body, service.scale(record))
-        yield to_sse("verdict", reply.model_dump_json(exclude=exclude))
+        yield await asyncio.to_thread(_verdict, record, body, service.scale(record))
     except GRMError as failed:
         yield to_sse("error", bytes(problem_of(failed).body).decode())
     finally:
         judging.cancel()
+
+
+def _verdict(record: Record, body: RewardRequest, scale: Scale) -> bytes:
+    exclude = {"samples"} if body.detail == "rewards" else None
+    return to_sse("verdict", RewardReply.answer(record, body, scale).model_dump_json(exclude=exclude))
 
 
 async def first_event(request: Request, work: asyncio.Task[Any], events: asyncio.Queue[Any]) -> Any:

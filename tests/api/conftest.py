@@ -42,6 +42,7 @@ def serve(tmp_path):
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
                 client.service, client.probes = service, app.state.probe_runner
+                client.app_state = app.state
                 yield client
 
     return _serve

@@ -225,6 +225,12 @@ async def draining_server(client):
     return await post(client)
 
 
+@case("temporary_storage_full", 503, "temporary_storage_full")
+async def full_temporary_folder(client):
+    client.app_state.spools._left = 0
+    return await post(client, path="/v1/rewards/batch")
+
+
 @case("audit_unavailable", 503, "audit_unavailable")
 async def unwritable_trail(client):
     path = make_url(client.service.trail.store.database.name).database

@@ -12,11 +12,12 @@ from pydantic import BaseModel, Field
 from grm_service.api.dialects.adapter import adapter, openai_usage
 from grm_service.api.dialects.query_options import QueryOptionsParam
 from grm_service.api.dialects.turns import Turn, to_messages, to_response
+from grm_service.api.json_bodies import JSONRoute
 from grm_service.api.problems import JUDGING
 from grm_service.api.texts import Text
 from grm_service.errors import BadTask
 
-router = APIRouter(tags=["dialects"])
+router = APIRouter(tags=["dialects"], route_class=JSONRoute)
 
 
 class Chat(BaseModel):

@@ -17,13 +17,14 @@ from grm_service import chat_templates
 from grm_service.api.dialects.adapter import Reward, adapter, openai_usage
 from grm_service.api.dialects.query_options import QueryOptions, QueryOptionsParam
 from grm_service.api.dialects.turns import Turn, to_messages, to_response
+from grm_service.api.json_bodies import JSONRoute
 from grm_service.api.problems import JUDGING, problem
 from grm_service.api.texts import Text
 from grm_service.concurrency import gather
 from grm_service.errors import BadTask, Overloaded
 from grm_service.types import Message
 
-router = APIRouter(tags=["dialects"])
+router = APIRouter(tags=["dialects"], route_class=JSONRoute)
 
 
 class Pooling(BaseModel):

@@ -15,11 +15,12 @@ from statistics import fmean
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from grm_service.api.dialects.adapter import adapter
 from grm_service.api.dialects.query_options import QueryOptionsParam
 from grm_service.api.dialects.turns import Turn, Turns, to_messages, to_response
+from grm_service.api.json_bodies import JSONRoute
 from grm_service.api.problems import BODY, JUDGING, documented
 from grm_service.api.texts import Text
 from grm_service.content import NotText
@@ -28,7 +29,7 @@ from grm_service.types import Message
 
 HOLD_S = 600.0
 _FAILED, _HUGE = "judge_failed", 1e300
-router = APIRouter(tags=["dialects"])
+router = APIRouter(tags=["dialects"], route_class=JSONRoute)
 
 
 class Response(BaseModel):
@@ -52,6 +53,15 @@ class Params(BaseModel):
         return (Message("user", self.input),) if isinstance(self.input, str) else to_messages(self.input)
 
 
+def _returnable(row: dict[str, Any], nan: bool = True) -> dict[str, Any]:
+    """Return the row. Raises ValueError if it could not be returned as JSON."""
+    try:
+        json.dumps(row, allow_nan=nan, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the row cannot be returned as JSON: {error}") from None
+    return row
+
+
 class Verify(BaseModel):
     """A rollout; all other fields of the row are returned unchanged."""
 
@@ -61,10 +71,7 @@ class Verify(BaseModel):
 
     @model_validator(mode="after")
     def _can_be_sent_back(self) -> Verify:
-        try:
-            json.dumps(self.model_dump(), allow_nan=False, ensure_ascii=False).encode()
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"the row cannot be returned as JSON: {error}") from None
+        _returnable(self.model_dump(), nan=False)
         return self
 
 
@@ -102,7 +109,7 @@ class Compared(BaseModel):
 class Aggregate(BaseModel):
     """Replies of `/verify`."""
 
-    verify_responses: list[dict[str, Any]]
+    verify_responses: list[Annotated[dict[str, Any], AfterValidator(_returnable)]]
 
 
 class Aggregated(BaseModel):

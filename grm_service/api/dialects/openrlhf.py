@@ -15,6 +15,7 @@ from grm_service import chat_templates
 from grm_service.api.dialects.adapter import adapter
 from grm_service.api.dialects.query_options import QueryOptionsParam
 from grm_service.api.dialects.turns import to_response
+from grm_service.api.json_bodies import JSONRoute
 from grm_service.api.problems import JUDGING
 from grm_service.api.texts import Text
 from grm_service.concurrency import gather
@@ -22,7 +23,7 @@ from grm_service.errors import BadTask
 from grm_service.plain_values import to_reference
 
 HOLD_S = 170.0  # OpenRLHF's timeout is 180 s
-router = APIRouter(tags=["dialects"])
+router = APIRouter(tags=["dialects"], route_class=JSONRoute)
 Texts = Annotated[list[Text], Field(min_length=1, max_length=64)]
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from grm_service import chat_templates
 from grm_service.api.dialects.adapter import Reward, adapter, openai_usage
 from grm_service.api.dialects.query_options import QueryOptions, QueryOptionsParam
+from grm_service.api.json_bodies import JSONRoute
 from grm_service.api.problems import JUDGING, ProblemReply, problem_of
 from grm_service.api.texts import ContentPart, Text
 from grm_service.concurrency import gather
@@ -18,7 +19,7 @@ from grm_service.content import to_response
 from grm_service.errors import BadTask, GRMError, Overloaded
 from grm_service.types import Message
 
-router = APIRouter(tags=["dialects"])
+router = APIRouter(tags=["dialects"], route_class=JSONRoute)
 
 
 Document = Annotated[str, BeforeValidator(to_response, json_schema_input_type=str | ContentPart)]

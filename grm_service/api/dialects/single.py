@@ -13,11 +13,12 @@ from pydantic import BaseModel, Field, model_validator
 from grm_service.api.dialects.adapter import adapter
 from grm_service.api.dialects.query_options import QueryOptionsParam
 from grm_service.api.dialects.turns import Turns, to_messages
+from grm_service.api.json_bodies import JSONRoute
 from grm_service.api.problems import JUDGING
 from grm_service.api.texts import Reference, ResponseText, Text
 from grm_service.types import Message
 
-router = APIRouter(tags=["dialects"])
+router = APIRouter(tags=["dialects"], route_class=JSONRoute)
 
 
 class Single(BaseModel):

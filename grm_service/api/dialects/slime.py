@@ -15,12 +15,13 @@ from grm_service import chat_templates
 from grm_service.api.dialects.adapter import adapter
 from grm_service.api.dialects.query_options import QueryOptions
 from grm_service.api.dialects.turns import Turns, to_messages, to_response
+from grm_service.api.json_bodies import JSONRoute
 from grm_service.api.problems import JUDGING
 from grm_service.api.texts import Text
 from grm_service.plain_values import to_reference
 
 HOLD_S = 110.0  # slime's timeout is 120 s
-router = APIRouter(tags=["dialects"])
+router = APIRouter(tags=["dialects"], route_class=JSONRoute)
 
 
 class SlimeOptions(QueryOptions):

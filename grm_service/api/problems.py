@@ -43,6 +43,7 @@ _STATUS = {
     "not_ready": 503,
     "draining": 503,
     "audit_unavailable": 503,
+    "audit_broken": 503,
     "overloaded": 429,
     "idempotency_key_reused": 422,
     "deadline_exceeded": 504,

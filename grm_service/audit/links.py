@@ -19,7 +19,7 @@ def rows_after(connection: Connection, seq: int, last: int | None = None) -> Gen
     query = select(records).where(records.c.seq > seq).order_by(records.c.seq)
     if last is not None:
         query = query.where(records.c.seq <= last)
-    with connection.execution_options(yield_per=500).execute(query) as rows:
+    with connection.execute(query, execution_options={"yield_per": 500}) as rows:
         yield from rows
 
 
@@ -30,7 +30,7 @@ def digest_before(connection: Connection, seq: int) -> dict[str, object]:
         hashlib.sha256(),
         0,
     )
-    with connection.execution_options(yield_per=500).execute(query) as rows:
+    with connection.execute(query, execution_options={"yield_per": 500}) as rows:
         for row in rows:
             digest.update(canonical_json(list(row)).encode() + b"\n")
             count += 1

@@ -32,9 +32,9 @@ class Trail:
     """The audit trail of a running service. Without `store_text` it stores hashes of a verdict's texts.
 
     Records older than `keep_days` days are removed. `failure` is why the last write failed, None if it
-    succeeded: the trail retries every second, but a broken trail stays so until the service is started again
-    (AuditBroken). The head is noted outside the database once a second. `unsound` counts, by normalised principle, the reviews that called
-    it unsound: those stored at the start and those appended since.
+    succeeded: the trail retries every second, but a broken trail stays broken until the service is started
+    again. The head is noted outside the database once a second. `unsound` counts, by normalised principle,
+    the reviews that called it unsound: those stored at the start and those appended since.
     """
 
     def __init__(self, store: Store, store_text: bool = True, keep_days: float | None = None) -> None:

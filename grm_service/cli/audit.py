@@ -42,9 +42,7 @@ def verify(
     if check.bad is not None:
         fail(GRMError(f"record {check.bad} ({check.id or 'not in the database'}): {check.why}"))
     if check.before:
-        say(
-            f"{check.before} records before {check.first} are of a chain that was given up: they are not valid"
-        )
+        say(f"{check.before} records before {check.first} are of an earlier chain, which was broken")
     say(f"all {check.records} records from {check.first} on are valid; the last one is")
     print(f"{check.head}:{check.hash}")  # noqa: T201
 

@@ -49,7 +49,7 @@ class Lifecycle:
         await self.load(patient)
 
     async def load(self, patient: bool = False) -> None:
-        """Load engine and meta RM alone, for what leaves no record. Raises ModelNotLoaded, EngineUnreachable."""
+        """Load engine and meta RM, without the trail. Raises ModelNotLoaded, EngineUnreachable."""
         await self._reach(self.engine, "engine", patient)
         if self.meta_rm is not None:
             await self._reach(self.meta_rm, "meta RM", patient)

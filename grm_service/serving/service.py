@@ -74,6 +74,7 @@ class Service(Lifecycle):
         self.validator = Validator(catalog, profile, engine, limits.text_chars, grades=meta_rm is not None)
         self.queue = RequestQueue(limits.samples, limits.waiting)
         self.metrics = Metrics(self.queue)
+        self.metrics.watch(trail)
         self.alarms: tuple[Reason, ...] = ()
         self._limits = limits
         self._grm = GenerativeRewardModel(engine, self.metrics, meta_rm)

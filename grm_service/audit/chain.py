@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, exists, func, select
 from grm_service.audit import entry
 from grm_service.audit.ends import GENESIS, Ends, is_sealed, move, read_ends
 from grm_service.audit.heads import Head
-from grm_service.audit.links import digest_before, fault, rows_after
+from grm_service.audit.links import NONE_BEFORE, digest_before, fault, rows_after
 from grm_service.audit.schema import records
 from grm_service.audit.store import Store
 from grm_service.errors import AuditBroken
@@ -78,13 +78,11 @@ def prune(store: Store, before: datetime) -> int:
     now = datetime.now(UTC)
     with store.database.reading() as connection:
         old = read_ends(connection)
+        if (why := old.fault(connection, store.key)) is not None:
+            raise AuditBroken(f"old records are not removed: {why}")
         last = _last_to_remove(connection, old, before, now)
         if last is None:
             return 0
-        if not is_sealed(old.base, store.key):
-            raise AuditBroken(
-                "old records are not removed: the start of the trail is not sealed with our key"
-            )
         if bad := _broken_link(connection, old, [], last + 1):
             raise AuditBroken(f"old records are not removed: record {bad.bad} ({bad.id}): {bad.why}")
         digest = old.hash_at(connection, last)
@@ -154,7 +152,7 @@ def _unfit(connection: Connection, ends: Ends) -> _Fault | None:
     """Return what is wrong with the start of a valid chain: its newest mark must say why it is there."""
     newest = select(records).where(records.c.seq > ends.base.seq, records.c.kind.in_(_MARKS))
     mark = connection.execute(newest.order_by(records.c.seq.desc()).limit(1)).first()
-    start, left = (ends.base.seq, ends.base.hash), {"records": 0}
+    start, left = (ends.base.seq, ends.base.hash), NONE_BEFORE
     if mark is None:
         fits = start == (0, GENESIS)
     elif mark.kind == "restart":
@@ -166,7 +164,7 @@ def _unfit(connection: Connection, ends: Ends) -> _Fault | None:
     if not fits:
         return _Fault(ends.base.seq + 1, "no checkpoint records that the records before it were removed")
     stored = digest_before(connection, ends.base.seq)
-    if left != (stored if left["records"] else {"records": stored["records"]}):
+    if left != stored:
         return _Fault(ends.base.seq, "records before the start of the trail were added, removed or changed")
     return None
 

@@ -14,6 +14,10 @@ from grm_service.audit.entry import canonical_json, record_hash
 from grm_service.audit.schema import records
 
 
+NONE_BEFORE = {"records": 0, "digest": "sha256:" + hashlib.sha256().hexdigest()}
+"""What `digest_before` returns if there are no records."""
+
+
 def rows_after(connection: Connection, seq: int, last: int | None = None) -> Generator[Row[Any]]:
     """Yield the records behind `seq`, up to `last` if it is set, in the order of the chain, in batches."""
     query = select(records).where(records.c.seq > seq).order_by(records.c.seq)

@@ -156,7 +156,7 @@ class Store:
         if new:
             place_anchors(connection, self.key, 0)
         ends = read_ends(connection, lock=True)
-        if not self.key.is_key_of(ends.head.seal):
+        if noted is None and not self.key.is_key_of(ends.head.seal):
             raise AuditUnavailable(
                 f"the audit trail in {self.database.name} is sealed with another key than {self.key.path}: "
                 "set GRM_AUDIT_KEY_FILE to that key, or start a new trail with GRM_AUDIT_URL"

@@ -121,14 +121,22 @@ MIDDLE = {
 }
 
 
-@pytest.mark.parametrize("change", [*ENDS, *MIDDLE])
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+
+
+@on_sqlite
+@pytest.mark.parametrize("change", MIDDLE)
 def test_verify_detects(filled, change):
-    tamper(filled, *(ENDS | MIDDLE)[change](filled))
+    tamper(filled, *MIDDLE[change](filled))
     with another(filled) as other:
         assert fails(other)
 
 
-@pytest.mark.parametrize("change", ENDS)
+ON_BOTH = [("sqlite", change) for change in ENDS]
+ON_BOTH += [("postgresql", change) for change in ("trail cut short", "anchors swapped")]
+
+
+@pytest.mark.parametrize(("url", "change"), ON_BOTH, indirect=["url"])
 def test_changed_end_is_never_extended(filled, change):
     with another(filled) as other:
         other.open()  # before the change
@@ -144,6 +152,7 @@ def test_changed_end_is_never_extended(filled, change):
         assert fails(other), "nothing was sealed meanwhile"
 
 
+@on_sqlite
 @pytest.mark.parametrize("change", MIDDLE)
 def test_changed_new_record_stops_a_start(filled, change):
     tamper(filled, *MIDDLE[change](filled))
@@ -160,6 +169,7 @@ def fails(store):
         return True
 
 
+@on_sqlite
 @pytest.mark.parametrize("tables", [["records"], ["anchors"], ["records", "anchors", "alembic_version"]])
 def test_dropped_tables_are_not_created_again(filled, tables):
     filled.close()
@@ -184,12 +194,13 @@ def test_older_state_with_its_seals_is_detected(filled):
 
 
 @pytest.mark.parametrize("double", ['{"data":{},', '{"kind":"review",'])
-def test_double_keys_are_not_valid(filled, double):
-    body = next(row.body for row in filled.all() if row.seq == 2)
+def test_double_keys_are_not_valid(double):
+    body = entry.from_record(record(2)).body
     with pytest.raises(ValueError, match="canonical"):
         entry.parse(double + body[1:])
 
 
+@on_sqlite
 def test_nested_body_is_a_fault(store):
     body = "[" * 100_000
     digest = entry.record_hash(GENESIS, 1, body)
@@ -199,6 +210,7 @@ def test_nested_body_is_a_fault(store):
     assert "canonical JSON" in verify(store).why
 
 
+@on_sqlite
 def test_review_of_no_verdict_is_detected(filled):
     filled.append([entry.from_review(review(2, "vd_none"))])
     assert (verify(filled).bad, verify(filled).id) == (N + 1, "rv_2")
@@ -243,6 +255,7 @@ def limit(days=45):
     return datetime.now(UTC) - timedelta(days)
 
 
+@on_sqlite
 def test_forged_time_does_not_remove_records(store):
     store.append([aged(i, 5) for i in range(1, 5)])
     tamper(store, update(records).values(created="2020-01-01T00:00:00Z").where(records.c.seq <= 3))
@@ -251,6 +264,7 @@ def test_forged_time_does_not_remove_records(store):
     assert len(list(store.all())) == 4
 
 
+@on_sqlite
 def test_removed_checkpoint_is_detected(store):
     store.append([aged(i, 100 - 10 * i) for i in range(1, 9)])
     with store.database.reading() as connection:
@@ -268,6 +282,7 @@ def test_removed_checkpoint_is_detected(store):
         assert "no checkpoint" in verify(other).why
 
 
+@on_sqlite
 def test_future_records_do_not_stop_retention(store):
     store.append([aged(1, 100), aged(2, -4000), aged(3, 90), aged(4, 5), aged(5, -4000)])
     assert prune(store, limit()) == 3
@@ -275,6 +290,7 @@ def test_future_records_do_not_stop_retention(store):
     assert verify(store).bad is None
 
 
+@on_sqlite
 def test_future_records_alone_are_left(store):
     store.append([aged(1, 100), aged(2, -4000)])
     assert prune(store, limit()) == 1
@@ -305,6 +321,7 @@ def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@on_sqlite
 def test_empty_database_is_not_a_trail(url, tmp_path):
     key = tmp_path / "audit.key"
     key.write_text("k" * 64)
@@ -316,6 +333,7 @@ def test_empty_database_is_not_a_trail(url, tmp_path):
         reader.open_to_read()
 
 
+@on_sqlite
 def test_another_place_is_another_trail(filled, tmp_path):
     with contextlib.closing(Store(f"sqlite:///{tmp_path}/another.db", filled.key.path)) as second:
         second.open()
@@ -343,6 +361,7 @@ def test_moved_trail_is_known_by_its_id(tmp_path):
             store.open()
 
 
+@on_sqlite
 def test_edited_heads_are_detected(filled):
     path = filled.heads.path
     path.write_text(path.read_text().replace(f'"seq": {N}', '"seq": 1'))
@@ -350,6 +369,7 @@ def test_edited_heads_are_detected(filled):
         started.open()
 
 
+@on_sqlite
 def test_heads_are_optional(filled, monkeypatch, caplog):
     def refuse(*args):
         raise PermissionError("read-only file system")
@@ -361,6 +381,7 @@ def test_heads_are_optional(filled, monkeypatch, caplog):
     assert caplog.text.count("cannot be noted") == 1
 
 
+@on_sqlite
 def test_noted_head_never_moves_back(filled):
     newer = filled.heads.at(filled.database.place)
     with another(filled) as other:

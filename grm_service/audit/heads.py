@@ -54,8 +54,13 @@ class Heads:
         try:
             with self._key.lock():
                 heads = self._load()
-                if restarted:
-                    heads = {trail: known for trail, known in heads.items() if known[1] != place}
+                others = [
+                    trail for trail, known in heads.items() if known[1] == place and trail != head.trail
+                ]
+                if others and not restarted:
+                    return  # the trail was restarted meanwhile: this process will notice when it writes
+                for trail in others:
+                    del heads[trail]
                 known = heads.get(head.trail, (head, place))[0]
                 heads[head.trail] = (head if head.seq >= known.seq else known), place
                 self._store(heads)

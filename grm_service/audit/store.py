@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,11 @@ class Store:
 
     def close(self) -> None:
         """Close the database; note the head of a trail that was open to write."""
-        if self._writes:
-            self.note()
-        self.database.close()
+        try:
+            if self._writes:
+                self.note()
+        finally:
+            self.database.close()
 
     def note(self) -> None:
         """Note the head outside the database, so that the trail cannot become shorter undetected."""
@@ -173,11 +176,12 @@ class Store:
         """Check the newest records: a sample of constant size, since only `grm audit verify` reads all."""
         seq = max(ends.base.seq, ends.head.seq - _NEWEST)
         last = ends.hash_at(connection, seq)
-        for row in rows_after(connection, seq):
-            seq += 1
-            if (why := fault(row, seq, str(last))) is not None:
-                raise self._broken(f"record {seq} ({row.id}): {why}")
-            last = row.hash
+        with closing(rows_after(connection, seq)) as rows:
+            for row in rows:
+                seq += 1
+                if (why := fault(row, seq, str(last))) is not None:
+                    raise self._broken(f"record {seq} ({row.id}): {why}")
+                last = row.hash
 
     def _broken(self, why: str) -> AuditBroken:
         return AuditBroken(f"the audit trail in {self.database.name} is broken: {why}; {_REMEDY}")

@@ -54,12 +54,16 @@ def rewritten(store, change, first=2):
     return [*statements, head_at(len(rows), last)]
 
 
+def hash_at(store, seq):
+    return list(store.all())[seq - 1].hash
+
+
 def head_at(seq, last, **seal):
     return update(anchors).where(anchors.c.name == "head").values(seq=seq, hash=last, **seal)
 
 
 def cut_to(store, seq):
-    last = next(row.hash for row in store.all() if row.seq == seq)
+    last = hash_at(store, seq)
     return [delete(records).where(records.c.seq > seq), head_at(seq, last)]
 
 
@@ -80,14 +84,14 @@ def swapped(store):
 
 
 def behind(store):
-    row = next(row for row in store.all() if row.seq == 2)._asdict()
-    last = next(row.hash for row in store.all() if row.seq == N)
+    row = list(store.all())[1]._asdict()
+    last = hash_at(store, N)
     digest = entry.record_hash(last, N + 1, row["body"])
     return [insert(records).values(row | {"seq": N + 1, "id": "vd_new", "hash": digest})]
 
 
 def cut_from_the_start(store):
-    last = next(row.hash for row in store.all() if row.seq == 2)
+    last = hash_at(store, 2)
     moved = update(anchors).where(anchors.c.name == "base").values(seq=2, hash=last)
     return [delete(records).where(records.c.seq <= 2), moved]
 
@@ -469,6 +473,17 @@ def test_restart_after_lost_file(tmp_path):
         assert verify(store).bad is None
 
 
+def test_service_that_ran_through_a_restart_stops(filled):
+    with another(filled) as other:
+        restart(other, "a test", intact=True)
+    with pytest.raises(AuditBroken, match="not the trail that was there"):
+        filled.append([entry.from_record(record(81))])
+    filled.close()
+    with another(filled) as started:
+        started.open()
+
+
+@on_sqlite
 def test_retention_removes_what_was_before_a_restart(filled):
     filled.close()
     with another(filled) as other:

@@ -13,7 +13,6 @@ from grm_service.audit import entry
 from grm_service.audit.entry import canonical_json, record_hash
 from grm_service.audit.schema import records
 
-
 NONE_BEFORE = {"records": 0, "digest": "sha256:" + hashlib.sha256().hexdigest()}
 """What `digest_before` returns if there are no records."""
 

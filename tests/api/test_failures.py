@@ -229,6 +229,21 @@ async def unwritable_trail(client):
     return await post(client)
 
 
+@case("audit_broken", 503, "audit_broken")
+async def tampered_trail(client):
+    path = make_url(client.service.trail.store.database.name).database
+    assert (await post(client)).status_code == 200
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE anchors SET seal = 'forged' WHERE name = 'head'")
+    connection.close()
+    await post(client, {"seed": 1})
+    ready = await client.get("/readyz")
+    assert (ready.status_code, ready.json()["code"]) == (503, "audit_broken")
+    assert "not sealed" in ready.json()["detail"]
+    assert "grm_audit_broken 1.0" in (await client.get("/metrics")).text
+    return await post(client, {"seed": 2})
+
+
 @case("all_unreadable", 502, script="unreadable")
 async def unreadable_samples(client):
     return await post(client)

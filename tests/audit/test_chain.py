@@ -1,5 +1,6 @@
 """Any change to the stored trail is detected and located."""
 
+import contextlib
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -34,11 +35,12 @@ def tamper(store, *statements):
             connection.execute(statement)
 
 
+@contextlib.contextmanager
 def opened_to_read(store):
     """Another process on the same trail, which knows only what is stored."""
-    other = Store(store.url, store.key.path)
-    other.open_to_read()
-    return other
+    with contextlib.closing(Store(store.url, store.key.path)) as other:
+        other.open_to_read()
+        yield other
 
 
 def swap(store, one, two):
@@ -126,7 +128,8 @@ def test_rewrite_without_the_key_is_detected(filled, tmp_path):
     with pytest.raises(AuditBroken):
         filled.append([entry.from_record(record(51))])
     filled.heads.path.unlink()
-    assert "sealed" in verify(opened_to_read(filled)).why
+    with opened_to_read(filled) as other:
+        assert "sealed" in verify(other).why
 
 
 def test_rollback_is_detected_by_noted_head(filled):
@@ -143,10 +146,10 @@ def test_rollback_is_detected_by_noted_head(filled):
     with pytest.raises(AuditBroken, match="had records up to"):
         filled.append([entry.from_record(record(51))])
     filled.heads.path.unlink()
-    older = opened_to_read(filled)
-    assert verify(older).bad is None, "the older state itself is valid"
-    assert verify(older, (noted.head, noted.hash)).bad == N + 1
-    assert verify(older, (before.head, before.hash)).bad is None
+    with opened_to_read(filled) as older:
+        assert verify(older).bad is None, "the older state itself is valid"
+        assert verify(older, (noted.head, noted.hash)).bad == N + 1
+        assert verify(older, (before.head, before.hash)).bad is None
 
 
 def test_lost_anchors_are_an_error(filled):

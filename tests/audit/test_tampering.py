@@ -360,8 +360,9 @@ def test_moved_trail_is_known_by_its_id(tmp_path):
     with contextlib.closing(Store(f"sqlite:///{moved}", tmp_path / "key")) as store:
         store.open()
         assert verify(store).bad is None
-    with contextlib.closing(Store(f"sqlite:///{tmp_path}/old.db", tmp_path / "key")) as store:
-        pytest.raises(AuditBroken, store.open).match("had records up to 9")
+    restored = Store(f"sqlite:///{tmp_path}/old.db", tmp_path / "key")
+    with pytest.raises(AuditBroken, match="had records up to 9"):
+        restored.open()
 
 
 @on_sqlite

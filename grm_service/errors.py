@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 from asyncio import CancelledError
 from collections import Counter
 from collections.abc import Sequence
@@ -27,13 +28,7 @@ class GRMError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Engines raise in other processes. By default pickle would call the constructor with the message.
-        return _restore, (type(self), self.args, self.__dict__)
-
-
-def _restore(kind: type[GRMError], args: tuple[object, ...], state: dict[str, object]) -> GRMError:
-    error = kind.__new__(kind, *args)
-    error.__dict__.update(state)
-    return error
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class BadTask(GRMError):
@@ -195,11 +190,8 @@ class ResponseUnread(JudgeError):
     code = "response_unread"
 
     def __init__(self, responses: Sequence[int]) -> None:
-        which = ", ".join(map(str, responses))
-        super().__init__(
-            f"no sample with the responses {which} (from 0) could be read; retry with another "
-            "seed, a larger k or a larger max_tokens"
-        )
+        which = f"no sample with the responses {', '.join(map(str, responses))} (from 0) could be read"
+        super().__init__(f"{which}; retry with another seed, a larger k or a larger max_tokens")
 
 
 class SiblingsMissing(JudgeError):
@@ -310,6 +302,13 @@ class AuditUnavailable(GRMError):
 
     code = "audit_unavailable"
     retryable = True
+
+
+class AuditBroken(AuditUnavailable):
+    """The audit trail is not as this service wrote it: nothing is added until a person has looked at it."""
+
+    code = "audit_broken"
+    retryable = False
 
 
 def code_of(error: BaseException) -> str:

@@ -46,6 +46,7 @@ _STATUS = {
     "draining": 503,
     "audit_unavailable": 503,
     "temporary_storage_full": 503,
+    "audit_broken": 503,
     "overloaded": 429,
     "idempotency_key_reused": 422,
     "deadline_exceeded": 504,

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import Row, delete, func, select
+from sqlalchemy import Connection, delete, exists, func, select
 
 from grm_service.audit import entry
-from grm_service.audit.entry import record_hash
+from grm_service.audit.ends import GENESIS, Ends, is_sealed, move, read_ends
+from grm_service.audit.heads import Head
+from grm_service.audit.links import NONE_BEFORE, digest_before, fault, rows_after
 from grm_service.audit.schema import records
 from grm_service.audit.store import Store
+from grm_service.errors import AuditBroken
+
+_MARKS = ("checkpoint", "restart")
+"""Records that say where the trail starts, and why there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +29,8 @@ class TrailCheck:
 
     `hash` is the hash of the head: note it outside the database to detect a rollback later. `bad` is the seq
     of the first invalid record, `id` the id of the record stored there and `why` the problem; all None if the
-    trail is intact.
+    trail is intact. `before` counts the records of an earlier chain that a restart left in the database: they
+    are as they were at the restart, and not valid beyond that.
     """
 
     records: int
@@ -32,76 +40,161 @@ class TrailCheck:
     bad: int | None = None
     id: str | None = None
     why: str | None = None
+    before: int = 0
 
 
 def verify(store: Store, noted: tuple[int, str] | None = None) -> TrailCheck:
-    """Verify the trail from its first record on, up to the first invalid one.
+    """Verify the trail from its first record on, up to the first invalid one. Write nothing.
 
-    `noted` is the seq and hash of a head that was noted earlier. With it, a database restored to an older
-    state is detected too, which the chain alone cannot show.
+    `noted` is the seq and hash of a head that was noted elsewhere. With it, a database restored to an older
+    state is detected even if the heads beside the key were restored too. Raises AuditUnavailable, and
+    AuditBroken if the anchors are lost.
     """
-    with store.database.reading() as connection, closing(store.rows(connection)) as rows:
-        base, head = store.anchors(connection)
-        check = TrailCheck(head.seq - base.seq, base.seq + 1, head.seq, head.hash)
-        # Without the seals, anyone with write access could rewrite the whole chain with valid hashes.
-        if not store.is_sealed(base):
-            return replace(check, bad=base.seq + 1, why="the start of the trail is not sealed with our key")
-        if noted is not None and noted[0] > head.seq:
-            return replace(
-                check, bad=head.seq + 1, why=f"the record is missing: the noted head has seq {noted[0]}"
-            )
-        seq, last = base.seq, base.hash
-        for row in rows:
-            seq += 1
-            why = _problem(row, seq, last)
-            if why is None and seq > head.seq:
-                why = "the record is after the end of the trail"
-            if why is None and noted is not None and noted[0] == seq and noted[1] != row.hash:
-                why = "the record's hash is not the one that was noted"
-            if why is not None:
-                return replace(check, bad=seq, id=row.id, why=why)
-            last = row.hash
-    if (seq, last) != (head.seq, head.hash):
-        return replace(check, bad=seq + 1, why=f"the record is missing: the trail ended at {head.seq}")
-    if not store.is_sealed(head):
-        return replace(
-            check, bad=seq, why="the end of the trail is not sealed with our key: the trail was rewritten"
-        )
-    return check
+    with store.database.reading() as connection:
+        trail = read_ends(connection).trail
+    known = store.noted(trail)
+    with store.database.reading() as connection:
+        ends = read_ends(connection)
+        check = TrailCheck(ends.head.seq - ends.base.seq, ends.base.seq + 1, ends.head.seq, ends.head.hash)
+        bad = _wrong_start(connection, store, ends, known)
+        heads = [(head.seq, head.hash) for head in known] + ([] if noted is None else [noted])
+        bad = bad or _broken_link(connection, ends, heads)
+        if bad is None and not is_sealed(ends.head, store.key):
+            why = "the end of the trail is not sealed with our key: the trail was rewritten"
+            bad = _Fault(ends.head.seq, why)
+        bad = bad or _unfit(connection, ends) or _misplaced(connection, ends)
+        before = connection.execute(select(func.count()).where(records.c.seq <= ends.base.seq)).scalar_one()
+    return replace(check, before=before, **({} if bad is None else bad._asdict()))
 
 
 def prune(store: Store, before: datetime) -> int:
     """Remove the oldest records, up to the first that is not older than `before`; return how many.
 
-    The rest still verifies, from a newly sealed anchor on. A checkpoint records what was removed.
+    Records from the future, of a time when the clock was wrong, neither stop the removal nor start one: they
+    are removed with an older record that comes after them. The rest still verifies, from a newly sealed
+    anchor on, and a checkpoint records what was removed. Raises AuditBroken if what would be removed, or the
+    record after it, does not verify: then nothing is removed.
     """
     now = datetime.now(UTC)
-    with store.database.writing() as connection:
-        head, base = store.anchor(connection, "head"), store.anchor(connection, "base")
-        young = select(func.min(records.c.seq)).where(records.c.created >= entry.timestamp(before))
-        first_left = connection.execute(young).scalar()
-        last = (head.seq if first_left is None else first_left - 1) or 0
-        if last <= base.seq:
+    with store.database.reading() as connection:
+        old = read_ends(connection)
+        if (why := old.fault(connection, store.key)) is not None:
+            raise AuditBroken(f"old records are not removed: {why}")
+        last = _last_to_remove(connection, old, before, now)
+        if last is None:
             return 0
-        row = connection.execute(select(records).where(records.c.seq == last)).one()
-        removed = {"first": base.seq + 1, "last": last, "hash": row.hash, "before": entry.timestamp(before)}
-        # All in one transaction: a crash leaves either the old trail or the pruned one.
-        checkpoint = entry.from_checkpoint(f"cp_{uuid.uuid4().hex}", now, removed)
-        store.add(connection, [checkpoint])
-        store.move(connection, "base", last, row.hash)
+        if bad := _broken_link(connection, old, [], last + 1):
+            raise AuditBroken(f"old records are not removed: record {bad.bad} ({bad.id}): {bad.why}")
+        digest = old.hash_at(connection, last)
+    # All in one transaction: a crash leaves either the old trail or the pruned one.
+    with store.database.writing() as connection:
+        ends = store.checked(connection)
+        if (ends.base.seq, ends.base.hash) != (old.base.seq, old.base.hash):
+            return 0  # another replica was faster
+        if ends.hash_at(connection, last) != digest:
+            raise AuditBroken(f"old records are not removed: record {last} was changed meanwhile")
+        removed = {"first": old.base.seq + 1, "last": last, "hash": digest, "before": entry.timestamp(before)}
+        head = store.add(connection, ends, [entry.from_checkpoint(f"cp_{uuid.uuid4().hex}", now, removed)])
+        move(connection, store.key, "base", last, str(digest))
         connection.execute(delete(records).where(records.c.seq <= last))
-        return int(last - base.seq)
+    store.stored(head)
+    store.note()
+    return last - int(old.base.seq)
 
 
-def _problem(row: Row[Any], seq: int, previous: str) -> str | None:
-    """Return what is wrong with the record at `seq`, after the record with the hash `previous`."""
-    if row.seq != seq:
-        return f"the record is missing: {row.seq} ({row.id}) follows {seq - 1}"
-    if row.hash != record_hash(previous, seq, row.body):
-        return "the hash does not match: the record was changed, or does not follow the previous one"
-    try:
-        expected = asdict(entry.parse(row.body))
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return "the body is not a valid record"
-    changed = [name for name, value in expected.items() if getattr(row, name) != value]
-    return f"columns that differ from the body: {', '.join(changed)}" if changed else None
+class _Fault(NamedTuple):
+    """The first invalid record: its seq, the problem, and the id that is stored there."""
+
+    bad: int
+    why: str
+    id: str | None = None
+
+
+def _wrong_start(connection: Connection, store: Store, ends: Ends, known: Sequence[Head]) -> _Fault | None:
+    """Return what is wrong with the anchors before any record is read."""
+    first = int(ends.base.seq) + 1
+    # Without the seals, anyone with write access could rewrite the whole chain with valid hashes.
+    for anchor, which in ((ends.base, "start"), (ends.name, "id")):
+        if anchor is not None and not is_sealed(anchor, store.key):
+            return _Fault(first, f"the {which} of the trail is not sealed with our key")
+    others = [head for head in known if head.trail != ends.trail]
+    return _Fault(first, str(ends.lacks(connection, others[0]))) if others else None
+
+
+def _broken_link(
+    connection: Connection, ends: Ends, noted: Sequence[tuple[int, str]], until: int | None = None
+) -> _Fault | None:
+    """Return the first record up to `until` that breaks the chain, or is not as it was noted."""
+    latest = max((seq for seq, _ in noted), default=0)
+    if latest > ends.head.seq:
+        return _Fault(ends.head.seq + 1, f"the record is missing: the noted head has seq {latest}")
+    seq, last = ends.base.seq, ends.base.hash
+    with closing(rows_after(connection, seq, until)) as rows:
+        for row in rows:
+            seq += 1
+            why = fault(row, seq, last)
+            if why is None and seq > ends.head.seq:
+                why = "the record is after the end of the trail"
+            if why is None and any(at == seq and digest != row.hash for at, digest in noted):
+                why = "the record's hash is not the one that was noted"
+            if why is not None:
+                return _Fault(seq, why, row.id)
+            last = row.hash
+    if until is None and (seq, last) != (ends.head.seq, ends.head.hash):
+        return _Fault(seq + 1, f"the record is missing: the trail ended at {ends.head.seq}")
+    # A record before the start can be compared only if it is the last one that was removed.
+    if any(at == ends.base.seq and digest != ends.base.hash for at, digest in noted):
+        return _Fault(ends.base.seq, "the trail starts after the noted record, with another hash")
+    return None
+
+
+def _unfit(connection: Connection, ends: Ends) -> _Fault | None:
+    """Return what is wrong with the start of a valid chain: its newest mark must say why it is there."""
+    newest = select(records).where(records.c.seq > ends.base.seq, records.c.kind.in_(_MARKS))
+    mark = connection.execute(newest.order_by(records.c.seq.desc()).limit(1)).first()
+    start, left = (ends.base.seq, ends.base.hash), NONE_BEFORE
+    if mark is None:
+        fits = start == (0, GENESIS)
+    elif mark.kind == "restart":
+        fits = start == (mark.seq - 1, GENESIS)
+        left = entry.data_of(mark.body)["before"]
+    else:
+        removed = entry.data_of(mark.body)
+        fits = start == (removed["last"], removed["hash"])
+    if not fits:
+        return _Fault(ends.base.seq + 1, "no checkpoint records that the records before it were removed")
+    stored = digest_before(connection, ends.base.seq)
+    if left != stored:
+        return _Fault(ends.base.seq, "records before the start of the trail were added, removed or changed")
+    return None
+
+
+def _misplaced(connection: Connection, ends: Ends) -> _Fault | None:
+    """Return a record of a valid chain whose id is not its own, or a review of a verdict that never was."""
+    chain = records.c.seq > ends.base.seq
+    twice = select(func.max(records.c.seq).label("seq"), records.c.id).where(chain).group_by(records.c.id)
+    if row := connection.execute(twice.having(func.count() > 1).limit(1)).first():
+        return _Fault(row.seq, "another record has the same id", row.id)
+    if ends.base.hash != GENESIS:
+        return None  # the verdict may have been removed by retention
+    verdicts = records.alias("verdicts")
+    known = exists().where(
+        verdicts.c.id == records.c.subject, verdicts.c.kind == "verdict", verdicts.c.seq < records.c.seq
+    )
+    lost = select(records.c.seq, records.c.id).where(chain, records.c.kind == "review", ~known)
+    if row := connection.execute(lost.order_by(records.c.seq).limit(1)).first():
+        return _Fault(row.seq, "the review is of a verdict that is not before it in the trail", row.id)
+    return None
+
+
+def _last_to_remove(connection: Connection, ends: Ends, before: datetime, now: datetime) -> int | None:
+    """Return the seq of the last record that retention removes, None if there is none; see `prune`."""
+    limit, chain = entry.timestamp(before), records.c.seq > ends.base.seq
+    young = select(func.min(records.c.seq)).where(
+        chain, records.c.created >= limit, records.c.created <= entry.timestamp(now)
+    )
+    old = select(func.max(records.c.seq)).where(chain, records.c.created < limit)
+    if (first_young := connection.execute(young).scalar()) is not None:
+        old = old.where(records.c.seq < first_young)
+    last: int | None = connection.execute(old).scalar()
+    return last

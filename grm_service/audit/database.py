@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from grm_service.addresses import without_credentials
+from grm_service.audit.files import create_empty, make_private
 from grm_service.audit.read_limit import limited
-from grm_service.errors import AuditUnavailable
+from grm_service.audit.schema import metadata
+from grm_service.errors import AuditBroken, AuditUnavailable
 
 _WAIT_S = 10
 _MIGRATION_LOCK = 5024950
+_TABLES = frozenset({"alembic_version", *metadata.tables})
 _POSTGRES = {
     "connect_timeout": _WAIT_S,
     "keepalives_idle": 30,
@@ -28,12 +35,20 @@ _POSTGRES = {
 
 
 class Database:
-    """A connection pool whose transactions raise AuditUnavailable if the database fails. Thread-safe."""
+    """A connection pool whose transactions raise AuditUnavailable if the database fails. Thread-safe.
+
+    An SQLite file that goes away or is replaced counts as a failure: its connections would go on to write
+    into a file that nobody can open any more.
+    """
 
     def __init__(self, url: str) -> None:
+        self._file: Path | None = None
+        self._opened: tuple[int, int] | None = None
+        self._read_only = False
         try:
             parsed = make_url(url)
-            self._engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgres(parsed)
+            sqlite = parsed.get_backend_name() == "sqlite"
+            self._engine = self._sqlite(parsed) if sqlite else _postgres(parsed)
         except (ArgumentError, ImportError, ValueError) as wrong:
             why = (
                 "its port is no number" if isinstance(wrong, ValueError) else without_credentials(str(wrong))
@@ -48,34 +63,138 @@ class Database:
         """The database URL without its password, which may be in the query too."""
         return self._engine.url.set(query={}).render_as_string(hide_password=True)
 
+    @property
+    def place(self) -> str:
+        """The address of the database: its URL without credentials and query, with an absolute path."""
+        if self._file is not None:
+            return f"sqlite:///{self._file.resolve()}"
+        return URL.create(
+            "postgresql",
+            host=self._engine.url.host,
+            port=self._engine.url.port,
+            database=self._engine.url.database,
+        ).render_as_string()
+
+    @property
+    def exists(self) -> bool:
+        """Whether the SQLite file exists; True for a server."""
+        return self._file is None or self._inode() is not None
+
     def close(self) -> None:
         self._engine.dispose()
 
-    def make_folder(self) -> None:
-        """Create the folder of an SQLite file. Raises AuditUnavailable."""
-        if self._engine.name == "sqlite":
-            try:
-                Path(str(self._engine.url.database)).parent.mkdir(parents=True, exist_ok=True)
-            except OSError as failed:
-                raise AuditUnavailable(f"the folder of the audit trail cannot be created: {failed}") from None
+    def open(self, create: bool) -> None:
+        """Prepare the SQLite file for writing; with `create`, create it. Raises AuditUnavailable."""
+        if self._file is None:
+            return
+        try:
+            if create:
+                create_empty(self._file)
+            self._read_only = False
+            for suffix in ("", "-wal", "-shm"):
+                make_private(self._file.with_name(self._file.name + suffix))
+        except OSError as failed:
+            raise AuditUnavailable(f"the file of the audit trail cannot be created: {failed}") from None
+        self._open_file()
 
-    def migrate(self, connection: Connection) -> None:
-        """Run the migrations; concurrent starts wait for each other. Raises AuditUnavailable."""
-        logging.getLogger("alembic").setLevel(logging.WARNING)
+    def open_to_read(self) -> None:
+        """Let transactions read only, and create nothing. Raises AuditUnavailable if there is no file."""
+        self._read_only = True
+        if self._file is not None:
+            self._open_file()
+
+    def _open_file(self) -> None:
+        self._opened = self._inode()
+        if self._opened is None:
+            raise AuditUnavailable(f"there is no audit trail in {self.name}")
+
+    def check_file(self) -> None:
+        """Raise AuditUnavailable if the SQLite file is not the one that was opened."""
+        if self._opened is not None and self._inode() != self._opened:
+            raise AuditUnavailable(f"the file of the audit trail in {self.name} is gone or was replaced")
+
+    def _inode(self) -> tuple[int, int] | None:
+        try:
+            stat = Path(str(self._file)).stat()
+        except OSError:
+            return None
+        return stat.st_dev, stat.st_ino
+
+    def lock(self, connection: Connection) -> None:
+        """Exclude other processes that migrate, until the end of the transaction (SQLite: always so)."""
         if self._engine.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-        config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", "grm_service.audit:migrations")
+
+    def is_new(self, connection: Connection) -> bool:
+        """Return whether the database has never held a trail. Raises AuditBroken if tables are missing."""
+        present = _TABLES.intersection(inspect(connection).get_table_names())
+        used = self._file is not None and bool(connection.exec_driver_sql("PRAGMA schema_version").scalar())
+        if present == _TABLES or not (present or used):
+            return not present
+        missing = ", ".join(sorted(_TABLES - present))
+        raise AuditBroken(f"the audit trail in {self.name} has lost its tables {missing}")
+
+    def migrate(self, connection: Connection) -> None:
+        """Run the migrations. Raises AuditUnavailable."""
         try:
-            command.upgrade(config, "head")
+            command.upgrade(_alembic(connection), "head")
         except CommandError as wrong:
             raise AuditUnavailable(
                 f"the audit trail in {self.name} was created by a newer version of grm-service: {wrong}"
             ) from None
 
+    def require_current(self, connection: Connection) -> None:
+        """Raise AuditUnavailable if the tables are those of another version."""
+        current = MigrationContext.configure(connection).get_current_revision()
+        newest = ScriptDirectory.from_config(_alembic(connection)).get_current_head()
+        if current != newest:
+            raise AuditUnavailable(
+                f"the audit trail in {self.name} has tables of version {current}, and this version of "
+                f"grm-service reads version {newest}: start its service once, which migrates an older trail"
+            )
+
+    def restore_tables(self, connection: Connection) -> None:
+        """Create the tables that are missing."""
+        metadata.create_all(connection)
+        command.stamp(_alembic(connection), "head", purge=True)
+
+    def _sqlite(self, url: URL) -> Engine:
+        if url.database in (None, "", ":memory:"):
+            raise ArgumentError("the URL must name a file")
+        self._file = Path(str(url.database)).expanduser().absolute()
+        engine = create_engine(url.set(database=str(self._file)), creator=self._connect)
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            # BEGIN alone locks at the first write, after another writer may have moved the head.
+            writes = connection.get_execution_options().get("writes")
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+        return engine
+
+    def _connect(self) -> sqlite3.Connection:
+        file, mode = Path(str(self._file)), "mode=rw"  # never create: see `open`
+        if self._read_only:
+            # Without a WAL no service has the file open, and reading it needs no files beside it.
+            mode = "mode=ro" if file.with_name(f"{file.name}-wal").exists() else "mode=ro&immutable=1"
+        connection = sqlite3.connect(
+            f"file:{quote(str(file))}?{mode}", uri=True, timeout=_WAIT_S, check_same_thread=False
+        )
+        connection.isolation_level = None  # the driver must not begin transactions: see _begin
+        if not self._read_only:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Open a transaction to write in; SQLite admits one at a time."""
+        """Open a transaction to write in; SQLite admits one at a time.
+
+        Opens an SQLite file again that was replaced: the caller must check what it holds.
+        """
+        if self._file is not None and (inode := self._inode()) not in (None, self._opened):
+            self._engine.dispose()
+            self._opened = inode
         with self._transaction(writes=True) as connection:
             yield connection
 
@@ -89,33 +208,21 @@ class Database:
 
     @contextmanager
     def _transaction(self, **options: Any) -> Iterator[Connection]:
+        self.check_file()
         try:
             with self._engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
         except SQLAlchemyError as failed:
             why = " ".join(str(getattr(failed, "orig", None) or failed).split())
+            why = why.partition(" with text ")[0]  # SQLite quotes a column that it cannot decode
             raise AuditUnavailable(f"the audit trail in {self.name} failed: {why}") from failed
 
 
-def _sqlite(url: URL) -> Engine:
-    if url.database in (None, "", ":memory:"):
-        raise ArgumentError("the URL must name a file")
-    file = str(Path(str(url.database)).expanduser())
-    engine = create_engine(url.set(database=file), connect_args={"timeout": _WAIT_S})
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # the driver must not begin transactions: see _begin
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        # BEGIN alone takes the write lock at the first write, after another writer may have moved the head.
-        writes = connection.get_execution_options().get("writes")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
+def _alembic(connection: Connection) -> Config:
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", "grm_service.audit:migrations")
+    return config
 
 
 def _postgres(url: URL) -> Engine:

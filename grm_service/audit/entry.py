@@ -16,6 +16,7 @@ from grm_service.audit.summary import summarise
 from grm_service.types import JudgeOptions
 
 _RECORD, _REVIEW = TypeAdapter(Record), TypeAdapter(Review)
+KINDS = ("verdict", "review", "checkpoint", "restart")
 _OPTIONS = [field.name for field in fields(JudgeOptions)]
 _TEXTS = {"responses", "text", "content", "analysis", "reference", "error_detail"}
 """Fields that hold text written by people or models."""
@@ -68,9 +69,25 @@ def from_checkpoint(id_: str, created: datetime, removed: Mapping[str, object]) 
     return _entry("checkpoint", {"id": id_, "created": timestamp(created), **removed})
 
 
+def from_restart(id_: str, created: datetime, why: Mapping[str, object]) -> Entry:
+    """Return the entry that begins a new chain, and records why the old one was given up."""
+    return _entry("restart", {"id": id_, "created": timestamp(created), **why})
+
+
+def data_of(body: str) -> Mapping[str, Any]:
+    """Return the content of a body: what a checkpoint or restart records."""
+    data: Mapping[str, Any] = json.loads(body)["data"]
+    return data
+
+
 def parse(body: str) -> Entry:
-    """Return the entry of a body. Raises ValueError, LookupError, TypeError or AttributeError if invalid."""
+    """Return the entry of a body in canonical JSON, which excludes double keys.
+
+    Raises ValueError, LookupError, TypeError, AttributeError or RecursionError if it is not valid.
+    """
     value = json.loads(body)
+    if value["kind"] not in KINDS or canonical_json(value) != body:
+        raise ValueError("not a record in canonical JSON")
     return _with_columns(value["kind"], value["data"], body)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
-import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from grm_service.audit.files import make_folder, make_private, write_atomically
 from grm_service.errors import AuditUnavailable
 
 
@@ -24,37 +27,40 @@ class SealKey:
         signed = "\n".join(map(str, parts)).encode()
         return f"{self._prefix}{hmac.new(self.secret, signed, hashlib.sha256).hexdigest()}"
 
+    def has_sealed(self, seal: str, *parts: object) -> bool:
+        """Return whether `seal` is this key's seal of the parts."""
+        return hmac.compare_digest(seal.encode(), self.seal(*parts).encode())
+
     def is_key_of(self, seal: str) -> bool:
         """Return whether a seal carries this key's id."""
         return seal.startswith(self._prefix)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Exclude other processes that use the same key file. Raises OSError."""
+        with self.path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
+            yield
 
     @property
     def _prefix(self) -> str:
         return f"hmac-sha256:{hashlib.sha256(self.secret).hexdigest()[:12]}:"
 
 
-def load_key(path: Path) -> SealKey:
-    """Load the key from a file, which is created if it does not exist. Raises AuditUnavailable."""
+def load_key(path: Path, create: bool) -> SealKey:
+    """Load the key from a file; with `create`, create it if it does not exist. Raises AuditUnavailable."""
     path = path.expanduser()
     try:
-        if not path.exists():
-            _create(path)
+        if create and not path.exists():
+            make_folder(path.parent)
+            write_atomically(path, secrets.token_hex(32), replace=False)
         secret = path.read_bytes().strip()
+    except FileNotFoundError:
+        raise AuditUnavailable(f"there is no audit key at {path}: set GRM_AUDIT_KEY_FILE") from None
     except OSError as failed:
         raise AuditUnavailable(f"the audit key cannot be read or created: {failed}") from None
     if len(secret) < 32:
         raise AuditUnavailable(f"{path} is not an audit key: a key has at least 32 characters")
+    if create:
+        make_private(path)
     return SealKey(path, secret)
-
-
-def _create(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    partial.touch(mode=0o600)
-    partial.write_text(secrets.token_hex(32))
-    try:
-        os.link(partial, path)  # atomic: if several processes start at once, the first one wins
-    except FileExistsError:
-        pass
-    finally:
-        partial.unlink()

@@ -1,98 +1,177 @@
-"""The store of the trail: its chain, the anchors of the chain and their seals."""
+"""The store of the trail: appending to the chain after a check of its end."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, insert
 
 from grm_service.audit.database import Database
+from grm_service.audit.ends import Ends, move, name_trail, place_anchors, read_ends
 from grm_service.audit.entry import Entry, record_hash
-from grm_service.audit.queries import stream
-from grm_service.audit.schema import anchors, records
+from grm_service.audit.heads import Head, Heads
+from grm_service.audit.links import fault, rows_after
+from grm_service.audit.schema import records
 from grm_service.audit.seal import SealKey, load_key
-from grm_service.errors import AuditUnavailable
+from grm_service.errors import AuditBroken, AuditUnavailable
 
-GENESIS = "sha256:" + "0" * 64
-"""The hash before the first record."""
+_NEWEST = 100
+_REMEDY = "restore it from a backup, or begin a new chain with `grm audit restart --reason WHY`"
 
 
 class Store:
     """The database of the trail and its seal. Each method is one transaction. Thread-safe.
 
-    Methods raise AuditUnavailable if the database fails.
+    Methods raise AuditUnavailable if the database fails, and those that write AuditBroken if the trail is not
+    as its key holders wrote it. Nothing is sealed that was not checked before.
     """
 
     def __init__(self, url: str, key_file: Path) -> None:
         self.database = Database(url)
         self._key_file = key_file
-        self._key: SealKey
+        self._last: Head | None = None
+        self._writes = False
+        self.key: SealKey
+        self.heads: Heads
 
     def open(self) -> None:
-        """Create or migrate the tables. Raises AuditUnavailable if the trail is sealed with another key."""
+        """Open the trail to write; create or migrate the tables, and check the end of the trail.
+
+        Raises AuditUnavailable if the trail is sealed with another key, AuditBroken.
+        """
         try:
-            self._key = load_key(self._key_file)
-            self.database.make_folder()
+            self._load_key(create=True)
+            noted = self.heads.at(self.database.place)
+            if noted is not None and not self.database.exists:
+                raise self._broken("its file is gone")
+            self.database.open(create=True)
             with self.database.writing() as connection:
-                self.database.migrate(connection)
-                self._ensure_anchors(connection)
+                self.database.lock(connection)
+                self._last = self._open(connection, noted)
+            self._writes = True
+            self.note()
         except BaseException:
             self.close()
             raise
 
-    def close(self) -> None:
-        self.database.close()
+    def open_to_read(self) -> None:
+        """Open the trail without writing or creating anything. Raises AuditUnavailable, AuditBroken."""
+        self._load_key(create=False)
+        try:
+            self.database.open_to_read()
+        except AuditUnavailable:
+            if self.heads.at(self.database.place) is not None:
+                raise self._broken("its file is gone") from None
+            raise
+        with self.database.reading() as connection:
+            if not self.database.is_new(connection):
+                return self.database.require_current(connection)
+        if self.heads.at(self.database.place) is not None:
+            raise self._broken("its tables are gone")
+        raise AuditUnavailable(f"there is no audit trail in {self.database.name}")
 
-    def _ensure_anchors(self, connection: Connection) -> None:
-        if connection.execute(select(anchors)).first() is None:
-            seals = {name: self._key.seal(name, 0, GENESIS) for name in ("base", "head")}
-            rows = [{"name": name, "seq": 0, "hash": GENESIS, "seal": seals[name]} for name in seals]
-            connection.execute(insert(anchors), rows)
-        if not self._key.is_key_of(self.anchor(connection, "head").seal):
-            raise AuditUnavailable(
-                f"the audit trail in {self.database.name} is sealed with another key than {self._key.path}: "
-                "set GRM_AUDIT_KEY_FILE to that key, or start a new trail with GRM_AUDIT_URL"
-            )
+    def close(self) -> None:
+        """Close the database; note the head of a trail that was open to write."""
+        try:
+            if self._writes:
+                self.note()
+        finally:
+            self.database.close()
+
+    def note(self) -> None:
+        """Note the head outside the database, so that the trail cannot become shorter undetected."""
+        if self._last is not None:
+            self.heads.note(self.database.place, self._last)
+
+    def noted(self, trail: str) -> list[Head]:
+        """Return the heads that a trail must still contain: the one in memory, and those noted in the file.
+
+        Read them before the database: then they are older than what it holds.
+        """
+        heads = [self._last, self.heads.at(self.database.place), self.heads.of(trail)]
+        return [head for head in heads if head is not None]
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Append entries to the chain, all or none. An empty list checks that the database is writable."""
         with self.database.writing() as connection:
-            self.add(connection, entries)
+            last = self.add(connection, self.checked(connection), entries)
+        self.stored(last)
 
-    def add(self, connection: Connection, entries: Sequence[Entry]) -> None:
-        """Append entries within an open transaction."""
-        # The locked head serializes writers of several replicas, so that seq has no gaps or duplicates.
-        head = self.anchor(connection, "head")
-        seq, last, rows = head.seq, head.hash, []
+    def add(self, connection: Connection, ends: Ends, entries: Sequence[Entry]) -> Head:
+        """Append entries behind checked ends, within an open transaction; return the new head."""
+        seq, last, rows = ends.head.seq, ends.head.hash, []
         for entry in entries:
             seq, last = seq + 1, record_hash(last, seq + 1, entry.body)
             rows.append({"seq": seq, "hash": last, **asdict(entry)})
         if rows:
             connection.execute(insert(records), rows)
-        self.move(connection, "head", seq, last)
+        move(connection, self.key, "head", seq, last)
+        return Head(ends.trail, seq, last)
 
-    def anchor(self, connection: Connection, name: str) -> Row[Any]:
-        """Return an anchor and lock it against other writers (on SQLite, the transaction already does)."""
-        return connection.execute(select(anchors).where(anchors.c.name == name).with_for_update()).one()
+    def stored(self, head: Head) -> None:
+        """Remember the head of a transaction that was committed.
 
-    def move(self, connection: Connection, name: str, seq: int, last: str) -> None:
-        """Move an anchor and seal it again."""
-        statement = update(anchors).where(anchors.c.name == name)
-        connection.execute(statement.values(seq=seq, hash=last, seal=self._key.seal(name, seq, last)))
+        Raises AuditUnavailable if the file that it went to is no longer the database.
+        """
+        self.database.check_file()
+        self._last = head
 
-    def anchors(self, connection: Connection) -> tuple[Row[Any], Row[Any]]:
-        """Return the anchors `base` and `head`. Raises AuditUnavailable if one is missing."""
-        by_name = {row.name: row for row in connection.execute(select(anchors))}
-        if by_name.keys() != {"base", "head"}:
-            raise AuditUnavailable(f"the audit trail in {self.database.name} has lost its anchors")
-        return by_name["base"], by_name["head"]
+    def checked(self, connection: Connection) -> Ends:
+        """Return the ends of the trail, locked against other writers, in constant time.
 
-    def is_sealed(self, anchor: Row[Any]) -> bool:
-        """Return whether the anchor is sealed with our key."""
-        return str(anchor.seal) == self._key.seal(anchor.name, anchor.seq, anchor.hash)
+        Raises AuditBroken if a seal is wrong, the last record is not the one that was sealed, or a record
+        that this process knows of is gone.
+        """
+        ends = read_ends(connection, lock=True)
+        why = ends.fault(connection, self.key)
+        if why is None and self._last is not None:
+            why = ends.lacks(connection, self._last)
+        if why is not None:
+            raise self._broken(why)
+        return ends
+
+    def _load_key(self, create: bool) -> None:
+        self.key = load_key(self._key_file, create)
+        self.heads = Heads(self.key)
+
+    def _open(self, connection: Connection, noted: Head | None) -> Head:
+        new = self.database.is_new(connection)
+        if new and noted is not None:
+            raise self._broken("its tables are gone")
+        self.database.migrate(connection)
+        if new:
+            place_anchors(connection, self.key, 0)
+        ends = read_ends(connection, lock=True)
+        if noted is None and not self.key.is_key_of(ends.head.seal):
+            raise AuditUnavailable(
+                f"the audit trail in {self.database.name} is sealed with another key than {self.key.path}: "
+                "set GRM_AUDIT_KEY_FILE to that key, or start a new trail with GRM_AUDIT_URL"
+            )
+        for head in (noted, self.heads.of(ends.trail)):
+            if head is not None and (why := ends.lacks(connection, head)) is not None:
+                raise self._broken(why)
+        ends = self.checked(connection)
+        self._check_newest(connection, ends)
+        trail = ends.trail or name_trail(connection, self.key)
+        return Head(trail, ends.head.seq, ends.head.hash)
+
+    def _check_newest(self, connection: Connection, ends: Ends) -> None:
+        """Check the newest records: a sample of constant size, since only `grm audit verify` reads all."""
+        seq = max(ends.base.seq, ends.head.seq - _NEWEST)
+        last = ends.hash_at(connection, seq)
+        with closing(rows_after(connection, seq)) as rows:
+            for row in rows:
+                seq += 1
+                if (why := fault(row, seq, str(last))) is not None:
+                    raise self._broken(f"record {seq} ({row.id}): {why}")
+                last = row.hash
+
+    def _broken(self, why: str) -> AuditBroken:
+        return AuditBroken(f"the audit trail in {self.database.name} is broken: {why}; {_REMEDY}")
 
     def all(self) -> Iterator[Row[Any]]:
         """Yield every record in the order of the chain."""
@@ -101,4 +180,4 @@ class Store:
 
     def rows(self, connection: Connection) -> Generator[Row[Any]]:
         """Yield every record in the order of the chain, as the transaction sees it, in batches."""
-        return stream(connection, select(records).order_by(records.c.seq))
+        return rows_after(connection, 0)

@@ -1,11 +1,11 @@
-"""grm audit: verify, export, prune and replay the audit trail."""
+"""grm audit: verify, export, prune, replay and restart the audit trail."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -15,6 +15,7 @@ from grm_service.audit import chain
 from grm_service.audit.compare import differences
 from grm_service.audit.entry import canonical_json
 from grm_service.audit.records import Record
+from grm_service.audit.restart import restart as restart_trail
 from grm_service.audit.trail import Trail
 from grm_service.callers import NOBODY
 from grm_service.cli.console import Engine, exit_on_error, fail, put, put_json, say, settings
@@ -34,11 +35,13 @@ def verify(
         typer.Option(help="SEQ:HASH as printed by an earlier run; the trail must still contain it."),
     ] = None,
 ) -> None:
-    """Verify the whole trail. Name the first invalid record, if any, and exit with 1."""
-    with exit_on_error(), _open_trail() as trail:
+    """Verify the whole trail, writing nothing. Name the first invalid record, if any, and exit with 1."""
+    with exit_on_error(), _read_trail() as trail:
         check = chain.verify(trail.store, None if head is None else _parse_head(head))
     if check.bad is not None:
         fail(GRMError(f"record {check.bad} ({check.id or 'not in the database'}): {check.why}"))
+    if check.before:
+        say(f"{check.before} records before {check.first} are of an earlier chain, which was broken")
     say(f"all {check.records} records from {check.first} on are valid; the last one is")
     put(f"{check.head}:{check.hash}")
 
@@ -46,7 +49,7 @@ def verify(
 @app.command()
 def export() -> None:
     """Write every record to stdout as JSON Lines, with its seq and hash."""
-    with exit_on_error(), _open_trail() as trail:
+    with exit_on_error(), _read_trail() as trail:
         for row in trail.store.all():
             line = {"seq": row.seq, "hash": row.hash, "body": json.loads(row.body)}
             put_json(canonical_json(line))
@@ -55,7 +58,7 @@ def export() -> None:
 @app.command()
 def preferences() -> None:
     """Write reviewed verdicts to stdout as preference data, in JSON Lines."""
-    with exit_on_error(), _open_trail() as trail:
+    with exit_on_error(), _read_trail() as trail:
         archive = VerdictArchive(trail)
         for seqs in archive.last_reviews(NOBODY):
             if (item := archive.preference(*seqs)) is not None:
@@ -67,8 +70,9 @@ def prune(
     days: Annotated[float, typer.Option(min=0, max=36500, help="Remove records older than this.")],
 ) -> None:
     """Remove old records. The remaining trail still verifies, and a checkpoint records the removal."""
-    with exit_on_error(), _open_trail() as trail:
-        removed = chain.prune(trail.store, datetime.now(UTC) - timedelta(days))
+    with exit_on_error(), closing(open_trail(settings()).store) as store:
+        store.open()
+        removed = chain.prune(store, datetime.now(UTC) - timedelta(days))
     say(f"{removed} records were removed")
 
 
@@ -79,7 +83,7 @@ def replay(
 ) -> None:
     """Judge the task of a verdict again and print the differences; exit with 1 if there are any."""
     with exit_on_error():
-        with _open_trail() as trail:
+        with _read_trail() as trail:
             stored, _ = VerdictArchive(trail).find(NOBODY, id)
         if not stored.has_text:
             raise GRMError(f"{id} was stored without texts (GRM_AUDIT_TEXT) and cannot be replayed")
@@ -91,9 +95,23 @@ def replay(
     raise typer.Exit(1 if lines else 0)
 
 
+@app.command()
+def restart(
+    reason: Annotated[str, typer.Option(help="Why, for the record that begins the new chain.")],
+    intact: Annotated[bool, typer.Option(help="Restart a trail that is valid too.")] = False,
+) -> None:
+    """Begin a new chain after a broken trail was looked at. Old records stay readable, as evidence.
+
+    Stop the services that write to the trail before, and start them after it.
+    """
+    with exit_on_error(), closing(open_trail(settings()).store) as store:
+        seq = restart_trail(store, reason, intact)
+    say(f"a new chain begins with record {seq}, which states the reason")
+
+
 async def _replay(config: Settings, record: Record) -> Verdict:
     service = open_service(config)
-    await service.start()
+    await service.load()
     try:
         return await service.replay(record)
     finally:
@@ -101,14 +119,12 @@ async def _replay(config: Settings, record: Record) -> Verdict:
 
 
 @contextmanager
-def _open_trail() -> Iterator[Trail]:
-    """Open the store of the trail, without the thread that a server writes with."""
+def _read_trail() -> Iterator[Trail]:
+    """Open the trail to read it, without creating or changing anything."""
     trail = open_trail(settings())
-    trail.store.open()
-    try:
+    with closing(trail.store):
+        trail.store.open_to_read()
         yield trail
-    finally:
-        trail.store.close()
 
 
 def _parse_head(head: str) -> tuple[int, str]:

@@ -7,7 +7,7 @@ import logging
 
 from grm_service.audit.trail import Trail
 from grm_service.engines.base import Engine, MetaRM
-from grm_service.errors import AuditUnavailable, Draining, EngineNotReady, EngineUnreachable
+from grm_service.errors import Draining, EngineNotReady, EngineUnreachable
 
 logger = logging.getLogger(__name__)
 _RETRY_S = 1.0
@@ -38,8 +38,7 @@ class Lifecycle:
             raise EngineNotReady(f"the {self.engine.name} engine does not answer; it is being restarted")
         if self.meta_rm is not None and not self.meta_rm.ready:
             raise EngineNotReady("the meta RM does not answer; it is being restarted")
-        if not self.trail.writable:
-            raise AuditUnavailable("the audit trail cannot be written (see the log); it is retried")
+        self.trail.require_writable()
 
     async def start(self, patient: bool = False) -> None:
         """Open the trail, load engine and meta RM; if `patient`, wait for servers that are not reachable yet.
@@ -47,6 +46,10 @@ class Lifecycle:
         Raises AuditUnavailable, ModelNotLoaded, EngineUnreachable.
         """
         await asyncio.to_thread(self.trail.open)
+        await self.load(patient)
+
+    async def load(self, patient: bool = False) -> None:
+        """Load engine and meta RM, without the trail. Raises ModelNotLoaded, EngineUnreachable."""
         await self._reach(self.engine, "engine", patient)
         if self.meta_rm is not None:
             await self._reach(self.meta_rm, "meta RM", patient)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from grm_service.audit.records import Record
+from grm_service.audit.trail import Trail
 from grm_service.errors import DeadlineExceeded, GRMError
 from grm_service.judging.vote import top
 from grm_service.serving.queue import RequestQueue
@@ -83,12 +84,21 @@ class Metrics:
         )
         waiting = Gauge("grm_waiting_requests", "Requests in the queue.", registry=registry)
         waiting.set_function(lambda: queue.waiting)
+        self._audit_broken = Gauge(
+            "grm_audit_broken",
+            "1 if the audit trail is not as this service wrote it, else 0.",
+            registry=registry,
+        )
         in_flight = Gauge("grm_samples_in_flight", "Samples being generated.", registry=registry)
         in_flight.set_function(lambda: queue.in_flight)
         chars = Gauge(
             "grm_prompt_chars_in_flight", "Characters of the prompts of these samples.", registry=registry
         )
         chars.set_function(lambda: queue.chars_in_flight)
+
+    def watch(self, trail: Trail) -> None:
+        """Show whether a trail is broken."""
+        self._audit_broken.set_function(lambda: trail.broken)
 
     def sampled(self, sample: Sample, seconds: float) -> None:
         """Count a sample that has ended."""

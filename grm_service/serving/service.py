@@ -83,6 +83,7 @@ class Service(Lifecycle):
         )
         self.queue = RequestQueue(limits.samples, limits.waiting, limits.prompt_chars)
         self.metrics = Metrics(self.queue)
+        self.metrics.watch(trail)
         self.alarms: tuple[Reason, ...] = ()
         self._room = Room(limits.samples, limits.prompt_chars)
         grader = None if meta_rm is None else LimitedMetaRM(meta_rm, self._room)

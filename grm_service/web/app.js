@@ -21,6 +21,12 @@ const VIEWS = {
   principles: { title: "Principles", view: principlesView },
   probes: { title: "Probes", view: probesView },
 };
+/** Why there are no verdicts now, by the code of the problem. */
+const NOT_READY = {
+  connection_lost: "no connection",
+  audit_broken: "the audit trail is broken",
+  audit_unavailable: "the audit trail is unavailable",
+};
 const main = document.querySelector("main");
 let navigation = new AbortController();
 
@@ -66,20 +72,24 @@ function errorView(title, error) {
   return [heading, problemBox(error, () => navigate(false))];
 }
 
-/** Shows the served model in the page header; polls until the server is ready. */
+/** Shows the served model in the page header, or why there are no verdicts now. */
 async function showServer() {
   const status = document.querySelector(".server");
   for (;;) {
+    let pause = 15_000;
     try {
       const ready = await (await send("readyz", {})).json();
       const model = ready.model.split("/").at(-1);
       status.title = `${ready.model} · profile ${ready.profile} · ${ready.chosen}`;
       status.textContent = ready.engine === model ? model : `${ready.engine} · ${model}`;
-      return;
+      status.classList.remove("alarm");
     } catch (error) {
-      status.textContent = error.code === "connection_lost" ? "no connection" : "loading the model";
+      pause = 2_000;
+      status.title = error.message;
+      status.textContent = NOT_READY[error.code] ?? "loading the model";
+      status.classList.toggle("alarm", error.code === "audit_broken");
     }
-    await new Promise((resolve) => setTimeout(resolve, 2000));
+    await new Promise((resolve) => setTimeout(resolve, pause));
   }
 }
 

@@ -69,6 +69,7 @@ const ADVICE = {
   soft_not_served: "Use hard scores: this engine does not return token probabilities.",
   profile_not_served: "Choose a profile that this server serves.",
   policy_failed: "The operator of this server must check the policy server: GRM_POLICY_URL.",
+  audit_broken: "The operator of this server must look at the audit trail: grm audit verify names what is wrong with it.",
   audit_unavailable: "The operator of this server must check the audit trail: GRM_AUDIT_URL.",
 };
 

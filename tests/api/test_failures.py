@@ -247,6 +247,21 @@ async def endless_list(client):
         return await client.get("/v1/verdicts")
 
 
+@case("audit_broken", 503, "audit_broken")
+async def tampered_trail(client):
+    path = make_url(client.service.trail.store.database.name).database
+    assert (await post(client)).status_code == 200
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE anchors SET seal = 'forged' WHERE name = 'head'")
+    connection.close()
+    failed = await post(client, {"seed": 1})
+    ready = await client.get("/readyz")
+    assert (ready.status_code, ready.json()["code"]) == (503, "audit_broken")
+    assert "not sealed" in ready.json()["detail"]
+    assert "grm_audit_broken 1.0" in (await client.get("/metrics")).text
+    return failed
+
+
 @case("all_unreadable", 502, script="unreadable")
 async def unreadable_samples(client):
     return await post(client)

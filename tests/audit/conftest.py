@@ -64,4 +64,5 @@ def url(request, tmp_path):
 def store(url, tmp_path):
     with contextlib.closing(Store(url, tmp_path / "audit.key")) as opened:
         opened.open()
+        opened.url = url
         yield opened

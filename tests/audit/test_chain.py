@@ -1,5 +1,6 @@
 """Any change to the stored trail is detected and located."""
 
+import contextlib
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from grm_service.audit.chain import prune, verify
 from grm_service.audit.compare import differences
 from grm_service.audit.schema import anchors, records
 from grm_service.audit.store import Store
-from grm_service.errors import AuditUnavailable
+from grm_service.errors import AuditBroken, AuditUnavailable
 from grm_service.types import Thinking
 from tests.audit.records import record, review
 
@@ -32,6 +33,14 @@ def tamper(store, *statements):
     with store.database.writing() as connection:
         for statement in statements:
             connection.execute(statement)
+
+
+@contextlib.contextmanager
+def opened_to_read(store):
+    """Another process on the same trail, which knows only what is stored."""
+    with contextlib.closing(Store(store.url, store.key.path)) as other:
+        other.open_to_read()
+        yield other
 
 
 def swap(store, one, two):
@@ -115,9 +124,12 @@ def test_rewrite_without_the_key_is_detected(filled, tmp_path):
         last = entry.record_hash(last, row.seq, body)
         statements.append(update(records).where(records.c.seq == row.seq).values(body=body, hash=last))
     tamper(filled, *statements, update(anchors).where(anchors.c.name == "head").values(hash=last))
-    checked = verify(filled)
-    assert checked.bad is not None
-    assert "sealed" in checked.why
+    assert "noted" in verify(filled).why
+    with pytest.raises(AuditBroken):
+        filled.append([entry.from_record(record(51))])
+    filled.heads.path.unlink()
+    with opened_to_read(filled) as other:
+        assert "sealed" in verify(other).why
 
 
 def test_rollback_is_detected_by_noted_head(filled):
@@ -130,11 +142,14 @@ def test_rollback_is_detected_by_noted_head(filled):
         update(anchors).where(anchors.c.name == "head").values(hash=head.hash, seq=head.seq, seal=head.seal)
     )
     tamper(filled, delete(records).where(records.c.seq == N + 1), back)
-    assert verify(filled).bad is None, "the older state itself is valid"
-    assert verify(filled, (noted.head, noted.hash)).bad == N + 1
-    filled.append([entry.from_record(record(51))])
-    assert verify(filled, (noted.head, noted.hash)).bad == N + 1
-    assert verify(filled, (before.head, before.hash)).bad is None
+    assert verify(filled).bad == N + 1
+    with pytest.raises(AuditBroken, match="had records up to"):
+        filled.append([entry.from_record(record(51))])
+    filled.heads.path.unlink()
+    with opened_to_read(filled) as older:
+        assert verify(older).bad is None, "the older state itself is valid"
+        assert verify(older, (noted.head, noted.hash)).bad == N + 1
+        assert verify(older, (before.head, before.hash)).bad is None
 
 
 def test_lost_anchors_are_an_error(filled):

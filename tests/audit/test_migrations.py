@@ -3,6 +3,7 @@
 import contextlib
 import logging
 
+import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import insert, select
@@ -13,6 +14,7 @@ from grm_service.audit.queries import Queries, Search
 from grm_service.audit.schema import anchors, records
 from grm_service.audit.store import Store
 from grm_service.audit.summary import read_summary
+from grm_service.errors import AuditUnavailable
 from tests.audit.records import record, review
 
 FIRST = ["seq", "id", "kind", "subject", "created", "caller", "profile", "status", "worth", "body", "hash"]
@@ -37,6 +39,11 @@ def test_first_trails_get_summaries(store, url, tmp_path):
     with store.database.writing() as connection:
         connection.execute(insert(records), chain)
         connection.execute(insert(anchors), ends)
+    with (
+        contextlib.closing(Store(url, tmp_path / "audit.key")) as old,
+        pytest.raises(AuditUnavailable, match=r"version 0001, .* start its service once"),
+    ):
+        old.open_to_read()
     with contextlib.closing(Store(url, tmp_path / "audit.key")) as migrated:
         migrated.open()
         listed = Queries(migrated.database).verdicts(Search(limit=50))

@@ -97,3 +97,27 @@ def test_invalid_url_is_one_line(grm):
     result = grm("audit", "verify", GRM_AUDIT_URL="mysql://x/y")
     assert result.exit_code == 1
     assert "error: GRM_AUDIT_URL cannot be used" in result.stderr
+
+
+def test_reading_needs_an_existing_trail(grm, tmp_path):
+    for command in (["verify"], ["export"], ["preferences"], ["replay", "vd_1"]):
+        result = grm("audit", *command)
+        assert result.exit_code == 1
+        assert "no audit key" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_broken_trail_is_restarted_with_a_reason(grm, judged, tmp_path):
+    assert "valid" in grm("audit", "restart", "--reason", "none").stderr
+    with sqlite3.connect(tmp_path / "audit.db") as database:
+        database.execute("DELETE FROM records")
+    database.close()
+    refused = grm("judge", "--json", stdin=json.dumps(PAIR))
+    assert refused.exit_code != 0
+    assert "is broken" in refused.stderr
+    assert grm("audit", "verify").exit_code == 1
+    result = grm("audit", "restart", "--reason", "an experiment")
+    assert result.exit_code == 0, result.output
+    assert grm("judge", "--json", stdin=json.dumps(PAIR)).exit_code == 0
+    verified = grm("audit", "verify")
+    assert (verified.exit_code, verified.stdout[:2]) == (0, "3:")

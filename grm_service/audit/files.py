@@ -1,0 +1,64 @@
+"""Files of the trail that only their owner can read: created so, and corrected if they are not."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder that only its owner can enter; leave an existing one as it is. Raises OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def create_empty(path: Path) -> None:
+    """Create an empty file if there is none, readable by its owner only. Raises OSError."""
+    make_folder(path.parent)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+def write_atomically(path: Path, text: str, replace: bool = True) -> None:
+    """Write a file that is complete or absent after a crash, readable by its owner only.
+
+    Without `replace`, an existing file stays. Raises OSError.
+    """
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            partial.replace(path)
+        else:
+            with contextlib.suppress(FileExistsError):
+                os.link(partial, path)  # atomic: if several processes start at once, the first one wins
+    finally:
+        partial.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def make_private(path: Path) -> None:
+    """Remove the rights of other users from a file, if it exists and has any, and log that."""
+    try:
+        mode = path.stat().st_mode & 0o777
+    except OSError:
+        return
+    if not mode & 0o077:
+        return
+    try:
+        path.chmod(mode & 0o700)
+        logger.warning("%s was open to other users (mode %o): now only to its owner", path, mode)
+    except OSError as failed:  # such as a secret that is mounted read-only
+        if mode & 0o007:
+            logger.warning("%s is open to all users (mode %o) and stays so: %s", path, mode, failed)

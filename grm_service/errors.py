@@ -1,4 +1,4 @@
-"""The exceptions of this package, all below GRMError. The `code` of each is stable and part of the API."""
+"""The exceptions that several modules share, below GRMError. Their codes are stable and part of the API."""
 
 from __future__ import annotations
 
@@ -134,23 +134,10 @@ class ShareTaken(Overloaded):
     label = "caller_share"
 
 
-class TemporaryStorageFull(GRMError):
-    """The temporary folder has no room for a batch."""
-
-    code = "temporary_storage_full"
-    retryable = True
-
-
 class BadSetting(GRMError):
     """A setting has an invalid value."""
 
     code = "bad_setting"
-
-
-class UnsafeAddress(GRMError):
-    """The server would accept remote requests without API keys."""
-
-    code = "unsafe_address"
 
 
 class CatalogError(GRMError):
@@ -192,12 +179,6 @@ class ResponseUnread(JudgeError):
     def __init__(self, responses: Sequence[int]) -> None:
         which = f"no sample with the responses {', '.join(map(str, responses))} (from 0) could be read"
         super().__init__(f"{which}; retry with another seed, a larger k or a larger max_tokens")
-
-
-class SiblingsMissing(JudgeError):
-    """A group transform was requested, and no other response of the group arrived in time."""
-
-    code = "siblings_missing"
 
 
 class PrinciplesUnreadable(JudgeError):

@@ -17,7 +17,7 @@ from grm_service.api.app import create_app
 from grm_service.api.dialects.registry import DialectRegistry
 from grm_service.api.http_protocol import TimeoutProtocol
 from grm_service.api.probes import probe_schedule
-from grm_service.errors import GRMError, ModelNotLoaded, UnsafeAddress
+from grm_service.errors import GRMError, ModelNotLoaded
 from grm_service.improving.policy import Policy
 from grm_service.serving.keys import load
 from grm_service.serving.service import Service
@@ -28,6 +28,12 @@ _KEEP_ALIVE_S = 75
 # A burst of requests allocates many objects that stay alive: with Python's defaults (700, 10, 10) the garbage
 # collector took a quarter of the time.
 _COLLECT_AFTER = (50_000, 20, 50)
+
+
+class UnsafeAddress(GRMError):
+    """The server would accept remote requests without API keys."""
+
+    code = "unsafe_address"
 
 
 class _Server(uvicorn.Server):

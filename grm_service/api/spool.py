@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from grm_service.api.disconnect import client_gone
 from grm_service.api.json_bodies import MAX_DEPTH, not_json, too_deep
-from grm_service.errors import TemporaryStorageFull
+from grm_service.errors import GRMError
 
 LINES = "application/x-ndjson"
 MAX_ITEMS = 10_000
@@ -24,6 +24,13 @@ _PIECE = 2**20
 _FED = 2**16
 _BATCHES = 4
 _ADVICE = "send a smaller batch, or the same one when others are finished"
+
+
+class TemporaryStorageFull(GRMError):
+    """The temporary folder has no room for a batch."""
+
+    code = "temporary_storage_full"
+    retryable = True
 
 
 class Spools:

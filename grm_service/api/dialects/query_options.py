@@ -13,9 +13,15 @@ from grm_service.api.judge_options import JudgeQueryOptions
 from grm_service.api.shaping import LengthPenalty, Shaped, Shaping, Transform, shape
 from grm_service.audit.records import Record
 from grm_service.callers import Priority
-from grm_service.errors import SiblingsMissing
+from grm_service.errors import JudgeError
 from grm_service.profiles.profile import Scale
 from grm_service.types import Message, Task
+
+
+class SiblingsMissing(JudgeError):
+    """A group transform was requested, and no other response of the group arrived in time."""
+
+    code = "siblings_missing"
 
 
 class QueryOptions(JudgeQueryOptions):

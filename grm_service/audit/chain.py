@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, delete, exists, func, select
 
 from grm_service.audit import entry
-from grm_service.audit.ends import GENESIS, Ends, is_sealed, move, read_ends
+from grm_service.audit.ends import GENESIS, Ends, read_ends
 from grm_service.audit.heads import Head
 from grm_service.audit.links import NONE_BEFORE, digest_before, fault, rows_after
 from grm_service.audit.schema import records
@@ -59,9 +59,11 @@ def verify(store: Store, noted: tuple[int, str] | None = None) -> TrailCheck:
         bad = _wrong_start(connection, store, ends, known)
         heads = [(head.seq, head.hash) for head in known] + ([] if noted is None else [noted])
         bad = bad or _broken_link(connection, ends, heads)
-        if bad is None and not is_sealed(ends.head, store.key):
+        if bad is None and not ends.is_sealed(ends.head, store.key):
             why = "the end of the trail is not sealed with our key: the trail was rewritten"
             bad = _Fault(ends.head.seq, why)
+        if bad is None and (damage := store.database.damage(connection)) is not None:
+            bad = _Fault(ends.head.seq, f"the database is damaged: {damage}")
         bad = bad or _unfit(connection, ends) or _misplaced(connection, ends)
         before = connection.execute(select(func.count()).where(records.c.seq <= ends.base.seq)).scalar_one()
     return replace(check, before=before, **({} if bad is None else bad._asdict()))
@@ -95,7 +97,7 @@ def prune(store: Store, before: datetime) -> int:
             raise AuditBroken(f"old records are not removed: record {last} was changed meanwhile")
         removed = {"first": old.base.seq + 1, "last": last, "hash": digest, "before": entry.timestamp(before)}
         head = store.add(connection, ends, [entry.from_checkpoint(f"cp_{uuid.uuid4().hex}", now, removed)])
-        move(connection, store.key, "base", last, str(digest))
+        ends.move(connection, store.key, "base", last, str(digest))
         connection.execute(delete(records).where(records.c.seq <= last))
     store.stored(head)
     store.note()
@@ -115,7 +117,7 @@ def _wrong_start(connection: Connection, store: Store, ends: Ends, known: Sequen
     first = int(ends.base.seq) + 1
     # Without the seals, anyone with write access could rewrite the whole chain with valid hashes.
     for anchor, which in ((ends.base, "start"), (ends.name, "id")):
-        if anchor is not None and not is_sealed(anchor, store.key):
+        if anchor is not None and not ends.is_sealed(anchor, store.key):
             return _Fault(first, f"the {which} of the trail is not sealed with our key")
     others = [head for head in known if head.trail != ends.trail]
     return _Fault(first, str(ends.lacks(connection, others[0]))) if others else None

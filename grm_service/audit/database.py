@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,13 @@ from grm_service.errors import AuditBroken, AuditUnavailable
 _WAIT_S = 10
 _MIGRATION_LOCK = 5024950
 _TABLES = frozenset({"alembic_version", *metadata.tables})
+_Inode = tuple[int, int]
+_PLACE = ("host", "port", "dbname", "service")
+"""The parts of a PostgreSQL URL's query that say which database it is."""
+_LOST = re.compile(r"no such (table|column)|table \w+ has no column")
+"""How SQLite's error begins if a table or a column is gone."""
+_LOST_STATES = ("42P01", "42703")
+"""PostgreSQL's codes for the same."""
 _POSTGRES = {
     "connect_timeout": _WAIT_S,
     "keepalives_idle": 30,
@@ -43,7 +51,8 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._file: Path | None = None
-        self._opened: tuple[int, int] | None = None
+        self._opened: _Inode | None = None
+        self._wal: _Inode | None = None
         self._read_only = False
         try:
             parsed = make_url(url)
@@ -65,15 +74,13 @@ class Database:
 
     @property
     def place(self) -> str:
-        """The address of the database: its URL without credentials and query, with an absolute path."""
+        """The address of the database: its URL without credentials, with an absolute path."""
         if self._file is not None:
             return f"sqlite:///{self._file.resolve()}"
-        return URL.create(
-            "postgresql",
-            host=self._engine.url.host,
-            port=self._engine.url.port,
-            database=self._engine.url.database,
-        ).render_as_string()
+        url = self._engine.url
+        query = {name: value for name, value in url.query.items() if name in _PLACE}
+        place = URL.create("postgresql", host=url.host, port=url.port, database=url.database, query=query)
+        return place.render_as_string()
 
     @property
     def exists(self) -> bool:
@@ -82,6 +89,7 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+        self._wal = None
 
     def open(self, create: bool) -> None:
         """Prepare the SQLite file for writing; with `create`, create it. Raises AuditUnavailable."""
@@ -104,18 +112,24 @@ class Database:
             self._open_file()
 
     def _open_file(self) -> None:
-        self._opened = self._inode()
+        self._opened, self._wal = self._inode(), None
         if self._opened is None:
             raise AuditUnavailable(f"there is no audit trail in {self.name}")
 
     def check_file(self) -> None:
-        """Raise AuditUnavailable if the SQLite file is not the one that was opened."""
-        if self._opened is not None and self._inode() != self._opened:
+        """Raise AuditUnavailable if the SQLite file, or its log, is not the one that was opened."""
+        if not self._is_same_file():
             raise AuditUnavailable(f"the file of the audit trail in {self.name} is gone or was replaced")
 
-    def _inode(self) -> tuple[int, int] | None:
+    def _is_same_file(self) -> bool:
+        if self._opened is None:
+            return True
+        # The log ("-wal") holds the newest records, and exists as long as this process has connections.
+        return self._inode() == self._opened and self._wal in (None, self._inode("-wal"))
+
+    def _inode(self, suffix: str = "") -> _Inode | None:
         try:
-            stat = Path(str(self._file)).stat()
+            stat = Path(f"{self._file}{suffix}").stat()
         except OSError:
             return None
         return stat.st_dev, stat.st_ino
@@ -129,10 +143,22 @@ class Database:
         """Return whether the database has never held a trail. Raises AuditBroken if tables are missing."""
         present = _TABLES.intersection(inspect(connection).get_table_names())
         used = self._file is not None and bool(connection.exec_driver_sql("PRAGMA schema_version").scalar())
+        if present == _TABLES and len(versions := self._versions(connection)) != 1:
+            raise AuditBroken(f"the audit trail in {self.name} has tables of {len(versions)} versions")
         if present == _TABLES or not (present or used):
             return not present
         missing = ", ".join(sorted(_TABLES - present))
         raise AuditBroken(f"the audit trail in {self.name} has lost its tables {missing}")
+
+    def damage(self, connection: Connection) -> str | None:
+        """Return what SQLite reports as wrong in its file; None if nothing, and for PostgreSQL.
+
+        An index that was changed may hide a record from lists.
+        """
+        if self._file is None:
+            return None
+        first = str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar())
+        return None if first == "ok" else first
 
     def migrate(self, connection: Connection) -> None:
         """Run the migrations. Raises AuditUnavailable."""
@@ -145,13 +171,17 @@ class Database:
 
     def require_current(self, connection: Connection) -> None:
         """Raise AuditUnavailable if the tables are those of another version."""
-        current = MigrationContext.configure(connection).get_current_revision()
+        (current,) = self._versions(connection)
         newest = ScriptDirectory.from_config(_alembic(connection)).get_current_head()
         if current != newest:
             raise AuditUnavailable(
                 f"the audit trail in {self.name} has tables of version {current}, and this version of "
                 f"grm-service reads version {newest}: start its service once, which migrates an older trail"
             )
+
+    @staticmethod
+    def _versions(connection: Connection) -> tuple[str, ...]:
+        return MigrationContext.configure(connection).get_current_heads()
 
     def restore_tables(self, connection: Connection) -> None:
         """Create the tables that are missing."""
@@ -181,6 +211,7 @@ class Database:
             f"file:{quote(str(file))}?{mode}", uri=True, timeout=_WAIT_S, check_same_thread=False
         )
         connection.isolation_level = None  # the driver must not begin transactions: see _begin
+        connection.text_factory = _text
         if not self._read_only:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
@@ -192,11 +223,13 @@ class Database:
 
         Opens an SQLite file again that was replaced: the caller must check what it holds.
         """
-        if self._file is not None and (inode := self._inode()) not in (None, self._opened):
+        if self._file is not None and self._inode() is not None and not self._is_same_file():
             self._engine.dispose()
-            self._opened = inode
+            self._open_file()
         with self._transaction(writes=True) as connection:
             yield connection
+        if self._file is not None and self._wal is None:
+            self._wal = self._inode("-wal")
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -213,9 +246,19 @@ class Database:
             with self._engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
         except SQLAlchemyError as failed:
-            why = " ".join(str(getattr(failed, "orig", None) or failed).split())
-            why = why.partition(" with text ")[0]  # SQLite quotes a column that it cannot decode
-            raise AuditUnavailable(f"the audit trail in {self.name} failed: {why}") from failed
+            cause = getattr(failed, "orig", None) or failed
+            why = " ".join(str(cause).split())
+            lost = _LOST.match(why) or getattr(cause, "sqlstate", None) in _LOST_STATES
+            kind = AuditBroken if lost else AuditUnavailable
+            raise kind(f"the audit trail in {self.name} failed: {why}") from failed
+
+
+def _text(stored: bytes) -> str | bytes:
+    """Return a stored text; bytes if it is none, so that a check can name its record."""
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return stored
 
 
 def _alembic(connection: Connection) -> Config:

@@ -35,7 +35,7 @@ class Ends:
     def fault(self, connection: Connection, key: SealKey) -> str | None:
         """Return what is wrong with the seals or the last record, in constant time; None if nothing is."""
         for anchor, which in ((self.base, "start"), (self.head, "end"), (self.name, "id")):
-            if anchor is not None and not is_sealed(anchor, key):
+            if anchor is not None and not self.is_sealed(anchor, key):
                 return f"the {which} of the trail is not sealed with our key"
         newest = select(records.c.seq, records.c.hash).order_by(records.c.seq.desc()).limit(1)
         row = connection.execute(newest.where(records.c.seq > self.base.seq)).first()
@@ -43,6 +43,16 @@ class Ends:
         if last != (self.head.seq, self.head.hash):
             return f"the last record, {last[0]}, is not the one that is sealed, {self.head.seq}"
         return None
+
+    def is_sealed(self, anchor: Row[Any], key: SealKey) -> bool:
+        """Return whether an anchor of this trail is sealed with the key."""
+        return key.has_sealed(anchor.seal, *_signed(anchor.name, anchor.seq, anchor.hash, self.trail))
+
+    def move(self, connection: Connection, key: SealKey, name: str, seq: int, last: str) -> None:
+        """Move an anchor and seal it. What it then vouches for must have been checked."""
+        seal = key.seal(*_signed(name, seq, last, self.trail))
+        statement = update(anchors).where(anchors.c.name == name)
+        connection.execute(statement.values(seq=seq, hash=last, seal=seal))
 
     def lacks(self, connection: Connection, known: Head) -> str | None:
         """Return what the trail lacks of one with a known head, in constant time; None if nothing."""
@@ -70,35 +80,22 @@ def read_ends(connection: Connection, lock: bool = False) -> Ends:
     rows = {row.name: row for row in connection.execute(query.with_for_update() if lock else query)}
     if not {"base", "head"} <= rows.keys() <= {"base", "head", _TRAIL}:
         raise AuditBroken("the audit trail has lost its anchors")
+    # SQLite stores a value of any type in any column.
+    if any((type(row.seq), type(row.hash), type(row.seal)) != (int, str, str) for row in rows.values()):
+        raise AuditBroken("the anchors of the audit trail are not what its service writes")
     return Ends(rows["base"], rows["head"], rows.get(_TRAIL))
 
 
-def is_sealed(anchor: Row[Any], key: SealKey) -> bool:
-    """Return whether an anchor is sealed with the key."""
-    return key.has_sealed(anchor.seal, anchor.name, anchor.seq, anchor.hash)
-
-
-def move(connection: Connection, key: SealKey, name: str, seq: int, last: str) -> None:
-    """Move an anchor and seal it. What it then vouches for must have been checked."""
-    statement = update(anchors).where(anchors.c.name == name)
-    connection.execute(statement.values(seq=seq, hash=last, seal=key.seal(name, seq, last)))
-
-
-def place_anchors(connection: Connection, key: SealKey, seq: int) -> str:
-    """Begin a chain whose first record is the one behind `seq`; return the new trail's id."""
-    connection.execute(delete(anchors))
-    for name in ("base", "head"):
-        _place(connection, key, name, seq, GENESIS)
-    return name_trail(connection, key)
-
-
-def name_trail(connection: Connection, key: SealKey) -> str:
-    """Store a new random id of the trail, and return it."""
+def place_anchors(connection: Connection, key: SealKey, base: tuple[int, str], head: tuple[int, str]) -> str:
+    """Place the anchors, each with a seq and hash, under a new random id of the trail; return the id."""
     trail = f"trail_{uuid.uuid4().hex}"
-    _place(connection, key, _TRAIL, 0, trail)
+    connection.execute(delete(anchors))
+    for name, (seq, last) in (("base", base), ("head", head), (_TRAIL, (0, trail))):
+        seal = key.seal(*_signed(name, seq, last, trail))
+        connection.execute(insert(anchors).values(name=name, seq=seq, hash=last, seal=seal))
     return trail
 
 
-def _place(connection: Connection, key: SealKey, name: str, seq: int, last: str) -> None:
-    seal = key.seal(name, seq, last)
-    connection.execute(insert(anchors).values(name=name, seq=seq, hash=last, seal=seal))
+def _signed(name: str, seq: int, last: str, trail: str) -> tuple[object, ...]:
+    """Return what the seal of an anchor signs: the trail's id too, or two trails could exchange anchors."""
+    return (name, seq, last, trail) if trail and name != _TRAIL else (name, seq, last)

@@ -48,6 +48,13 @@ def write_atomically(path: Path, text: str, replace: bool = True) -> None:
         os.close(folder)
 
 
+def read_regular(path: Path) -> bytes:
+    """Return the content of a regular file. Raises OSError: a FIFO would wait for a writer for ever."""
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is no regular file")
+    return path.read_bytes()
+
+
 def make_private(path: Path) -> None:
     """Remove the rights of other users from a file, if it exists and has any, and log that."""
     try:

@@ -7,7 +7,7 @@ import logging
 from dataclasses import asdict, dataclass
 
 from grm_service.audit.entry import canonical_json
-from grm_service.audit.files import write_atomically
+from grm_service.audit.files import read_regular, write_atomically
 from grm_service.audit.seal import SealKey
 from grm_service.errors import AuditBroken, AuditUnavailable
 
@@ -76,7 +76,7 @@ class Heads:
 
     def _load(self) -> dict[str, tuple[Head, str]]:
         try:
-            text = self.path.read_text("utf-8")
+            text = read_regular(self.path)
         except FileNotFoundError:
             return {}
         except OSError as failed:
@@ -93,7 +93,8 @@ class Heads:
             sealed = False
         if not sealed:
             raise AuditBroken(
-                f"{self.path} is not sealed with the key beside it: restore the one that was there"
+                f"{self.path} is not sealed with the key beside it: restore the one that was there, or "
+                "remove it, which forgets the last records of all trails of this key"
             )
         return loaded
 

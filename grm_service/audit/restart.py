@@ -6,17 +6,20 @@ import getpass
 import os
 import uuid
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, func, select
 
 from grm_service.audit import entry
 from grm_service.audit.chain import verify
-from grm_service.audit.ends import place_anchors, read_ends
+from grm_service.audit.ends import GENESIS, place_anchors, read_ends
 from grm_service.audit.heads import Head
 from grm_service.audit.links import digest_before
 from grm_service.audit.schema import anchors, records
 from grm_service.audit.store import Store
 from grm_service.errors import AuditBroken, BadTask
+
+_MAX_SEQ = 2**53
 
 
 def restart(store: Store, reason: str, intact: bool = False) -> int:
@@ -36,9 +39,7 @@ def restart(store: Store, reason: str, intact: bool = False) -> int:
     with store.database.writing() as connection:
         store.database.lock(connection)
         store.database.restore_tables(connection)
-        anchored = [
-            dict(row._mapping) for row in connection.execute(select(anchors).order_by(anchors.c.name))
-        ]
+        anchored = [_plain(row) for row in connection.execute(select(anchors).order_by(anchors.c.name))]
         seq = _last_seq(connection, noted, anchored)
         why = {
             "reason": reason,
@@ -48,7 +49,7 @@ def restart(store: Store, reason: str, intact: bool = False) -> int:
             "noted": None if noted is None else {"seq": noted.seq, "hash": noted.hash, "trail": noted.trail},
             "before": digest_before(connection, seq),
         }
-        place_anchors(connection, store.key, seq)
+        place_anchors(connection, store.key, (seq, GENESIS), (seq, GENESIS))
         first = entry.from_restart(f"rs_{uuid.uuid4().hex}", datetime.now(UTC), why)
         head = store.add(connection, read_ends(connection), [first])
     store.heads.note(store.database.place, head, restarted=True)
@@ -70,11 +71,25 @@ def _break(store: Store) -> str | None:
     )
 
 
-def _last_seq(connection: Connection, noted: Head | None, anchored: list[dict[str, object]]) -> int:
-    """Return a seq behind every record that there is, or is known to have been."""
+def _last_seq(connection: Connection, noted: Head | None, anchored: list[dict[str, int | str]]) -> int:
+    """Return a seq behind every record that there is, or may have been.
+
+    Raises AuditBroken if a stored seq is beyond all that a service writes.
+    """
     stored: int | None = connection.execute(select(func.max(records.c.seq))).scalar()
-    sealed = [int(str(anchor["seq"])) for anchor in anchored]
-    return max(0, stored or 0, noted.seq if noted else 0, *sealed)
+    if (stored or 0) > _MAX_SEQ:
+        raise AuditBroken(
+            f"record {stored} leaves no room behind it, and no service wrote it: export the trail, then "
+            f"delete what has a seq above {_MAX_SEQ}"
+        )
+    anchor_seqs = (anchor["seq"] for anchor in anchored)
+    possible = [seq for seq in anchor_seqs if isinstance(seq, int) and seq <= _MAX_SEQ]
+    return max(0, stored or 0, noted.seq if noted else 0, *possible)
+
+
+def _plain(anchor: Row[Any]) -> dict[str, int | str]:
+    """Return an anchor as JSON, whatever was put into its columns."""
+    return {name: value if isinstance(value, int) else str(value) for name, value in anchor._mapping.items()}
 
 
 def _user() -> str:

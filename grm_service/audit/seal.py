@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from grm_service.audit.files import make_folder, make_private, write_atomically
+from grm_service.audit.files import make_folder, make_private, read_regular, write_atomically
 from grm_service.errors import AuditUnavailable
 
 
@@ -54,7 +54,7 @@ def load_key(path: Path, create: bool) -> SealKey:
         if create and not path.exists():
             make_folder(path.parent)
             write_atomically(path, secrets.token_hex(32), replace=False)
-        secret = path.read_bytes().strip()
+        secret = read_regular(path).strip()
     except FileNotFoundError:
         raise AuditUnavailable(f"there is no audit key at {path}: set GRM_AUDIT_KEY_FILE") from None
     except OSError as failed:

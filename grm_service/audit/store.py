@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert
 
 from grm_service.audit.database import Database
-from grm_service.audit.ends import Ends, move, name_trail, place_anchors, read_ends
+from grm_service.audit.ends import GENESIS, Ends, place_anchors, read_ends
 from grm_service.audit.entry import Entry, record_hash
 from grm_service.audit.heads import Head, Heads
 from grm_service.audit.links import fault, rows_after
@@ -49,6 +49,10 @@ class Store:
             if noted is not None and not self.database.exists:
                 raise self._broken("its file is gone")
             self.database.open(create=True)
+            # Apart from the check, so that a broken trail of an older version is migrated and can be read.
+            with self.database.writing() as connection:
+                self.database.lock(connection)
+                self._prepare(connection, noted)
             with self.database.writing() as connection:
                 self.database.lock(connection)
                 self._last = self._open(connection, noted)
@@ -102,15 +106,20 @@ class Store:
         self.stored(last)
 
     def add(self, connection: Connection, ends: Ends, entries: Sequence[Entry]) -> Head:
-        """Append entries behind checked ends, within an open transaction; return the new head."""
+        """Append entries behind checked ends, within an open transaction; return the new head.
+
+        Raises AuditBroken if the database does not hold the new head then, such as for a trigger in it.
+        """
         seq, last, rows = ends.head.seq, ends.head.hash, []
         for entry in entries:
             seq, last = seq + 1, record_hash(last, seq + 1, entry.body)
             rows.append({"seq": seq, "hash": last, **asdict(entry)})
         if rows:
             connection.execute(insert(records), rows)
-        move(connection, self.key, "head", seq, last)
-        return Head(ends.trail, seq, last)
+        ends.move(connection, self.key, "head", seq, last)
+        head = Head(ends.trail, seq, last)
+        self._require(connection, read_ends(connection), head)
+        return head
 
     def stored(self, head: Head) -> None:
         """Remember the head of a transaction that was committed.
@@ -127,37 +136,43 @@ class Store:
         that this process knows of is gone.
         """
         ends = read_ends(connection, lock=True)
+        self._require(connection, ends, self._last)
+        return ends
+
+    def _require(self, connection: Connection, ends: Ends, known: Head | None) -> None:
+        """Raise AuditBroken if the ends are not sound, or lack a known head."""
         why = ends.fault(connection, self.key)
-        if why is None and self._last is not None:
-            why = ends.lacks(connection, self._last)
+        if why is None and known is not None:
+            why = ends.lacks(connection, known)
         if why is not None:
             raise self._broken(why)
-        return ends
 
     def _load_key(self, create: bool) -> None:
         self.key = load_key(self._key_file, create)
         self.heads = Heads(self.key)
 
-    def _open(self, connection: Connection, noted: Head | None) -> Head:
+    def _prepare(self, connection: Connection, noted: Head | None) -> None:
         new = self.database.is_new(connection)
         if new and noted is not None:
             raise self._broken("its tables are gone")
         self.database.migrate(connection)
         if new:
-            place_anchors(connection, self.key, 0)
+            place_anchors(connection, self.key, (0, GENESIS), (0, GENESIS))
+
+    def _open(self, connection: Connection, noted: Head | None) -> Head:
         ends = read_ends(connection, lock=True)
         if noted is None and not self.key.is_key_of(ends.head.seal):
             raise AuditUnavailable(
                 f"the audit trail in {self.database.name} is sealed with another key than {self.key.path}: "
                 "set GRM_AUDIT_KEY_FILE to that key, or start a new trail with GRM_AUDIT_URL"
             )
-        for head in (noted, self.heads.of(ends.trail)):
-            if head is not None and (why := ends.lacks(connection, head)) is not None:
+        for known in (noted, self.heads.of(ends.trail)):
+            if known is not None and (why := ends.lacks(connection, known)) is not None:
                 raise self._broken(why)
-        ends = self.checked(connection)
+        self._require(connection, ends, self._last)
         self._check_newest(connection, ends)
-        trail = ends.trail or name_trail(connection, self.key)
-        return Head(trail, ends.head.seq, ends.head.hash)
+        base, head = (ends.base.seq, ends.base.hash), (ends.head.seq, ends.head.hash)
+        return Head(ends.trail or place_anchors(connection, self.key, base, head), *head)
 
     def _check_newest(self, connection: Connection, ends: Ends) -> None:
         """Check the newest records: a sample of constant size, since only `grm audit verify` reads all."""

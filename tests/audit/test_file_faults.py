@@ -87,6 +87,18 @@ async def test_replaced_file_must_have_the_head(tmp_path, older):
             assert [row.id for row in trail.store.all()] == ["vd_1", "vd_3"]
 
 
+async def test_removed_log_is_noticed(tmp_path):
+    async with opened(tmp_path) as trail:
+        await trail.append(record(1))
+        (tmp_path / "a.db-wal").unlink()
+        with pytest.raises(AuditUnavailable, match="gone or was replaced"):
+            trail.require_writable()
+        await trail.append(record(2))
+        with contextlib.closing(Store(f"sqlite:///{tmp_path}/a.db", tmp_path / "key")) as reader:
+            reader.open_to_read()
+            assert verify(reader).head == 2
+
+
 async def test_removed_file_is_not_created_again(tmp_path):
     async with opened(tmp_path) as trail:
         await trail.append(record(1))

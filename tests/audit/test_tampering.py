@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 from datetime import UTC, datetime, timedelta
 
@@ -164,6 +165,124 @@ def test_changed_new_record_stops_a_start(filled, change):
         started.open()
 
 
+ANCHORS = {
+    "seq is text": "UPDATE anchors SET seq = 'x' WHERE name = 'head'",
+    "seq is beyond all": "UPDATE anchors SET seq = 9223372036854775807 WHERE name = 'head'",
+    "seq is infinite": "UPDATE anchors SET seq = 9e999 WHERE name = 'base'",
+    "seal is a blob": "UPDATE anchors SET seal = x'00ff' WHERE name = 'head'",
+    "id is a blob": "UPDATE anchors SET hash = x'00ff' WHERE name = 'trail'",
+    "no version": "DELETE FROM alembic_version",
+    "two versions": "INSERT INTO alembic_version VALUES ('0001')",
+}
+BODIES = {
+    "body is a blob": f"UPDATE records SET body = CAST(body AS BLOB) WHERE seq = {N}",
+    "body is no text": f"UPDATE records SET body = CAST(x'ff' AS TEXT) WHERE seq = {N}",
+}
+
+
+@on_sqlite
+@pytest.mark.parametrize("change", ANCHORS | BODIES)
+def test_values_of_another_type_are_detected(filled, change):
+    filled.close()
+    tamper(filled, (ANCHORS | BODIES)[change])
+    with another(filled) as started, pytest.raises(AuditBroken):
+        started.open()
+    with another(filled) as other:
+        assert fails(other)
+    with another(filled) as other:
+        assert restart(other, "a test") == N + 1
+        other.open()
+        assert verify(other).bad is None
+
+
+@on_sqlite
+def test_no_chain_follows_a_forged_seq(filled):
+    filled.close()
+    tamper(filled, update(records).where(LAST).values(seq=2**63 - 1))
+    with another(filled) as other, pytest.raises(AuditBroken, match="delete what has a seq above"):
+        restart(other, "a test")
+
+
+TRIGGERS = {
+    "record": "CREATE TRIGGER t BEFORE INSERT ON records BEGIN SELECT RAISE(IGNORE); END",
+    "anchor": "CREATE TRIGGER u BEFORE UPDATE ON anchors BEGIN SELECT RAISE(IGNORE); END",
+    "hash": "CREATE TRIGGER v AFTER INSERT ON records BEGIN UPDATE records SET hash = 'x' WHERE seq > 8; END",
+}
+
+
+@on_sqlite
+@pytest.mark.parametrize("names", [["record"], ["anchor"], ["record", "anchor"], ["hash"]])
+def test_record_that_is_not_stored_is_an_error(filled, names):
+    tamper(filled, *(TRIGGERS[name] for name in names))
+    with pytest.raises(AuditBroken):
+        filled.append([entry.from_record(record(99))])
+    assert [row.seq for row in filled.all()] == list(range(1, N + 1))
+
+
+@on_sqlite
+def test_index_that_hides_a_record_is_detected(filled):
+    index, name = "INDEX records_caller ON records (kind, caller, seq)", "records_caller"
+    tamper(
+        filled,
+        f"DROP INDEX {name}",
+        f"CREATE {index} WHERE seq <> 3",
+        "PRAGMA writable_schema = 1",
+        f"UPDATE sqlite_master SET sql = 'CREATE {index}' WHERE name = '{name}'",
+    )
+    with another(filled) as other:
+        other.open_to_read()
+        assert "row 3 missing from index" in verify(other).why
+
+
+def test_trails_cannot_exchange_anchors(url, tmp_path):
+    """Two trails of one key: the records and both ends of one, with the id of the other."""
+    stores = [Store(url, tmp_path / "key"), Store(f"sqlite:///{tmp_path}/second.db", tmp_path / "key")]
+    with contextlib.closing(stores[0]) as first, contextlib.closing(stores[1]) as second:
+        for store, number in ((first, 2), (second, 6)):
+            store.open()
+            store.append([aged(i, 50) for i in range(1, number)])
+        prune(second, limit())
+        rows = [row._asdict() for row in second.all()]
+        with second.database.reading() as connection:
+            ends = [row._asdict() for row in connection.execute(select(anchors)) if row.name != "trail"]
+    names = anchors.c.name.in_(["base", "head"])
+    changes = [delete(records), insert(records).values(rows), delete(anchors).where(names)]
+    tamper(first, *changes, insert(anchors).values(ends))
+    first.close()
+    with (
+        contextlib.closing(Store(url, tmp_path / "key")) as started,
+        pytest.raises(AuditBroken, match="sealed"),
+    ):
+        started.open()
+    with contextlib.closing(Store(url, tmp_path / "key")) as reader:
+        assert fails(reader)
+
+
+@pytest.mark.parametrize("statement", ["DROP TABLE anchors", "ALTER TABLE records RENAME COLUMN caller TO x"])
+def test_lost_table_stops_a_running_service(filled, statement):
+    tamper(filled, statement)
+    with pytest.raises(AuditBroken):
+        filled.append([entry.from_record(record(99))])
+
+
+@on_sqlite
+def test_broken_trail_of_an_older_version_is_restarted(filled):
+    filled.close()
+    tamper(
+        filled,
+        "DROP INDEX records_caller",
+        "ALTER TABLE records DROP COLUMN summary",
+        "UPDATE alembic_version SET version_num = '0001'",
+        "UPDATE records SET body = replace(body, 'Question', 'Matter') WHERE seq = 2",
+    )
+    with another(filled) as other, pytest.raises(AuditUnavailable, match="start its service once"):
+        restart(other, "a test")
+    with another(filled) as started, pytest.raises(AuditBroken, match="record 2"):
+        started.open()
+    with another(filled) as other:
+        assert restart(other, "a test") == N + 1
+
+
 def fails(store):
     """Whether a process that only reads finds the trail broken."""
     try:
@@ -239,7 +358,13 @@ def test_trail_without_an_id_is_opened(filled):
     """A trail of an older version has no id, and no heads beside its key."""
     before = verify(filled)
     filled.close()
-    tamper(filled, "DELETE FROM anchors WHERE name = 'trail'")
+    sealed = filled.key.seal
+    tamper(
+        filled,
+        "DELETE FROM anchors WHERE name = 'trail'",
+        update(anchors).where(anchors.c.name == "base").values(seal=sealed("base", 0, GENESIS)),
+        head_at(N, before.hash, seal=sealed("head", N, before.hash)),
+    )
     filled.heads.path.unlink()
     with another(filled) as reader:
         reader.open_to_read()
@@ -370,6 +495,24 @@ def test_edited_heads_are_detected(filled):
     path = filled.heads.path
     path.write_text(path.read_text().replace(f'"seq": {N}', '"seq": 1'))
     with another(filled) as started, pytest.raises(AuditBroken, match="not sealed"):
+        started.open()
+
+
+@on_sqlite
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[]", b'{"heads":[],"seal":1}', b"[" * 100_000])
+def test_heads_of_any_content_are_a_break(filled, content):
+    filled.heads.path.write_bytes(content)
+    with another(filled) as started, pytest.raises(AuditBroken, match="not sealed"):
+        started.open()
+
+
+@on_sqlite
+@pytest.mark.parametrize("suffix", ["", ".heads"])
+def test_fifo_does_not_stop_a_start_for_ever(filled, suffix):
+    path = filled.key.path.with_name(f"{filled.key.path.name}{suffix}")
+    path.unlink()
+    os.mkfifo(path)
+    with another(filled) as started, pytest.raises(AuditUnavailable, match="no regular file"):
         started.open()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,6 +21,8 @@ from grm_service.errors import AuditBroken
 
 _MARKS = ("checkpoint", "restart")
 """Records that say where the trail starts, and why there."""
+_STEP = 100
+"""Records that are removed in one transaction: each may have several MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +72,34 @@ def verify(store: Store, noted: tuple[int, str] | None = None) -> TrailCheck:
 
 
 def prune(store: Store, before: datetime) -> int:
-    """Remove the oldest records, up to the first that is not older than `before`; return how many.
+    """Remove the oldest records, as `prune_in_steps` does; return how many."""
+    return sum(prune_in_steps(store, before))
 
-    Records from the future, of a time when the clock was wrong, neither stop the removal nor start one: they
-    are removed with an older record that comes after them. The rest still verifies, from a newly sealed
-    anchor on, and a checkpoint records what was removed. Raises AuditBroken if what would be removed, or the
-    record after it, does not verify: then nothing is removed.
+
+def prune_in_steps(store: Store, before: datetime) -> Iterator[int]:
+    """Remove the oldest records, up to the first that is not older than `before`; yield each step's number.
+
+    A step is short, so that a trail that was never pruned can be appended to between two steps. Records from
+    the future, of a time when the clock was wrong, neither stop the removal nor start one: they are removed
+    with an older record that comes after them. After each step the rest verifies, from a newly sealed anchor
+    on, and a checkpoint records what was removed. Raises AuditBroken if what a step would remove, or the
+    record after it, does not verify: then that step removes nothing.
     """
-    now = datetime.now(UTC)
+    with store.database.reading() as connection:
+        ends = read_ends(connection)
+        if (why := ends.fault(connection, store.key)) is not None:
+            raise AuditBroken(f"old records are not removed: {why}")
+        final = _last_to_remove(connection, ends, before, datetime.now(UTC))
+    while final is not None and (removed := _remove(store, before, final)):
+        yield removed
+
+
+def _remove(store: Store, before: datetime, final: int) -> int:
+    """Remove the next few records up to the one with the seq `final`; return how many."""
     with store.database.reading() as connection:
         old = read_ends(connection)
-        if (why := old.fault(connection, store.key)) is not None:
-            raise AuditBroken(f"old records are not removed: {why}")
-        last = _last_to_remove(connection, old, before, now)
-        if last is None:
+        last = min(final, int(old.base.seq) + _STEP)
+        if last <= old.base.seq:
             return 0
         if bad := _broken_link(connection, old, [], last + 1):
             raise AuditBroken(f"old records are not removed: record {bad.bad} ({bad.id}): {bad.why}")
@@ -96,7 +112,8 @@ def prune(store: Store, before: datetime) -> int:
         if ends.hash_at(connection, last) != digest:
             raise AuditBroken(f"old records are not removed: record {last} was changed meanwhile")
         removed = {"first": old.base.seq + 1, "last": last, "hash": digest, "before": entry.timestamp(before)}
-        head = store.add(connection, ends, [entry.from_checkpoint(f"cp_{uuid.uuid4().hex}", now, removed)])
+        checkpoint = entry.from_checkpoint(f"cp_{uuid.uuid4().hex}", datetime.now(UTC), removed)
+        head = store.add(connection, ends, [checkpoint])
         ends.move(connection, store.key, "base", last, str(digest))
         connection.execute(delete(records).where(records.c.seq <= last))
     store.stored(head)

@@ -166,10 +166,8 @@ class Store:
                 f"the audit trail in {self.database.name} is sealed with another key than {self.key.path}: "
                 "set GRM_AUDIT_KEY_FILE to that key, or start a new trail with GRM_AUDIT_URL"
             )
-        for known in (noted, self.heads.of(ends.trail)):
-            if known is not None and (why := ends.lacks(connection, known)) is not None:
-                raise self._broken(why)
-        self._require(connection, ends, self._last)
+        for known in (noted, self.heads.of(ends.trail), self._last):
+            self._require(connection, ends, known)
         self._check_newest(connection, ends)
         base, head = (ends.base.seq, ends.base.hash), (ends.head.seq, ends.head.hash)
         return Head(ends.trail or place_anchors(connection, self.key, base, head), *head)

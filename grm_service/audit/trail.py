@@ -9,12 +9,12 @@ import queue
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 
 from grm_service.audit import entry
-from grm_service.audit.chain import prune
+from grm_service.audit.chain import prune_in_steps
 from grm_service.audit.entry import Entry
 from grm_service.audit.queries import Queries
 from grm_service.audit.records import Record, Review
@@ -124,11 +124,13 @@ class Trail:
     def _run(self) -> None:
         pruned = noted = -math.inf
         running = True
+        removal: Iterator[int] = iter(())
         while running:
             if self._keep_days is not None and time.monotonic() > pruned + _PRUNE_S:
                 pruned = time.monotonic()
-                self._prune(self._keep_days)
-            batch = self._next_batch()
+                removal = self._prune(self._keep_days)
+            removed = next(removal, 0)
+            batch = self._next_batch(0 if removed else _TICK_S)
             running = None not in batch
             if batch or not self._is_sound():
                 self._write([pending for pending in batch if pending is not None])
@@ -136,16 +138,20 @@ class Trail:
                 noted = time.monotonic()
                 self._note()
 
-    def _prune(self, days: float) -> None:
-        if self.broken:
-            return
+    def _prune(self, days: float) -> Iterator[int]:
+        """Remove old records, a few at each step, and yield how many; nothing is raised."""
+        removed = 0
         try:
-            if removed := prune(self.store, datetime.now(UTC) - timedelta(days)):
-                logger.info("removed %d records older than %g days", removed, days)
+            if not self.broken:
+                for step in prune_in_steps(self.store, datetime.now(UTC) - timedelta(days)):
+                    removed += step
+                    yield step
         except AuditBroken as broken:
             self._fail(broken)
         except Exception as error:  # a failure must not end the thread
             logger.error("old records could not be removed: %s", error)
+        if removed:
+            logger.info("removed %d records older than %g days", removed, days)
 
     def _note(self) -> None:
         try:
@@ -155,9 +161,9 @@ class Trail:
         except Exception as error:  # a failure must not end the thread
             logger.error("the head of the audit trail could not be noted: %s", error)
 
-    def _next_batch(self) -> list[_Pending | None]:
+    def _next_batch(self, timeout_s: float) -> list[_Pending | None]:
         try:
-            batch = [self._pending.get(timeout=_TICK_S)]
+            batch = [self._pending.get(timeout=timeout_s)]
         except queue.Empty:
             return []
         while len(batch) < _MAX_BATCH and not self._pending.empty():

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import delete, insert, select, text, update
 
 from grm_service.audit import entry
-from grm_service.audit.chain import prune, verify
+from grm_service.audit.chain import prune, prune_in_steps, verify
 from grm_service.audit.ends import GENESIS
 from grm_service.audit.restart import restart
 from grm_service.audit.schema import anchors, records
@@ -409,6 +409,18 @@ def test_removed_checkpoint_is_detected(store):
     with another(store) as other:
         other.open_to_read()
         assert "no checkpoint" in verify(other).why
+
+
+@on_sqlite
+def test_removal_goes_in_steps(store):
+    store.append([aged(i, 50) for i in range(1, 251)])
+    steps = prune_in_steps(store, limit())
+    for removed in (100, 100, 50):
+        assert next(steps) == removed
+        store.append([aged(1000 + store.heads.at(store.database.place).seq, 1)])
+        assert verify(store).bad is None
+    assert list(steps) == []
+    assert [row.kind for row in store.all()] == ["checkpoint", "verdict"] * 3
 
 
 @on_sqlite

@@ -90,7 +90,7 @@ async def test_thread_survives_a_write_bug(tmp_path):
 
 
 async def test_thread_survives_a_prune_bug(tmp_path, monkeypatch):
-    monkeypatch.setattr("grm_service.audit.trail.prune", lambda store, before: 1 / 0)
+    monkeypatch.setattr("grm_service.audit.trail.prune_in_steps", lambda store, before: 1 / 0)
     async with opened(f"sqlite:///{tmp_path}/a.db", tmp_path, keep_days=1) as trail:
         await trail.append(record(1))
         assert verify(trail.store).records == 1

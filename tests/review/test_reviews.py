@@ -132,7 +132,7 @@ async def test_lists_do_not_load_bodies(archive):
             "search": (0.5, lambda: verdicts.browse(ANN, Search(text="no such text"))),
             "queue": (0.5, lambda: verdicts.queue(ANN, Search())),
             "stats": (0.5, lambda: verdicts.agreement(ANN, None)),
-            "export": (4, lambda: [verdicts.preference(*each) and None for each in seqs]),
+            "export": (5, lambda: [verdicts.preference(*each) and None for each in seqs]),
             "observed": (10, lambda: verdicts.observed_principles(ANN, 5000, None)),
         }
         for name, (most_mib, read) in reads.items():

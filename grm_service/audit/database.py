@@ -145,8 +145,8 @@ class Database:
 
     def require_current(self, connection: Connection) -> None:
         """Raise AuditUnavailable if the tables are those of another version."""
-        current = MigrationContext.configure(connection).get_current_revision()
         newest = ScriptDirectory.from_config(_alembic(connection)).get_current_head()
+        current = MigrationContext.configure(connection).get_current_revision()
         if current != newest:
             raise AuditUnavailable(
                 f"the audit trail in {self.name} has tables of version {current}, and this version of "

@@ -87,8 +87,9 @@ class Trail:
 
     async def append(self, record: Record) -> None:
         """Append a verdict and return once it is stored. Raises AuditUnavailable if it may not be."""
-        texts = (*record.task.responses, *(sample.text or "" for sample in record.verdict.samples))
-        chars = sum(map(len, texts))
+        task, samples = record.task, record.verdict.samples
+        texts = (*(turn.content for turn in task.messages), *task.responses, *(each.text for each in samples))
+        chars = sum(len(text) for text in texts if text)
         await self._append(await off_the_loop(chars, entry.from_record, record, self._store_text))
 
     async def append_review(self, review: Review, owner: str) -> None:

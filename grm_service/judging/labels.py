@@ -106,7 +106,7 @@ _HALF_WIDTH = str.maketrans(
     "０１２３４５６７８９，、،；؛：．％／＋－＝（）［］＃", "0123456789,,,;;:.%/+-=()[]#"
 )
 _SPACED = r"(?-i:[A-Za-z0-9\u00c0-\u052f])"
-"""A character of the scripts that put spaces between words; in both cases, which compiles faster than any case."""
+"""A character of the scripts that put spaces between words; in both cases, as ignoring it compiles slowly."""
 _LONGEST = 160
 """The most characters of a clause that is a label."""
 _SENTENCE_END = re.compile(r"[.!?;][*_)\]\"'”’]*\s+|[。！？…][*_」』”’]*\s*")

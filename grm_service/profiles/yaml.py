@@ -15,7 +15,7 @@ from grm_service.profiles.yaml_nodes import BadYAML, Loc, parse
 
 T = TypeVar("T")
 _MAX_BYTES = 128 << 10
-"""A larger file is no profile, principle set or list of keys (1,000 keys: 124 KB), and takes seconds to parse."""
+"""A larger file is no profile, principle set or list of keys (1,000: 124 KB), and takes seconds to parse."""
 
 
 def is_yaml(name: str | Path) -> bool:

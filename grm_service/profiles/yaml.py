@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from grm_service.data_files import NotText, decode
+from grm_service.data_files import NotUnicode, decode
 from grm_service.errors import CatalogError
 from grm_service.profiles.yaml_nodes import BadYAML, Loc, parse
 
@@ -55,7 +55,7 @@ def _read(path: Path) -> str:
         if len(data) > _MAX_BYTES:
             raise CatalogError(f"{path}: cannot be read: it is larger than {_MAX_BYTES >> 10} KiB")
         return decode(data)
-    except NotText as wrong:
+    except NotUnicode as wrong:
         raise CatalogError(_describe(path, wrong.line, (), wrong.why)) from None
     except (OSError, ValueError) as error:
         raise CatalogError(f"{path}: cannot be read: {error}") from None

@@ -1,7 +1,7 @@
-r"""Patterns of the control tokens in the chat templates of usual model families, for any model behind a server.
+r"""Patterns of the control tokens in the chat templates of usual model families.
 
-They are matched against folded text (look_alikes.py) without regard to case. Each has one group: where a space
-may break it.
+They are matched against folded text (look_alikes.py) without regard to case. Each has one group: where a
+space may break it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 r"""Neutralise untrusted text: break what could act on the model or the parser, by one inserted space.
 
 Queries, responses, references and callers' principles are data. The space goes into control tokens of chat
-templates, `< |im_end|>`; into a box, `\boxe d{8, 9}`; and into a word of the lines that open or close a section
-or a turn of the profile's own templates, `[T he End of Response 1]`, `u ser: ...`. Look-alikes (look_alikes.py)
-count too. Nothing else changes. The time is linear in the text.
+templates, `< |im_end|>`; into a box, `\boxe d{8, 9}`; and into a word of the lines that open or close a
+section or a turn of the profile's own templates, `[T he End of Response 1]`, `u ser: ...`. Look-alikes
+(look_alikes.py) count too. Nothing else changes. The time is linear in the text.
 """
 
 from __future__ import annotations
@@ -65,9 +65,11 @@ def neutraliser(profile: Profile, control_tokens: tuple[str, ...] = (), template
 
 
 @lru_cache(maxsize=64)
-def chat_neutraliser(control_tokens: tuple[str, ...] = (), profile: Profile | None = None) -> Clean:
-    """Return the same for plain chat, in which only control tokens of the template can act."""
-    return _breaker(_control(profile, control_tokens))
+def chat_neutraliser(
+    control_tokens: tuple[str, ...] = (), profile: Profile | None = None, block: str = ""
+) -> Clean:
+    """Return the same for plain chat, where control tokens can act, and the lines around texts in a `block`."""
+    return _breaker((*_control(profile, control_tokens), *sorted(set(_markers(block, by_index=True)))))
 
 
 def _control(profile: Profile | None, control_tokens: tuple[str, ...]) -> tuple[str, ...]:
@@ -166,7 +168,7 @@ def _at_line_start(marker: str, end: str, decorated: str = "") -> str:
 
 
 def _is_heading(words: str) -> bool:
-    return len(words) <= _LONGEST_HEADING and re.match(r"\w*[^\W\d_]|\w.*[^\W\d_]", words) is not None
+    return len(words) <= _LONGEST_HEADING and re.match(r"(?=\w).*[^\W\d_]", words) is not None
 
 
 def _turn_markers(turn: str) -> Iterator[str]:
@@ -196,8 +198,8 @@ def _marker(line: str, index: str = _VALUE, gap: str = _GAP) -> str:
     first = next((at for at, piece in enumerate(pieces) if _is_breakable(piece)), None)
     if first is None:
         return f"({_exact(line, values)})"
-    patterns = [_pattern(piece, values) + gap for piece in pieces]
-    patterns[-1] = _pattern(pieces[-1], values)
+    patterns = [_pattern(piece, values, gap) for piece in pieces]
+    patterns[-1] = _pattern(pieces[-1], values, "")
     return f"{''.join(patterns[:first])}({''.join(patterns[first:])})"
 
 
@@ -205,10 +207,10 @@ def _is_breakable(piece: str) -> bool:
     return (len(piece) > 1 and piece.isalnum()) or PLACEHOLDER.findall(piece) == ["role"]
 
 
-def _pattern(piece: str, values: Mapping[str, str]) -> str:
+def _pattern(piece: str, values: Mapping[str, str], gap: str) -> str:
     if names := PLACEHOLDER.findall(piece):
-        return values.get(names[0], _VALUE)
-    return f"(?:{piece})?" if piece.lower() == "the" else re.escape(piece)
+        return values.get(names[0], _VALUE) + gap
+    return f"(?:{piece}{gap})?" if piece.lower() == "the" else re.escape(piece) + gap
 
 
 def _exact(line: str, values: Mapping[str, str]) -> str:

@@ -49,6 +49,7 @@ _ROLE = rf"(?:{'|'.join(get_args(Role))})"
 _PIECE = re.compile(r"\{\{\s*\w+\s*\}\}|[^\W_]+|[^\w\s*_`~\\]")
 _FIRST = re.compile(r"(?:\((?:\?-i:)?)*(\\.|[^\\(])", re.DOTALL)
 """The first character that a pattern matches; each begins with a literal one."""
+_WORD_FIRST = re.compile(r"[(?:]*\w")
 _ADJACENT = re.compile(r"\S(?=\S)")
 
 
@@ -68,7 +69,7 @@ def neutraliser(profile: Profile, control_tokens: tuple[str, ...] = (), template
 def chat_neutraliser(
     control_tokens: tuple[str, ...] = (), profile: Profile | None = None, block: str = ""
 ) -> Clean:
-    """Return the same for plain chat, where control tokens can act, and the lines around texts in a `block`."""
+    """Return the same for plain chat, where control tokens act, and the lines around texts in a `block`."""
     return _breaker((*_control(profile, control_tokens), *sorted(set(_markers(block, by_index=True)))))
 
 
@@ -97,7 +98,12 @@ def _any_of(patterns: Iterable[str]) -> str:
             by_first[_FIRST.match(pattern)[1]].append(pattern)  # type: ignore[index]
     places = [f"(?={first})(?:{'|'.join(group)})" for first, group in by_first.items()]
     anywhere = f"(?=[{''.join(by_first)}])(?:{'|'.join(places)})"
-    return "|".join([anywhere, f"{_LINE_START}(?:{'|'.join(at_line_start)})" if at_line_start else "(?!)"])
+    if not at_line_start:
+        return anywhere
+    # Words can begin only where the punctuation ends, so that they are not tried at all of its places.
+    words = [each for each in at_line_start if _WORD_FIRST.match(each)]
+    others = [each for each in at_line_start if not _WORD_FIRST.match(each)]
+    return f"{anywhere}|{_LINE_START}(?:(?=\\w)(?:{'|'.join(words) or '(?!)'})|{'|'.join(others) or '(?!)'})"
 
 
 def _breaker(patterns: Iterable[str]) -> Clean:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from grm_service import tracing
 from grm_service.cache import ByteCache, memory_size
-from grm_service.concurrency import SharedTask
+from grm_service.concurrency import SharedTask, off_the_loop
 from grm_service.engines.base import Engine
 from grm_service.errors import PrinciplesUnreadable
 from grm_service.judging.completion import complete, to_get_an_answer
@@ -102,7 +102,8 @@ class PrincipleWriter:
             usage += completion.usage
             if self._observer is not None:
                 self._observer.spent(completion.usage)
-            if principles := parse_principles(_whole_lines(start + completion.text, completion)):
+            text = _whole_lines(start + completion.text, completion)
+            if principles := await off_the_loop(len(text), parse_principles, text):
                 return principles, usage
             was_cut = completion.is_cut_in_thinking
         hint = ": its thinking was cut off, so raise thinking_tokens" if was_cut else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from dataclasses import replace
 
@@ -80,7 +79,10 @@ class PrincipleWriter:
         # A model that thinks should do so first, which a continuation would prevent.
         thinks = engine.thinking.thinks is not None and thinking_tokens != 0
         start = "1." if engine.abilities.continues and not thinks else ""
-        prompt = await asyncio.to_thread(render_query, profile, messages, constitution, engine.control_tokens)
+        chars = sum(len(message.content) for message in messages)
+        prompt = await off_the_loop(
+            chars, render_query, profile, messages, constitution, engine.control_tokens
+        )
         for attempt in range(MAX_ATTEMPTS):
             temperature = sampling.temperature if attempt else 0.0
             params = Params(

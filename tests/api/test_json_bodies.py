@@ -87,11 +87,13 @@ async def test_many_errors_are_counted(serve):
     assert "0 fields or values" in reply.json()["detail"]
 
 
-async def test_too_many_parts_are_refused(serve, all_large, monkeypatch):
+@pytest.mark.parametrize("rows", [[{"reward": 1}] * 600, [1] * 3000], ids=["parts", "values"])
+async def test_too_many_values_are_refused(serve, all_large, monkeypatch, rows):
     monkeypatch.setattr(json_bodies, "_MAX_PARTS", 1000)
+    monkeypatch.setattr(json_bodies, "_MAX_VALUES", 2000)
     async with serve() as client:
-        many = await client.post("/aggregate_metrics", json={"verify_responses": [{"reward": 1}] * 600})
-        in_text = await client.post("/v1/rewards", json=PAIR | {"query": '\\":[{' * 5000})
+        many = await client.post("/aggregate_metrics", json={"verify_responses": rows})
+        in_text = await client.post("/v1/rewards", json=PAIR | {"query": '\\",:[{' * 5000})
     assert (many.status_code, many.json()["code"]) == (413, "too_large")
     assert in_text.status_code == 200
 

@@ -12,15 +12,18 @@ from grm_service.concurrency import off_the_loop
 from grm_service.engines.base import Abilities, ThinkingBehavior
 from grm_service.types import Alternative, Completion, Params, Prompt, Usage
 
+# Line by line: of a lazy `.*?`, each character of a long line is a step in which other threads wait.
 _RESPONSE_PATTERNS = {
     "Specific Criteria": re.compile(
-        r"^\[The Begin of Response (\w+)\]\n(.*?)\n\[The End of Response \1\]$", re.DOTALL | re.MULTILINE
+        r"^\[The Begin of Response (\w+)\]\n((?:(?!\[The End of Response \1\]$).*\n)*+)\[The End of",
+        re.MULTILINE,
     ),
     "Criteria": re.compile(
-        r"^## Response (\w+)\n(.*?)\n*(?=^## Response |^## Task|^#### Output)", re.DOTALL | re.MULTILINE
+        r"^## Response (\w+)\n((?:(?!## Response |## Task|#### Output).*\n)*+)(?=#)", re.MULTILINE
     ),
 }
 """Patterns of a response (label, text) in the shipped profiles' prompts, by their name for criteria."""
+_BEGINNINGS = {"Specific Criteria": "[The Begin of Response ", "Criteria": "## Response "}
 _MOST_REMEMBERED = 2**20
 """Characters of the last prompts that an engine remembers."""
 _WORD = re.compile(r"\s*(?:\d+|[^\s\d]+)")
@@ -96,7 +99,8 @@ def _by_content(prompt: Prompt, params: Params) -> str:
     def score(text: str) -> int:
         return 2 + _hash(text) % 8 + _hash(f"{params.seed}:{text}") % 3 - 1
 
-    return _answer(prompt, params, [score(text) for _, text in _responses(prompt)])
+    responses = _responses(prompt)
+    return _answer(prompt, params, responses, [score(text) for _, text in responses])
 
 
 def _hash(text: str) -> int:
@@ -104,16 +108,17 @@ def _hash(text: str) -> int:
 
 
 def _first(prompt: Prompt, params: Params) -> str:
-    return _answer(prompt, params, [9] + [3] * (len(_responses(prompt)) - 1))
+    responses = _responses(prompt)
+    return _answer(prompt, params, responses, [9] + [3] * (len(responses) - 1))
 
 
 def _unreadable(prompt: Prompt, params: Params) -> str:
     return "I would rather not say."
 
 
-def _answer(prompt: Prompt, params: Params, scores: list[int]) -> str:
+def _answer(prompt: Prompt, params: Params, responses: list[tuple[str, str]], scores: list[int]) -> str:
     numbers = ", ".join(map(str, scores))
-    labels = [label for label, _ in _responses(prompt)]
+    labels = [label for label, _ in responses]
     if labels and not labels[0].isdecimal():
         numbers = labels[scores.index(max(scores))]
     if opened := _OPEN_BOX.search(prompt.continuation):
@@ -138,14 +143,16 @@ def _draft(seed: int) -> str:
 def _criteria_name(prompt: Prompt) -> str | None:
     """Return the prompt's name for criteria, by the format of its responses; None without responses."""
     text = prompt.messages[-1].content
-    return next((name for name, pattern in _RESPONSE_PATTERNS.items() if pattern.search(text)), None)
+    # A pattern that does not match reads the whole prompt, and other threads wait for it.
+    names = (name for name, beginning in _BEGINNINGS.items() if beginning in text)
+    return next((name for name in names if _RESPONSE_PATTERNS[name].search(text)), None)
 
 
 def _responses(prompt: Prompt) -> list[tuple[str, str]]:
     """Return the labels and texts of the responses in a prompt."""
     name = _criteria_name(prompt)
     matches = _RESPONSE_PATTERNS[name].finditer(prompt.messages[-1].content) if name else ()
-    return [(match[1], match[2]) for match in matches]
+    return [(match[1], match[2].rstrip("\n")) for match in matches]
 
 
 SCRIPTS: dict[str, Script] = {"content": _by_content, "first": _first, "unreadable": _unreadable}

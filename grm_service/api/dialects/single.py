@@ -55,7 +55,7 @@ class SingleReply(BaseModel):
 @router.post("/v1/rewards/single", responses=JUDGING)
 async def single(request: Request, options: QueryOptionsParam, body: Single) -> SingleReply:
     """Return the reward of one response; the others of its group are requests of their own."""
-    query = (Message("user", body.query or ""),)
+    query: tuple[Message, ...] = (Message("user", body.query or ""),)
     if body.messages is not None:
         query = await in_proportion(request, to_messages, body.messages)
     dialect = adapter(request, "single")

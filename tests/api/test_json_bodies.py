@@ -124,6 +124,20 @@ async def test_rows_with_tokens_are_judged(serve):
     assert len(compared.json()["rewards"]) == 8
 
 
+async def test_many_turns_are_refused(serve):
+    turns = [{"role": "assistant", "content": "a"}] * 1000
+    bodies = [
+        ("/v1/rewards", {"query": "q", "responses": [turns] * 17}),
+        ("/v1/rewards", {"query": "q", "responses": [{"messages": turns}] * 17}),
+        ("/compare", {"conversation_history": turns[:1], "response_objs": [{"output": turns}] * 17}),
+        ("/verify", {"responses_create_params": {"input": "q"}, "response": {"output": turns * 5}}),
+    ]
+    async with serve() as client:
+        replies = [await client.post(path, json=body) for path, body in bodies]
+    assert [reply.status_code for reply in replies] == [422] * 4
+    assert all("17000 turns" in reply.json()["detail"] for reply in replies[:3])
+
+
 async def test_many_bad_rows_are_one_error(serve):
     async with serve() as client:
         reply = await client.post("/aggregate_metrics", json={"verify_responses": [1] * 50_000})

@@ -24,7 +24,7 @@ from grm_service.api.dialects.query_options import QueryOptionsParam
 from grm_service.api.dialects.turns import Turn, Turns, to_messages, to_response
 from grm_service.api.json_bodies import JSONRoute, in_proportion, json_reply
 from grm_service.api.problems import BODY, JUDGING, documented
-from grm_service.api.texts import Text
+from grm_service.api.texts import Text, bound_turns
 from grm_service.content import NotText
 from grm_service.errors import BadTask, GRMError, PromptTooLong, TextTooLong, TooMuchText, UpstreamDenied
 from grm_service.types import Message
@@ -86,6 +86,11 @@ class Compare(BaseModel):
     conversation_history: Turns
     response_objs: Annotated[list[Response], Field(min_length=1, max_length=64)]
     principle: Annotated[Text, Field(min_length=1, max_length=4000)] | None = None
+
+    @model_validator(mode="after")
+    def _few_turns(self) -> Compare:
+        bound_turns(each.output for each in self.response_objs)
+        return self
 
     def exchanges(self) -> tuple[tuple[Message, ...], tuple[str, ...]]:
         return to_messages(self.conversation_history), tuple(each.to_text() for each in self.response_objs)

@@ -12,17 +12,19 @@ from grm_service.concurrency import off_the_loop
 from grm_service.engines.base import Abilities, ThinkingBehavior
 from grm_service.types import Alternative, Completion, Params, Prompt, Usage
 
+# Line by line: of a lazy `.*?`, each character of a long line is a step in which other threads wait.
 _RESPONSE_PATTERNS = {
     "Specific Criteria": (
         "[The Begin of Response ",
         re.compile(
-            r"^\[The Begin of Response (\w+)\]\n(.*?)\n\[The End of Response \1\]$", re.DOTALL | re.MULTILINE
+            r"^\[The Begin of Response (\w+)\]\n((?:(?!\[The End of Response \1\]$).*\n)*+)\[The End of",
+            re.MULTILINE,
         ),
     ),
     "Criteria": (
         "## Response ",
         re.compile(
-            r"^## Response (\w+)\n(.*?)\n*(?=^## Response |^## Task|^#### Output)", re.DOTALL | re.MULTILINE
+            r"^## Response (\w+)\n((?:(?!## Response |## Task|#### Output).*\n)*+)(?=#)", re.MULTILINE
         ),
     ),
 }
@@ -149,7 +151,7 @@ def _responses(prompt: Prompt) -> tuple[str, list[tuple[str, str]]]:
     for name, (opening, pattern) in _RESPONSE_PATTERNS.items():
         # Where a long text has no line like this, the pattern would be tried at each of its lines.
         if opening in text and (matches := pattern.findall(text)):
-            return name, matches
+            return name, [(label, response.rstrip("\n")) for label, response in matches]
     return "", []
 
 

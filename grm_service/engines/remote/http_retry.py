@@ -128,7 +128,7 @@ class RetryingClient:
         try:
             async with client.stream(method, url, headers=headers, content=content or None) as reply:
                 body = await read_body(reply)
-            # httpx ties a reply to its stream in a cycle, and the garbage collector would free its request late.
+            # httpx ties a reply to its stream in a cycle: its request would be freed late.
             reply.stream = httpx.ByteStream(b"")
         except httpx.TimeoutException:
             raise

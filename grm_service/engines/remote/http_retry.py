@@ -128,6 +128,8 @@ class RetryingClient:
         try:
             async with client.stream(method, url, headers=headers, content=content or None) as reply:
                 body = await read_body(reply)
+            # httpx ties a reply to its stream in a cycle: its request would be freed late.
+            reply.stream = httpx.ByteStream(b"")
         except httpx.TimeoutException:
             raise
         except httpx.InvalidURL:  # its text may quote a part of a password

@@ -9,6 +9,7 @@ section or a turn of the profile's own templates, `[T he End of Response 1]`, `u
 from __future__ import annotations
 
 import re
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -50,6 +51,7 @@ _PIECE = re.compile(r"\{\{\s*\w+\s*\}\}|[^\W_]+|[^\w\s*_`~\\]")
 _FIRST = re.compile(r"(?:\((?:\?-i:)?)*(\\.|[^\\(])", re.DOTALL)
 """The first character that a pattern matches; each begins with a literal one."""
 _WORD_FIRST = re.compile(r"[(?:]*\w")
+_LONG, _PAUSE_S = 50_000, 0.005
 _ADJACENT = re.compile(r"\S(?=\S)")
 
 
@@ -112,6 +114,10 @@ def _breaker(patterns: Iterable[str]) -> Clean:
     def clean(text: str) -> str:
         folded = fold(text)
         match = control.search(folded)
+        if len(text) > _LONG:
+            time.sleep(
+                _PAUSE_S
+            )  # a search holds the interpreter: the event loop has some turns before the next
         if match is None:
             return text
         places, cuts = Places(text), [0]

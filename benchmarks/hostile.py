@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import sys
 import threading
 import time
@@ -90,13 +91,13 @@ def tables() -> list[Table]:
     notes = (
         f"Each request is sent to a service of its own with the scripted engine on {_CORES} cores, once "
         f"while /livez is polled, and then ten times at once with other texts; verdicts have {_TIMEOUT_S} s "
-        f"(timeout_s). Memory is the highest of the process. Instruction set: {_instructions()}."
+        f"(timeout_s). Memory is the highest of the process. Instruction set: {_instructions()}; "
+        f"load average at the end: {os.getloadavg()[0]:.1f}."
     )
     return [Table("The largest legal requests", rows, notes)]
 
 
 def _rows(attack: _Attack) -> list[Row]:
-    print(f"    {attack.name}", file=sys.stderr, flush=True)
     with servers.grm(attack.command or servers.SERVE, GRM_ENGINE="scripted") as server:
         server.process.cpu_affinity(server.process.cpu_affinity()[:_CORES])
         for i in range(attack.stored):
@@ -110,11 +111,12 @@ def _rows(attack: _Attack) -> list[Row]:
         gib = _peak_gib(server.process)
     late, much = worst_ms > _LATE_MS, gib > _MOST_GIB
     figures = f"{worst_ms:.0f} ms", f"{gib:.2f} GiB"
-    print(f"      {', '.join(figures)}", file=sys.stderr, flush=True)
-    return [
+    rows = [
         Row(f"{attack.name}: slowest /livez", figures[0], f"{_LATE_MS} ms", not late, f"{seconds:.1f}"),
         Row(f"{attack.name}: memory after ten", figures[1], f"{_MOST_GIB:g} GiB", not much),
     ]
+    print(*(row.line() for row in rows), sep="\n", file=sys.stderr, flush=True)
+    return rows
 
 
 @contextmanager

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar
 
 T = TypeVar("T")
@@ -13,6 +16,8 @@ Item = TypeVar("Item")
 P = ParamSpec("P")
 _LONG_TEXT = 50_000
 """Characters; what takes time in proportion to a shorter text is done before a thread would begin it."""
+# One thread: every further one that runs Python code makes the event loop wait longer for the interpreter.
+_LONG_TEXTS = ThreadPoolExecutor(1, "long-texts")
 
 
 async def gather(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -46,10 +51,11 @@ async def for_each(items: Iterable[Item], work: Callable[[Item], Awaitable[None]
 
 
 async def off_the_loop(chars: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return the result of work on a text of `chars` characters, in a thread if the text is long."""
+    """Return the result of work on a text of `chars` characters; that on long texts is done in one thread."""
     if chars < _LONG_TEXT:
         return work(*args, **kwargs)
-    return await asyncio.to_thread(work, *args, **kwargs)
+    call = partial(contextvars.copy_context().run, work, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(_LONG_TEXTS, call)
 
 
 class Room:

@@ -42,6 +42,14 @@ _OTHER_FILES = {
 _BLANK = re.compile(r"[ \t\r\n\ufeff]*")
 
 
+class NotUnicode(ValueError):
+    """Bytes that are no text: `line` says where, from 1, and `why` what is there."""
+
+    def __init__(self, line: int, why: str) -> None:
+        self.line, self.why = line, why
+        super().__init__(f"line {line} {why}")
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row of a file. `place` names file and line for messages; `number` and `line` count from 1.
@@ -95,17 +103,17 @@ def read_rows(path: Path) -> Iterator[Row]:
 def decode(data: bytes) -> str:
     """Return a text in UTF-8, or in UTF-16 or UTF-32 with a byte order mark, without the mark.
 
-    Raises ValueError that names the line.
+    Raises NotUnicode.
     """
     encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as wrong:
         line = data.count(b"\n", 0, wrong.start) + 1
-        raise ValueError(f"line {line} is not in {encoding.upper()}: save the file as UTF-8") from None
+        raise NotUnicode(line, f"is not in {encoding.upper()}: save the file as UTF-8") from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise ValueError(f"line {line} has a NUL byte, which no text in UTF-8 has: save the file as UTF-8")
+        raise NotUnicode(line, "has a NUL byte, which no text in UTF-8 has: save the file as UTF-8")
     return text
 
 

@@ -10,6 +10,7 @@ from grm_service.errors import BadTask
 from grm_service.types import Message
 
 _MAX_DEPTH = 64
+_PLAIN = (str, dict, list, int, float, bool, type(None))
 
 
 class NotText(BadTask, ValueError):
@@ -36,6 +37,8 @@ def is_missing(value: object) -> bool:
 
 def plain(value: object) -> object:
     """Return an array, a scalar of numpy, a message or a mapping as Python's own type, one level deep."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, Message):
         return {"role": value.role, "content": value.content}
     # By their methods: numpy, torch, pandas and pydantic are not imported here.

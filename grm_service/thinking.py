@@ -14,7 +14,7 @@ from functools import lru_cache
 from grm_service.types import Thinking
 
 Tags = tuple[str, str]
-"""The tags before and after the thinking."""
+"""The tags before and after the thinking, of two characters or more."""
 
 USUAL_TAGS: tuple[Tags, ...] = (
     ("<think>", "</think>"),  # Qwen, DeepSeek, GLM, MiniMax, Hunyuan, Nemotron
@@ -132,5 +132,11 @@ def _pair(tag: str, tags: Sequence[Tags]) -> Tags:
 @lru_cache(maxsize=64)
 def _patterns(tags: tuple[Tags, ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Return the patterns of a start tag and of an end tag."""
-    starts, ends = zip(*(map(re.escape, pair) for pair in (*tags, *USUAL_TAGS)), strict=True)
-    return re.compile("|".join(starts), re.IGNORECASE), re.compile("|".join(ends), re.IGNORECASE)
+    starts, ends = zip(*tags, *USUAL_TAGS, strict=True)
+    return _any_of(starts), _any_of(ends)
+
+
+def _any_of(tags: Sequence[str]) -> re.Pattern[str]:
+    """Return the pattern of any of the tags; most places in a text fail at a look at two characters."""
+    first, second = ("".join(re.escape(tag[at]) for tag in tags) for at in (0, 1))
+    return re.compile(rf"(?=[{first}][{second}])(?:{'|'.join(map(re.escape, tags))})", re.IGNORECASE)

@@ -1,6 +1,7 @@
 import os
 import tempfile
 
+import hypothesis
 import pytest
 
 from grm_service.engines.files.source import ModelSource
@@ -11,6 +12,9 @@ from grm_service.settings import Settings
 os.environ["HF_HUB_OFFLINE"] = "1"
 for name in [name for name in os.environ if name.startswith("GRM_")]:
     del os.environ[name]
+# A slow or busy machine is no failure.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 _TRAILS = tempfile.TemporaryDirectory(prefix="grm-audit-")
 os.environ["GRM_AUDIT_URL"] = f"sqlite:///{_TRAILS.name}/audit.db"
 os.environ["GRM_AUDIT_KEY_FILE"] = f"{_TRAILS.name}/audit.key"

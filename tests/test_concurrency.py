@@ -171,13 +171,20 @@ class Held:
     """Blocks that hold room until they are let go."""
 
     def __init__(self, room):
-        self.room, self.inside, self.go = room, [], {}
+        self.room, self.inside, self.go, self.tasks = room, [], {}, []
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def enter(self, name, size):
         self.go[name] = asyncio.Event()
-        task = asyncio.create_task(self._hold(name, size))
+        self.tasks.append(asyncio.create_task(self._hold(name, size)))
         await settle()
-        return task
 
     async def _hold(self, name, size):
         async with self.room.hold(size):
@@ -192,32 +199,33 @@ class Held:
 
 @pytest.mark.parametrize(("most", "size"), [(2, 100), (100, 2)])
 async def test_room_is_bounded_in_number_and_size(most, size):
-    held = Held(Room(most, size))
-    for name in "abcd":
-        await held.enter(name, 1)
-    assert held.inside == ["a", "b"]
-    await held.leave("a")
-    assert held.inside == ["b", "c"]
+    async with Held(Room(most, size)) as held:
+        for name in "abcd":
+            await held.enter(name, 1)
+        assert held.inside == ["a", "b"]
+        await held.leave("a")
+        assert held.inside == ["b", "c"]
 
 
 async def test_large_work_runs_alone():
-    held = Held(Room(4, 10))
-    for name, size in (("small", 1), ("large", 50), ("late", 1)):
-        await held.enter(name, size)
-    assert held.inside == ["small"]
-    await held.leave("small")
-    assert held.inside == ["large"]
-    await held.leave("large")
-    assert held.inside == ["late"]
+    async with Held(Room(4, 10)) as held:
+        for name, size in (("small", 1), ("large", 50), ("late", 1)):
+            await held.enter(name, size)
+        assert held.inside == ["small"]
+        await held.leave("small")
+        assert held.inside == ["large"]
+        await held.leave("large")
+        assert held.inside == ["late"]
 
 
 async def test_cancelled_work_frees_its_room():
-    held = Held(Room(1, 10))
-    tasks = [await held.enter(name, 1) for name in "abc"]
-    for task in tasks[:2]:
-        task.cancel()
-    await settle()
-    assert held.inside == ["a", "c"], "a was cancelled inside, b while it waited"
+    async with Held(Room(1, 10)) as held:
+        for name in "abc":
+            await held.enter(name, 1)
+        for task in held.tasks[:2]:
+            task.cancel()
+        await settle()
+        assert held.inside == ["a", "c"], "a was cancelled inside, b while it waited"
 
 
 @pytest.mark.parametrize(("chars", "elsewhere"), [(10, False), (10**6, True)])

@@ -97,6 +97,24 @@ def test_compose_answers_localhost_only(name):
     assert "GRM_ALLOWED_HOSTS=" not in (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 
+def mebibytes(size):
+    number, unit = re.fullmatch(r"(\d+)([mgMG])i?", size).groups()
+    return int(number) * (1024 if unit in "gG" else 1)
+
+
+@pytest.mark.parametrize("name", ["grm", "grm-vllm", "kubernetes"])
+def test_temporary_storage_holds_all_batches(name):
+    batches = 4 * Settings().max_batch_bytes >> 20
+    if name == "kubernetes":
+        pod = yaml("deploy", "kubernetes", "deployment.yaml")["spec"]["template"]["spec"]
+        (size,) = (each["emptyDir"]["sizeLimit"] for each in pod["volumes"] if "emptyDir" in each)
+        limit = pod["containers"][0]["resources"]["limits"]["ephemeral-storage"]
+    else:
+        size = re.search(r"size=(\w+)", SERVICES[name]["tmpfs"][0])[1]
+        limit = SERVICES[name]["mem_limit"]
+    assert batches < mebibytes(size) < mebibytes(limit) - 512
+
+
 def test_compose_images_have_exact_tags():
     for service in SERVICES.values():
         if "build" not in service:

@@ -14,6 +14,7 @@ from tests.faults.test_faults import served
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("models/*/*.md")]
+LOADS_A_MODEL = 'engine="auto"'
 HERE = "http://127.0.0.1:8000"
 COMMAND = re.compile(r"^(?: {4})?(?:[\w$]+=\S+ )*(grm .*?)(?:\s+#.*)?$", re.MULTILINE)
 
@@ -22,7 +23,11 @@ def snippets(pattern, flags=0):
     """Return every match in every page as a test parameter; continued lines are joined."""
     texts = {str(page.relative_to(ROOT)): page.read_text().replace("\\\n", " ") for page in PAGES}
     return [
-        pytest.param(match[1], id=f"{name}:{text[: match.start()].count(chr(10)) + 1}")
+        pytest.param(
+            match[1],
+            id=f"{name}:{text[: match.start()].count(chr(10)) + 1}",
+            marks=pytest.mark.slow if LOADS_A_MODEL in match[1] else (),
+        )
         for name, text in texts.items()
         for match in re.finditer(pattern, text, flags)
     ]

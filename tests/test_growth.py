@@ -6,6 +6,7 @@ long, where it is long enough to be measured.
 """
 
 import gc
+import logging
 import re
 import time
 from contextlib import suppress
@@ -15,16 +16,21 @@ import pytest
 
 from grm_service import chat_templates, content, row_values, thinking
 from grm_service.addresses import without_credentials
+from grm_service.audit.summary import summarise
 from grm_service.content_parts import block, quote
 from grm_service.engines.remote.completions import parse_completion
 from grm_service.engines.remote.error_replies import ErrorReply, find_error
 from grm_service.engines.remote.field_rules import FieldRules
 from grm_service.engines.remote.reply_bodies import Unreadable, parse_body
 from grm_service.errors import GRMError
-from grm_service.evaluation import formats, pair_rows
+from grm_service.evaluation import cells, formats, pair_rows
 from grm_service.judging import labels, parse, soft_scores
+from grm_service.judging.look_alikes import fold
+from grm_service.judging.neutralising import chat_neutraliser, neutraliser
 from grm_service.judging.prompt import render
+from grm_service.log_lines import SAFE_LINES
 from grm_service.principles import lint, query_kind, wording
+from grm_service.printable import printable_json, printable_line
 from grm_service.profiles.catalog import load_catalog
 from grm_service.types import Message
 
@@ -60,6 +66,26 @@ READERS = {
     "opens_thinking": thinking.opens_thinking,
     "render, response": lambda s: render(GENERIC, [Message("user", "q")], [s, "b"]),
     "render, deepseek": lambda s: render(PROFILES["deepseek-grm-27b"], [Message("user", s)], ["a", "b"]),
+    "neutraliser, generic": neutraliser(GENERIC),
+    "neutraliser, smollm2": neutraliser(PROFILES["smollm2-judge"]),
+    "chat_neutraliser": chat_neutraliser(("<custom>",)),
+    "fold": fold,
+    "printable_line": printable_line,
+    "printable_json": printable_json,
+    "log line": lambda s: SAFE_LINES.filter(logging.makeLogRecord({"msg": s})),
+    "cell": cells.escape,
+    "summarise": lambda s: summarise(
+        {
+            "route": "judge",
+            "task": {
+                "messages": [{"content": s}],
+                "responses": [s],
+                "principles": {"set_name": None, "items": [s], "mode": "self"},
+            },
+            "verdict": {"vote": {"rewards": [], "best": None, "agreement": None}},
+            "reasons": [],
+        }
+    ),
     "parse_prompt": chat_templates.parse_prompt,
     "parse_conversation": chat_templates.parse_conversation,
     "extract_response": lambda s: chat_templates.extract_response(f" {s}", f"{s}x"),
@@ -119,6 +145,7 @@ FRAMED = [
     ("<｜begin▁of▁sentence｜>", "a<｜end▁of▁sentence｜>", "<｜User｜>"), ("<|user|>\n", "\n", ""),
     ("<|user|>\n", "<|end|> ", ""), ("x", "<|im_end|> ", ""),
     ("<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|> ", ""), ("", "1.", "1a"),
+    ("[The Begin of Response", " ", "x"), ("\n", "*", "user"), ("## ", "*", "x"),
     ("", "11.", "é"), ("", "a", "("), ("", "1 ", "how"), ("", "`", "x"), ("", "~~~ ", "x"),
     ("```", " ", "tool"), ("[", "]", ""), ("[{'role': ", "}", "x"), ("['", "'", "x"),
     ("[{'role': ", "}] ", "x"), ("", "'] ", "x"), ("://a:", "/ ", "x"), ("[", "1,", "1]"), ("a", "́", ""),

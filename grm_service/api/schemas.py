@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from grm_service.api.judge_options import JudgeOptionFields
 from grm_service.api.shaping import GROUP_TRANSFORMS, LengthPenalty, Shaping, Transform
-from grm_service.api.texts import AnyResponse, Reference, Strict, Text, TurnIn
+from grm_service.api.texts import AnyResponse, FewTurns, Reference, Strict, Text, TurnIn
 from grm_service.callers import Priority
 from grm_service.improving.lineage import ImproveTask, Standard
 from grm_service.types import JudgeOptions, Message, Principle, PrincipleMode, PrincipleSpec, Task
@@ -87,7 +87,7 @@ class ShapingIn(Strict):
 class RewardRequest(Query, JudgeOptionFields):
     """One query with its responses, judged together."""
 
-    responses: Annotated[list[AnyResponse], Field(min_length=1, max_length=64)]
+    responses: Annotated[list[AnyResponse], Field(min_length=1, max_length=64), FewTurns]
     principles: PrinciplesIn = PrinciplesIn()
     reference: Reference = None
     priority: Annotated[Priority, Field(description="'train' is served before 'eval'.")] = "train"

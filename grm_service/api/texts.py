@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 from pydantic import (
@@ -19,6 +20,8 @@ from grm_service.plain_values import encodable, to_reference
 from grm_service.types import TOOL_ROLES, Message, Role
 
 Text = Annotated[str, AfterValidator(encodable)]
+MAX_TURNS = 2**14
+"""Of all responses in a request; each takes 0.1 ms to read."""
 
 
 class Strict(BaseModel):
@@ -143,6 +146,20 @@ def _as_object(response: object) -> object:
     return response
 
 
+def bound_turns(groups: Iterable[Sequence[object]]) -> None:
+    """Raises ValueError if the responses of a request have more than MAX_TURNS turns together."""
+    if (turns := sum(map(len, groups))) > MAX_TURNS:
+        raise ValueError(f"the responses have {turns} turns, at most {MAX_TURNS} are allowed: send fewer")
+
+
+def _few_turns(responses: object) -> object:
+    if isinstance(responses, list):
+        lists = (each.get("messages") if isinstance(each, dict) else each for each in responses)
+        bound_turns(turns for turns in lists if isinstance(turns, list))
+    return responses
+
+
+FewTurns = BeforeValidator(_few_turns)
 AnyResponse = Annotated[
     ResponseIn, BeforeValidator(_as_object, json_schema_input_type=str | ResponseIn | list[TurnIn])
 ]

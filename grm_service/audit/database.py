@@ -50,6 +50,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         self._file: Path | None = None
         self._opened: _Inode | None = None
         self._wal: _Inode | None = None
@@ -262,7 +263,6 @@ def _text(stored: bytes) -> str | bytes:
 
 
 def _alembic(connection: Connection) -> Config:
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", "grm_service.audit:migrations")
     return config

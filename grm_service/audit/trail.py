@@ -87,8 +87,11 @@ class Trail:
 
     async def append(self, record: Record) -> None:
         """Append a verdict and return once it is stored. Raises AuditUnavailable if it may not be."""
-        texts = (*record.task.responses, *(sample.text or "" for sample in record.verdict.samples))
-        chars = sum(map(len, texts))
+        task, samples = record.task, record.verdict.samples
+        texts = (*(message.content for message in task.messages), *task.responses, task.reference or "")
+        chars = sum(map(len, texts)) + sum(
+            len(sample.text) + len(sample.thinking.text if sample.thinking else "") for sample in samples
+        )
         await self._append(await off_the_loop(chars, entry.from_record, record, self._store_text))
 
     async def append_review(self, review: Review, owner: str) -> None:

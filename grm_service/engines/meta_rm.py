@@ -161,7 +161,8 @@ class ClassifyMetaRM:
         Raises PromptTooLong, EngineError.
         """
         messages = [{"role": message.role, "content": message.content} for message in judgement]
-        reply = await self._client.post("/classify", {"model": self.model, "messages": messages})
+        chars = sum(len(message.content) for message in judgement)
+        reply = await self._client.post("/classify", {"model": self.model, "messages": messages}, chars)
         try:
             (grade,) = map(float, reply["data"][0]["probs"])
         except (KeyError, IndexError, TypeError, ValueError):

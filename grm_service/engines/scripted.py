@@ -12,15 +12,24 @@ from grm_service.concurrency import off_the_loop
 from grm_service.engines.base import Abilities, ThinkingBehavior
 from grm_service.types import Alternative, Completion, Params, Prompt, Usage
 
+# Line by line: of a lazy `.*?`, each character of a long line is a step in which other threads wait.
 _RESPONSE_PATTERNS = {
-    "Specific Criteria": re.compile(
-        r"^\[The Begin of Response (\w+)\]\n(.*?)\n\[The End of Response \1\]$", re.DOTALL | re.MULTILINE
+    "Specific Criteria": (
+        "[The Begin of Response ",
+        re.compile(
+            r"^\[The Begin of Response (\w+)\]\n((?:(?!\[The End of Response \1\]$).*\n)*+)\[The End of",
+            re.MULTILINE,
+        ),
     ),
-    "Criteria": re.compile(
-        r"^## Response (\w+)\n(.*?)\n*(?=^## Response |^## Task|^#### Output)", re.DOTALL | re.MULTILINE
+    "Criteria": (
+        "## Response ",
+        re.compile(
+            r"^## Response (\w+)\n((?:(?!## Response |## Task|#### Output).*\n)*+)(?=#)", re.MULTILINE
+        ),
     ),
 }
-"""Patterns of a response (label, text) in the shipped profiles' prompts, by their name for criteria."""
+"""How responses (label, text) begin, and their patterns, in the shipped profiles' prompts, by their name for
+criteria."""
 _MOST_REMEMBERED = 2**20
 """Characters of the last prompts that an engine remembers."""
 _WORD = re.compile(r"\s*(?:\d+|[^\s\d]+)")
@@ -96,7 +105,7 @@ def _by_content(prompt: Prompt, params: Params) -> str:
     def score(text: str) -> int:
         return 2 + _hash(text) % 8 + _hash(f"{params.seed}:{text}") % 3 - 1
 
-    return _answer(prompt, params, [score(text) for _, text in _responses(prompt)])
+    return _answer(prompt, params, lambda texts: [score(text) for text in texts])
 
 
 def _hash(text: str) -> int:
@@ -104,16 +113,17 @@ def _hash(text: str) -> int:
 
 
 def _first(prompt: Prompt, params: Params) -> str:
-    return _answer(prompt, params, [9] + [3] * (len(_responses(prompt)) - 1))
+    return _answer(prompt, params, lambda texts: [9] + [3] * (len(texts) - 1))
 
 
 def _unreadable(prompt: Prompt, params: Params) -> str:
     return "I would rather not say."
 
 
-def _answer(prompt: Prompt, params: Params, scores: list[int]) -> str:
+def _answer(prompt: Prompt, params: Params, judge: Callable[[list[str]], list[int]]) -> str:
+    criteria, responses = _responses(prompt)
+    labels, scores = [label for label, _ in responses], judge([text for _, text in responses])
     numbers = ", ".join(map(str, scores))
-    labels = [label for label, _ in _responses(prompt)]
     if labels and not labels[0].isdecimal():
         numbers = labels[scores.index(max(scores))]
     if opened := _OPEN_BOX.search(prompt.continuation):
@@ -125,7 +135,7 @@ def _answer(prompt: Prompt, params: Params, scores: list[int]) -> str:
         # Requests for principles have a continuation, plain chats have none.
         return listed.removeprefix(prompt.continuation) if prompt.continuation else _draft(params.seed)
     analysis = "\n".join(f"Response {i} earns {s}." for i, s in enumerate(scores, 1))
-    critique = f"{_criteria_name(prompt)}:\n{listed}\n\nAnalysis:\n{analysis}\n\nScores: \\boxed{{{numbers}}}"
+    critique = f"{criteria}:\n{listed}\n\nAnalysis:\n{analysis}\n\nScores: \\boxed{{{numbers}}}"
     return critique.removeprefix(prompt.continuation)
 
 
@@ -135,17 +145,14 @@ def _draft(seed: int) -> str:
     return " ".join(("This answer was written by no model.", *points))
 
 
-def _criteria_name(prompt: Prompt) -> str | None:
-    """Return the prompt's name for criteria, by the format of its responses; None without responses."""
+def _responses(prompt: Prompt) -> tuple[str, list[tuple[str, str]]]:
+    """Return the prompt's name for criteria, and the labels and texts of its responses."""
     text = prompt.messages[-1].content
-    return next((name for name, pattern in _RESPONSE_PATTERNS.items() if pattern.search(text)), None)
-
-
-def _responses(prompt: Prompt) -> list[tuple[str, str]]:
-    """Return the labels and texts of the responses in a prompt."""
-    name = _criteria_name(prompt)
-    matches = _RESPONSE_PATTERNS[name].finditer(prompt.messages[-1].content) if name else ()
-    return [(match[1], match[2]) for match in matches]
+    for name, (opening, pattern) in _RESPONSE_PATTERNS.items():
+        # Where a long text has no line like this, the pattern would be tried at each of its lines.
+        if opening in text and (matches := pattern.findall(text)):
+            return name, [(label, response.rstrip("\n")) for label, response in matches]
+    return "", []
 
 
 SCRIPTS: dict[str, Script] = {"content": _by_content, "first": _first, "unreadable": _unreadable}

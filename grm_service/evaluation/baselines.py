@@ -26,7 +26,7 @@ from grm_service.evaluation.run_folder import EvalSetup, ItemResult, JudgeKind, 
 from grm_service.judging import parse
 from grm_service.judging.completion import complete, to_get_an_answer
 from grm_service.judging.plan import Plan, plan
-from grm_service.judging.prompt import join_responses, shown
+from grm_service.judging.prompt import join_responses, task_texts
 from grm_service.judging.sampler import CUT_IN_THINKING
 from grm_service.judging.soft_scores import ALTERNATIVES
 from grm_service.profiles.catalog import fingerprint
@@ -149,7 +149,7 @@ class _BaselineSampler:
 
     def __init__(self, engine: Engine, item: Item, setup: EvalSetup, planned: Plan) -> None:
         self._engine, self._item, self._judge, self._planned = engine, item, setup.judge, planned
-        self._texts = shown(
+        self._texts = task_texts(
             planned.profile,
             item.messages,
             item.responses,

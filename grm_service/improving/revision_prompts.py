@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 from grm_service.content import block
 from grm_service.judging.neutralising import chat_neutraliser
+from grm_service.profiles.profile import fill
 from grm_service.types import TOOL_ROLES, Message, Prompt, Sample
 
 _RESPONSE_NUMBER = re.compile(r"\b[Rr]esponse (\d+)\b")
 _MAX_CRITIQUES = 4
+_REVIEW = "Review {{i}}:\n{{content}}"
 _REVISE = """Reviewers compared your answer with others. This is what they wrote of it:
 
 {reviews}
@@ -48,12 +50,16 @@ def revision_prompt(
     `response` is the draft's index among the responses that the critiques compare.
     """
     neutralise = chat_neutraliser(control_tokens)
-    reviews = "\n\n".join(f"Review {i}:\n{_review(each, response)}" for i, each in enumerate(critiques, 1))
+    clean = chat_neutraliser(control_tokens, block=_REVIEW)
+    reviews = "\n\n".join(
+        fill(_REVIEW, {"i": str(i), "content": clean(_review(each, response))})
+        for i, each in enumerate(critiques, 1)
+    )
     return Prompt(
         (
             *draft_prompt(messages, control_tokens).messages,
             Message("assistant", neutralise(draft)),
-            Message("user", _REVISE.format(reviews=neutralise(reviews))),
+            Message("user", _REVISE.format(reviews=reviews)),
         )
     )
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple, cast
 
 from grm_service import tracing
+from grm_service.concurrency import off_the_loop
 from grm_service.engines.base import Engine, MetaRM
 from grm_service.errors import (
     AllUnreadable,
@@ -28,7 +29,7 @@ from grm_service.failures import ENGINE_FAILURES, REFUSALS
 from grm_service.judging.early_stop import ScoreRow, next_wave
 from grm_service.judging.plan import MIN_SPLIT, Plan, plan
 from grm_service.judging.principle_writer import PrincipleWriter
-from grm_service.judging.prompt import Shown, render_judgement_of, shown_to_grader
+from grm_service.judging.prompt import TaskTexts, grader_texts, render_judgement_of
 from grm_service.judging.sampler import SampleObserver, Sampler
 from grm_service.judging.vote import select_by_grade, vote
 from grm_service.profiles.catalog import fingerprint
@@ -44,8 +45,8 @@ TOO_LONG_TO_GRADE = "too_long_to_grade"
 class _Texts(NamedTuple):
     """A task's texts in the prompts of the judge, and of the meta RM if grades select the samples to vote."""
 
-    judge: Shown
-    grader: Shown | None
+    judge: TaskTexts
+    grader: TaskTexts | None
 
 
 class GenerativeRewardModel:
@@ -102,7 +103,7 @@ class GenerativeRewardModel:
         rule = "none" if planned.in_blocks else task.options.stop
         if on_event is not None:
             on_event(planned)
-        texts = await self._shown(planned)
+        texts = await self._texts(planned)
 
         def size_of_next_wave() -> int:
             rows = [cast("ScoreRow", sample.scores) for sample in samples]
@@ -116,16 +117,16 @@ class GenerativeRewardModel:
             )
         return tuple(samples)
 
-    async def _shown(self, planned: Plan) -> _Texts:
+    async def _texts(self, planned: Plan) -> _Texts:
         """Return the neutralised texts of a plan, which all of its samples share."""
         grader = None
         if planned.k_meta:
             assert self._meta_rm is not None, "validation rejects k_meta without a meta RM"
             task, tokens = planned.task, self._meta_rm.control_tokens
-            grader = await asyncio.to_thread(
-                shown_to_grader, planned.profile, task.messages, task.responses, tokens
+            grader = await off_the_loop(
+                planned.chars, grader_texts, planned.profile, task.messages, task.responses, tokens
             )
-        return _Texts(await self._sampler.shown(planned), grader)
+        return _Texts(await self._sampler.texts(planned), grader)
 
     async def _wave(
         self,
@@ -163,8 +164,14 @@ class GenerativeRewardModel:
             return sample
         assert self._meta_rm is not None
         meta_rm = self._meta_rm
-        messages = render_judgement_of(
-            planned.profile, texts.grader, sample.order, sample.text, meta_rm.control_tokens
+        messages = await off_the_loop(
+            len(sample.text),
+            render_judgement_of,
+            planned.profile,
+            texts.grader,
+            sample.order,
+            sample.text,
+            meta_rm.control_tokens,
         )
         with tracing.span("grade", {"gen_ai.request.model": meta_rm.model, "grm.sample": index}, "CLIENT"):
             try:

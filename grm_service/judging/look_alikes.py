@@ -14,7 +14,7 @@ _LETTERS = str.maketrans(
     "АВЕЗКМНОРСТУХІЈЅҮԌԚԜаеорсухіјѕһԁԛԝѵүΑΒΕΖΗΙΚΜΝΟΡΤΥΧϹαειικνορυχϲϳօոսհցıȷɑɡοᴏⅼ",
     "ABE3KMHOPCTYXIJSYGQWaeopcyxijshdqwvyABEZHIKMNOPTYXCaeiikvopuxcjonuhgijagool",
 )
-_SIGNS = str.maketrans("【〔〖】〕〗│∣ǀ￨♯∶꞉ː։⁚", "[[[]]]||||#:::::")
+_SIGNS = str.maketrans("【〔〖】〕〗│∣ǀ￨♯⋕∶꞉ː։⁚‘’‚ʼ“”„‐‒–—―−⠀", "[[[]]]||||##:::::''''\"\"\"------ ")
 _LINE_BREAKS = frozenset("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 # Displayed as nothing, although their category is that of a letter.
 _BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0")

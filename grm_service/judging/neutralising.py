@@ -1,20 +1,22 @@
 r"""Neutralise untrusted text: break what could act on the model or the parser, by one inserted space.
 
-Queries, responses, references and callers' principles are data. Control tokens of chat templates become
-`< |im_end|>`, `\boxed{` becomes `\boxe d{` no score, and lines that open or close a section or a turn of the
-profile's own templates lose a word: `[T he End of Response 1]`, `u ser: ...`. Look-alikes (look_alikes.py)
-count too, and only the place of a match changes. The time is linear in the text.
+Queries, responses, references and callers' principles are data. The space goes into control tokens of chat
+templates, `< |im_end|>`; into a box, `\boxe d{8, 9}`; and into a word of the lines that open or close a
+section or a turn of the profile's own templates, `[T he End of Response 1]`, `u ser: ...`. Look-alikes
+(look_alikes.py) count too. Nothing else changes. The time is linear in the text.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from typing import get_args
 
+from grm_service.judging.control_tokens import USUAL_TOKENS
 from grm_service.judging.look_alikes import Places, fold
 from grm_service.profiles.profile import PLACEHOLDER, Profile
 from grm_service.thinking import USUAL_TAGS
@@ -22,33 +24,7 @@ from grm_service.types import Role
 
 Clean = Callable[[str], str]
 
-# All patterns are matched against folded text. Each has one group: where the space may break it.
-_BAR = r"(?:\||i1\u20442œ?)"
-"""The bar of a control token; DeepSeek's full-width bar too, also if its bytes were read as Latin-1."""
-_TAGS = (
-    rf"{_BAR}[^<>\s](?:[^<>\n]{{0,64}}[^<>\s])?{_BAR}",
-    rf"/?{_BAR}[\w./:-]{{1,40}}|/?[\w./:-]{{1,40}}{_BAR}",  # Gemma 4
-    r"/?s|(?:bos|eos|pad|unk|mask|cls|sep|sop|eop|eod|eot|eoh|eoa|eosys)(?:_token)?",
-    r"/?(?:start|end|begin)_of_\w{1,16}",  # Gemma
-    r"(?:unused|reserved|extra|extra_id|special|tokens_unused|reserved_token)_?\d{1,6}",
-    r"(?:image|audio|video|img)_(?:soft_)?(?:token|pad)|fim_(?:prefix|middle|suffix|pad)",
-    r"/?(?:\w{1,16}:)?tool_(?:calls?|responses?|results?|outputs?)|/?arg_(?:key|value)",
-    r"/?seed:\w{1,32}",
-    r"</?sys>",
-)
-_BRACKETED = (
-    r"/?(?:inst|tool_calls|tool_results|tool_content|available_tools|system_prompt|model_settings|call_id)",
-    # Words that code has in brackets too, `image[mask]`, are tokens in capital letters only.
-    r"(?-i:/?(?:IMG(?:_BREAK|_END)?|(?:BEGIN_)?AUDIO|THINK|ARGS|PREFIX|MIDDLE|SUFFIX|BOS|EOS|PAD|UNK|CLS|SEP|MASK))",
-    r"[gs]mask",  # GLM
-    rf"{_BAR}[^\[\]\s]{{1,40}}{_BAR}",  # EXAONE
-)
-_CONTROL = (
-    rf"(<(?!<<)(?:{'|'.join(_TAGS)})>)",
-    rf"(\[(?:{'|'.join(_BRACKETED)})\])",
-    r"(\[e~\[)",  # MiniMax
-    r"(\]~!?b[\]\[])",
-)
+# Patterns are matched against folded text. Each has one group: where the space may break it.
 _BOX = r"\\boxe(d\{)"
 
 _BLOCK = re.compile(
@@ -59,17 +35,23 @@ _HEADING = re.compile(r"##|\[|(?:--|\*\*|[^\w\s\"'“”(（{}*+•·>–-]).*[^
 _LONGEST_HEADING = 60
 _GAP = r"[\s*_`~\\]*"
 """What may stand between the words of a heading without changing how it looks: space and Markdown."""
-_LINE_START = r"(?m:^)[ #*_`~>+•\\-]*"
-_LINE_END = r"[ *_`~#]*(?m:$)"
+_LINE_START = r"(?m:^)[ -/:-@\[-`|-~•·→]*(?:\d{1,3}[.)] *)?"
+"""All ASCII punctuation but the brace, with which JSON and code begin, and the number of a list's item."""
+_LINE_END = r"[ *_`~#:.=\])>-]*(?m:$)"
+_UNDERLINE = r"[ *_`:]*\n *(?:==|--)"
 _DECORATED = r"(?<=[#*_>]) *"
 _HASHES = r"\#(?<!\#\#)\#+" + _GAP
 _VALUE = r"[#(.:-]?\w{1,16}[).:-]?"
 _INDEX = r"#?(?:\d{1,3}|[a-z]\b|[一二三四五六七八九十])"
-_OPEN, _BRACKETS = r"[\[(<]?", re.compile(r"[\[\]()<>]")
-_ROLE = rf"(?:{'|'.join(get_args(Role))})[\])>]?"
+_NUMBER = r"\d{1,3}"
+_BRACKETS = re.compile(r"[\[\]()<>]")
+_GAP_OR_BRACKETS = r"[\s*_`~\\\[\]()<>]*"
+_ROLE = rf"(?:{'|'.join(get_args(Role))})"
 _PIECE = re.compile(r"\{\{\s*\w+\s*\}\}|[^\W_]+|[^\w\s*_`~\\]")
 _FIRST = re.compile(r"(?:\((?:\?-i:)?)*(\\.|[^\\(])", re.DOTALL)
 """The first character that a pattern matches; each begins with a literal one."""
+_WORD_FIRST = re.compile(r"[(?:]*\w")
+_LONG, _PAUSE_S = 50_000, 0.005
 _ADJACENT = re.compile(r"\S(?=\S)")
 
 
@@ -86,9 +68,11 @@ def neutraliser(profile: Profile, control_tokens: tuple[str, ...] = (), template
 
 
 @lru_cache(maxsize=64)
-def chat_neutraliser(control_tokens: tuple[str, ...] = (), profile: Profile | None = None) -> Clean:
-    """Return the same for plain chat, in which only control tokens of the template can act."""
-    return _breaker(_control(profile, control_tokens))
+def chat_neutraliser(
+    control_tokens: tuple[str, ...] = (), profile: Profile | None = None, block: str = ""
+) -> Clean:
+    """Return the same for plain chat, where control tokens act, and the lines around texts in a `block`."""
+    return _breaker((*_control(profile, control_tokens), *sorted(set(_markers(block, by_index=True)))))
 
 
 def _control(profile: Profile | None, control_tokens: tuple[str, ...]) -> tuple[str, ...]:
@@ -99,11 +83,11 @@ def _control(profile: Profile | None, control_tokens: tuple[str, ...]) -> tuple[
         *(profile.control_tokens if profile else ()),
         *(t for pair in tags for t in pair),
     )
-    usual = re.compile("|".join(_CONTROL), re.IGNORECASE)
+    usual = re.compile("|".join(USUAL_TOKENS), re.IGNORECASE)
     folded = {fold(token) for token in tokens}
     # What has no two characters side by side cannot be broken by a space; no chat template uses such a token.
     others = {each for each in folded if _ADJACENT.search(each) and not usual.fullmatch(each)}
-    return (*_CONTROL, *(f"({re.escape(each)})" for each in sorted(others)))
+    return (*USUAL_TOKENS, *(f"({re.escape(each)})" for each in sorted(others)))
 
 
 def _any_of(patterns: Iterable[str]) -> str:
@@ -116,7 +100,12 @@ def _any_of(patterns: Iterable[str]) -> str:
             by_first[_FIRST.match(pattern)[1]].append(pattern)  # type: ignore[index]
     places = [f"(?={first})(?:{'|'.join(group)})" for first, group in by_first.items()]
     anywhere = f"(?=[{''.join(by_first)}])(?:{'|'.join(places)})"
-    return "|".join([anywhere, f"{_LINE_START}(?:{'|'.join(at_line_start)})" if at_line_start else "(?!)"])
+    if not at_line_start:
+        return anywhere
+    # Words can begin only where the punctuation ends, so that they are not tried at all of its places.
+    words = [each for each in at_line_start if _WORD_FIRST.match(each)]
+    others = [each for each in at_line_start if not _WORD_FIRST.match(each)]
+    return f"{anywhere}|{_LINE_START}(?:(?=\\w)(?:{'|'.join(words) or '(?!)'})|{'|'.join(others) or '(?!)'})"
 
 
 def _breaker(patterns: Iterable[str]) -> Clean:
@@ -125,6 +114,10 @@ def _breaker(patterns: Iterable[str]) -> Clean:
     def clean(text: str) -> str:
         folded = fold(text)
         match = control.search(folded)
+        if len(text) > _LONG:
+            time.sleep(
+                _PAUSE_S
+            )  # a search holds the interpreter: the event loop has some turns before the next
         if match is None:
             return text
         places, cuts = Places(text), [0]
@@ -162,19 +155,23 @@ def _markers(template: str, by_index: bool = False) -> Iterator[str]:
 def _line_markers(line: str, by_data: bool) -> Iterator[str]:
     """Yield the patterns of a template's line, without the blocks of data in it.
 
-    A line that stands out counts anywhere. Its words, and short plain words next to data, are a heading at
-    the start of a line.
+    A line that stands out counts anywhere. Its words, and what is next to data, count at the start of a line.
     """
     *before_data, last = [part.strip() for part in _BLOCK.split(line)]
     for part, end in [*((part, "") for part in before_data), (last, _LINE_END)]:
         plain = part.strip("# ")
         if part.startswith("#") and _is_heading(plain):
             yield _HASHES + _marker(plain) + r"(?![a-z0-9])"
-            yield _at_line_start(_marker(plain, index=_INDEX), end, _DECORATED)
+            yield _at_line_start(_marker(plain, _INDEX), end, _DECORATED)
+            yield _LINE_START + _marker(plain, _INDEX) + _UNDERLINE
         elif _HEADING.match(part):
             yield _marker(part)
+            if _BRACKETS.match(part):
+                yield _at_line_start(_without_brackets(part, _INDEX), end)
         elif by_data and _is_heading(part):
-            yield _at_line_start(_marker(part, index=_INDEX), end)
+            yield _at_line_start(_marker(part, _INDEX), "" if part.endswith((":", "：")) else end)
+        elif by_data and _ADJACENT.search(part):
+            yield f"{_LINE_START}({_exact(part, {'i': _NUMBER})}){end}"
 
 
 def _at_line_start(marker: str, end: str, decorated: str = "") -> str:
@@ -183,7 +180,7 @@ def _at_line_start(marker: str, end: str, decorated: str = "") -> str:
 
 
 def _is_heading(words: str) -> bool:
-    return len(words) <= _LONGEST_HEADING and re.match(r"\w.*[^\W\d_]", words) is not None
+    return len(words) <= _LONGEST_HEADING and re.match(r"(?=\w).*[^\W\d_]", words) is not None
 
 
 def _turn_markers(turn: str) -> Iterator[str]:
@@ -193,28 +190,28 @@ def _turn_markers(turn: str) -> Iterator[str]:
         if "role" not in PLACEHOLDER.findall(opening):
             yield from _line_markers(line, by_data=True)
             continue
-        yield (
-            _LINE_START
-            + _OPEN
-            + _marker(_BRACKETS.sub(" ", opening).strip("# "))
-            + ("" if after else _LINE_END)
-        )
+        yield _LINE_START + _without_brackets(opening, _VALUE) + ("" if after else _LINE_END)
         for part in after:
             yield from _line_markers(part, by_data=True)
 
 
-def _marker(line: str, index: str = _VALUE) -> str:
+def _without_brackets(line: str, index: str) -> str:
+    """Return the pattern of a line's words, with or without its brackets and the Markdown before them."""
+    return _marker(_BRACKETS.sub(" ", line).strip("#*-> "), index, _GAP_OR_BRACKETS)
+
+
+def _marker(line: str, index: str = _VALUE, gap: str = _GAP) -> str:
     """Return the pattern of a template's line; `index` is that of a response's number.
 
-    Space and Markdown between its words do not matter if it has a word that a space can break.
+    What matches `gap` may stand between its words if it has a word that a space can break.
     """
     values = {"i": index, "role": _ROLE}
     pieces = _PIECE.findall(fold(line))
     first = next((at for at, piece in enumerate(pieces) if _is_breakable(piece)), None)
     if first is None:
         return f"({_exact(line, values)})"
-    patterns = [_pattern(piece, values) + _GAP for piece in pieces]
-    patterns[-1] = _pattern(pieces[-1], values)
+    patterns = [_pattern(piece, values, gap) for piece in pieces]
+    patterns[-1] = _pattern(pieces[-1], values, "")
     return f"{''.join(patterns[:first])}({''.join(patterns[first:])})"
 
 
@@ -222,10 +219,10 @@ def _is_breakable(piece: str) -> bool:
     return (len(piece) > 1 and piece.isalnum()) or PLACEHOLDER.findall(piece) == ["role"]
 
 
-def _pattern(piece: str, values: Mapping[str, str]) -> str:
+def _pattern(piece: str, values: Mapping[str, str], gap: str) -> str:
     if names := PLACEHOLDER.findall(piece):
-        return values.get(names[0], _VALUE)
-    return f"(?:{piece})?" if piece.lower() == "the" else re.escape(piece)
+        return values.get(names[0], _VALUE) + gap
+    return f"(?:{piece}{gap})?" if piece.lower() == "the" else re.escape(piece) + gap
 
 
 def _exact(line: str, values: Mapping[str, str]) -> str:

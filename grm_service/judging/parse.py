@@ -29,7 +29,8 @@ _PLACEHOLDER = re.compile(r"\s*x(?:\s*,\s*x)*\s*")
 _HALF_BOX = re.compile(r"\\(b(o(x(e(d(\{[^{}\n]*\}?)?)?)?)?)?)?[\s$*.]*")
 # Around the answers of judges that were trained to think, and special tokens that a server does not skip.
 _WRAPPER = re.compile(
-    r"</?(?:final[ _]?)?(?:answer|solution|output|result|verdict|score|rating)s?>|<\|\w+\|>", re.IGNORECASE
+    r"<(?=[|/a-z])(?:/?(?:final[ _]?)?(?:answer|solution|output|result|verdict|score|rating)s?>|\|\w+\|>)",
+    re.IGNORECASE,
 )
 _SHELL = re.compile(r"\s*(?:\\[a-z]+\{(.*)\}|\[(.*)\]|\((.*)\))\s*")
 _NUMBER = re.compile(r"([+-]?\d{1,6}(?:\.\d{1,6})?)[分点점]?", re.ASCII)

@@ -33,6 +33,14 @@ class Plan:
     k_meta: int = 0
     thinking_tokens: int | None = None
 
+    @property
+    def chars(self) -> int:
+        """The characters of the texts that its prompts repeat."""
+        query = (message.content for message in self.task.messages)
+        listed = (principle.text for principle in self.principles)
+        texts = (*query, *self.task.responses, self.task.reference or "", *listed)
+        return sum(map(len, texts))
+
     def params(self, index: int) -> Params:
         """Return the sampling parameters of sample `index`."""
         return Params(

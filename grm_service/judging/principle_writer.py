@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from dataclasses import replace
 
 from grm_service import tracing
 from grm_service.cache import ByteCache, memory_size
-from grm_service.concurrency import SharedTask
+from grm_service.concurrency import SharedTask, off_the_loop
 from grm_service.engines.base import Engine
 from grm_service.errors import PrinciplesUnreadable
 from grm_service.judging.completion import complete, to_get_an_answer
@@ -80,7 +79,10 @@ class PrincipleWriter:
         # A model that thinks should do so first, which a continuation would prevent.
         thinks = engine.thinking.thinks is not None and thinking_tokens != 0
         start = "1." if engine.abilities.continues and not thinks else ""
-        prompt = await asyncio.to_thread(render_query, profile, messages, constitution, engine.control_tokens)
+        chars = sum(len(message.content) for message in messages)
+        prompt = await off_the_loop(
+            chars, render_query, profile, messages, constitution, engine.control_tokens
+        )
         for attempt in range(MAX_ATTEMPTS):
             temperature = sampling.temperature if attempt else 0.0
             params = Params(
@@ -102,7 +104,8 @@ class PrincipleWriter:
             usage += completion.usage
             if self._observer is not None:
                 self._observer.spent(completion.usage)
-            if principles := parse_principles(_whole_lines(start + completion.text, completion)):
+            text = _whole_lines(start + completion.text, completion)
+            if principles := await off_the_loop(len(text), parse_principles, text):
                 return principles, usage
             was_cut = completion.is_cut_in_thinking
         hint = ": its thinking was cut off, so raise thinking_tokens" if was_cut else ""

@@ -1,6 +1,6 @@
 """Render prompts: a task, an order and a profile become the messages that the model reads.
 
-Untrusted texts are neutralised (neutralising.py) once per task, in `shown`; a prompt then only joins them.
+Untrusted texts are neutralised once per task (`task_texts`); a prompt then only joins them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _GRADING = """Please score the responses.
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """The texts of a task as prompts show them: neutralised for one profile and model.
+class TaskTexts:
+    """The texts of a task in its prompts: neutralised for one profile and model.
 
     `principles` is their list, empty without any. `group` names the query; prompts of one query share it.
     """
@@ -37,7 +37,7 @@ class Shown:
     group: str
 
 
-def shown(
+def task_texts(
     profile: Profile,
     messages: Sequence[Message],
     responses: Sequence[str] = (),
@@ -45,14 +45,14 @@ def shown(
     reference: str | None = None,
     control_tokens: tuple[str, ...] = (),
     template: str = "",
-) -> Shown:
+) -> TaskTexts:
     """Return the neutralised texts of a task.
 
     The time grows with the texts, up to seconds for the largest request: run it in a thread in an event loop.
     `control_tokens` are those of the engine's model; `template` is a prompt besides the profile's own.
     """
     clean = neutraliser(profile, control_tokens, template)
-    return Shown(
+    return TaskTexts(
         _conversation(profile, messages, clean),
         tuple(map(clean, responses)),
         _listed(principles, clean),
@@ -75,12 +75,12 @@ def render(
     `principles` are the criteria themselves (modes "fixed" and "query", which writes them beforehand) or the
     constitution above self-written ones (mode "self"). `control_tokens` are those of the engine's model.
     """
-    texts = shown(profile, messages, responses, principles, reference, control_tokens)
+    texts = task_texts(profile, messages, responses, principles, reference, control_tokens)
     return render_order(profile, texts, range(len(responses)), mode)
 
 
 def render_order(
-    profile: Profile, texts: Shown, order: Sequence[int], mode: PrincipleMode = "self"
+    profile: Profile, texts: TaskTexts, order: Sequence[int], mode: PrincipleMode = "self"
 ) -> Prompt:
     """Return the judging prompt that shows the responses of a task in this order."""
     template = profile.prompt
@@ -98,14 +98,14 @@ def render_order(
     return _prompt(profile, texts, fill(template.judge, values))
 
 
-def shown_to_grader(
+def grader_texts(
     profile: Profile,
     messages: Sequence[Message],
     responses: Sequence[str],
     control_tokens: tuple[str, ...] = (),
-) -> Shown:
+) -> TaskTexts:
     """Return the texts of a task as a meta RM's prompt shows them, which has headings of its own."""
-    return shown(profile, messages, responses, control_tokens=control_tokens, template=_GRADING)
+    return task_texts(profile, messages, responses, control_tokens=control_tokens, template=_GRADING)
 
 
 def render_judgement(
@@ -119,18 +119,18 @@ def render_judgement(
 
     In the completion only control tokens of chat templates are neutralised.
     """
-    texts = shown_to_grader(profile, messages, responses, control_tokens)
+    texts = grader_texts(profile, messages, responses, control_tokens)
     return render_judgement_of(profile, texts, range(len(responses)), completion, control_tokens)
 
 
 def render_judgement_of(
     profile: Profile,
-    texts: Shown,
+    texts: TaskTexts,
     order: Sequence[int],
     completion: str,
     control_tokens: tuple[str, ...] = (),
 ) -> tuple[Message, Message]:
-    """Return the same for the responses of a task in this order; `texts` come from `shown_to_grader`."""
+    """Return the same for the responses of a task in this order; `texts` come from `grader_texts`."""
     responses = join_responses(profile, [texts.responses[i] for i in order])
     values = {"conversation": texts.conversation, "responses": responses}
     judgement = chat_neutraliser(control_tokens, profile)(completion)
@@ -144,7 +144,7 @@ def render_query(
     control_tokens: tuple[str, ...] = (),
 ) -> Prompt:
     """Return the prompt that asks for principles from the query alone (IP-GRM, arXiv 2602.10019)."""
-    texts = shown(profile, messages, principles=constitution, control_tokens=control_tokens)
+    texts = task_texts(profile, messages, principles=constitution, control_tokens=control_tokens)
     block = fill(profile.prompt.constitution, {"items": texts.principles}) if constitution else ""
     values = {"conversation": texts.conversation, "constitution": block}
     return _prompt(profile, texts, fill(profile.prompt.query, values))
@@ -161,7 +161,7 @@ def join_responses(profile: Profile, texts: Sequence[str], labels: Sequence[str]
     return "\n".join(fill(profile.prompt.response, {"i": label, "content": text}) for label, text in numbered)
 
 
-def _prompt(profile: Profile, texts: Shown, user: str) -> Prompt:
+def _prompt(profile: Profile, texts: TaskTexts, user: str) -> Prompt:
     system = (Message("system", profile.prompt.system),) if profile.prompt.system else ()
     return Prompt((*system, Message("user", user.strip())), group=texts.group)
 

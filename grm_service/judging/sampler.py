@@ -20,7 +20,7 @@ from grm_service.judging import parse, soft_scores
 from grm_service.judging.completion import complete, with_thinking_room, without_thinking
 from grm_service.judging.orders import undo
 from grm_service.judging.plan import Plan
-from grm_service.judging.prompt import Shown, boxed, render_order, shown
+from grm_service.judging.prompt import TaskTexts, boxed, render_order, task_texts
 from grm_service.profiles.profile import fill
 from grm_service.types import Alternative, Completion, Message, Params, Prompt, Sample, Thinking, Usage
 
@@ -52,13 +52,14 @@ class Sampler:
     def __init__(self, engine: Engine, observer: SampleObserver | None = None) -> None:
         self.engine = engine
         self._observer = observer
-        self._rendering = asyncio.Lock()
+        self._turns = asyncio.Lock()
 
-    async def shown(self, planned: Plan) -> Shown:
-        """Return the plan's texts as its prompts show them. Runs in a thread, since texts can be large."""
+    async def texts(self, planned: Plan) -> TaskTexts:
+        """Return the neutralised texts of the plan's prompts."""
         task = planned.task
-        return await asyncio.to_thread(
-            shown,
+        return await off_the_loop(
+            planned.chars,
+            task_texts,
             planned.profile,
             task.messages,
             task.responses,
@@ -67,8 +68,8 @@ class Sampler:
             self.engine.control_tokens,
         )
 
-    async def sample(self, planned: Plan, index: int, texts: Shown | None = None) -> Sample:
-        """Return sample `index` of a plan; several samples share the `texts` that `shown` returns.
+    async def sample(self, planned: Plan, index: int, texts: TaskTexts | None = None) -> Sample:
+        """Return sample `index` of a plan; several samples share the `texts` that `texts` returns.
 
         If the engine fails, the failure is the sample's error. Raises BadTask, such as PromptTooLong.
         """
@@ -79,7 +80,7 @@ class Sampler:
         }
         with tracing.span("sample", attributes, "CLIENT") as span:
             try:
-                sample = await self._run(planned, sample, params, texts or await self.shown(planned))
+                sample = await self._run(planned, sample, params, texts or await self.texts(planned))
                 return sample
             except BaseException as failed:
                 sample = replace(sample, error=code_of(failed))
@@ -91,12 +92,10 @@ class Sampler:
                 if self._observer is not None:
                     self._observer.sampled(sample, time.perf_counter() - began)
 
-    async def _run(self, planned: Plan, sample: Sample, params: Params, texts: Shown) -> Sample:
+    async def _run(self, planned: Plan, sample: Sample, params: Params, texts: TaskTexts) -> Sample:
         task, mode = planned.task, planned.task.options.principles.mode
-        async with self._rendering:
-            prompt = render_order(planned.profile, texts, sample.order, "fixed" if mode == "query" else mode)
-            # Others have their turn between two prompts, which can be large.
-            await asyncio.sleep(0)
+        await self._turn()
+        prompt = render_order(planned.profile, texts, sample.order, "fixed" if mode == "query" else mode)
         opening = planned.profile.opening if self.engine.abilities.continues else ""
         try:
             completion = await self._complete(planned, replace(prompt, continuation=opening), params)
@@ -110,6 +109,11 @@ class Sampler:
         if task.options.score == "soft" and sample.error is None:
             sample = await self._add_soft_scores(planned, sample, prompt)
         return sample
+
+    async def _turn(self) -> None:
+        """Wait for a turn of the event loop of one's own; many small steps in one would hold it for long."""
+        async with self._turns:
+            await asyncio.sleep(0)
 
     async def _complete(self, planned: Plan, prompt: Prompt, params: Params) -> Completion:
         return await complete(self.engine, prompt, params, planned.profile.thinking)
@@ -199,6 +203,7 @@ class Sampler:
     async def _expected(self, planned: Plan, prompt: Prompt, sample: Sample) -> tuple[float | None, Usage]:
         """Return the expected score at the end of the prompt's continuation, and the tokens used."""
         # Some chat templates strip trailing space: leave the space between scores to the model.
+        await self._turn()
         written, usage = prompt.continuation, Usage()
         start = written.rstrip()
 

@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from grm_service.types import Principle
 
 Text = Annotated[str, MinLen(1)]
+Tag = Annotated[str, MinLen(2)]  # a space within it breaks it in untrusted text
 PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _STRICT = {"extra": "forbid", "strict": True}
 
@@ -151,7 +152,7 @@ class ThinkingSettings:
 
     __pydantic_config__: ClassVar = _STRICT
     tokens: Annotated[int | None, Ge(0), Le(131072)] = None
-    tags: tuple[tuple[Text, Text], ...] = ()
+    tags: tuple[tuple[Tag, Tag], ...] = ()
     opened: bool = False
     on: Mapping[str, Any] = field(default_factory=dict, hash=False)
     off: Mapping[str, Any] = field(default_factory=dict, hash=False)

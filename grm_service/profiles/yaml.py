@@ -9,13 +9,13 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from grm_service.data_files import decode
+from grm_service.data_files import NotUnicode, decode
 from grm_service.errors import CatalogError
 from grm_service.profiles.yaml_nodes import BadYAML, Loc, parse
 
 T = TypeVar("T")
-_MAX_BYTES = 256 << 10
-"""A larger file is no profile, principle set or list of keys: 1,000 keys have 150 KB."""
+_MAX_BYTES = 128 << 10
+"""A larger file is no profile, principle set or list of keys (1,000: 124 KB), and takes seconds to parse."""
 
 
 def is_yaml(name: str | Path) -> bool:
@@ -55,6 +55,8 @@ def _read(path: Path) -> str:
         if len(data) > _MAX_BYTES:
             raise CatalogError(f"{path}: cannot be read: it is larger than {_MAX_BYTES >> 10} KiB")
         return decode(data)
+    except NotUnicode as wrong:
+        raise CatalogError(_describe(path, wrong.line, (), wrong.why)) from None
     except (OSError, ValueError) as error:
         raise CatalogError(f"{path}: cannot be read: {error}") from None
 

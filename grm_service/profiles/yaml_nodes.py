@@ -61,7 +61,8 @@ def parse(text: str) -> tuple[Any, dict[Loc, int]]:
     except MarkedYAMLError as invalid:
         mark = invalid.problem_mark or invalid.context_mark
         raise BadYAML(mark.line + 1 if mark else 1, (), str(invalid.problem)) from None
-    except (YAMLError, ValueError, OverflowError) as invalid:  # such as an escape beyond the last character
+    # Such as an escape beyond the last character, or (AssertionError) a directive of an unknown version.
+    except (YAMLError, ValueError, OverflowError, AssertionError) as invalid:
         raise BadYAML(1, (), str(invalid)) from None
 
 

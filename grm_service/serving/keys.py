@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le, Len
 from filelock import FileLock
-from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, StringConstraints, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
 from grm_service.callers import Caller
@@ -46,7 +45,7 @@ class APIKey:
 
     __pydantic_config__: ClassVar = _STRICT
     name: Annotated[str, Len(1, 64), AfterValidator(_without_controls)]
-    sha256: Annotated[str, Len(64, 64)]
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}\z")]
     weight: Annotated[float, Ge(MIN_WEIGHT), Le(MAX_WEIGHT)] = 1.0
     max_requests: Annotated[int, Ge(1)] | None = None
     auditor: bool = False
@@ -73,6 +72,8 @@ def load(path: Path) -> Keys:
     keys, _ = yaml.load(Keys, path)
     if len({key.name for key in keys.keys}) < len(keys.keys):
         raise CatalogError(f"{path}: two keys have the same name")
+    if len({key.sha256 for key in keys.keys}) < len(keys.keys):
+        raise CatalogError(f"{path}: two names have the same key: remove one, and add it again")
     return keys
 
 
@@ -83,7 +84,7 @@ def add(
     key = _PREFIX + secrets.token_urlsafe(32)
     entry = _checked(APIKey(name, _digest(key), weight, max_requests, auditor))
     with _locked(path):
-        known = load(path).keys if path.exists() else ()
+        known = load(path).keys if path.exists() and path.stat().st_size > 0 else ()
         if name in {key.name for key in known}:
             raise CatalogError(f"{path} has a key named {name!r}: remove it first, or use another name")
         _save(path, [*known, entry])
@@ -130,17 +131,18 @@ def _locked(path: Path) -> Iterator[None]:
 def _save(path: Path, keys: Sequence[APIKey]) -> None:
     """Replace the file at once, by a new one with mode 0600 that is on disk before it has the name."""
     listed = [{field: value for field, value in asdict(key).items() if value is not None} for key in keys]
-    with NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as new:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)  # of a process that was killed, or planted: it is never written to
+    opened = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(opened, "w", encoding="utf-8") as new:
         try:
             YAML(typ="safe").dump({"keys": listed}, new)
             new.flush()
             os.fsync(new.fileno())
-            load(Path(new.name))  # a file that cannot be read would lock everybody out
-            Path(new.name).replace(path)
+            load(partial)  # a file that cannot be read would lock everybody out
+            partial.replace(path)
         except BaseException:
-            Path(new.name).unlink()
+            partial.unlink()
             raise
     _sync_folder(path.parent)
 

@@ -24,6 +24,8 @@ from grm_service.errors import Overloaded, ShareTaken, Shed
 
 _RECENT = 64
 _MAX_PAUSE_S = 60
+_TEXT_ROOMS = 8
+"""Texts of requests that wait or are judged, as a multiple of the prompt characters in flight."""
 
 
 @dataclass(slots=True, order=True)
@@ -51,6 +53,7 @@ class RequestQueue:
         self._now = 0.0
         self._ends: dict[str, float] = {}
         self._requests: Counter[str] = Counter()
+        self._text_chars = 0
         self._finished: deque[tuple[float, int]] = deque(maxlen=_RECENT)
         self._durations: deque[float] = deque(maxlen=_RECENT)
 
@@ -72,6 +75,18 @@ class RequestQueue:
             yield
         finally:
             self._requests[caller.name] -= 1
+
+    @contextmanager
+    def hold_texts(self, chars: int) -> Iterator[None]:
+        """Count the characters of a request's texts until it ends. Raises Overloaded if they are too many."""
+        if self._text_chars and self._text_chars + chars > _TEXT_ROOMS * self._room_chars:
+            why = f"requests with {self._text_chars} characters are already here"
+            raise Overloaded(self.waiting, self._pause_s(), why)
+        self._text_chars += chars
+        try:
+            yield
+        finally:
+            self._text_chars -= chars
 
     @asynccontextmanager
     async def reserve(

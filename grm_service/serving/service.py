@@ -32,7 +32,7 @@ from grm_service.serving.metrics import Metrics
 from grm_service.serving.queue import RequestQueue
 from grm_service.serving.single_flight import Reuse, SingleFlight
 from grm_service.serving.usage import CallerUsage
-from grm_service.serving.validation import Validator, query_chars
+from grm_service.serving.validation import Validator, query_chars, task_chars
 from grm_service.types import Message, Principle, PrincipleSpec, Task, Usage, Verdict
 from grm_service.version import __version__
 
@@ -107,7 +107,8 @@ class Service(Lifecycle):
             "judgement", {"grm.route": requester.route, "grm.responses": len(task.responses)}
         ) as span:
             try:
-                record, reuse = await self._judge_once(task, on_event, requester)
+                with self.queue.hold_texts(task_chars(task)):
+                    record, reuse = await self._judge_once(task, on_event, requester)
             except GRMError as failed:
                 self.metrics.failed(failed)
                 raise

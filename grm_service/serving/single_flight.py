@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from grm_service.cache import ByteCache, memory_size
 from grm_service.concurrency import SharedTask
-from grm_service.errors import KeyReused
+from grm_service.errors import DeadlineExceeded, KeyReused
 
 T = TypeVar("T")
 Reuse = Literal["miss", "join", "hit"]
@@ -31,18 +32,23 @@ class SingleFlight(Generic[T]):
     async def run(self, key: str, body: str, work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, Reuse]:
         """Return the result of `work` for the key, and how it came about.
 
-        Work that every caller has left is cancelled, and the next caller begins anew. Raises KeyReused where
-        `body` is not that of the first call with the key, and what the work raises.
+        Work that every caller has left is cancelled, and the next caller begins anew; so does one who joined
+        work whose time ran out, since its own ends later. Raises KeyReused where `body` is not that of the
+        first call with the key, and what the work raises.
         """
-        if (cached := self._cache.get(key)) is not None:
-            _require_same(cached[0], body)
-            return cached[1], "hit"
-        call = self._running.get(key)
-        if call is None or call.work.abandoned:
-            call = self._begin(key, body, work)
-            return await call.work.wait(), "miss"
-        _require_same(call.body, body)
-        return await call.work.wait(), "join"
+        while (
+            True
+        ):  # ends, because one of those who joined begins, and its time ends before that of the others
+            if (cached := self._cache.get(key)) is not None:
+                _require_same(cached[0], body)
+                return cached[1], "hit"
+            call = self._running.get(key)
+            if call is None or call.work.abandoned:
+                call = self._begin(key, body, work)
+                return await call.work.wait(), "miss"
+            _require_same(call.body, body)
+            with suppress(DeadlineExceeded):
+                return await call.work.wait(), "join"
 
     def _begin(self, key: str, body: str, work: Callable[[], Coroutine[Any, Any, T]]) -> _Call[T]:
         call = self._running[key] = _Call(SharedTask(work()), body)

@@ -166,6 +166,12 @@ class Validator:
                 raise TextTooLong(f"{field}.{i}", len(text), self._text_chars)
 
 
+def task_chars(task: Task) -> int:
+    """Return the characters of a task's texts."""
+    query = query_chars(task.messages, task.options.principles.items)
+    return query + sum(map(len, task.responses)) + len(task.reference or "")
+
+
 def query_chars(messages: tuple[Message, ...], principles: tuple[Principle, ...]) -> int:
     """Return the characters of a conversation and of principles."""
     return sum(len(message.content) for message in messages) + sum(len(each.text) for each in principles)

@@ -161,7 +161,7 @@ class TrajectorySampler:
             return ItemTrajectories.of(item, error=TOO_MANY_RESPONSES)
         try:
             planned = await self._plan(item)
-            texts = await self._sampler.shown(planned)
+            texts = await self._sampler.texts(planned)
             samples = await asyncio.gather(
                 *(self._sampler.sample(planned, i, texts) for i in range(self._setup.samples))
             )

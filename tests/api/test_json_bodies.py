@@ -37,8 +37,8 @@ def all_large(monkeypatch):
 
 
 async def test_large_bodies_are_as_small_ones(serve, all_large, monkeypatch):
-    bad = [{"responses": []}, {"k": "8"}, {"unknown": 1}, {"query": "a\ud800"}]
-    contents = [json.dumps(PAIR | change) for change in [{}, *bad]] + ["{", "[]", "null", '"\xff"']
+    bad = [{"responses": []}, {"k": "8"}, {"unknown": 1}, {"query": "a\0"}]
+    contents = [json.dumps(PAIR | change) for change in [{}, *bad]] + ["[]", "null", '"\xff"']
 
     async def replies():
         async with serve(replay_s=0) as client:
@@ -52,6 +52,14 @@ async def test_large_bodies_are_as_small_ones(serve, all_large, monkeypatch):
     monkeypatch.setattr(json_bodies, "_SMALL", 2**20)
     assert large == await replies()
     assert large[0]["rewards"]
+
+
+@pytest.mark.parametrize("content", ["{", '"\\ud800"', b"\xff", "[" + "9" * 5000 + "]", "[" * 300])
+async def test_large_bodies_that_are_not_json(serve, all_large, content):
+    async with serve() as client:
+        reply = await client.post("/v1/rewards", content=content, headers=JSON)
+    assert reply.status_code in (400, 422)
+    assert "the body" in reply.json()["detail"]
 
 
 async def test_large_bodies_are_validated_once(serve, all_large, monkeypatch):
@@ -71,26 +79,66 @@ async def test_large_bodies_are_validated_once(serve, all_large, monkeypatch):
     assert len(seen) == len(VALID) - 1  # a batch has its own reader
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("/v1/rewards", PAIR | {f"u{i}": 1 for i in range(20_000)}),
-        ("/aggregate_metrics", {"verify_responses": [1] * 50_000}),
-    ],
-    ids=["fields", "values"],
-)
-async def test_many_errors_are_counted(serve, path, body):
+async def test_many_errors_are_counted(serve):
     """Not listed: each takes a kilobyte."""
     async with serve() as client:
-        reply = await client.post(path, json=body)
+        reply = await client.post("/v1/rewards", json=PAIR | {f"u{i}": 1 for i in range(20_000)})
     assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
     assert "0 fields or values" in reply.json()["detail"]
 
 
-async def test_too_many_values_are_refused(serve, monkeypatch):
-    monkeypatch.setattr(json_bodies, "_MAX_VALUES", 1000)
+@pytest.mark.parametrize("rows", [[{"reward": 1}] * 600, [1] * 3000], ids=["parts", "values"])
+async def test_too_many_values_are_refused(serve, all_large, monkeypatch, rows):
+    monkeypatch.setattr(json_bodies, "_MAX_PARTS", 1000)
+    monkeypatch.setattr(json_bodies, "_MAX_VALUES", 2000)
     async with serve() as client:
-        many = await client.post("/aggregate_metrics", json={"verify_responses": [{"reward": 1}] * 600})
-        commas = await client.post("/v1/rewards", json=PAIR | {"query": "," * 5000})
+        many = await client.post("/aggregate_metrics", json={"verify_responses": rows})
+        in_text = await client.post("/v1/rewards", json=PAIR | {"query": '\\",:[{' * 5000})
     assert (many.status_code, many.json()["code"]) == (413, "too_large")
-    assert commas.status_code == 200
+    assert in_text.status_code == 200
+
+
+TOKENS = {
+    "prompt_token_ids": list(range(32_000)),
+    "generation_token_ids": [150_000] * 32_000,
+    "generation_log_probs": [-0.123456789] * 32_000,
+}
+
+
+def rollout(text):
+    return {"output": [{"role": "assistant", "content": text, **TOKENS}]}
+
+
+async def test_rows_with_tokens_are_judged(serve):
+    """As NeMo Gym sends them: 10^5 numbers in each."""
+    row = {"responses_create_params": {"input": "q"}, "response": rollout("a"), "_ng_task_index": 1}
+    group = {
+        "conversation_history": [{"role": "user", "content": "q"}],
+        "response_objs": [rollout(f"{i}") for i in range(8)],
+    }
+    async with serve() as client:
+        verified = await client.post("/verify?window_s=0&k=1", json=row)
+        compared = await client.post("/compare?k=1", json=group)
+    assert verified.json()["judged"] == 1
+    assert verified.json()["response"] == row["response"]
+    assert len(compared.json()["rewards"]) == 8
+
+
+async def test_many_turns_are_refused(serve):
+    turns = [{"role": "assistant", "content": "a"}] * 1000
+    bodies = [
+        ("/v1/rewards", {"query": "q", "responses": [turns] * 17}),
+        ("/v1/rewards", {"query": "q", "responses": [{"messages": turns}] * 17}),
+        ("/compare", {"conversation_history": turns[:1], "response_objs": [{"output": turns}] * 17}),
+        ("/verify", {"responses_create_params": {"input": "q"}, "response": {"output": turns * 5}}),
+    ]
+    async with serve() as client:
+        replies = [await client.post(path, json=body) for path, body in bodies]
+    assert [reply.status_code for reply in replies] == [422] * 4
+    assert all("17000 turns" in reply.json()["detail"] for reply in replies[:3])
+
+
+async def test_many_bad_rows_are_one_error(serve):
+    async with serve() as client:
+        reply = await client.post("/aggregate_metrics", json={"verify_responses": [1] * 50_000})
+    assert [error["field"] for error in reply.json()["errors"]] == ["verify_responses.0"]

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from dataclasses import replace
 
 import pytest
 from rich.table import Table
@@ -13,6 +14,7 @@ from grm_service.cli import app
 from grm_service.cli.console import SafeConsole
 from grm_service.log_lines import SAFE_LINES
 from grm_service.printable import is_printable, printable, printable_json, printable_line
+from grm_service.probes.cases import probes
 
 # OSC 52 (clipboard), SGR, C1 CSI, bidirectional override, carriage return, line separator, tag, zero width.
 HOSTILE = "\x1b]52;c;cm0=\x07\x1b[8m\x9b31m\u202eevil\r\u2028\U000e0041\u200b"
@@ -95,6 +97,22 @@ def test_eval_and_compare(tmp_path):
         run("eval", str(data), "--out", out, "--engine", "scripted", "--k", "1", "--seed", str(seed))
     run("eval", "compare", *runs)
     run("eval", "check", f"{runs[0]}/report.json", f"{runs[1]}/report.json")
+
+
+def test_pairs_and_trajectories(tmp_path):
+    data = tmp_path / f"{MARKUP.replace('/', '')}\x1b[8m.jsonl"
+    row = {"prompt": TEXT, "chosen": f"a{TEXT}", "rejected": "b", "source": TEXT, "id": TEXT}
+    data.write_text(json.dumps(row))
+    run("pairs", str(data), "--out", f"{data}.pairs", "--engine", "scripted", "--n", "2", "--k", "1")
+    run("train", "sample", str(data), "--out", f"{data}.sampled", "--engine", "scripted", "--samples", "1")
+    run("train", "forms", str(data), "--out", f"{data}.forms")
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_probes(as_json, monkeypatch):
+    hostile = replace(probes()[0], name=MARKUP, what=TEXT)
+    monkeypatch.setattr("grm_service.probes.cases.probes", lambda _: (hostile,))
+    assert "evil" in run("probe", "--engine", "scripted", "--k", "1", *as_json)
 
 
 def test_catalog_and_keys(tmp_path):

@@ -10,7 +10,7 @@ from grm_service.judging.parse import closing_regex
 from grm_service.profiles.profile import Scale
 from grm_service.types import Message, Params, Prompt
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 
 # A small judging prompt, which the scripted engine can answer too.
 ASK = Prompt(

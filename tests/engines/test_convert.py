@@ -261,6 +261,7 @@ def test_failure_keeps_existing_file(tiny, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_round_trip_of_default_model(smollm, tmp_path):
     """Weights and tokenizer are bitwise equal, so all generated texts are equal too."""
     convert(weights.ensure_safetensors(smollm.package, smollm.cache), tmp_path / "model.gguf")

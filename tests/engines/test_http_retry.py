@@ -1,11 +1,14 @@
 """Retries, timeouts and concurrency of HTTP requests, and rejections for the prompt's length."""
 
 import asyncio
+import gc
 import time
+import weakref
 
 import httpx
 import pytest
 
+from grm_service.engines.remote.http_retry import RetryingClient
 from grm_service.engines.remote.openai import OpenAIEngine
 from grm_service.errors import BadTask, EngineError, EngineUnreachable, PromptTooLong
 from grm_service.types import Params
@@ -125,3 +128,21 @@ async def test_connections_bound_concurrency(loopback):
     await asyncio.gather(*(remote.complete(ASK, Params(1)) for _ in range(320)))
     assert loopback.max_in_flight == 300
     await remote.close()
+
+
+async def test_request_is_freed_at_once():
+    sent = []
+
+    def answer(request):
+        sent.append(weakref.ref(request))
+        return httpx.Response(200, json={})
+
+    client = RetryingClient("http://server/v1", None, 5, 1, httpx.MockTransport(answer))
+    gc.collect()
+    gc.disable()
+    try:
+        await client.post("/chat/completions", {"messages": []})
+        assert sent[0]() is None
+    finally:
+        gc.enable()
+        await client.close()

@@ -120,7 +120,7 @@ def test_files_of_windows_are_read(write, encoding):
         (GOOD + "\tx: 1\n", 11, "found character"),
         ("", 1, ""),
         ("- a\n", 1, ""),
-        (b"name: \xff\n", 0, "cannot be read"),
+        (b"name: mine\ndescription: \xff\n", 2, "file: is not in UTF-8"),
     ],
 )
 def test_errors_name_file_line_and_field(write, text, line, message):
@@ -144,7 +144,7 @@ ODD_YAML = {
     "escaped_nul": ('description: "\\0"\n', 1, "description: the control character"),
     "escaped_surrogate": ('description: "\\ud800"\n', 1, "description: the control character"),
     "too_high_escape": ('description: "\\U00110000"\n', 1, "file: "),
-    "nul": ("name: x\x00\n", 0, "cannot be read: line 1"),
+    "nul": ("name: x\n\x00\n", 2, "file: has a NUL byte"),
     "utf16_of_nothing": (b"\xff\xfe", 1, "file: "),
     "deep_list": ("description: " + 3000 * "[", 1, "nested deeper"),
     "deep_mapping": ("description: " + 3000 * "{a: ", 1, "nested deeper"),
@@ -166,7 +166,8 @@ ODD_YAML = {
     "octal": ("sampling:\n  k: 0o9\n", 2, "sampling.k: Input should be a valid integer"),
     "boolean_name": ("name: true\n", 1, "name: Input should be a valid string"),
     "unclosed": ('name: "x\n', 2, "file: "),
-    "large": ("#" * (1 << 19), 0, "larger than 256 KiB"),
+    "large": ("#" * (1 << 18), 0, "larger than 128 KiB"),
+    "minor_version": ("%YAML 1.99\n---\nname: x\n", 1, "file: version"),
 }
 
 

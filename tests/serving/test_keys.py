@@ -47,6 +47,9 @@ def test_names_are_unique(tmp_path):
     [
         ("keys: [{name: a, sha256: short}]", "keys.0.sha256"),
         ("keys: [{name: a, key: grm_plain}]", "keys.0"),
+        (f"keys: [{{name: a, sha256: {64 * 'Z'}}}]", "keys.0.sha256"),
+        (f"keys: [{{name: a, sha256: {64 * 'a'}}}, {{name: b, sha256: {64 * 'a'}}}]", "the same key"),
+        ("", "keys.yaml:1"),
         ("keys:\n  - name: a\n    weight: 0\n    sha256: " + 64 * "0", r"keys\.yaml:3: keys\.0\.weight"),
         ("- nonsense", "keys.yaml"),
     ],
@@ -80,6 +83,21 @@ def test_planted_partial_file_is_not_used(tmp_path, planted):
     assert victim.read_text() == "precious"
     assert not path.is_symlink()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_empty_file_has_no_keys(tmp_path):
+    (tmp_path / "keys.yaml").touch()
+    key = keys.add(tmp_path / "keys.yaml", "a")
+    assert keys.load(tmp_path / "keys.yaml").caller(key).name == "a"
+
+
+def test_file_of_a_killed_writer_is_replaced(tmp_path):
+    path, partial = tmp_path / "keys.yaml", tmp_path / ".keys.yaml.partial"
+    keys.add(path, "a")
+    partial.write_text("keys: [{name: a, sha2")
+    keys.add(path, "b")
+    assert [key.name for key in keys.load(path).keys] == ["a", "b"]
+    assert not partial.exists()
 
 
 def test_symbolic_link_is_not_written(tmp_path):

@@ -230,3 +230,13 @@ async def test_failed_request_frees_its_place():
         async with queue.reserve(1, 0, NOBODY, "train", None):
             raise ValueError("judged badly")
     assert queue.in_flight == 0
+
+
+def test_texts_that_are_here_are_bounded():
+    queue = RequestQueue(1, 10, 1000)
+    with queue.hold_texts(9000), pytest.raises(Overloaded), queue.hold_texts(1):
+        pass
+    with queue.hold_texts(4000), queue.hold_texts(4000), pytest.raises(Overloaded), queue.hold_texts(1):
+        pass
+    with queue.hold_texts(8000):
+        pass

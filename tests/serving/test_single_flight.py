@@ -6,7 +6,7 @@ import pytest
 
 from grm_service import cache
 from grm_service.cache import ByteCache, memory_size
-from grm_service.errors import EngineError, KeyReused
+from grm_service.errors import DeadlineExceeded, EngineError, KeyReused
 from grm_service.serving.single_flight import SingleFlight
 from tests.waiting import settle
 
@@ -136,3 +136,16 @@ async def test_failure_is_shared_but_not_cached():
         assert isinstance(error, EngineError)
     work.error = None
     assert await single_flight.run("key", "body", work) == ("result 2", "miss")
+
+
+async def test_who_joined_has_its_own_time():
+    single_flight, late, work = SingleFlight(ByteCache(2**20, 60)), Work(DeadlineExceeded("late")), Work()
+    (first,) = start_calls(single_flight, late, 1)
+    await settle()
+    joined = start_calls(single_flight, work, 2)
+    await settle()
+    late.go.set()
+    work.go.set()
+    assert await asyncio.gather(*joined) == [("result 1", "miss"), ("result 1", "join")]
+    with pytest.raises(DeadlineExceeded):
+        await first

@@ -90,7 +90,7 @@ def start_server(tmp_path_factory):
                 "GRM_AUDIT_URL": f"sqlite:///{folder}/audit.db",
                 "GRM_AUDIT_KEY_FILE": f"{folder}/audit.key",
             }
-            server = Running(*flags, **trail, **env)
+            server = Running(*flags, **(trail | env))
             stack.callback(server.stop)
             return server.url
 

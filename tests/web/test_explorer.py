@@ -1,6 +1,8 @@
 """The explorer in a real browser, with a real server and the scripted engine."""
 
 import json
+import sqlite3
+from contextlib import closing
 
 import pytest
 from playwright.sync_api import expect
@@ -350,6 +352,19 @@ def test_missing_key_gives_advice(visit, start_server, tmp_path):
     page = visit(start_server("--engine", "scripted", GRM_KEYS_FILE=str(tmp_path / "keys.yaml")))
     page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("alert").filter(has_text="unauthorized")).to_contain_text("grm keys add")
+
+
+def test_broken_trail_is_an_alarm(visit, start_server, tmp_path):
+    url = start_server("--engine", "scripted", GRM_AUDIT_URL=f"sqlite:///{tmp_path}/audit.db")
+    page = visit(url)
+    judge(page)
+    with closing(sqlite3.connect(tmp_path / "audit.db")) as connection, connection:
+        connection.execute("UPDATE anchors SET seal = 'forged' WHERE name = 'head'")
+    fill(page, "another", "7", "8")
+    page.get_by_role("button", name="Judge", exact=True).click()
+    expect(page.get_by_role("alert").filter(has_text="audit_broken")).to_contain_text("grm audit verify")
+    page.reload()
+    expect(page.locator(".server.alarm")).to_have_text("the audit trail is broken")
 
 
 @pytest.mark.parametrize("name", ["verdicts", "queue", "oversight", "principles", "probes"])

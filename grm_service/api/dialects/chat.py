@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from grm_service.api.dialects.adapter import adapter, openai_usage
 from grm_service.api.dialects.query_options import QueryOptionsParam
 from grm_service.api.dialects.turns import Turn, to_messages, to_response
-from grm_service.api.json_bodies import JSONRoute
+from grm_service.api.json_bodies import JSONRoute, in_proportion
 from grm_service.api.problems import JUDGING
 from grm_service.api.texts import Text
 from grm_service.errors import BadTask
@@ -36,9 +36,9 @@ async def chat(request: Request, options: QueryOptionsParam, body: Chat) -> dict
     if body.stream:
         raise BadTask("this route does not stream: use POST /v1/rewards with stream")
     *before, last = body.messages
-    reward = await adapter(request, "chat").single(
-        request, options, to_messages(before), to_response(dict(last))
-    )
+    query = await in_proportion(request, to_messages, before)
+    response = await in_proportion(request, to_response, dict(last))
+    reward = await adapter(request, "chat").single(request, options, query, response)
     message = {"role": "assistant", "content": f"reward:{reward.value:.6g}"}
     return {
         "id": f"chatcmpl-{uuid.uuid4().hex}",

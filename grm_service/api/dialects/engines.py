@@ -17,7 +17,7 @@ from grm_service import chat_templates
 from grm_service.api.dialects.adapter import Reward, adapter, openai_usage
 from grm_service.api.dialects.query_options import QueryOptions, QueryOptionsParam
 from grm_service.api.dialects.turns import Turn, to_messages, to_response
-from grm_service.api.json_bodies import JSONRoute
+from grm_service.api.json_bodies import JSONRoute, in_proportion
 from grm_service.api.problems import JUDGING, problem
 from grm_service.api.texts import Text
 from grm_service.concurrency import gather
@@ -68,7 +68,7 @@ async def _rewards(
     request: Request, options: QueryOptions, body: Pooling, route: str
 ) -> list[Reward] | JSONResponse:
     dialect = adapter(request, route)
-    exchanges = _exchanges(body)
+    exchanges = await in_proportion(request, _exchanges, body)
     try:
         return await gather(dialect.single(request, options, *exchange) for exchange in exchanges)
     except Overloaded as error:

@@ -15,14 +15,16 @@ from statistics import fmean
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from fastapi import Response as Reply
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
+from pydantic_core import from_json, to_json
 
 from grm_service.api.dialects.adapter import adapter
 from grm_service.api.dialects.query_options import QueryOptionsParam
 from grm_service.api.dialects.turns import Turn, Turns, to_messages, to_response
-from grm_service.api.json_bodies import JSONRoute
+from grm_service.api.json_bodies import JSONRoute, in_proportion, json_reply
 from grm_service.api.problems import BODY, JUDGING, documented
-from grm_service.api.texts import Text
+from grm_service.api.texts import Text, bound_turns
 from grm_service.content import NotText
 from grm_service.errors import BadTask, GRMError, PromptTooLong, TextTooLong, TooMuchText, UpstreamDenied
 from grm_service.types import Message
@@ -36,7 +38,7 @@ class Response(BaseModel):
     """An OpenAI Responses object; its messages, tool calls and their results are judged."""
 
     model_config = ConfigDict(extra="allow")
-    output: list[Turn]
+    output: Annotated[list[Turn], Field(max_length=4096)]
 
     def to_text(self) -> str:
         """Return the text of its items; empty, and judged as empty, if the policy did not answer."""
@@ -56,8 +58,8 @@ class Params(BaseModel):
 def _returnable(row: dict[str, Any], nan: bool = True) -> dict[str, Any]:
     """Return the row. Raises ValueError if it could not be returned as JSON."""
     try:
-        json.dumps(row, allow_nan=nan, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
+        from_json(to_json(row), allow_inf_nan=nan)
+    except ValueError as error:
         raise ValueError(f"the row cannot be returned as JSON: {error}") from None
     return row
 
@@ -74,6 +76,9 @@ class Verify(BaseModel):
         _returnable(self.model_dump(), nan=False)
         return self
 
+    def exchange(self) -> tuple[tuple[Message, ...], str]:
+        return self.responses_create_params.to_messages(), self.response.to_text()
+
 
 class Compare(BaseModel):
     """A conversation and the responses to it, with an optional principle to judge them by."""
@@ -81,6 +86,14 @@ class Compare(BaseModel):
     conversation_history: Turns
     response_objs: Annotated[list[Response], Field(min_length=1, max_length=64)]
     principle: Annotated[Text, Field(min_length=1, max_length=4000)] | None = None
+
+    @model_validator(mode="after")
+    def _few_turns(self) -> Compare:
+        bound_turns(each.output for each in self.response_objs)
+        return self
+
+    def exchanges(self) -> tuple[tuple[Message, ...], tuple[str, ...]]:
+        return to_messages(self.conversation_history), tuple(each.to_text() for each in self.response_objs)
 
 
 class Comparison(BaseModel):
@@ -109,7 +122,8 @@ class Compared(BaseModel):
 class Aggregate(BaseModel):
     """Replies of `/verify`."""
 
-    verify_responses: list[Annotated[dict[str, Any], AfterValidator(_returnable)]]
+    # Of many bad rows, the first is reported.
+    verify_responses: Annotated[list[Annotated[dict[str, Any], AfterValidator(_returnable)]], FailFast()]
 
 
 class Aggregated(BaseModel):
@@ -132,18 +146,18 @@ async def reverify_mode() -> Literal["stateless"]:
     return "stateless"
 
 
-@router.post("/verify", responses=JUDGING)
-async def verify(request: Request, options: QueryOptionsParam, body: Verify) -> dict[str, Any]:
+@router.post("/verify", responses=JUDGING, response_model=dict[str, Any])
+async def verify(request: Request, options: QueryOptionsParam, body: Verify) -> Reply:
     """Return the row with its reward.
 
     If judging fails, the row is masked and has the reason, provided that it has `_ng_` indices, as NeMo Gym's
     rows do; otherwise the reply is an error.
     """
-    row = body.model_dump(mode="json", exclude_unset=True)
+    row = await in_proportion(request, body.model_dump, exclude_unset=True)
     group, attempt = row.get("_ng_group_id"), row.get("_ng_group_attempt")
     name = None if group is None else f"{group}:{attempt}"
     try:
-        prompt, response = body.responses_create_params.to_messages(), body.response.to_text()
+        prompt, response = await in_proportion(request, body.exchange)
         reward = await adapter(request, "nemo_gym").single(request, options, prompt, response, group=name)
     except GRMError as error:
         # Wrong options, or a key that the model's server refuses, fail every row: masks would hide that.
@@ -151,8 +165,10 @@ async def verify(request: Request, options: QueryOptionsParam, body: Verify) -> 
         is_config_error &= not isinstance(error, (NotText, TextTooLong, TooMuchText, PromptTooLong))
         if is_config_error or not any(name.startswith("_ng_") for name in row):
             raise
-        return row | _mask(row, f"{error.code}: {error}")
-    return row | {"reward": reward.value} | reward.metrics
+        judged = _mask(row, f"{error.code}: {error}")
+    else:
+        judged = {"reward": reward.value} | reward.metrics
+    return await in_proportion(request, json_reply, row | judged)
 
 
 def _mask(row: dict[str, Any], why: str) -> dict[str, Any]:
@@ -169,9 +185,13 @@ def _mask(row: dict[str, Any], why: str) -> dict[str, Any]:
     }
 
 
-@router.post("/aggregate_metrics", responses=documented(401, *BODY))
-async def aggregate_metrics(body: Aggregate) -> Aggregated:
+@router.post("/aggregate_metrics", responses=documented(401, *BODY), response_model=Aggregated)
+async def aggregate_metrics(request: Request, body: Aggregate) -> Reply:
     """Return the means of all numeric fields, over all judged rows and for each task."""
+    return await in_proportion(request, lambda: json_reply(_aggregated(body)))
+
+
+def _aggregated(body: Aggregate) -> Aggregated:
     judged = [
         row for row in body.verify_responses if not (row.get("_ng_failure_class") or row.get("mask_sample"))
     ]
@@ -201,8 +221,7 @@ def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
 @router.post("/compare", responses=JUDGING)
 async def compare(request: Request, options: QueryOptionsParam, body: Compare) -> Compared:
     """Return the rewards of a group, judged together."""
-    prompt = to_messages(body.conversation_history)
-    responses = tuple(response.to_text() for response in body.response_objs)
+    prompt, responses = await in_proportion(request, body.exchanges)
     dialect = adapter(request, "nemo_gym")
     rewards = await dialect.together(request, options, prompt, responses, principle=body.principle)
     return Compared(

@@ -15,12 +15,13 @@ from grm_service import chat_templates
 from grm_service.api.dialects.adapter import adapter
 from grm_service.api.dialects.query_options import QueryOptionsParam
 from grm_service.api.dialects.turns import to_response
-from grm_service.api.json_bodies import JSONRoute
+from grm_service.api.json_bodies import JSONRoute, in_proportion
 from grm_service.api.problems import JUDGING
 from grm_service.api.texts import Text
 from grm_service.concurrency import gather
 from grm_service.errors import BadTask
 from grm_service.plain_values import to_reference
+from grm_service.types import Message
 
 HOLD_S = 170.0  # OpenRLHF's timeout is 180 s
 router = APIRouter(tags=["dialects"], route_class=JSONRoute)
@@ -37,6 +38,23 @@ class GetReward(BaseModel):
     prompts: Texts
     labels: Annotated[list[Any], Field(max_length=64)] | None = None
 
+    def exchanges(self) -> list[tuple[tuple[Message, ...], str, str | None]]:
+        """Return the conversation, the response and the reference of each sample. Raises BadTask."""
+        labels = self.labels or [None] * len(self.query)
+        if not len(self.query) == len(self.prompts) == len(labels):
+            raise BadTask("query, prompts and labels must have one entry for each response")
+        try:
+            return [
+                (
+                    chat_templates.parse_prompt(prompt),
+                    to_response(chat_templates.extract_response(query, prompt)),
+                    to_reference(label),
+                )
+                for query, prompt, label in zip(self.query, self.prompts, labels, strict=True)
+            ]
+        except ValueError as error:
+            raise BadTask(str(error)) from None
+
 
 class Rewards(BaseModel):
     """`rewards` are shaped, `scores` raw on 0..1 (for dynamic filtering), `extra_logs` has metrics."""
@@ -49,20 +67,9 @@ class Rewards(BaseModel):
 @router.post("/get_reward", responses=JUDGING)
 async def get_reward(request: Request, options: QueryOptionsParam, body: GetReward) -> Rewards:
     """Judge samples of OpenRLHF; responses to one prompt are gathered into a group (`group`, `window_s`)."""
-    labels = body.labels or [None] * len(body.query)
-    if not len(body.query) == len(body.prompts) == len(labels):
-        raise BadTask("query, prompts and labels must have one entry for each response")
-
-    try:
-        pairs = zip(body.query, body.prompts, strict=True)
-        responses = [to_response(chat_templates.extract_response(*pair)) for pair in pairs]
-    except ValueError as error:
-        raise BadTask(str(error)) from None
     dialect = adapter(request, "openrlhf")
-    rewards = await gather(
-        dialect.single(request, options, chat_templates.parse_prompt(prompt), response, to_reference(label))
-        for prompt, response, label in zip(body.prompts, responses, labels, strict=True)
-    )
+    exchanges = await in_proportion(request, body.exchanges)
+    rewards = await gather(dialect.single(request, options, *exchange) for exchange in exchanges)
     return Rewards(
         rewards=[reward.value for reward in rewards],
         scores=[reward.value if reward.unit is None else reward.unit for reward in rewards],

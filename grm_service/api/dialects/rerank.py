@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from grm_service import chat_templates
 from grm_service.api.dialects.adapter import Reward, adapter, openai_usage
 from grm_service.api.dialects.query_options import QueryOptions, QueryOptionsParam
-from grm_service.api.json_bodies import JSONRoute
+from grm_service.api.json_bodies import JSONRoute, in_proportion, json_reply
 from grm_service.api.problems import JUDGING, ProblemReply, problem_of
 from grm_service.api.texts import ContentPart, Text
 from grm_service.concurrency import gather
@@ -80,18 +80,21 @@ async def rerank(request: Request, options: QueryOptionsParam, body: Rerank) -> 
         return _tei_problem(error)
     order = sorted(range(len(texts)), key=lambda i: -rewards[i].value)
     if body.documents is None:
-        scored = [{"index": i, "score": rewards[i].value} for i in order]
-        return [row | {"text": texts[int(row["index"])]} for row in scored] if body.return_text else scored
+        scored: list[dict[str, Any]] = [{"index": i, "score": rewards[i].value} for i in order]
+        if body.return_text:
+            scored = [row | {"text": texts[int(row["index"])]} for row in scored]
+        return await in_proportion(request, json_reply, scored)
     results: list[dict[str, Any]] = [{"index": i, "relevance_score": rewards[i].value} for i in order]
     if body.return_documents:
         results = [row | {"document": {"text": texts[row["index"]]}} for row in results]
-    return {
+    reply = {
         "id": f"rerank-{uuid.uuid4().hex}",
         "model": body.model or "",
         "usage": openai_usage(rewards[:1]),
         "results": results[: body.top_n or None],
         "meta": {"api_version": {"version": "2"}},
     }
+    return await in_proportion(request, json_reply, reply)
 
 
 @router.post("/score", responses=JUDGING)
@@ -136,7 +139,7 @@ async def _judge_pair(request: Request, options: QueryOptions, pair: Any) -> Rew
     """Judge a query and a response, or a templated conversation that has both."""
     if isinstance(pair, str) or len(pair) == 1:
         text = pair if isinstance(pair, str) else pair[0]
-        *before, last = chat_templates.parse_conversation(text)
+        *before, last = await in_proportion(request, chat_templates.parse_conversation, text)
         if not before or last.role != "assistant":
             raise BadTask("a single input must be a templated conversation that ends in the assistant's turn")
         rewards = await adapter(request, "score").together(

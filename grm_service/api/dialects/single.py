@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, model_validator
 from grm_service.api.dialects.adapter import adapter
 from grm_service.api.dialects.query_options import QueryOptionsParam
 from grm_service.api.dialects.turns import Turns, to_messages
-from grm_service.api.json_bodies import JSONRoute
+from grm_service.api.json_bodies import JSONRoute, in_proportion
 from grm_service.api.problems import JUDGING
 from grm_service.api.texts import Reference, ResponseText, Text
 from grm_service.types import Message
@@ -55,7 +55,9 @@ class SingleReply(BaseModel):
 @router.post("/v1/rewards/single", responses=JUDGING)
 async def single(request: Request, options: QueryOptionsParam, body: Single) -> SingleReply:
     """Return the reward of one response; the others of its group are requests of their own."""
-    query = (Message("user", body.query),) if body.query is not None else to_messages(body.messages or [])
+    query: tuple[Message, ...] = (Message("user", body.query or ""),)
+    if body.messages is not None:
+        query = await in_proportion(request, to_messages, body.messages)
     dialect = adapter(request, "single")
     reward = await dialect.single(request, options, query, body.response, body.reference, body.group_id)
     return SingleReply(reward=reward.value, **reward.metrics)

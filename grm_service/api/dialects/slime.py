@@ -15,10 +15,11 @@ from grm_service import chat_templates
 from grm_service.api.dialects.adapter import adapter
 from grm_service.api.dialects.query_options import QueryOptions
 from grm_service.api.dialects.turns import Turns, to_messages, to_response
-from grm_service.api.json_bodies import JSONRoute
+from grm_service.api.json_bodies import JSONRoute, in_proportion
 from grm_service.api.problems import JUDGING
 from grm_service.api.texts import Text
 from grm_service.plain_values import to_reference
+from grm_service.types import Message
 
 HOLD_S = 110.0  # slime's timeout is 120 s
 router = APIRouter(tags=["dialects"], route_class=JSONRoute)
@@ -37,18 +38,21 @@ class RemoteRM(BaseModel):
     response: Text
     label: Any = None
 
+    def exchange(self) -> tuple[tuple[Message, ...], str, str | None]:
+        """Return the conversation, the response and the reference. Raises NotText."""
+        if isinstance(self.prompt, str):
+            prompt = chat_templates.parse_prompt(self.prompt)
+            response = chat_templates.join_prefill(self.prompt, self.response)
+        else:
+            prompt, response = to_messages(self.prompt), chat_templates.strip_end_tokens(self.response)
+        return prompt, to_response(response), to_reference(self.label)
+
 
 @router.post("/slime", responses=JUDGING)
 async def slime(
     request: Request, options: Annotated[SlimeOptions, Query()], body: RemoteRM
 ) -> float | dict[str, float]:
     """Return the reward of a sample to slime: a number, or an object with `as_dict`."""
-    if isinstance(body.prompt, str):
-        prompt = chat_templates.parse_prompt(body.prompt)
-        response = chat_templates.join_prefill(body.prompt, body.response)
-    else:
-        prompt, response = to_messages(body.prompt), chat_templates.strip_end_tokens(body.response)
-    reward = await adapter(request, "slime").single(
-        request, options, prompt, to_response(response), to_reference(body.label)
-    )
+    exchange = await in_proportion(request, body.exchange)
+    reward = await adapter(request, "slime").single(request, options, *exchange)
     return {"reward": reward.value, **reward.metrics} if options.as_dict else reward.value

@@ -8,6 +8,7 @@ meaning of a server's errors is in error_replies.py, the reading of a reply's bo
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import reprlib
 from itertools import count
@@ -17,6 +18,7 @@ import httpx
 
 from grm_service import backoff, tracing
 from grm_service.addresses import without_credentials
+from grm_service.concurrency import off_the_loop
 from grm_service.engines.remote.error_replies import ErrorReply, find_error
 from grm_service.engines.remote.reply_bodies import ACCEPTED, Unreadable, parse_body, read_body
 from grm_service.errors import EngineError, EngineUnreachable, GRMError, UpstreamDenied
@@ -84,18 +86,21 @@ class RetryingClient:
         """Return the JSON object at a path. Raises UpstreamRefused, PromptTooLong, EngineError."""
         return await self._request("GET", path)
 
-    async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Post a JSON body and return the JSON object of the reply; cancelling closes the connection.
+    async def post(self, path: str, body: dict[str, Any], chars: int = 0) -> dict[str, Any]:
+        """Post a JSON body, whose texts have `chars` characters, and return the JSON object of the reply.
 
-        Raises as `get` does.
+        Cancelling closes the connection. Raises as `get` does.
         """
-        return await self._request("POST", path, json=body)
+        max_tokens = body.get("max_tokens") or body.get("max_completion_tokens") or 0
+        return await self._request("POST", path, await off_the_loop(chars, _encoded, body), max_tokens)
 
     async def close(self) -> None:
         for client in self._clients:
             await client.aclose()
 
-    async def _request(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+    async def _request(
+        self, method: str, path: str, body: bytes = b"", max_tokens: int = 0
+    ) -> dict[str, Any]:
         """Send a request, retrying transient failures while attempts and time remain."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout_s
@@ -103,7 +108,7 @@ class RetryingClient:
             async with asyncio.timeout_at(deadline):
                 for attempt in count(1):
                     try:
-                        return await self._send_once(method, path, **content)
+                        return await self._send_once(method, path, body, max_tokens)
                     except TransientError as error:
                         pause_s = backoff.pause_s(error.retry_after_s, attempt)
                         most = _MAX_ATTEMPTS_IF_BUSY if error.status == 429 else _MAX_ATTEMPTS
@@ -115,12 +120,16 @@ class RetryingClient:
             pass
         raise EngineUnreachable(f"{self.url} did not answer in time")
 
-    async def _send_once(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+    async def _send_once(self, method: str, path: str, content: bytes, max_tokens: int) -> dict[str, Any]:
         client = await self._slots.get()
         url, headers = self._address + path, tracing.trace_headers()
+        if content:
+            headers = {"Content-Type": "application/json", **headers}
         try:
-            async with client.stream(method, url, headers=headers, **content) as reply:
+            async with client.stream(method, url, headers=headers, content=content or None) as reply:
                 body = await read_body(reply)
+            # httpx ties a reply to its stream in a cycle: its request would be freed late.
+            reply.stream = httpx.ByteStream(b"")
         except httpx.TimeoutException:
             raise
         except httpx.InvalidURL:  # its text may quote a part of a password
@@ -135,8 +144,6 @@ class RetryingClient:
             raise EngineError(f"{self.url}{path} returned {unreadable}", unreadable.excerpt) from None
         finally:
             self._slots.put_nowait(client)
-        request = content.get("json", {})
-        max_tokens = request.get("max_tokens") or request.get("max_completion_tokens") or 0
         return self._object(path, reply, body, max_tokens)
 
     def _object(self, path: str, reply: httpx.Response, text: bytes, max_tokens: int) -> dict[str, Any]:
@@ -165,3 +172,7 @@ class RetryingClient:
             return EngineError(f"{self.url} answered with an error ({error.summary})", error.reason)
         message = f"{self.url} answered {error.summary}"
         return TransientError(message, error.reason, error.status, retry_after_s)
+
+
+def _encoded(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

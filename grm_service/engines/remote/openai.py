@@ -152,18 +152,21 @@ class OpenAIEngine:
         if prompt.thinking is not None and capabilities.thinking_in is None:
             raise CannotContinue(f"{self._client.url} cannot continue an answer after thinking")
         body = {"model": self.model, **capabilities.request_body(prompt, params)}
-        completion = parse_completion(await self._post(body), params.alternatives)
+        completion = parse_completion(await self._post(body, prompt.chars), params.alternatives)
         if capabilities.echoes_continuation and is_continued(prompt):
             return _without_continuation(body["messages"][-1]["content"], prompt.continuation, completion)
         return completion
 
-    async def _post(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the reply to a body, without the fields that the server refuses; remember these."""
+    async def _post(self, body: Mapping[str, Any], chars: int) -> dict[str, Any]:
+        """Return the reply to a body of `chars` characters without the fields that the server refuses.
+
+        Remember these.
+        """
         rules = self._rules
         while True:  # ends, because each try has one field less or one rule more
             sent = rules.apply(body)
             try:
-                reply = await self._client.post("/chat/completions", sent)
+                reply = await self._client.post("/chat/completions", sent, chars)
             except UpstreamRefused as error:
                 changed = rules.after(_words(error), sent)
                 if changed is None or error.status not in _FIELD_REFUSALS:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from grm_service.audit.records import Record, Review
+from grm_service.audit.records import Record, Review, as_written
 from grm_service.audit.summary import summarise
 from grm_service.types import JudgeOptions
 
@@ -99,15 +99,17 @@ def to_record(body: str) -> Record:
 
 def to_record_with_text(body: str) -> tuple[Record, bool]:
     """Return the verdict in a body, and whether it holds texts (see `has_text`), parsing it once."""
-    value = json.loads(body)
-    task = value["data"]["task"]
-    task["options"] = {name: task.pop(name) for name in _OPTIONS if name in task}
-    return _RECORD.validate_python(value["data"]), bool(value["text"])
+    with as_written():
+        value = json.loads(body)
+        task = value["data"]["task"]
+        task["options"] = {name: task.pop(name) for name in _OPTIONS if name in task}
+        return _RECORD.validate_python(value["data"]), bool(value["text"])
 
 
 def to_review(body: str) -> Review:
     """Return the review in a body."""
-    return _REVIEW.validate_python(json.loads(body)["data"])
+    with as_written():
+        return _REVIEW.validate_python(json.loads(body)["data"])
 
 
 def has_text(body: str) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from grm_service.errors import AuditBroken
 from grm_service.types import Principle, Task, Verdict
 
 Decision = Literal["agree", "overrule", "unsound_principle"]
@@ -64,3 +67,14 @@ class Review:
     scores: tuple[float, ...] | None = None
     principle: str | None = None
     note: str = ""
+
+
+@contextmanager
+def as_written() -> Iterator[None]:
+    """Turn the errors of reading what no service wrote into AuditBroken."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise AuditBroken(
+            "a record of the audit trail is not as its service wrote it: run `grm audit verify`"
+        ) from None

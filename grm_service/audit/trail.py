@@ -71,11 +71,10 @@ class Trail:
         """
         try:
             self.store.open()
-        except AuditBroken as broken:
-            self._fail(broken)
-        else:
             for body, owner in Queries(self.store.database).all_reviews():
                 self._count_unsound(entry.to_review(body), owner)
+        except AuditBroken as broken:
+            self._fail(broken)
         self._thread.start()
 
     def close(self) -> None:

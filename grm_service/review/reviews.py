@@ -11,7 +11,7 @@ from sqlalchemy import Row
 
 from grm_service.audit import entry
 from grm_service.audit.queries import Queries, Search
-from grm_service.audit.records import Decision, Record, Review
+from grm_service.audit.records import Decision, Record, Review, as_written
 from grm_service.audit.summary import Summary, read_summary
 from grm_service.audit.trail import Trail
 from grm_service.callers import Caller
@@ -190,17 +190,18 @@ def _unknown(id_: str) -> UnknownVerdict:
 
 
 def _listed(row: Row[Any]) -> ListedVerdict:
-    return ListedVerdict(
-        seq=row.seq,
-        id=row.id,
-        created=datetime.fromisoformat(row.created),
-        caller=row.caller,
-        profile=row.profile,
-        status=row.status,
-        worth=row.worth,
-        reviews=row.reviews,
-        summary=read_summary(row.summary),
-    )
+    with as_written():
+        return ListedVerdict(
+            seq=row.seq,
+            id=row.id,
+            created=datetime.fromisoformat(row.created),
+            caller=row.caller,
+            profile=row.profile,
+            status=row.status,
+            worth=row.worth,
+            reviews=row.reviews,
+            summary=read_summary(row.summary),
+        )
 
 
 def _rated_pair(profile: str, summary: Summary, review: Review) -> RatedPair | None:

@@ -13,7 +13,7 @@ from grm_service.audit.schema import records
 from grm_service.audit.store import Store
 from grm_service.audit.trail import Trail
 from grm_service.errors import AuditBroken, AuditUnavailable
-from tests.audit.records import record
+from tests.audit.records import record, review
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -133,6 +133,17 @@ async def test_broken_trail_opens_to_be_read(tmp_path):
         assert len(list(trail.store.all())) == 2
         with pytest.raises(AuditBroken):
             await trail.append(record(4))
+
+
+async def test_unreadable_review_is_a_break(tmp_path):
+    async with opened(tmp_path) as trail:
+        await trail.append_review(review(1, "vd_1"), "ann")
+        for number in range(101):
+            await trail.append(record(number))
+        with trail.store.database.writing() as connection:
+            connection.execute(records.update().where(records.c.seq == 1).values(body="{}"))
+    async with opened(tmp_path) as trail:
+        assert trail.broken
 
 
 async def test_prune_of_a_forged_trail_is_a_break(tmp_path):

@@ -11,7 +11,7 @@ from grm_service.audit.queries import Search
 from grm_service.audit.store import Store
 from grm_service.audit.trail import Trail
 from grm_service.callers import NOBODY, Caller
-from grm_service.errors import BadTask, UnknownVerdict
+from grm_service.errors import AuditBroken, BadTask, UnknownVerdict
 from grm_service.review.reviews import ReviewContent, VerdictArchive
 from tests.audit.records import record
 
@@ -119,6 +119,15 @@ async def test_reviews_of_a_verdict_are_bounded(archive, monkeypatch):
             await add(verdicts, NOBODY, "vd_1", ReviewContent("ann", "agree"))
         with pytest.raises(BadTask, match="has 2 reviews"):
             await add(verdicts, NOBODY, "vd_1", ReviewContent("ann", "agree"))
+
+
+@pytest.mark.parametrize("column", ["summary", "created", "body"])
+async def test_changed_record_is_a_clear_error(archive, column):
+    async with archive(record(1, caller="ann", worth=1.0)) as verdicts:
+        with verdicts._trail.store.database.writing() as connection:
+            connection.exec_driver_sql(f"UPDATE records SET {column} = '{{}}'")
+        with pytest.raises(AuditBroken, match="grm audit verify"):
+            verdicts.browse(ANN, Search()) and verdicts.find(ANN, "vd_1")
 
 
 async def test_lists_do_not_load_bodies(archive):

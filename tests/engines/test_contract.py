@@ -23,7 +23,9 @@ ASK = Prompt(
     )
 )
 SERVERS = [pytest.param(name, marks=pytest.mark.vllm) for name in ("vllm", "llama")]
-MODELS = ["openvino", "transformers", "paged", "openai", *SERVERS]
+# These two take minutes on a CPU, so the fast tests have the contract in short.
+LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("paged", "openai")]
+MODELS = ["openvino", "transformers", *LONG, *SERVERS]
 
 
 @pytest.fixture(params=[*MODELS, "scripted"])
@@ -34,6 +36,12 @@ def engine(request):
 @pytest.fixture(params=MODELS)
 def model(request):
     return request.getfixturevalue(request.param)
+
+
+@pytest.mark.parametrize("engine", ["paged", "openai"], indirect=True)
+async def test_contract_in_short(engine):
+    for test in (test_attributes, test_max_tokens, test_continuation_is_not_repeated):
+        await test(engine)
 
 
 async def test_attributes(engine):
@@ -117,20 +125,17 @@ async def test_closing_regex_is_enforced(engine, n, temperature):
     assert all(1 <= int(number) <= 10 for number in numbers)
 
 
-@pytest.mark.parametrize("name", ["openvino", "transformers", "paged"])
-async def test_too_long_prompt_names_sizes(name, request):
-    engine = request.getfixturevalue(name)
+@pytest.mark.parametrize("engine", ["openvino", "transformers", "paged"], indirect=True)
+async def test_too_long_prompt_names_sizes(engine):
     with pytest.raises(PromptTooLong, match=r"has (1\d{4}) tokens .* 20, .* holds 8192"):
         await engine.complete(Prompt((Message("user", "word " * 12_000),)), Params(20))
     with pytest.raises(PromptTooLong):
         await engine.complete(ASK, Params(8192))
 
 
-@pytest.mark.parametrize("name", ["openvino", "transformers", "paged"])
-async def test_control_tokens(name, request):
-    assert {"<|im_start|>", "<|im_end|>", "<|endoftext|>"} <= set(
-        request.getfixturevalue(name).control_tokens
-    )
+@pytest.mark.parametrize("engine", ["openvino", "transformers", "paged"], indirect=True)
+async def test_control_tokens(engine):
+    assert {"<|im_start|>", "<|im_end|>", "<|endoftext|>"} <= set(engine.control_tokens)
 
 
 PROMPTS = [
@@ -142,7 +147,9 @@ PROMPTS = [
 ]
 
 
-@pytest.mark.parametrize("ask", PROMPTS)
+@pytest.mark.parametrize(
+    "ask", [*PROMPTS[1:3], *(pytest.param(ask, marks=pytest.mark.slow) for ask in (PROMPTS[0], *PROMPTS[3:]))]
+)
 async def test_openvino_equals_transformers(openvino, transformers, ask):
     """Fluent text alone would hide a misread quantisation or template."""
     prompt = Prompt((Message("system", "Be brief."), Message("user", ask)))
@@ -151,7 +158,7 @@ async def test_openvino_equals_transformers(openvino, transformers, ask):
     assert first.usage == second.usage
 
 
-@pytest.mark.parametrize("model", ["openai", *SERVERS], indirect=True)
+@pytest.mark.parametrize("model", [LONG[1], *SERVERS], indirect=True)
 async def test_server_equals_transformers(model, transformers):
     for ask in PROMPTS[:3]:
         prompt = Prompt((Message("user", ask),))

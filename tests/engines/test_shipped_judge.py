@@ -61,6 +61,7 @@ async def test_merged_judge_equals_peft(anyio_backend):
     assert not set(judge) & set(plain)
 
 
+@pytest.mark.slow
 async def test_critiques_end_with_scores(anyio_backend):
     from grm_service.judging import parse
 

@@ -20,9 +20,9 @@ CLOSING = Prompt(ASK.messages, "Both.\n\nScores: \\boxed{")
 @pytest.mark.parametrize(
     ("prompt", "params"),
     [
-        (ASK, Params(16)),
-        (ASK, Params(16, 0.8, 1.0, 5)),
-        (ASK, Params(16, 1.0, 0.6, 6)),
+        (ASK, Params(8)),
+        (ASK, Params(8, 0.8, 1.0, 5)),
+        (ASK, Params(8, 1.0, 0.6, 6)),
         (CLOSING, Params(32, 1.0, 1.0, 3, regex=closing_regex(3, Scale()))),
         (CLOSING, Params(2, alternatives=5)),
     ],
@@ -52,7 +52,7 @@ async def test_siblings_wait_for_prefill(paged, monkeypatch):
         "_request",
         lambda ids, params, slot=0: submitted.append(params) or request(ids, params, slot),
     )
-    cold = Prompt((Message("user", "A cold prompt. " * 100),))
+    cold = Prompt((Message("user", "A cold prompt. " * 30),))
     await asyncio.gather(*(paged.complete(cold, Params(3, 1.0, 1.0, seed)) for seed in range(4)))
     assert [params.max_tokens for params in submitted] == [1, 3, 3, 3, 3]
 

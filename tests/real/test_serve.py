@@ -32,6 +32,7 @@ def test_readyz_names_engine_and_profile(default):
     assert ready["profile"] == "smollm2-judge"
 
 
+@pytest.mark.slow
 def test_same_seed_same_samples(default):
     body = {"query": PAIRS[0][0], "responses": PAIRS[0][1:], "k": 1, "seed": 7}
     # Different timeouts make these different requests, so no verdict is replayed.
@@ -54,6 +55,7 @@ def test_too_long_prompt_names_the_limit(default):
     assert "8192" in problem["detail"]
 
 
+@pytest.mark.slow
 def test_principles_from_the_query(default):
     status, reply = default.post("/v1/principles", {"query": "How do I learn to cook?"})
     assert status == 200, reply

@@ -54,8 +54,10 @@ def _any(value: object) -> object:
     return value
 
 
+# What a tool returned may have any shape (Any).
 Content = Annotated[
-    Any, BeforeValidator(_any, json_schema_input_type=str | list[str | ContentPart] | ContentPart | None)
+    Any,
+    BeforeValidator(_any, json_schema_input_type=str | list[str | ContentPart] | ContentPart | Any | None),
 ]
 Calls = Annotated[Any, BeforeValidator(_any, json_schema_input_type=list[ToolCall | Any] | Any)]
 Reference = Annotated[

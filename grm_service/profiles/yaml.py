@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -30,7 +31,8 @@ def load(kind: type[T], path: Path) -> tuple[T, Callable[..., int]]:
     """
     try:
         data, lines = parse(_read(path))
-        loaded = TypeAdapter(kind).validate_json(json.dumps(data), strict=True)
+        adapter = _adapter(kind)  # type: ignore[arg-type]  # types are hashable
+        loaded: T = adapter.validate_json(json.dumps(data), strict=True)
     except BadYAML as invalid:
         raise CatalogError(_describe(path, invalid.line, invalid.loc, invalid.message)) from None
     except ValidationError as invalid:
@@ -40,6 +42,11 @@ def load(kind: type[T], path: Path) -> tuple[T, Callable[..., int]]:
         )
         raise CatalogError("\n".join(described)) from None
     return loaded, lambda *loc: _line(lines, loc)
+
+
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def _read(path: Path) -> str:

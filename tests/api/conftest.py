@@ -38,7 +38,7 @@ def serve(tmp_path):
         )
         async with LifespanManager(app):
             while ready and not service.ready:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.002)
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
                 client.service, client.probes = service, app.state.probe_runner

@@ -233,10 +233,8 @@ async def full_temporary_folder(client):
 
 @case("audit_unavailable", 503, "audit_unavailable")
 async def unwritable_trail(client):
-    path = make_url(client.service.trail.store.database.name).database
-    with sqlite3.connect(path) as connection:
-        connection.execute("DROP TABLE records")
-    connection.close()
+    path = Path(make_url(client.service.trail.store.database.name).database)
+    path.rename(path.with_name("moved.db"))
     return await post(client)
 
 

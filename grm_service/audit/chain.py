@@ -44,6 +44,13 @@ class TrailCheck:
     why: str | None = None
     before: int = 0
 
+    @property
+    def fault(self) -> str | None:
+        """The first invalid record and its problem, in words; None if the trail is intact."""
+        if self.bad is None:
+            return None
+        return f"record {self.bad} ({self.id or 'not in the database'}): {self.why}"
+
 
 def verify(store: Store, noted: tuple[int, str] | None = None) -> TrailCheck:
     """Verify the trail from its first record on, up to the first invalid one. Write nothing.
@@ -58,10 +65,11 @@ def verify(store: Store, noted: tuple[int, str] | None = None) -> TrailCheck:
     with store.database.reading() as connection:
         ends = read_ends(connection)
         check = TrailCheck(ends.head.seq - ends.base.seq, ends.base.seq + 1, ends.head.seq, ends.head.hash)
-        bad = _wrong_start(connection, store, ends, known)
+        unsealed = ends.unsealed(store.key)
+        bad = _wrong_start(connection, ends, unsealed, known)
         heads = [(head.seq, head.hash) for head in known] + ([] if noted is None else [noted])
         bad = bad or _broken_link(connection, ends, heads)
-        if bad is None and not ends.is_sealed(ends.head, store.key):
+        if bad is None and "end" in unsealed:
             why = "the end of the trail is not sealed with our key: the trail was rewritten"
             bad = _Fault(ends.head.seq, why)
         if bad is None and (damage := store.database.damage(connection)) is not None:
@@ -129,12 +137,14 @@ class _Fault(NamedTuple):
     id: str | None = None
 
 
-def _wrong_start(connection: Connection, store: Store, ends: Ends, known: Sequence[Head]) -> _Fault | None:
+def _wrong_start(
+    connection: Connection, ends: Ends, unsealed: Sequence[str], known: Sequence[Head]
+) -> _Fault | None:
     """Return what is wrong with the anchors before any record is read."""
     first = int(ends.base.seq) + 1
     # Without the seals, anyone with write access could rewrite the whole chain with valid hashes.
-    for anchor, which in ((ends.base, "start"), (ends.name, "id")):
-        if anchor is not None and not ends.is_sealed(anchor, store.key):
+    for which in unsealed:
+        if which != "end":
             return _Fault(first, f"the {which} of the trail is not sealed with our key")
     others = [head for head in known if head.trail != ends.trail]
     return _Fault(first, str(ends.lacks(connection, others[0]))) if others else None

@@ -20,10 +20,10 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from grm_service.addresses import without_credentials
-from grm_service.audit.files import create_empty, make_private
 from grm_service.audit.read_limit import limited
 from grm_service.audit.schema import metadata
 from grm_service.errors import AuditBroken, AuditUnavailable
+from grm_service.private_files import create_empty, make_private
 
 _WAIT_S = 10
 _MIGRATION_LOCK = 5024950

@@ -34,9 +34,8 @@ class Ends:
 
     def fault(self, connection: Connection, key: SealKey) -> str | None:
         """Return what is wrong with the seals or the last record, in constant time; None if nothing is."""
-        for anchor, which in ((self.base, "start"), (self.head, "end"), (self.name, "id")):
-            if anchor is not None and not self.is_sealed(anchor, key):
-                return f"the {which} of the trail is not sealed with our key"
+        for which in self.unsealed(key):
+            return f"the {which} of the trail is not sealed with our key"
         newest = select(records.c.seq, records.c.hash).order_by(records.c.seq.desc()).limit(1)
         row = connection.execute(newest.where(records.c.seq > self.base.seq)).first()
         last = (self.base.seq, self.base.hash) if row is None else (row.seq, row.hash)
@@ -44,9 +43,15 @@ class Ends:
             return f"the last record, {last[0]}, is not the one that is sealed, {self.head.seq}"
         return None
 
-    def is_sealed(self, anchor: Row[Any], key: SealKey) -> bool:
-        """Return whether an anchor of this trail is sealed with the key."""
-        return key.has_sealed(anchor.seal, *_signed(anchor.name, anchor.seq, anchor.hash, self.trail))
+    def unsealed(self, key: SealKey) -> list[str]:
+        """Return which anchors are not sealed with the key: "start", "end", "id"."""
+        anchors = (("start", self.base), ("end", self.head), ("id", self.name))
+        return [
+            which
+            for which, anchor in anchors
+            if anchor is not None
+            and not key.has_sealed(anchor.seal, *_signed(anchor.name, anchor.seq, anchor.hash, self.trail))
+        ]
 
     def move(self, connection: Connection, key: SealKey, name: str, seq: int, last: str) -> None:
         """Move an anchor and seal it. What it then vouches for must have been checked."""

@@ -7,9 +7,9 @@ import logging
 from dataclasses import asdict, dataclass
 
 from grm_service.audit.entry import canonical_json
-from grm_service.audit.files import read_regular, write_atomically
 from grm_service.audit.seal import SealKey
 from grm_service.errors import AuditBroken, AuditUnavailable
+from grm_service.private_files import read_regular, write_atomically
 
 logger = logging.getLogger(__name__)
 

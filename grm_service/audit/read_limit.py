@@ -16,9 +16,8 @@ from sqlalchemy.exc import DBAPIError
 from grm_service.errors import ReadTooLong
 
 T = TypeVar("T")
-_STEPS = (
-    10_000  # of SQLite's machine between two checks: below a millisecond, unless a step reads a long text
-)
+# Steps of SQLite's machine between two checks: below a millisecond, unless a step reads a long text
+_STEPS = 10_000
 
 
 class ReadLimit:

@@ -59,16 +59,11 @@ def restart(store: Store, reason: str, intact: bool = False) -> int:
 def _break(store: Store) -> str | None:
     try:
         store.open_to_read()
-        check = verify(store)
+        return verify(store).fault
     except AuditBroken as broken:
         return str(broken)
     finally:
         store.close()
-    return (
-        None
-        if check.why is None
-        else f"record {check.bad} ({check.id or 'not in the database'}): {check.why}"
-    )
 
 
 def _last_seq(connection: Connection, noted: Head | None, anchored: list[dict[str, int | str]]) -> int:

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from grm_service.audit.files import make_folder, make_private, read_regular, write_atomically
 from grm_service.errors import AuditUnavailable
+from grm_service.private_files import make_folder, make_private, read_regular, write_atomically
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from grm_service.audit.records import Record, Review
 from grm_service.audit.store import Store
 from grm_service.concurrency import off_the_loop
 from grm_service.errors import AuditBroken, AuditUnavailable
+from grm_service.lengths import task_chars
 from grm_service.principles.wording import normalise
 
 logger = logging.getLogger(__name__)
@@ -86,11 +87,11 @@ class Trail:
 
     async def append(self, record: Record) -> None:
         """Append a verdict and return once it is stored. Raises AuditUnavailable if it may not be."""
-        task, samples = record.task, record.verdict.samples
-        texts = (*(message.content for message in task.messages), *task.responses, task.reference or "")
-        chars = sum(map(len, texts)) + sum(
-            len(sample.text) + len(sample.thinking.text if sample.thinking else "") for sample in samples
+        written = sum(
+            len(sample.text) + len(sample.thinking.text if sample.thinking else "")
+            for sample in record.verdict.samples
         )
+        chars = task_chars(record.task) + written
         await self._append(await off_the_loop(chars, entry.from_record, record, self._store_text))
 
     async def append_review(self, review: Review, owner: str) -> None:

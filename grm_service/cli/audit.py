@@ -38,8 +38,8 @@ def verify(
     """Verify the whole trail, writing nothing. Name the first invalid record, if any, and exit with 1."""
     with exit_on_error(), _read_trail() as trail:
         check = chain.verify(trail.store, None if head is None else _parse_head(head))
-    if check.bad is not None:
-        fail(GRMError(f"record {check.bad} ({check.id or 'not in the database'}): {check.why}"))
+    if check.fault is not None:
+        fail(GRMError(check.fault))
     if check.before:
         say(f"{check.before} records before {check.first} are of an earlier chain, which was broken")
     say(f"all {check.records} records from {check.first} on are valid; the last one is")

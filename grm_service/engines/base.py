@@ -64,12 +64,8 @@ def default_room(free: int) -> int:
     return free * 7 // 8
 
 
-class Engine(Protocol):
-    """Generates text: one prompt in, one completion out, any number of calls concurrently.
-
-    Batching, prefix sharing, retries and cancellation are behind `complete`. Cancelling the awaiting task
-    drops the request.
-    """
+class Backend(Protocol):
+    """What engines and meta RMs have in common: a model that is loaded, or served elsewhere."""
 
     @property
     def name(self) -> str:
@@ -77,7 +73,29 @@ class Engine(Protocol):
 
     @property
     def model(self) -> str:
-        """Hub id, path or served name of the model."""
+        """Hub id, path or served name of the model; final once `start` has returned."""
+
+    @property
+    def control_tokens(self) -> tuple[str, ...]:
+        """Texts that the tokenizer parses as control tokens; empty if the backend cannot know them."""
+
+    @property
+    def ready(self) -> bool:
+        """True if a request would be served now; False while a crashed backend restarts."""
+
+    async def start(self) -> None:
+        """Load the model or connect to the server, and compute one result. Raises ModelNotLoaded."""
+
+    async def close(self) -> None:
+        """Free all resources. Pending requests fail with EngineError."""
+
+
+class Engine(Backend, Protocol):
+    """Generates text: one prompt in, one completion out, any number of calls concurrently.
+
+    Batching, prefix sharing, retries and cancellation are behind `complete`. Cancelling the awaiting task
+    drops the request.
+    """
 
     @property
     def abilities(self) -> Abilities:
@@ -88,58 +106,22 @@ class Engine(Protocol):
         """How the model thinks; final once `start` has returned."""
 
     @property
-    def control_tokens(self) -> tuple[str, ...]:
-        """Texts that the tokenizer parses as control tokens; empty if the engine cannot know them."""
-
-    @property
     def dropped_fields(self) -> tuple[str, ...]:
         """The sampling parameters that a server refuses, so that its requests leave them out."""
-
-    @property
-    def ready(self) -> bool:
-        """True if a request would be served now; False while a crashed engine restarts."""
-
-    async def start(self) -> None:
-        """Load the model or connect to the server, and generate one token. Raises ModelNotLoaded."""
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
         """Generate one completion. Raises PromptTooLong, EngineError."""
 
-    async def close(self) -> None:
-        """Free all resources. Pending requests fail with EngineError."""
 
-
-class MetaRM(Protocol):
+class MetaRM(Backend, Protocol):
     """Grades the critiques of a judge, so that the best of them can vote (SPCT, meta reward model).
 
     Batching is behind `grade`.
     """
 
-    @property
-    def name(self) -> str:
-        """The backend."""
-
-    @property
-    def model(self) -> str:
-        """Hub id, path or served name of the model; final once `start` has returned."""
-
-    @property
-    def control_tokens(self) -> tuple[str, ...]:
-        """As for an Engine."""
-
-    @property
-    def ready(self) -> bool:
-        """True if a judgement would be graded now."""
-
-    async def start(self) -> None:
-        """Load the model or connect to the server, and compute one grade. Raises ModelNotLoaded."""
-
     async def grade(self, judgement: tuple[Message, ...]) -> float:
         """Return the probability (0..1) that a judgement is correct.
 
-        `judgement` is the conversation built by `judging.prompt.judgement`. Raises PromptTooLong,
+        `judgement` is the conversation built by `judging.prompt.render_judgement`. Raises PromptTooLong,
         EngineError.
         """
-
-    async def close(self) -> None:
-        """Free all resources. Pending requests fail with EngineError."""

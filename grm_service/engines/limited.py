@@ -2,86 +2,70 @@
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 from grm_service.concurrency import Room
-from grm_service.engines.base import Abilities, Engine, MetaRM, ThinkingBehavior
+from grm_service.engines.base import Abilities, Backend, Engine, MetaRM, ThinkingBehavior
+from grm_service.lengths import messages_chars
 from grm_service.types import Completion, Message, Params, Prompt
 
+Inner = TypeVar("Inner", bound=Backend)
 
-class LimitedEngine:
-    """An engine whose completions wait for room, whoever requests them: samples, principles, drafts."""
 
-    def __init__(self, engine: Engine, room: Room) -> None:
-        self._engine, self._room = engine, room
+class _Limited(Generic[Inner]):
+    """A backend whose requests wait for room, whoever sends them, and hold it until they have ended."""
+
+    def __init__(self, inner: Inner, room: Room) -> None:
+        self._inner, self._room = inner, room
 
     @property
     def name(self) -> str:
-        return self._engine.name
+        return self._inner.name
 
     @property
     def model(self) -> str:
-        return self._engine.model
+        return self._inner.model
+
+    @property
+    def control_tokens(self) -> tuple[str, ...]:
+        return self._inner.control_tokens
+
+    @property
+    def ready(self) -> bool:
+        return self._inner.ready
+
+    async def start(self) -> None:
+        await self._inner.start()
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class LimitedEngine(_Limited[Engine]):
+    """An engine whose completions wait for room: samples, principles, drafts."""
 
     @property
     def abilities(self) -> Abilities:
-        return self._engine.abilities
+        return self._inner.abilities
 
     @property
     def thinking(self) -> ThinkingBehavior:
-        return self._engine.thinking
-
-    @property
-    def control_tokens(self) -> tuple[str, ...]:
-        return self._engine.control_tokens
+        return self._inner.thinking
 
     @property
     def dropped_fields(self) -> tuple[str, ...]:
-        return self._engine.dropped_fields
-
-    @property
-    def ready(self) -> bool:
-        return self._engine.ready
-
-    async def start(self) -> None:
-        await self._engine.start()
+        return self._inner.dropped_fields
 
     async def complete(self, prompt: Prompt, params: Params) -> Completion:
-        """Wait for room, then generate one completion; the room is held until that has ended."""
+        """Wait for room, then generate one completion."""
         async with self._room.hold(prompt.chars):
-            return await self._engine.complete(prompt, params)
-
-    async def close(self) -> None:
-        await self._engine.close()
+            return await self._inner.complete(prompt, params)
 
 
-class LimitedMetaRM:
-    """The same for a meta RM's grades."""
-
-    def __init__(self, meta_rm: MetaRM, room: Room) -> None:
-        self._meta_rm, self._room = meta_rm, room
-
-    @property
-    def name(self) -> str:
-        return self._meta_rm.name
-
-    @property
-    def model(self) -> str:
-        return self._meta_rm.model
-
-    @property
-    def control_tokens(self) -> tuple[str, ...]:
-        return self._meta_rm.control_tokens
-
-    @property
-    def ready(self) -> bool:
-        return self._meta_rm.ready
-
-    async def start(self) -> None:
-        await self._meta_rm.start()
+class LimitedMetaRM(_Limited[MetaRM]):
+    """A meta RM whose grades wait for room."""
 
     async def grade(self, judgement: tuple[Message, ...]) -> float:
-        """Wait for room, then compute one grade; the room is held until that has ended."""
-        async with self._room.hold(sum(len(message.content) for message in judgement)):
-            return await self._meta_rm.grade(judgement)
-
-    async def close(self) -> None:
-        await self._meta_rm.close()
+        """Wait for room, then compute one grade."""
+        async with self._room.hold(messages_chars(judgement)):
+            return await self._inner.grade(judgement)

@@ -20,6 +20,7 @@ from grm_service.engines.files.adapter import is_adapter
 from grm_service.engines.remote.http_retry import RetryingClient
 from grm_service.engines.transformers.engine import control_tokens, error_summary
 from grm_service.errors import EngineError, ModelNotLoaded, PromptTooLong, UpstreamRefused
+from grm_service.lengths import messages_chars
 from grm_service.types import Message
 
 logger = logging.getLogger(__name__)
@@ -161,8 +162,8 @@ class ClassifyMetaRM:
         Raises PromptTooLong, EngineError.
         """
         messages = [{"role": message.role, "content": message.content} for message in judgement]
-        chars = sum(len(message.content) for message in judgement)
-        reply = await self._client.post("/classify", {"model": self.model, "messages": messages}, chars)
+        body = {"model": self.model, "messages": messages}
+        reply = await self._client.post("/classify", body, messages_chars(judgement))
         try:
             (grade,) = map(float, reply["data"][0]["probs"])
         except (KeyError, IndexError, TypeError, ValueError):

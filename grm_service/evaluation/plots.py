@@ -53,9 +53,9 @@ def _save(plot: Callable[[Axes], bool], file: Path) -> bool:
 
 def _plain(name: str) -> str:
     """Return a name from data as a label, cut to a length that leaves room for the plot."""
-    shown = printable_line(name)
-    shown = shown if len(shown) <= _LABEL_WIDTH else shown[: _LABEL_WIDTH - 1] + "…"
-    return shown.replace("$", r"\$")  # matplotlib reads what is between two dollar signs as a formula
+    label = printable_line(name)
+    label = label if len(label) <= _LABEL_WIDTH else label[: _LABEL_WIDTH - 1] + "…"
+    return label.replace("$", r"\$")  # matplotlib reads what is between two dollar signs as a formula
 
 
 def _title(axes: Axes, text: str) -> None:

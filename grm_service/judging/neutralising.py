@@ -115,9 +115,8 @@ def _breaker(patterns: Iterable[str]) -> Clean:
         folded = fold(text)
         match = control.search(folded)
         if len(text) > _LONG:
-            time.sleep(
-                _PAUSE_S
-            )  # a search holds the interpreter: the event loop has some turns before the next
+            # A search holds the interpreter: the event loop has some turns before the next one.
+            time.sleep(_PAUSE_S)
         if match is None:
             return text
         places, cuts = Places(text), [0]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from grm_service.errors import BadTask
 from grm_service.judging.block_design import balanced_blocks, plane_order
 from grm_service.judging.orders import balanced_orders, sample_seed
+from grm_service.lengths import principles_chars, task_chars
 from grm_service.profiles.profile import Profile
 from grm_service.types import Params, Principle, Task
 
@@ -36,10 +37,7 @@ class Plan:
     @property
     def chars(self) -> int:
         """The characters of the texts that its prompts repeat."""
-        query = (message.content for message in self.task.messages)
-        listed = (principle.text for principle in self.principles)
-        texts = (*query, *self.task.responses, self.task.reference or "", *listed)
-        return sum(map(len, texts))
+        return task_chars(self.task) + principles_chars(self.principles)
 
     def params(self, index: int) -> Params:
         """Return the sampling parameters of sample `index`."""

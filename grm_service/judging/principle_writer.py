@@ -15,6 +15,7 @@ from grm_service.judging.orders import sample_seed
 from grm_service.judging.parse import parse_principles
 from grm_service.judging.prompt import render_query
 from grm_service.judging.sampler import SampleObserver
+from grm_service.lengths import messages_chars
 from grm_service.profiles.profile import Profile
 from grm_service.types import Completion, Message, Params, Principle, Usage
 
@@ -79,9 +80,8 @@ class PrincipleWriter:
         # A model that thinks should do so first, which a continuation would prevent.
         thinks = engine.thinking.thinks is not None and thinking_tokens != 0
         start = "1." if engine.abilities.continues and not thinks else ""
-        chars = sum(len(message.content) for message in messages)
         prompt = await off_the_loop(
-            chars, render_query, profile, messages, constitution, engine.control_tokens
+            messages_chars(messages), render_query, profile, messages, constitution, engine.control_tokens
         )
         for attempt in range(MAX_ATTEMPTS):
             temperature = sampling.temperature if attempt else 0.0

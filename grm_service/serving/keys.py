@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from ruamel.yaml import YAML
 from grm_service.callers import Caller
 from grm_service.errors import CatalogError
 from grm_service.printable import is_printable
+from grm_service.private_files import open_new, sync, sync_folder
 from grm_service.profiles import yaml
 
 MIN_WEIGHT, MAX_WEIGHT = 0.001, 1000.0
@@ -133,24 +133,13 @@ def _save(path: Path, keys: Sequence[APIKey]) -> None:
     listed = [{field: value for field, value in asdict(key).items() if value is not None} for key in keys]
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)  # of a process that was killed, or planted: it is never written to
-    opened = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(opened, "w", encoding="utf-8") as new:
+    with open_new(partial) as new:
         try:
             YAML(typ="safe").dump({"keys": listed}, new)
-            new.flush()
-            os.fsync(new.fileno())
+            sync(new)
             load(partial)  # a file that cannot be read would lock everybody out
             partial.replace(path)
         except BaseException:
             partial.unlink()
             raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Write the folder's new entry to disk, or a power cut could bring the old file back."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+    sync_folder(path.parent)

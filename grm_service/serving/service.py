@@ -32,7 +32,7 @@ from grm_service.serving.metrics import Metrics
 from grm_service.serving.queue import RequestQueue
 from grm_service.serving.single_flight import Reuse, SingleFlight
 from grm_service.serving.usage import CallerUsage
-from grm_service.serving.validation import Validator, query_chars, task_chars
+from grm_service.serving.validation import Validator, query_chars, request_chars
 from grm_service.types import Message, Principle, PrincipleSpec, Task, Usage, Verdict
 from grm_service.version import __version__
 
@@ -107,7 +107,7 @@ class Service(Lifecycle):
             "judgement", {"grm.route": requester.route, "grm.responses": len(task.responses)}
         ) as span:
             try:
-                with self.queue.hold_texts(task_chars(task)):
+                with self.queue.hold_texts(request_chars(task)):
                     record, reuse = await self._judge_once(task, on_event, requester)
             except GRMError as failed:
                 self.metrics.failed(failed)
@@ -127,7 +127,7 @@ class Service(Lifecycle):
         chars = self.validator.prompt_chars(task, profile, standard)
 
         async def work() -> Record:
-            return await self._judge_and_record(task, profile, standard, requester, arrived, on_event)
+            return await self._judge_and_record(task, profile, standard, chars, requester, arrived, on_event)
 
         caller, route, priority = requester.caller.name, requester.route, requester.priority
         judge = _digest(profile, standard, self.engine.model, caller, route, priority)
@@ -140,6 +140,7 @@ class Service(Lifecycle):
         task: Task,
         profile: Profile,
         standard: tuple[Principle, ...],
+        chars: int,
         requester: Requester,
         arrived: float,
         on_event: OnEvent | None,
@@ -147,7 +148,6 @@ class Service(Lifecycle):
         timeout_s = task.options.timeout_s
         deadline = None if timeout_s is None else arrived + timeout_s
         planned = plan(task, profile, standard)
-        chars = self.validator.prompt_chars(task, profile, standard)
         async with self.reserve(len(planned.orders), chars, requester, deadline):
             begun = asyncio.get_running_loop().time()
             left_s = None if deadline is None else deadline - begun

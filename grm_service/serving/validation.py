@@ -14,6 +14,7 @@ from grm_service.errors import (
     TooMuchText,
 )
 from grm_service.judging.plan import prompts_of
+from grm_service.lengths import messages_chars, principles_chars, task_chars
 from grm_service.profiles.catalog import Catalog
 from grm_service.profiles.profile import Profile
 from grm_service.types import Message, Principle, PrincipleSpec, Task
@@ -166,12 +167,11 @@ class Validator:
                 raise TextTooLong(f"{field}.{i}", len(text), self._text_chars)
 
 
-def task_chars(task: Task) -> int:
-    """Return the characters of a task's texts."""
-    query = query_chars(task.messages, task.options.principles.items)
-    return query + sum(map(len, task.responses)) + len(task.reference or "")
+def request_chars(task: Task) -> int:
+    """Return the characters of the texts that a caller sent for a task."""
+    return task_chars(task) + principles_chars(task.options.principles.items)
 
 
 def query_chars(messages: tuple[Message, ...], principles: tuple[Principle, ...]) -> int:
     """Return the characters of a conversation and of principles."""
-    return sum(len(message.content) for message in messages) + sum(len(each.text) for each in principles)
+    return messages_chars(messages) + principles_chars(principles)

@@ -30,7 +30,7 @@ from grm_service.errors import (
 )
 from grm_service.serving.grouping import Grouping, ResponseGrouper
 from grm_service.serving.service import Service
-from grm_service.serving.validation import task_chars
+from grm_service.serving.validation import request_chars
 from grm_service.types import Message, Principle, PrincipleSpec, Task, Usage, total
 
 _PAUSE_S = 1.0
@@ -120,7 +120,7 @@ class DialectAdapter:
         # Without a window nothing is waited for: a group of one is complete at once.
         grouping = Grouping(window_s, options.group if window_s else 1, group)
         try:
-            with self._service.queue.hold_texts(task_chars(task)):
+            with self._service.queue.hold_texts(request_chars(task)):
                 judging = self._grouper.judge(task, grouping, self._requester(request, options))
                 record, place, copies = await while_present(request, judging)
             # Equal responses are judged once, but a transform over the group counts each of them.

@@ -1,4 +1,4 @@
-"""Files of the trail that only their owner can read: created so, and corrected if they are not."""
+"""Files that only their owner can read: created so, complete or absent, and corrected if they are not."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 from pathlib import Path
+from typing import TextIO
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +21,12 @@ def create_empty(path: Path) -> None:
     """Create an empty file if there is none, readable by its owner only. Raises OSError."""
     make_folder(path.parent)
     with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        open_new(path).close()
+
+
+def open_new(path: Path) -> TextIO:
+    """Create a file and open it to write, readable by its owner only. Raises OSError, also if it exists."""
+    return os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8")
 
 
 def write_atomically(path: Path, text: str, replace: bool = True) -> None:
@@ -30,10 +36,9 @@ def write_atomically(path: Path, text: str, replace: bool = True) -> None:
     """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        with open_new(partial) as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+            sync(file)
         if replace:
             partial.replace(path)
         else:
@@ -41,11 +46,22 @@ def write_atomically(path: Path, text: str, replace: bool = True) -> None:
                 os.link(partial, path)  # atomic: if several processes start at once, the first one wins
     finally:
         partial.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync(file: TextIO) -> None:
+    """Write what was written to a file to disk. Raises OSError."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Write a folder's entries to disk, or a power cut could bring an old file back. Raises OSError."""
+    opened = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(opened)
     finally:
-        os.close(folder)
+        os.close(opened)
 
 
 def read_regular(path: Path) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from ruamel.yaml import YAML
@@ -47,10 +48,11 @@ class BadYAML(Exception):
         super().__init__(message)
 
 
+@lru_cache(maxsize=64)
 def parse(text: str) -> tuple[Any, dict[Loc, int]]:
     """Return the value of the only document of a text (None if it is empty), and the line of each field.
 
-    Raises BadYAML.
+    The result is cached (the shipped files are loaded many times): do not change it. Raises BadYAML.
     """
     if control := _NOT_TEXT.search(text):
         line = text.count("\n", 0, control.start()) + 1

@@ -195,8 +195,8 @@ def test_convert_errors_are_one_line(args, message):
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
 def test_serve_errors_are_one_line(env, message):
-    result = run_process("serve", env=env)
-    assert result.returncode == 1
+    result = run("serve", env={"GRM_PORT": "0"} | env)
+    assert result.exit_code == 1
     errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1
     assert message in errors[0]

@@ -101,7 +101,7 @@ def test_finished_run_is_not_judged_again(evaluate, data, tmp_path):
 
 def test_killed_run_resumes(trail, tmp_path):
     data, out = tmp_path / "data.jsonl", tmp_path / "out"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows(300)))
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows(100)))
     command = [
         sys.executable,
         "-m",
@@ -126,13 +126,13 @@ def test_killed_run_resumes(trail, tmp_path):
         process.kill()
         process.wait()
     stored = read_items(out)
-    assert 3 <= len(stored) < 300
+    assert 3 <= len(stored) < 100
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert f"{len(stored)} of 300 items were judged before" in done.stderr
+    assert f"{len(stored)} of 100 items were judged before" in done.stderr
     after = read_items(out)
     assert after[: len(stored)] == stored
-    assert sorted(item.id for item in after) == sorted(row["id"] for row in rows(300))
+    assert sorted(item.id for item in after) == sorted(row["id"] for row in rows(100))
 
 
 def test_other_setup_needs_other_folder(evaluate, data, tmp_path):
@@ -192,9 +192,14 @@ def test_check_against_committed_report(evaluate, data, tmp_path):
     assert "different models" in output.stderr
 
 
-def test_service_and_process_agree(evaluate, data, tmp_path):
-    with served() as (url, _):
-        evaluate(data, "--url", url, "--out", tmp_path / "there", "--k", "4")
+@pytest.fixture(scope="module")
+def url():
+    with served() as (address, _):
+        yield address
+
+
+def test_service_and_process_agree(evaluate, data, tmp_path, url):
+    evaluate(data, "--url", url, "--out", tmp_path / "there", "--k", "4")
     evaluate(data, "--out", tmp_path / "here", "--k", "4")
     there, here = report(tmp_path / "there"), report(tmp_path / "here")
     assert there["setup"]["engine"] == "service"
@@ -204,10 +209,9 @@ def test_service_and_process_agree(evaluate, data, tmp_path):
     assert there["cost"]["stopping"] == here["cost"]["stopping"]
 
 
-def test_judge_options_reach_process_and_service(evaluate, data, tmp_path):
+def test_judge_options_reach_process_and_service(evaluate, data, tmp_path, url):
     options = ["--stop", "exact", "--timeout-s", "60", "--k-meta", "0", "--temperature", "0.7", "--seed", "2"]
-    with served() as (url, _):
-        evaluate(data, "--url", url, "--out", tmp_path / "there", "--k", "8", *options)
+    evaluate(data, "--url", url, "--out", tmp_path / "there", "--k", "8", *options)
     evaluate(data, "--out", tmp_path / "here", "--k", "8", *options)
     there, here = report(tmp_path / "there"), report(tmp_path / "here")
     setup = here["setup"]

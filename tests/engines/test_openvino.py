@@ -44,8 +44,9 @@ async def test_too_long_for_cache_is_refused(small):
         await small.complete(ask(900), Params(100))
 
 
+@pytest.mark.slow
 async def test_full_cache_makes_requests_wait(small):
-    stories = [Prompt((Message("user", f"{i} " + "Once upon a time. " * 100),)) for i in range(3)]
+    stories = [Prompt((Message("user", f"{i} " + "Once upon a time. " * 65),)) for i in range(3)]
     completions = await asyncio.gather(*(small.complete(story, Params(40)) for story in stories))
     needed = sum(c.usage.prompt_tokens + c.usage.completion_tokens for c in completions)
     assert needed > 928

@@ -41,13 +41,13 @@ def test_wilson_covers_the_truth():
 
 def test_paired_bootstrap_covers_the_truth():
     rng, covered, truth = random.Random(2), 0, 0.7 - 0.6
-    for trial in range(300):
+    for trial in range(100):
         hard = [rng.random() for _ in range(80)]  # what is hard is hard for both
         differences = [(h < 0.7) - (0.2 * rng.random() + 0.8 * h < 0.58) for h in hard]
         # P(0.2 u + 0.8 h < 0.58) with u, h uniform: (0.58 - 0.1) / 0.8
         result = bootstrap(differences, range(80), trial)
         covered += result.low <= truth <= result.high
-    assert 0.91 <= covered / 300 <= 0.98
+    assert 0.91 <= covered / 100 <= 0.98
 
 
 def test_bootstrap_resamples_whole_groups():

@@ -52,6 +52,13 @@ def _until_stopped(process):
         process.stdout.close()
 
 
+@pytest.fixture(scope="module")
+def plain_server():
+    """Yield the address and process of a server that tests may share."""
+    with served() as server:
+        yield server
+
+
 def body(query, **more):
     return PAIR | {"query": query} | more
 
@@ -191,22 +198,22 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_hostile_bodies(name):
+def test_hostile_bodies(name, plain_server):
     """Hostile bodies get a clear error, in bounded memory."""
     content, statuses = HOSTILE[name]
-    with served() as (url, process):
-        server = psutil.Process(process.pid)
-        before = server.memory_info().rss
-        for path in ("/v1/rewards", "/v1/principles"):
-            answer = httpx.post(
-                url + path, content=content, headers={"Content-Type": "application/json"}, timeout=60
-            )
-            assert answer.status_code in statuses
-            assert answer.headers["content-type"] == "application/problem+json"
-            assert "Traceback" not in answer.text
-            assert len(answer.text) < 2000
-        assert server.memory_info().rss - before < 100 * 2**20
-        assert httpx.post(url + "/v1/rewards", json=body("after")).status_code == 200
+    url, process = plain_server
+    server = psutil.Process(process.pid)
+    before = server.memory_info().rss
+    for path in ("/v1/rewards", "/v1/principles"):
+        answer = httpx.post(
+            url + path, content=content, headers={"Content-Type": "application/json"}, timeout=60
+        )
+        assert answer.status_code in statuses
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "Traceback" not in answer.text
+        assert len(answer.text) < 2000
+    assert server.memory_info().rss - before < 100 * 2**20
+    assert httpx.post(url + "/v1/rewards", json=body("after")).status_code == 200
 
 
 @pytest.mark.slow

@@ -65,6 +65,7 @@ def overhead(seconds):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 32])
 async def test_overhead_is_printed(at_once):
     with served("--delay", str(ENGINE_S)) as (url, _):

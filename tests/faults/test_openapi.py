@@ -81,7 +81,7 @@ def failures(recorder):
 
 @pytest.mark.parametrize(
     ("examples", "coverage"),
-    [(10, False), pytest.param(100, True, marks=pytest.mark.slow)],
+    [(4, False), pytest.param(100, True, marks=pytest.mark.slow)],
     ids=["short", "long"],
 )
 def test_responses_match_the_document(examples, coverage):

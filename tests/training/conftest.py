@@ -24,6 +24,8 @@ from tests.judging.profiles import PROFILE
 needs_trl = pytest.mark.skipif(
     not all(map(find_spec, ("trl", "peft", "datasets"))), reason="pip install 'grm-service[train]'"
 )
+# All weights (rank None) learn by the same code.
+RANKS = pytest.mark.parametrize("rank", [4, pytest.param(None, marks=pytest.mark.slow)])
 SHORT = replace(PROFILE, model="tiny", sampling=Sampling(k=4, max_tokens=64))
 
 

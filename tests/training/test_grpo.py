@@ -10,7 +10,7 @@ from grm_service.training.grpo import CURVES, GRPOConfig, train_grpo
 from grm_service.training.rejection_sampling import Example
 from grm_service.training.trainer_log import plot_curves
 from grm_service.training.trajectories import Trajectory
-from tests.training.conftest import ITEMS, needs_trl
+from tests.training.conftest import ITEMS, RANKS, needs_trl
 from tests.training.test_grpo_reward import PROFILE
 
 
@@ -37,7 +37,7 @@ def writes_scores(tiny, tmp_path_factory):
 
 @needs_trl
 @pytest.mark.filterwarnings("ignore")  # deprecations that TRL, peft and transformers cause each other
-@pytest.mark.parametrize("rank", [4, None])
+@RANKS
 def test_steps_move_every_parameter(rank, writes_scores, tmp_path):
     from grm_service.training.models import load
     from grm_service.training.runs import LOG, TrainingRun

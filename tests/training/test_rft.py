@@ -18,7 +18,7 @@ from grm_service.settings import Settings
 from grm_service.training import trainer_log
 from grm_service.training.instruction_data import draw_share
 from grm_service.types import JudgeOptions, Message, Task
-from tests.training.conftest import EXAMPLES, ITEMS, OPENED, TEXT, needs_trl
+from tests.training.conftest import EXAMPLES, ITEMS, OPENED, RANKS, TEXT, needs_trl
 
 pytestmark = [
     pytest.mark.anyio,
@@ -54,7 +54,7 @@ def trained(model):
     return [(name, value) for name, value in model.named_parameters() if value.requires_grad]
 
 
-@pytest.mark.parametrize("rank", [4, None])
+@RANKS
 def test_every_parameter_moves_and_loss_falls(rank, train):
     unmoved, folder, manifest = train(rank)
     assert unmoved == []
@@ -89,7 +89,7 @@ def test_packed_examples_are_independent(train, source, tmp_path):
             assert torch.allclose(together.last_hidden_state[:, start:end], alone, atol=1e-4)
 
 
-@pytest.mark.parametrize("rank", [4, None])
+@RANKS
 async def test_both_engines_serve_the_profile(rank, train, source, monkeypatch, tmp_path):
     from grm_service.engines.openvino.engine import OpenVINOEngine
     from grm_service.engines.transformers.engine import TransformersEngine
@@ -131,7 +131,7 @@ def test_mismatched_profile_is_warned_about(train, caplog, tmp_path):
     assert "was trained with the prompt and output format of test" in record.message
 
 
-@pytest.mark.parametrize("rank", [4, None])
+@RANKS
 def test_interrupted_run_resumes_to_same_model(rank, train, monkeypatch):
     from safetensors.torch import load_file
     from transformers import TrainerCallback

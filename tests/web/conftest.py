@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 
+from tests.faults.test_faults import served
 from tests.real.conftest import Running
 
 CHROMIUM = shutil.which("chromium")
@@ -101,3 +102,10 @@ def start_server(tmp_path_factory):
 def url(start_server):
     """A server with the scripted engine."""
     return start_server("--engine", "scripted")
+
+
+@pytest.fixture(scope="module")
+def faulty():
+    """A server whose engine fails on command (tests/faults/server.py)."""
+    with served() as (url, _):
+        yield url

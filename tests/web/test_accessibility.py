@@ -71,7 +71,7 @@ def test_control_names_and_headings(visit, url, name):
     assert page.evaluate(f"{controls}.filter(it => !({NAME})(it)).map(it => it.outerHTML)") == []
 
 
-@pytest.mark.parametrize("width", [320, 360])
+@pytest.mark.parametrize("width", [320, pytest.param(360, marks=pytest.mark.slow)])
 def test_no_horizontal_scrolling(visit, url, width):
     page = visit(url, viewport={"width": width, "height": 740}, has_touch=True)
     fill(page, LONG, LONG, "<b>" + LONG, "", k=16)

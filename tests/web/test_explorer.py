@@ -129,16 +129,15 @@ def test_samples_arrive_in_waves(visit):
         expect(page.get_by_role("status").filter(has_text="Done")).to_be_visible()
 
 
-def test_cancel_then_judge_again(visit):
-    with served() as (url, _):
-        page = visit(url)
-        fill(page, "please hang", "7", "8")
-        page.get_by_role("button", name="Judge", exact=True).click()
-        expect(page.get_by_role("status").filter(has_text="0 of 8")).to_be_visible()
-        page.get_by_role("button", name="Cancel").click()
-        expect(page.get_by_role("status").filter(has_text="Cancelled after 0 samples")).to_be_visible()
-        fill(page, "Name a prime.", "7", "8")
-        judge(page)
+def test_cancel_then_judge_again(visit, faulty):
+    page = visit(faulty)
+    fill(page, "please hang", "7", "8")
+    page.get_by_role("button", name="Judge", exact=True).click()
+    expect(page.get_by_role("status").filter(has_text="0 of 8")).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("status").filter(has_text="Cancelled after 0 samples")).to_be_visible()
+    fill(page, "Name a prime.", "7", "8")
+    judge(page)
 
 
 def test_lost_connection_gives_advice(visit):
@@ -153,15 +152,14 @@ def test_lost_connection_gives_advice(visit):
         expect(problem.get_by_role("button", name="Try again")).to_be_visible()
 
 
-def test_unreadable_samples_are_displayed(visit):
-    with served() as (url, _):
-        page = visit(url)
-        fill(page, "please garbage", "7", "8")
-        page.get_by_role("button", name="Judge", exact=True).click()
-        expect(page.get_by_role("alert").filter(has_text="all_unreadable")).to_be_visible()
-        assert page.locator(".sample").count() == 8
-        page.locator(".sample summary").first.click()
-        expect(page.locator(".sample").first).to_contain_text("Not counted")
+def test_unreadable_samples_are_displayed(visit, faulty):
+    page = visit(faulty)
+    fill(page, "please garbage", "7", "8")
+    page.get_by_role("button", name="Judge", exact=True).click()
+    expect(page.get_by_role("alert").filter(has_text="all_unreadable")).to_be_visible()
+    assert page.locator(".sample").count() == 8
+    page.locator(".sample summary").first.click()
+    expect(page.locator(".sample").first).to_contain_text("Not counted")
 
 
 def test_rejection_gives_code_and_advice(visit, url):
@@ -172,28 +170,27 @@ def test_rejection_gives_code_and_advice(visit, url):
     expect(problem).to_contain_text("Shorten the field named above.")
 
 
-def test_hostile_text_stays_text(visit):
-    with served() as (url, _):
-        page = visit(url)
-        fill(page, f"please markup {HOSTILE}", HOSTILE, HOSTILE)
-        page.get_by_role("button", name="Add a principle").click()
-        page.get_by_label("Principle 1", exact=True).fill(HOSTILE)
-        judge(page)
-        page.locator(".sample summary").first.click()
-        expect(page.locator(".sample").first.locator(".principles")).to_contain_text(MARKUP)
-        verdict = record(page)
-        page.get_by_label("Your name").fill(HOSTILE)
-        page.get_by_label("Note").fill(HOSTILE)
-        page.get_by_label("A principle is unsound").check()
-        page.get_by_label("Principle of this verdict").select_option(MARKUP)
-        page.get_by_role("button", name="Add review").click()
-        expect(page.locator(".reviews")).to_contain_text(HOSTILE)
-        for name in [f"verdicts/{verdict}", *VIEWS]:
-            load(page, url, name)
-            assert page.locator("main").locator("script, img, b").count() == 0
-            assert page.evaluate("window.ran") is None
-        page.goto(f"{url}/#/verdicts?search=markup")
-        expect(page.locator("a.query").first).to_contain_text(HOSTILE)
+def test_hostile_text_stays_text(visit, faulty):
+    page = visit(faulty)
+    fill(page, f"please markup {HOSTILE}", HOSTILE, HOSTILE)
+    page.get_by_role("button", name="Add a principle").click()
+    page.get_by_label("Principle 1", exact=True).fill(HOSTILE)
+    judge(page)
+    page.locator(".sample summary").first.click()
+    expect(page.locator(".sample").first.locator(".principles")).to_contain_text(MARKUP)
+    verdict = record(page)
+    page.get_by_label("Your name").fill(HOSTILE)
+    page.get_by_label("Note").fill(HOSTILE)
+    page.get_by_label("A principle is unsound").check()
+    page.get_by_label("Principle of this verdict").select_option(MARKUP)
+    page.get_by_role("button", name="Add review").click()
+    expect(page.locator(".reviews")).to_contain_text(HOSTILE)
+    for name in [f"verdicts/{verdict}", *VIEWS]:
+        load(page, faulty, name)
+        assert page.locator("main").locator("script, img, b").count() == 0
+        assert page.evaluate("window.ran") is None
+    page.goto(f"{faulty}/#/verdicts?search=markup")
+    expect(page.locator("a.query").first).to_contain_text(HOSTILE)
 
 
 def test_thinking_is_folded_text(visit):
@@ -225,20 +222,19 @@ def assert_thinking(page, place):
     expect(card.get_by_text("cut", exact=True)).to_have_count(0)
 
 
-def test_cut_thinking_has_a_chip_and_a_reason(visit):
-    with served() as (url, _):
-        page = visit(url)
-        fill(page, "please ponder", "7", "8", k=2)
-        judge(page)
-        for leave in (record, None):
-            card = page.locator(".sample").first
-            expect(card.get_by_text("cut", exact=True)).to_be_visible()
-            card.locator("summary").first.click()
-            expect(card).to_contain_text(
-                "Closed by the service: it was cut off while the model was still thinking cut_in_thinking"
-            )
-            if leave:
-                leave(page)
+def test_cut_thinking_has_a_chip_and_a_reason(visit, faulty):
+    page = visit(faulty)
+    fill(page, "please ponder", "7", "8", k=2)
+    judge(page)
+    for leave in (record, None):
+        card = page.locator(".sample").first
+        expect(card.get_by_text("cut", exact=True)).to_be_visible()
+        card.locator("summary").first.click()
+        expect(card).to_contain_text(
+            "Closed by the service: it was cut off while the model was still thinking cut_in_thinking"
+        )
+        if leave:
+            leave(page)
 
 
 def test_soft_errors_are_explained(visit, url):

@@ -4,7 +4,6 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.faults.server import MARKUP
-from tests.faults.test_faults import served
 from tests.web.steps import get, view
 from tests.web.test_accessibility import CONTRAST, tab_to
 from tests.web.test_explorer import HOSTILE
@@ -81,30 +80,28 @@ def test_too_small_budget(visit, url):
     expect(problem).to_contain_text("at least")
 
 
-def test_cancel(visit):
-    with served() as (url, _):
-        page = visit(url)
-        view(page, "Improve")
-        page.get_by_label("Prompt").fill("please hang")
-        page.get_by_role("button", name="Improve", exact=True).click()
-        expect(page.get_by_role("status").filter(has_text="The policy is writing")).to_be_visible()
-        page.get_by_role("button", name="Cancel").click()
-        expect(page.get_by_role("status").filter(has_text="Cancelled after 0 drafts")).to_be_visible()
+def test_cancel(visit, faulty):
+    page = visit(faulty)
+    view(page, "Improve")
+    page.get_by_label("Prompt").fill("please hang")
+    page.get_by_role("button", name="Improve", exact=True).click()
+    expect(page.get_by_role("status").filter(has_text="The policy is writing")).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("status").filter(has_text="Cancelled after 0 drafts")).to_be_visible()
 
 
-def test_hostile_text_stays_text(visit):
-    with served() as (url, _):
-        page = visit(url)
-        improve(page, f"please markup {HOSTILE}", Your_own_draft=HOSTILE)
-        for summary in page.locator(".draft > summary").all():
-            summary.click()
-        expect(page.locator(".tree")).to_contain_text(HOSTILE)
-        expect(page.locator(".tree")).to_contain_text(MARKUP)
-        assert page.locator("main").locator("script, img, b").count() == 0
-        assert page.evaluate("window.ran") is None
+def test_hostile_text_stays_text(visit, faulty):
+    page = visit(faulty)
+    improve(page, f"please markup {HOSTILE}", Your_own_draft=HOSTILE)
+    for summary in page.locator(".draft > summary").all():
+        summary.click()
+    expect(page.locator(".tree")).to_contain_text(HOSTILE)
+    expect(page.locator(".tree")).to_contain_text(MARKUP)
+    assert page.locator("main").locator("script, img, b").count() == 0
+    assert page.evaluate("window.ran") is None
 
 
-@pytest.mark.parametrize("width", [320, 360])
+@pytest.mark.parametrize("width", [320, pytest.param(360, marks=pytest.mark.slow)])
 def test_no_horizontal_scrolling(visit, url, width):
     page = visit(url, viewport={"width": width, "height": 740}, has_touch=True)
     improve(page, "Donaudampfschifffahrt" * 20, Your_own_draft="kapitän" * 90, Max_rounds=3)

@@ -1,4 +1,4 @@
-"""The CPU cores and memory that this process may use, container limits (cgroup v2) included."""
+"""The CPU cores, instructions and memory that this process may use, container limits (cgroup v2) included."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import psutil
 
 _CGROUP = Path("/sys/fs/cgroup")
+_WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
+"""Limits of oneDNN (ONEDNN_MAX_CPU_ISA) below its first instruction set with products in bf16."""
 
 
 def cpu_cores() -> int:
@@ -27,6 +29,12 @@ def free_memory_gb() -> float:
     if limit.isdecimal() and used.isdecimal():
         free = min(free, int(limit) - int(used))
     return free / 2**30
+
+
+def onednn_limited_to_f32() -> bool:
+    """Return whether the environment limits oneDNN to instruction sets without products in bf16."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", ""))
+    return limit.upper() in _WITHOUT_BF16
 
 
 def _read(name: str) -> str:

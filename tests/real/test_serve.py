@@ -69,6 +69,13 @@ def test_stops_on_signal(running, stop):
         assert server.process.wait(60) == 0
 
 
+def test_limit_on_onednn_is_heeded(running, smollm):
+    """OpenVINO chooses a precision by the processor alone, and would fail at the first step."""
+    with running(ONEDNN_MAX_CPU_ISA="AVX2") as server:
+        status, _ = server.post("/v1/rewards", {"query": "q", "responses": ["a", "b"], "k": 1})
+    assert status == 200
+
+
 def test_disconnect_cancels_samples(default):
     """The samples of a disconnected client do not delay the next request."""
     body = {"query": "Tell me a long story.", "responses": ["Once", "Twice"], "k": 64, "max_tokens": 2000}

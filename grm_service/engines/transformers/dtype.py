@@ -7,17 +7,15 @@ On a CPU without instructions for bf16 or f16 a matrix product in them is many t
 from __future__ import annotations
 
 import logging
-import os
 import platform
 from typing import TYPE_CHECKING, Any, Literal
+
+from grm_service.engines import machine
 
 if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger(__name__)
-
-_EMULATED = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
-"""Limits of oneDNN (ONEDNN_MAX_CPU_ISA) below its first instruction set with products in bf16."""
 
 
 def placed(model: Any, name: str) -> Any:
@@ -62,7 +60,7 @@ def has_bf16(device: str) -> bool:
         return bool(torch.cuda.is_bf16_supported())
     # On x86, oneDNN also reports bf16 that it emulates with AVX-512.
     emulated = platform.machine().lower() in ("x86_64", "amd64") and (
-        _isa_limit() in _EMULATED
+        machine.onednn_limited_to_f32()
         or not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     )
     return not emulated and _onednn("_is_mkldnn_bf16_supported")
@@ -78,11 +76,6 @@ def _onednn(query: str) -> bool:
     import torch
 
     return bool(torch.backends.mkldnn.is_available() and getattr(torch.ops.mkldnn, query)())
-
-
-def _isa_limit() -> str:
-    """Return the instruction set above which oneDNN uses nothing, as the environment sets it; "" if unset."""
-    return os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")).upper()
 
 
 def _short(dtype: torch.dtype) -> str:

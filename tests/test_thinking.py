@@ -1,10 +1,17 @@
 """Thinking is separated from the answer, whatever tags a model and its chat template use."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from grm_service.thinking import USUAL_TAGS, join_thinking, opens_thinking, split_thinking
+from grm_service.thinking import (
+    _BARE_END,
+    USUAL_TAGS,
+    _patterns,
+    join_thinking,
+    opens_thinking,
+    split_thinking,
+)
 from grm_service.types import Thinking
 
 DRAFT = "Scores: \\boxed{2, 9}"
@@ -85,6 +92,8 @@ def test_nothing_before_an_end_tag_is_answer(before, after, tags):
 
 @given(st.text(), st.text(), st.sampled_from(USUAL_TAGS))
 def test_nothing_after_a_start_tag_is_answer(before, after, tags):
+    # Hypothesis tries tags too, as constants of the module: any end tag ends the thinking.
+    assume(not any(end.search(f"{after}DRAFT") for end in (_patterns(())[1], _BARE_END)))
     _, answer = split_thinking(f"{before}{tags[0]}{after}DRAFT")
     assert "DRAFT" not in answer
 

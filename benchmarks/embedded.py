@@ -131,8 +131,8 @@ class _Bound:
         from grm_service.engines.transformers.dtype import compute_dtype
 
         source = workload.source()
-        assert source.package is not None
-        path = weights.ensure_safetensors(source.package, source.cache)
+        assert source.gguf is not None
+        path = weights.ensure_safetensors(source.gguf, source.cache)
         self.tokenizer = AutoTokenizer.from_pretrained(path)
         self.model = AutoModelForCausalLM.from_pretrained(path, dtype=compute_dtype(torch.bfloat16, "cpu"))
         self._parameters = sum(p.numel() for p in self.model.parameters())

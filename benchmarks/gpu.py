@@ -43,8 +43,8 @@ def _random_model(folder: Path, shape: dict[str, Any]) -> Any:
     from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
     source = workload.source()
-    assert source.package is not None
-    tokenizer = AutoTokenizer.from_pretrained(weights.ensure_safetensors(source.package, source.cache))
+    assert source.gguf is not None
+    tokenizer = AutoTokenizer.from_pretrained(weights.ensure_safetensors(source.gguf, source.cache))
     config = Qwen3Config(vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id, **shape)
     model = Qwen3ForCausalLM(config).to(torch.bfloat16)
     model.save_pretrained(folder)

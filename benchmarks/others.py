@@ -48,9 +48,9 @@ def tables() -> list[Table]:
 
 def _vllm() -> Any:
     source = workload.source()
-    assert source.package is not None
+    assert source.gguf is not None
     command = [
-        str(_BIN / "vllm"), "serve", str(weights.ensure_safetensors(source.package, source.cache)),
+        str(_BIN / "vllm"), "serve", str(weights.ensure_safetensors(source.gguf, source.cache)),
         "--host", "127.0.0.1", "--port", "{port}", "--dtype", "bfloat16",
         "--max-model-len", "4096", "--max-num-seqs", "32",
         "--served-model-name", "m",
@@ -65,10 +65,10 @@ def _vllm() -> Any:
 
 def _llama() -> Any:
     source = workload.source()
-    assert source.package is not None
+    assert source.gguf is not None
     k = str(max(_KS))
     command = [
-        str(_BIN / "llama-server"), "-m", str(weights.ensure_f16_gguf(source.package, source.cache)),
+        str(_BIN / "llama-server"), "-m", str(weights.ensure_engine_gguf(source.gguf, source.cache)),
         "--host", "127.0.0.1", "--port", "{port}", "-c", "32768",
         "-np", k, "-kvu", "-t", str(machine.cpu_cores()), "--alias", "m",
     ]  # fmt: skip

@@ -88,9 +88,9 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=2, help="samples per judgement")
     args = parser.parse_args()
     settings = Settings()
-    package = load_catalog().profile(settings.profile).package
-    assert package is not None
-    folder: Path = ensure_safetensors(package, settings.cache_dir)
+    gguf = load_catalog().profile(settings.profile).gguf
+    assert gguf is not None
+    folder: Path = ensure_safetensors(gguf, settings.cache_dir)
     with served(args.engine) as url, tempfile.TemporaryDirectory() as output:
         trainer = GRPOTrainer(
             model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),

@@ -72,7 +72,7 @@ def default_profile(settings: Settings, catalog: Catalog) -> Profile:
     name = settings.profile
     profile = load_profile(Path(name), format_fault) if is_yaml(name) else catalog.profile(name)
     if settings.model:
-        profile = replace(profile, model=settings.model, package=None, adapter=None)
+        profile = replace(profile, model=settings.model, gguf=None, adapter=None)
     meta_rm = settings.meta_rm or profile.meta_rm or without_credentials(settings.meta_rm_url or "") or None
     return replace(profile, meta_rm=meta_rm)
 

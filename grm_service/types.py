@@ -209,7 +209,10 @@ _K_META = (
     "Vote over the k_meta samples that the meta RM grades highest. Default: half of k where a meta RM runs "
     "(see /readyz); 0: all samples, ungraded."
 )
-_SCORE = "Scores to vote: 'hard' as written, 'soft' the expected score from the model's token probabilities."
+_SCORE = (
+    "Scores to vote: 'hard' as written, 'soft' the expected score from the model's token probabilities. "
+    "Default: the profile's, if the engine can."
+)
 _STOP = (
     "Stop early: 'exact' once the remaining samples cannot change the winner; 'confident' once they would "
     "in at most 5 of 100 requests."
@@ -232,7 +235,7 @@ class JudgeOptions:
     temperature: Annotated[float | None, Ge(0), Le(2), Doc("Sampling temperature of the judge.")] = None
     max_tokens: Annotated[int | None, Ge(1), Le(32768), Doc("Most tokens of one critique.")] = None
     thinking_tokens: Annotated[int | None, Ge(0), Le(131072), Doc(_THINKING)] = None
-    score: Annotated[ScoreKind, Doc(_SCORE)] = "hard"
+    score: Annotated[ScoreKind | None, Doc(_SCORE)] = None
     stop: Annotated[StopRule, Doc(_STOP)] = "none"
     timeout_s: Annotated[float | None, Gt(0), Le(3600), Doc(_TIMEOUT)] = None
     principles: PrincipleSpec = PrincipleSpec()

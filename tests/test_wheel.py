@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from grm_service.profiles.catalog import load_catalog
+from grm_service.profiles.model_files import WheelFile
 
 ROOT = Path(__file__).parents[1]
 PAIR = json.loads((ROOT / "examples/pair.json").read_text(encoding="utf-8"))
@@ -95,9 +96,12 @@ def test_shipped_profiles_are_complete(in_wheel, in_sdist):
     sizes = {name: (ROOT / name).stat().st_size for name in named}
     assert {name: in_sdist.get(name) for name in named} == sizes
     assert {name: in_wheel.get(installed(name)) for name in named} == sizes
-    for package in filter(None, (profile.package for profile in profiles)):
-        assert re.fullmatch(r"[\w.-]+==[\w.]+", package.requirement)
-        assert re.fullmatch(r"[0-9a-f]{64}", package.sha256)
+    for gguf in filter(None, (profile.gguf for profile in profiles)):
+        assert re.fullmatch(r"[0-9a-f]{64}", gguf.sha256)
+        wheels = [source for source in gguf.sources if isinstance(source, WheelFile)]
+        assert wheels, "some machines reach no hub"
+        for number in range(1, wheels[0].parts + 1):
+            assert re.fullmatch(r"[\w.-]+==[\w.]+", wheels[0].part(number)[0])
 
 
 def named_files(profile):

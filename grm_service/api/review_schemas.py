@@ -136,7 +136,7 @@ class AskedOut(BaseModel):
     temperature: float | None
     max_tokens: int | None
     thinking_tokens: int | None
-    score: ScoreKind
+    score: ScoreKind | None
     stop: StopRule
 
     @classmethod

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from grm_service.cli.console import exit_on_error, say, settings
-from grm_service.engines.files.convert import Encoding
 from grm_service.factory import default_profile, open_catalog
+from grm_service.profiles.model_files import Encoding
 
 app = typer.Typer(help="Model files.", no_args_is_help=True)
 
@@ -17,15 +17,15 @@ app = typer.Typer(help="Model files.", no_args_is_help=True)
 @app.command()
 def fetch(name: Annotated[str, typer.Argument(help="A profile's name, such as smollm2-judge.")]) -> None:
     """Fetch a profile's model into the cache (GRM_CACHE_DIR) and make it ready to load."""
-    from grm_service.engines.files.weights import ensure_f16_gguf
+    from grm_service.engines.files.weights import ensure_engine_gguf
 
     config = settings(profile=name)
     with exit_on_error():
         profile = default_profile(config, open_catalog(config))
-        if profile.package is None:
+        if profile.gguf is None:
             say(f"{profile.model} comes from the model hub and is downloaded at the first start")
             return
-        say(f"{profile.model} is at {ensure_f16_gguf(profile.package, config.cache_dir, profile.adapter)}")
+        say(f"{profile.model} is at {ensure_engine_gguf(profile.gguf, config.cache_dir, profile.adapter)}")
 
 
 @app.command()

@@ -111,6 +111,9 @@ def rft(
     limit: Limit = None,
     full: Full = False,
     rank: Rank = 16,
+    layers: Annotated[
+        int | None, typer.Option(min=1, help="Put the LoRA adapter on the last layers only: faster.")
+    ] = None,
     length: Annotated[
         int, typer.Option(min=64, help="Tokens of a packed row; longer examples are left out.")
     ] = 1024,
@@ -129,6 +132,7 @@ def rft(
     settings(engine=engine, profile=profile)
     config = RFTConfig(
         rank=None if full else rank,
+        layers=layers,
         length=length,
         batch=batch,
         epochs=epochs,

@@ -42,8 +42,9 @@ class ScriptedEngine:
 
     `content` scores each response by its text and the seed, whatever its position. `first` scores the first
     response 9 and all others 3. `unreadable` writes no score. If the responses are labelled with letters, the
-    best one's letter replaces the scores. The answer to a plain chat depends on the seed. The texts of a list
-    are used in order. `prompts` are the last ones, up to a million characters of them.
+    best one's letter replaces the scores; a comparison goes on with the best one's number. The answer to a
+    plain chat depends on the seed. The texts of a list are used in order. `prompts` are the last ones, up to
+    a million characters of them.
     """
 
     name = "scripted"
@@ -128,6 +129,8 @@ def _answer(prompt: Prompt, params: Params, judge: Callable[[list[str]], list[in
         numbers = labels[scores.index(max(scores))]
     if opened := _OPEN_BOX.search(prompt.continuation):
         return numbers.removeprefix(opened[1]) + "}"
+    if prompt.continuation.endswith("Response") and labels:
+        return f" {labels[scores.index(max(scores))]} is best."
     listed = (
         "1. A good response answers the question that was asked. (Weight: 60%)\n2. It is clear. (Weight: 40%)"
     )

@@ -33,6 +33,7 @@ _WRAPPER = re.compile(
     re.IGNORECASE,
 )
 _SHELL = re.compile(r"\s*(?:\\[a-z]+\{(.*)\}|\[(.*)\]|\((.*)\))\s*")
+_DIGITS = re.compile(r"\d{1,2}", re.ASCII)
 _NUMBER = re.compile(r"([+-]?\d{1,6}(?:\.\d{1,6})?)[分点점]?", re.ASCII)
 _LONGEST_BOX = 4000
 """More characters than the scores of the largest group have."""
@@ -183,6 +184,20 @@ def closing_regex(n: int, scale: Scale) -> str:
     r"""Return the regex of what may follow the profile's closing: n whole numbers of the scale, then `}`."""
     number = "(" + "|".join(str(x) for x in range(scale.max, scale.min - 1, -1)) + ")"
     return ", ".join([number] * n) + r"\}"
+
+
+def before_analysis(text: str, profile: Profile) -> str:
+    """Return the part of a critique with scores that stands before its analysis, or else its scores."""
+    body = _without_label(text[: find_box(text, profile).start()], profile).rstrip()
+    return _cut(body, profile.sections.analysis)[0]
+
+
+def compared(text: str, profile: Profile) -> tuple[int, int] | None:
+    """Return the span of the best response's number in a critique's comparison, None if it has none."""
+    if not profile.comparison or (at := text.find(profile.comparison)) < 0:
+        return None
+    number = _DIGITS.match(text, at + len(profile.comparison))
+    return None if number is None else number.span()
 
 
 def before_closing(text: str, profile: Profile) -> str:

@@ -21,14 +21,16 @@ from grm_service.judging.completion import complete, with_thinking_room, without
 from grm_service.judging.orders import undo
 from grm_service.judging.plan import Plan
 from grm_service.judging.prompt import TaskTexts, boxed, render_order, task_texts
-from grm_service.profiles.profile import fill
+from grm_service.profiles.profile import Scale, fill
 from grm_service.types import Alternative, Completion, Message, Params, Prompt, Sample, Thinking, Usage
 
 logger = logging.getLogger(__name__)
 CUT_IN_THINKING = "cut_in_thinking"
 """The error of a sample that reached its limit before it began its answer."""
 NO_SCORE_TOKENS = "no_score_tokens"
-"""The soft error of a sample at whose scores no number of the scale is likely."""
+"""The soft error of a sample at whose scores, or comparison, no number is likely."""
+Expected = tuple[tuple[float, ...] | None, Usage]
+"""Soft scores in the order of the prompt, None if they cannot be read, and the tokens used."""
 
 
 class SampleObserver(Protocol):
@@ -175,33 +177,54 @@ class Sampler:
         return closed if closed.error is None else replace(sample, usage=closed.usage)
 
     async def _add_soft_scores(self, planned: Plan, sample: Sample, prompt: Prompt) -> Sample:
-        """Return the sample with the expected score at each position where it wrote a score.
+        """Return the sample with expected scores: from its comparison, or where it wrote its scores.
 
         If there are none, `soft_error` is the reason, and the written scores remain.
         """
         if not self._continues(sample):
             return replace(sample, soft_error=SoftNotServed.code)
         prompt = replace(prompt, thinking=sample.thinking)
-        box = parse.find_box(sample.text, planned.profile)
-        starts = [box.start(1) + offset for offset in soft_scores.score_offsets(box[1])]
+        compares = bool(planned.profile.comparison) and len(sample.order) > 1
         try:
-            results = await asyncio.gather(
-                *(
-                    self._expected(planned, replace(prompt, continuation=sample.text[:at]), sample)
-                    for at in starts
-                )
-            )
+            read = self._compared if compares else self._scored
+            expected, usage = await read(planned, sample, prompt)
         except (BadTask, EngineError) as failed:
             logger.warning("sample %d of a task has no soft scores: %s", sample.index, failed.message)
             return replace(sample, soft_error=failed.code)
-        sample = replace(sample, usage=sum((usage for _, usage in results), sample.usage))
-        means = tuple(mean for mean, _ in results if mean is not None)
-        if len(means) < len(results):
+        sample = replace(sample, usage=sample.usage + usage)
+        if expected is None:
             return replace(sample, soft_error=NO_SCORE_TOKENS)
-        return replace(sample, expected=undo(sample.order, means, len(planned.task.responses)))
+        return replace(sample, expected=undo(sample.order, expected, len(planned.task.responses)))
 
-    async def _expected(self, planned: Plan, prompt: Prompt, sample: Sample) -> tuple[float | None, Usage]:
-        """Return the expected score at the end of the prompt's continuation, and the tokens used."""
+    async def _scored(self, planned: Plan, sample: Sample, prompt: Prompt) -> Expected:
+        """Return the expected score at each position where the sample wrote a score."""
+        box = parse.find_box(sample.text, planned.profile)
+        starts = [box.start(1) + offset for offset in soft_scores.score_offsets(box[1])]
+        scale = planned.profile.scale
+        results = await asyncio.gather(
+            *(
+                self._probabilities(planned, sample, replace(prompt, continuation=sample.text[:at]), scale)
+                for at in starts
+            )
+        )
+        means = [soft_scores.expected_score(probabilities) for probabilities, _ in results]
+        scores = tuple(mean for mean in means if mean is not None)
+        usage = sum((usage for _, usage in results), Usage())
+        return scores if len(scores) == len(means) else None, usage
+
+    async def _compared(self, planned: Plan, sample: Sample, prompt: Prompt) -> Expected:
+        """Return the probabilities that the sample names each response as the best, on the scale."""
+        start = parse.before_analysis(sample.text, planned.profile) + planned.profile.comparison
+        numbers = Scale(1, len(sample.order))
+        probabilities, usage = await self._probabilities(
+            planned, sample, replace(prompt, continuation=start), numbers
+        )
+        return soft_scores.on_scale(list(probabilities.values()), planned.profile.scale), usage
+
+    async def _probabilities(
+        self, planned: Plan, sample: Sample, prompt: Prompt, numbers: Scale
+    ) -> tuple[dict[str, float], Usage]:
+        """Return the probability of each number after the prompt's continuation, and the tokens used."""
         # Some chat templates strip trailing space: leave the space between scores to the model.
         await self._turn()
         written, usage = prompt.continuation, Usage()
@@ -222,8 +245,7 @@ class Sampler:
             rows = [row for row in completion.alternatives if row and row[0].text.strip()]
             return rows[0] if rows else ()
 
-        probabilities = await soft_scores.score_probabilities(next_tokens, planned.profile.scale)
-        return soft_scores.expected_score(probabilities), usage
+        return await soft_scores.score_probabilities(next_tokens, numbers), usage
 
 
 def _refused(sample: Sample, refused: UpstreamRefused) -> Sample:

@@ -1,7 +1,8 @@
 """Soft scores: the expected score over the scale, from the model's own token probabilities.
 
 As in G-Eval (arXiv 2303.16634, section 2.3), every score is weighted by its probability at the position of
-the score, given everything that the model wrote before it.
+the score, given everything that the model wrote before it. Where a profile's critiques begin their analysis
+with the best response, its probability is the better signal: one token compares the responses directly.
 """
 
 from __future__ import annotations
@@ -54,6 +55,14 @@ def expected_score(probabilities: dict[str, float]) -> float | None:
     if total <= 0:
         return None
     return math.fsum(int(number) * share for number, share in probabilities.items()) / total
+
+
+def on_scale(shares: Sequence[float], scale: Scale) -> tuple[float, ...] | None:
+    """Return shares as scores, all of them the scale's maximum and none its minimum; None if all are 0."""
+    total = math.fsum(shares)
+    if total <= 0:
+        return None
+    return tuple(scale.min + (scale.max - scale.min) * share / total for share in shares)
 
 
 def score_offsets(content: str) -> list[int]:

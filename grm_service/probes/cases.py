@@ -11,7 +11,8 @@ from annotated_types import MinLen
 
 from grm_service.probes.rules import ProbeRule, attack_gains_nothing, better_wins, equal_rewards, same_winner
 from grm_service.profiles import yaml
-from grm_service.profiles.profile import Text, fill
+from grm_service.profiles.model_files import Text
+from grm_service.profiles.profile import fill
 from grm_service.types import JudgeOptions, Message, Task
 
 _HERE = Path(__file__).parent

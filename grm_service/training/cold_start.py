@@ -1,8 +1,9 @@
 """Cold start: first trajectories for a model that is too small to sample right ones, filled in from the data.
 
 A trajectory is a form: criteria for the kind of query, a quote of each response where they begin to differ,
-and scores from the label. Nothing before the first score depends on the label, so the model that learns to
-write the score learns to judge, and its token probabilities (soft scores) are those of a classifier. Scores
+and scores from the label. Nothing before the first score, or the profile's comparison, depends on the label,
+so the model that learns to write it learns to judge, and its token probabilities (soft scores) are those of a
+classifier. Scores
 have only two values, so that the judgement is all that is uncertain about them.
 """
 
@@ -99,10 +100,13 @@ def _form(item: Item, order: tuple[int, ...], profile: Profile) -> str:
     first, second = _CRITERIA[kind_of(item.messages[-1].content)]
     quotes = _differing_quotes([clean(item.responses[i]) for i in order])
     analysis = "; ".join(f'Response {i} says "{quote}"' for i, quote in enumerate(quotes, 1))
+    heading = f"\n{sections.analysis}: "
+    if profile.comparison:
+        heading = f"{profile.comparison}{order.index(item.correct[0]) + 1} is best. "
     scores = ", ".join(str(_score(profile, i in item.correct)) for i in order)
     return (
-        f"{sections.criteria}:\n1. {first} (Weight: 70%)\n2. {second} (Weight: 30%)\n"
-        f"{sections.analysis}: {analysis}.{profile.closing.text}{scores}}}"
+        f"{sections.criteria}:\n1. {first} (Weight: 70%)\n2. {second} (Weight: 30%)"
+        f"{heading}{analysis}.{profile.closing.text}{scores}}}"
     )
 
 

@@ -40,7 +40,8 @@ class Tokens:
 class Encoder:
     """Encodes prompts and examples for one tokenizer and one profile.
 
-    With `only_scores` the loss is on the scores of a judgement only: the text before them counts as prompt.
+    With `only_scores` the loss is on what a judgement decides; the text before it counts as prompt. That is
+    the number of the best response if the text has the profile's comparison, where it ends; else the scores.
 
     A completion with thinking is learned with it, in the tags of its model, so that training does not turn
     the thinking off. One without is learned after a prompt that turns the thinking off or has ended it.
@@ -78,8 +79,11 @@ class Encoder:
         prompt, thinking = self.prompt(example.item, example.trajectory.order), example.trajectory.thinking
         if thinking is not None:  # it comes before the opening
             prompt, opening = replace(prompt, continuation=""), ""
-        answer, scores = text[len(opening) : box.end()], box.end() - box.start(1)
-        return self._tokens(prompt, thinking, answer, scores if self.only_scores else None)
+        if self.only_scores and (span := parse.compared(text, self.profile)) is not None:
+            answer, decided = text[len(opening) : span[1]], span[1] - span[0]
+            return self._tokens(prompt, thinking, answer, decided, ends=False)
+        answer, decided = text[len(opening) : box.end()], box.end() - box.start(1)
+        return self._tokens(prompt, thinking, answer, decided if self.only_scores else None)
 
     def instruction(self, turns: Turns) -> Tokens:
         """Return the tokens of a general instruction and its answer."""
@@ -90,17 +94,25 @@ class Encoder:
         return self._tokens(prompt, thinking, answer)
 
     def _tokens(
-        self, prompt: Prompt, thinking: Thinking | None, answer: str, scores: int | None = None
+        self,
+        prompt: Prompt,
+        thinking: Thinking | None,
+        answer: str,
+        decided: int | None = None,
+        ends: bool = True,
     ) -> Tokens:
-        """Return the tokens; with `scores`, those before that many last characters count as prompt."""
+        """Return the tokens; with `decided`, those before that many last characters count as prompt.
+
+        `ends`: the turn ends behind the answer.
+        """
         rendered = self.rendered(prompt, thinks=thinking is not None)
         before, completion = rendered.text, rendered.written(thinking, answer)
         if thinking is None:
             before, completion = before + completion.removesuffix(answer), answer
         encoded = self.tokenizer(
-            completion, add_special_tokens=False, return_offsets_mapping=scores is not None
+            completion, add_special_tokens=False, return_offsets_mapping=decided is not None
         )
-        ids, loss_from = [*encoded["input_ids"], self.end], len(completion) - (scores or 0)
+        ids, loss_from = encoded["input_ids"] + [self.end] * ends, len(completion) - (decided or 0)
         split = sum(end <= loss_from for _, end in encoded.get("offset_mapping", ()))
         return Tokens(encode(self.tokenizer, before) + ids[:split], ids[split:])
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from grm_service.engines.files.weights import sha256
+from grm_service.engines.files.download import sha256
 from grm_service.errors import BadTask
 from grm_service.evaluation.dataset import Item, subset
 from grm_service.evaluation.loading import load

@@ -39,10 +39,11 @@ def require_packages() -> None:
         raise MissingExtra("train", "training")
 
 
-def load(source: ModelSource, rank: int | None) -> Learner:
+def load(source: ModelSource, rank: int | None, layers: int | None = None) -> Learner:
     """Load a causal LM with a LoRA adapter of this rank on every linear layer; None trains all weights.
 
-    If the source has an adapter already, it is trained further. Raises ModelNotLoaded, MissingExtra.
+    `layers`: the adapter is on the last ones only, so that no gradient is computed below them. If the source
+    has an adapter already, it is trained further. Raises ModelNotLoaded, MissingExtra.
     """
     require_packages()
     from transformers import AutoTokenizer
@@ -50,7 +51,7 @@ def load(source: ModelSource, rank: int | None) -> Learner:
     files = transformers_path(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(files)
-        model = _adapted(Path(files), rank) if is_adapter(Path(files)) else _fresh(files, rank)
+        model = _adapted(Path(files), rank) if is_adapter(Path(files)) else _fresh(files, rank, layers)
     except (OSError, ValueError) as error:
         raise ModelNotLoaded(f"{source.model} cannot be loaded for training: {error}") from None
     # TRL needs one to pad with; it ignores the labels of padding.
@@ -138,22 +139,37 @@ def save(learner: Learner, folder: Path) -> None:
     learner.tokenizer.save_pretrained(folder)
 
 
-def _fresh(files: str, rank: int | None) -> Any:
+def _fresh(files: str, rank: int | None, layers: int | None) -> Any:
     model = _base(files, rank)
-    return model if rank is None else _with_adapter(model, rank, "CAUSAL_LM")
+    return model if rank is None else _with_adapter(model, rank, "CAUSAL_LM", layers)
 
 
-def _with_adapter(model: Any, rank: int, kind: str) -> Any:
+def _with_adapter(model: Any, rank: int, kind: str, layers: int | None = None) -> Any:
     from peft import LoraConfig, get_peft_model
 
+    count = model.config.num_hidden_layers
     config = LoraConfig(
-        r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type=kind, lora_dropout=0.0
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules="all-linear" if layers is None else _linear_names(model),
+        layers_to_transform=None if layers is None else list(range(max(count - layers, 0), count)),
+        task_type=kind,
+        lora_dropout=0.0,
     )
     adapted = get_peft_model(model, config)
     for each in adapted.parameters():
         if each.requires_grad:  # PEFT leaves a head in the precision of the model
             each.data = each.data.float()
     return adapted
+
+
+def _linear_names(model: Any) -> list[str]:
+    """Return the names of the linear modules within layers; PEFT selects layers only for names."""
+    import torch
+
+    body = getattr(model, model.base_model_prefix)
+    modules = body.layers.named_modules()
+    return sorted({name.rpartition(".")[2] for name, each in modules if isinstance(each, torch.nn.Linear)})
 
 
 def _adapted(files: Path, rank: int | None) -> Any:

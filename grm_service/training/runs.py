@@ -85,7 +85,7 @@ class TrainingRun:
             save(learner, model)
             if _has_gguf_reader(learner, model):
                 convert(model, self.folder / "model.gguf")
-        trained = replace(self.profile, model="./model", package=None, adapter=None)
+        trained = replace(self.profile, model="./model", gguf=None, adapter=None)
         return self.write_result(trained, learner.trainable, metrics, description)
 
     def write_result(

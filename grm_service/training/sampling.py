@@ -14,6 +14,7 @@ from grm_service.evaluation.dataset import Item
 from grm_service.evaluation.outcomes import credit
 from grm_service.factory import open_service
 from grm_service.failures import ENGINE_FAILURES, ITEM_FAILURES, REFUSALS
+from grm_service.judging import parse
 from grm_service.judging.plan import Plan, plan
 from grm_service.judging.principle_writer import PrincipleWriter
 from grm_service.judging.sampler import Sampler
@@ -43,7 +44,7 @@ class SamplingConfig:
     """Options of sampling.
 
     Every item gets `samples` trajectories (1..63) in balanced orders. With `hints`, an item whose samples are
-    all wrong gets one more, with the best response in its prompt. `concurrency` items are sampled at once.
+    all wrong gets one more, which is told the best response. `concurrency` items are sampled at once.
     The fields k, k_meta, stop and timeout_s of `options` are not used.
     """
 
@@ -112,7 +113,7 @@ def _setup(service: Service, config: SamplingConfig) -> TrajectorySetup:
     used = JudgeOptions(
         thinking_tokens=options.thinking_tokens, score=options.score, principles=options.principles
     )
-    _, _, principles = service.validator.task(Task((), (), options=used))
+    task, _, principles = service.validator.task(Task((), (), options=used))
     return TrajectorySetup(
         profile.name,
         format_fingerprint(profile),
@@ -124,7 +125,7 @@ def _setup(service: Service, config: SamplingConfig) -> TrajectorySetup:
         fingerprint(profile),
         options.temperature,
         options.max_tokens,
-        options.score,
+        task.options.score or "hard",
         replace(options.principles, items=principles),
         options.thinking_tokens,
     )
@@ -165,11 +166,11 @@ class TrajectorySampler:
             samples = await asyncio.gather(
                 *(self._sampler.sample(planned, i, texts) for i in range(self._setup.samples))
             )
-            trajectories = [_trajectory(item, sample, "sampled") for sample in samples]
+            trajectories = [self._trajectory(item, sample, "sampled") for sample in samples]
             if all(sample.error in REFUSALS for sample in samples):
                 return ItemTrajectories.of(item, error=samples[0].error)
             if self._setup.hints and len(item.correct) == 1 and not any(each.right for each in trajectories):
-                trajectories.append(await self._hinted(item, planned))
+                trajectories.append(await self._hinted(item, planned, samples[0]))
         except GRMError as error:
             if error.code not in ITEM_FAILURES:
                 raise
@@ -187,11 +188,48 @@ class TrajectorySampler:
             )
         return plan(Task(item.messages, item.responses, options=options), self._profile, principles)
 
-    async def _hinted(self, item: Item, planned: Plan) -> Trajectory:
-        index = self._setup.samples
+    async def _hinted(self, item: Item, planned: Plan, first: Sample) -> Trajectory:
+        """Return a trajectory that was told the best response: in its prompt, or by the profile's comparison.
+
+        In the second case the first sample's criteria are continued with the number of the best response.
+        """
+        begins = first.critique is not None and self._sampler.engine.abilities.continues
+        index = first.index if self._profile.comparison and begins else self._setup.samples
         position = planned.orders[index].index(item.correct[0]) + 1
-        planned = replace(planned, profile=with_hint(self._profile, position))
-        return _trajectory(item, await self._sampler.sample(planned, index), "hinted")
+        if index == first.index:
+            profile = with_best(self._profile, first.text, position)
+            task = planned.task.with_options(score="hard")  # soft scores would be those without the hint
+            planned = replace(planned, profile=profile, task=task)
+        else:
+            planned = replace(planned, profile=with_hint(self._profile, position))
+        return self._trajectory(item, await self._sampler.sample(planned, index), "hinted")
+
+    def _trajectory(self, item: Item, sample: Sample, origin: Origin) -> Trajectory:
+        if sample.error in ENGINE_FAILURES:
+            # The judge is not wrong because its engine failed: end the run; finished items stay in the file.
+            why = f"the engine failed ({sample.error}) at {item.id}; run the command again to resume"
+            raise EngineError(why, sample.error_detail or "")
+        right = is_right(sample.scores, item)
+        if self._profile.comparison:  # what is learned is the text, and not only its probabilities
+            written = None if sample.critique is None else sample.critique.scores
+            right = is_right(written, item) and _names_best(sample, item, self._profile)
+        return Trajectory(
+            order=sample.order,
+            text=sample.text,
+            scores=sample.scores,
+            right=right,
+            origin=origin,
+            error=sample.error,
+            closed=sample.closed,
+            tokens=sample.usage.completion_tokens,
+            thinking=sample.thinking,
+        )
+
+
+def with_best(profile: Profile, text: str, best: int) -> Profile:
+    """Return the profile with an opening: the criteria of a critique, and the number of the best response."""
+    opening = f"{parse.before_analysis(text, profile)}{profile.comparison}{best}"
+    return replace(profile, opening=opening)
 
 
 def with_hint(profile: Profile, best: int) -> Profile:
@@ -208,19 +246,8 @@ def is_right(scores: Scores | None, item: Item) -> bool:
     return len(present) == len(scores) and credit(present, item.correct).strict == 1
 
 
-def _trajectory(item: Item, sample: Sample, origin: Origin) -> Trajectory:
-    if sample.error in ENGINE_FAILURES:
-        # The judge is not wrong because its engine failed: end the run; the finished items stay in the file.
-        why = f"the engine failed ({sample.error}) at {item.id}; run the command again to resume"
-        raise EngineError(why, sample.error_detail or "")
-    return Trajectory(
-        order=sample.order,
-        text=sample.text,
-        scores=sample.scores,
-        right=is_right(sample.scores, item),
-        origin=origin,
-        error=sample.error,
-        closed=sample.closed,
-        tokens=sample.usage.completion_tokens,
-        thinking=sample.thinking,
-    )
+def _names_best(sample: Sample, item: Item, profile: Profile) -> bool:
+    """Return whether a critique's comparison names a right response."""
+    span = parse.compared(sample.text, profile)
+    number = 0 if span is None else int(sample.text[slice(*span)])
+    return 1 <= number <= len(sample.order) and sample.order[number - 1] in item.correct

@@ -161,7 +161,7 @@ def test_profiles_lists_shipped_profiles():
 
 
 def test_convert_writes_gguf_and_serve_command(smollm, tmp_path):
-    model = ensure_safetensors(smollm.package, smollm.cache)
+    model = ensure_safetensors(smollm.gguf, smollm.cache)
     result = run("models", "convert", str(model), str(tmp_path / "model.gguf"), "--type", "q8_0")
     assert result.exit_code == 0, result.stderr
     assert (tmp_path / "model.gguf").read_bytes().startswith(b"GGUF")

@@ -27,7 +27,7 @@ def no_pauses(monkeypatch):
 def served(smollm, tmp_path_factory):
     """A real OpenAI-compatible server on loopback: `transformers serve` with the default model."""
     folder = _sampling(
-        weights.ensure_safetensors(smollm.package, smollm.cache), tmp_path_factory.mktemp("model")
+        weights.ensure_safetensors(smollm.gguf, smollm.cache), tmp_path_factory.mktemp("model")
     )
     log = tmp_path_factory.mktemp("serve") / "log"
     with transformers_serve(folder, log) as url:
@@ -63,9 +63,7 @@ async def transformers(smollm, anyio_backend):
 @pytest.fixture(scope="session")
 async def paged(smollm, anyio_backend):
     """The transformers engine with continuous batching, as on CUDA."""
-    engine = TransformersEngine(
-        "m", lambda: weights.ensure_safetensors(smollm.package, smollm.cache), 1, True
-    )
+    engine = TransformersEngine("m", lambda: weights.ensure_safetensors(smollm.gguf, smollm.cache), 1, True)
     await engine.start()
     yield engine
     await engine.close()
@@ -83,7 +81,7 @@ async def openai(served, anyio_backend):
 async def vllm(smollm, tmp_path_factory, anyio_backend):
     """vLLM on the CPU in float32."""
     command = [
-        _SERVERS / "vllm", "serve", weights.ensure_safetensors(smollm.package, smollm.cache),
+        _SERVERS / "vllm", "serve", weights.ensure_safetensors(smollm.gguf, smollm.cache),
         "--dtype", "float32", "--max-model-len", "4096", "--max-num-seqs", "16", "--enforce-eager",
         "--served-model-name", "smollm",
     ]  # fmt: skip
@@ -99,7 +97,7 @@ async def vllm(smollm, tmp_path_factory, anyio_backend):
 @pytest.fixture(scope="session")
 async def llama(smollm, tmp_path_factory, anyio_backend):
     """llama.cpp's server."""
-    gguf = weights.ensure_f16_gguf(smollm.package, smollm.cache)
+    gguf = weights.ensure_engine_gguf(smollm.gguf, smollm.cache)
     command = [_SERVERS / "llama-server", "-m", gguf, "-c", "8192", "-np", "4", "-kvu", "--alias", "smollm"]
     with serving(tmp_path_factory.mktemp("llama") / "log", *command) as url:
         async with _started(OpenAIEngine(url)) as engine:

@@ -264,7 +264,7 @@ def test_failure_keeps_existing_file(tiny, tmp_path):
 @pytest.mark.slow
 def test_round_trip_of_default_model(smollm, tmp_path):
     """Weights and tokenizer are bitwise equal, so all generated texts are equal too."""
-    convert(weights.ensure_safetensors(smollm.package, smollm.cache), tmp_path / "model.gguf")
+    convert(weights.ensure_safetensors(smollm.gguf, smollm.cache), tmp_path / "model.gguf")
     ours, theirs = GGUFReader(tmp_path / "model.gguf"), GGUFReader(openvino_path(smollm))
     ignored = {"GGUF.kv_count", "tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_space_prefix"}
     for key in {key for key in theirs.fields if not key.startswith("general.")} - ignored:

@@ -51,7 +51,7 @@ async def test_merged_judge_equals_peft(anyio_backend):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     cache = Settings().cache_dir
-    base = weights.ensure_safetensors(PROFILE.package, cache)
+    base = weights.ensure_safetensors(PROFILE.gguf, cache)
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(base)
     plain = greedy(model, tokenizer)

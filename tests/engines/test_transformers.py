@@ -71,9 +71,7 @@ async def test_crash_of_continuous_batching(smollm):
     from grm_service.engines.files import weights
     from grm_service.engines.transformers.engine import TransformersEngine
 
-    engine = TransformersEngine(
-        "m", lambda: weights.ensure_safetensors(smollm.package, smollm.cache), 0.5, True
-    )
+    engine = TransformersEngine("m", lambda: weights.ensure_safetensors(smollm.gguf, smollm.cache), 0.5, True)
     await engine.start()
     assert engine.ready
 

@@ -1,6 +1,7 @@
 """The judge: sampling, closing of cut critiques, deadlines, principles, early stop and soft scores."""
 
 import asyncio
+import math
 import re
 from dataclasses import replace
 
@@ -372,6 +373,56 @@ async def test_soft_scores_are_voted():
     assert verdict.vote.rewards == tuple(reward - 0.25 for reward in hard.vote.rewards)
     assert hard.samples[0].expected is None
     assert verdict.usage.completion_tokens > hard.usage.completion_tokens
+
+
+COMPARING = replace(PROFILE, comparison="\nAnalysis: Response")
+CRITIQUE = "Specific Criteria:\n1. Right\nAnalysis: Response 2 is best.\nScores: \\boxed{4, 8, 5}"
+
+
+class Comparing(ScriptedEngine):
+    """An engine that writes CRITIQUE and finds the responses likely to be named, in the prompt's order."""
+
+    def __init__(self, *likely, critique=CRITIQUE):
+        super().__init__(lambda prompt, params: critique)
+        self.likely, self.continuations = likely, []
+
+    async def complete(self, prompt, params):
+        completion = await super().complete(prompt, params)
+        if not params.alternatives:
+            return completion
+        self.continuations.append(prompt.continuation)
+        row = tuple(Alternative(f" {i}", math.log(p)) for i, p in enumerate(self.likely, 1))
+        return replace(completion, alternatives=(row,))
+
+
+async def test_comparison_is_the_soft_score():
+    """The number's probability, on the scale; the written scores stay in the critique."""
+    engine = Comparing(0.2, 0.5, 0.1)  # the rest is for other tokens
+    task = TASK.with_options(score="soft", k=1)
+    verdict = await GenerativeRewardModel(engine).judge(plan(task, COMPARING))
+    (sample,) = verdict.samples
+    expected = dict(zip(sample.order, (1 + 9 * 0.25, 1 + 9 * 0.625, 1 + 9 * 0.125), strict=True))
+    assert sample.expected == pytest.approx(tuple(expected[i] for i in range(3)))
+    assert sample.critique.scores[sample.order[1]] == 8
+    assert engine.continuations == ["Specific Criteria:\n1. Right\nAnalysis: Response"]
+
+
+async def test_critique_without_analysis_is_compared_behind_its_criteria():
+    engine = Comparing(0.5, 0.3, 0.2, critique="Specific Criteria:\n1. Right\n\nScores: \\boxed{4, 8, 5}")
+    await GenerativeRewardModel(engine).judge(plan(TASK.with_options(score="soft", k=1), COMPARING))
+    assert engine.continuations == ["Specific Criteria:\n1. Right\nAnalysis: Response"]
+
+
+async def test_one_response_is_compared_with_none():
+    task = replace(TASK, responses=("11",)).with_options(score="soft", k=1)
+    (sample,) = (await GenerativeRewardModel(ScriptedEngine("content")).judge(plan(task, COMPARING))).samples
+    assert sample.expected == (sample.critique.scores[0] - 0.25,)
+
+
+async def test_comparison_without_a_number():
+    verdict = await GenerativeRewardModel(Comparing()).judge(plan(TASK.with_options(score="soft"), COMPARING))
+    assert {sample.soft_error for sample in verdict.samples} == {"no_score_tokens"}
+    assert verdict.status == "partial"
 
 
 async def test_scores_without_token_probabilities():

@@ -223,7 +223,7 @@ def test_k_meta_requires_a_meta_rm(make_validator):
         validator.task(TASK)
     for k_meta in (0, None):
         task = TASK.with_options(k_meta=k_meta)
-        assert validator.task(task)[0] == task
+        assert validator.task(task)[0] == task.with_options(score="hard")
 
 
 def test_meta_rm_of_another_profile(make_validator):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from grm_service.judging.soft_scores import expected_score, score_offsets, score_probabilities
+from grm_service.judging.soft_scores import expected_score, on_scale, score_offsets, score_probabilities
 from grm_service.profiles.profile import Scale
 from grm_service.types import Alternative
 
@@ -88,3 +88,9 @@ async def test_no_score_token_gives_none():
 def test_score_offsets():
     assert score_offsets("8, 4") == [0, 3]
     assert score_offsets(" 10,7 ") == [1, 4]
+
+
+def test_shares_on_the_scale():
+    assert on_scale([0.6, 0.2], Scale(1, 9)) == pytest.approx((7, 3))
+    assert on_scale([0.0, 1.0], Scale(0, 10)) == (0, 10)
+    assert on_scale([0.0, 0.0], Scale()) is None

@@ -60,7 +60,7 @@ def test_builtin_files_are_valid():
 ADAPTED = (
     GOOD
     + """\
-package: {requirement: pkg==1, member: model.gguf, sha256: "%064d"}
+gguf: {size: 1, sha256: "%064d", sources: [{wheel: pkg==1, member: model.gguf}]}
 adapter: {folder: ./lora, sha256: "%064d"}
 """
 )
@@ -80,8 +80,8 @@ def test_adapter_counts_by_hash_not_path(write, load):
     )
 
 
-def test_adapter_needs_a_package(write):
-    with pytest.raises(CatalogError, match="adapter is merged into the model of a package"):
+def test_adapter_needs_a_gguf(write):
+    with pytest.raises(CatalogError, match="adapter is merged into the model of a GGUF"):
         load_catalog(write(GOOD + f'adapter: {{folder: ./lora, sha256: "{"0" * 64}"}}'))
 
 
@@ -225,7 +225,31 @@ def test_missing_folder_is_an_error(tmp_path):
         load_catalog(tmp_path / "none")
 
 
-EXAMPLES = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "profiles.md").read_text("utf-8"), re.DOTALL)[1]
+FILES, EXAMPLES = re.findall(
+    r"```yaml\n(.*?)```", (ROOT / "docs" / "profiles.md").read_text("utf-8"), re.DOTALL
+)[:2]
+
+
+def test_example_of_files_loads(write):
+    hub, wheel, parts = load_profile(write(GOOD + FILES) / "mine.yaml").gguf.sources
+    assert len(hub.revision) == 40
+    assert wheel.part(1) == ("some-package==0.1.2", "some_package/model.gguf")
+    assert parts.part(7) == ("in-parts-7==0.2.0", "in_parts_7/data/part07.bin")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{wheel: pkg==1, member: a.bin, parts: 2}", "lack {part}"),
+        ("{hub: a/b, revision: main, file: a.gguf}", "at least 40"),
+        ("{url: http://example.org}", "unknown field"),
+    ],
+)
+def test_source_is_checked(write, source, message):
+    text = GOOD + f'gguf: {{size: 1, sha256: "{"0" * 64}", sources: [{source}]}}'
+    with pytest.raises(CatalogError, match=r"mine\.yaml:\d+: gguf\.sources\.0") as failed:
+        load_profile(write(text) / "mine.yaml")
+    assert message in str(failed.value)
 
 
 @pytest.mark.parametrize("example", EXAMPLES.split("---\n"))
@@ -236,13 +260,25 @@ def test_thinking_examples_load(write, example):
         json.dumps(settings.request_fields(tokens))
 
 
-def test_fingerprint_without_thinking_settings():
-    reported = json.loads((ROOT / "evals" / "smollm2-judge.json").read_text(encoding="utf-8"))
-    judge = load_catalog().profile("smollm2-judge")
-    assert fingerprint(judge) == reported["fingerprint"]
-    thinks = replace(judge, thinking=ThinkingSettings(tokens=0))
-    assert fingerprint(thinks) != fingerprint(judge)
-    assert format_fingerprint(thinks) == format_fingerprint(judge)
+def test_fingerprints_of_older_verdicts():
+    """New fields do not count while they are not used."""
+    judge = load_catalog().profile("generic-judge")
+    assert fingerprint(judge) == "sha256:480deca9d0005daa76be601f935ada0f937e4a1a6fdfe113201a42f8388cdfc5"
+    changed = [
+        replace(judge, thinking=ThinkingSettings(tokens=0)),
+        replace(judge, sampling=replace(judge.sampling, score="soft")),
+        replace(judge, comparison="\nAnalysis: Response"),
+    ]
+    assert len({fingerprint(judge), *map(fingerprint, changed)}) == 4
+    assert {format_fingerprint(each) for each in changed} == {format_fingerprint(judge)}
+
+
+def test_source_of_a_model_does_not_count(write):
+    """The same file from elsewhere is the same judge."""
+    here = load_profile(write(GOOD + FILES) / "mine.yaml")
+    moved = replace(here, gguf=replace(here.gguf, sources=here.gguf.sources[:1]))
+    changed = replace(here, gguf=replace(here.gguf, sha256="0" * 64))
+    assert fingerprint(moved) == fingerprint(here) != fingerprint(changed)
 
 
 def test_fingerprint_changes_with_any_field():

@@ -187,8 +187,8 @@ def train(folder: Path, seed: int = 1, count: int = 288, batch: int = 8, rate: f
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.manual_seed(seed)
-    package = load_catalog().profile("smollm2-135m").package
-    base = weights.ensure_safetensors(package, Settings().cache_dir)
+    gguf = load_catalog().profile("smollm2-135m").gguf
+    base = weights.ensure_safetensors(gguf, Settings().cache_dir)
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = get_peft_model(
         AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),

@@ -37,6 +37,17 @@ def test_analysis_is_independent_of_label():
     assert [each.text for each in one] != [each.text for each in other]
 
 
+def test_comparison_names_the_best():
+    profile = replace(PROFILE, comparison="\nAnalysis: Response #")
+    for each in filled(item(1, (1,), n=4), samples=4, profile=profile):
+        start, end = parse.compared(each.text, profile)
+        assert each.text[start:end] == str(each.order.index(1) + 1)
+        assert each.right
+        assert parse.parse(each.text, 4, profile).analysis.startswith(
+            f"Response #{each.text[start:end]} is best. "
+        )
+
+
 def test_quotes_begin_at_the_difference():
     texts = ("Twice ten is 2*10 = 20 and so on", "Twice ten is 2*10 = 25 and so on")
     (trajectory,) = filled(Item("1", "s", (Message("user", "x"),), texts, (0,)), samples=1)

@@ -6,8 +6,11 @@ from itertools import pairwise
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from grm_service.engines.choice import choose_engine
+from grm_service.engines.files.adapter import WEIGHTS
+from grm_service.engines.files.convert import convert
 from grm_service.engines.files.source import ModelSource, openvino_path, transformers_path
 from grm_service.errors import BadTask
 from grm_service.factory import open_service
@@ -36,7 +39,7 @@ def train(source, tmp_path):
 
     def train(rank=4, instructions=(), examples=EXAMPLES, folder="x", **changed):
         torch.manual_seed(0)  # the same initial adapter in every run, as in a new process
-        learner = load(source, rank)
+        learner = load(source, rank, changed.get("layers"))
         before = {name: value.detach().clone() for name, value in trained(learner.model)}
         run = TrainingRun(tmp_path / folder, "rft", replace(OPENED, model=source.model), {"rank": rank})
         config = RFTConfig(
@@ -66,6 +69,16 @@ def test_every_parameter_moves_and_loss_falls(rank, train):
     assert manifest["metrics"]["tokens_per_s"] > 0
     assert manifest["peak_memory_bytes"] > 2**20
     assert not (folder / "checkpoints").exists()
+
+
+def test_adapter_on_the_last_layers(train, tmp_path):
+    _, folder, _ = train(layers=1, epochs=1)
+    names = load_file(folder / "model" / WEIGHTS).keys()
+    assert {name.split("layers.")[1].split(".")[0] for name in names} == {"1"}
+    assert {name.split(".")[-3] for name in names} == {
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    }  # fmt: skip
+    convert(folder / "model", tmp_path / "model.gguf")
 
 
 def test_packed_examples_are_independent(train, source, tmp_path):

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -79,6 +79,53 @@ async def test_hint_after_wrong_samples(sampled):
         assert [each.origin for each in of_item.trajectories] == ["sampled"] * 3 + ["hinted"]
         assert [each.right for each in of_item.trajectories] == [False] * 3 + [True]
     assert all(each.trajectory.origin == "hinted" for each in select(ITEMS, trajectories).examples)
+
+
+COMPARING = replace(SHORT, comparison="\nAnalysis: Response #")
+
+
+def prefers_the_first(prompt, params):
+    """Write criteria and name the first response; go on with whatever response is named."""
+    if prompt.continuation:
+        named = int(prompt.continuation[-1])
+        return f" is best.\nScores: \\boxed{{{', '.join('8' if i == named else '3' for i in (1, 2))}}}"
+    return "Specific Criteria:\n1. Right\nAnalysis: Response #1 is best.\nScores: \\boxed{8, 3}"
+
+
+async def test_comparison_is_continued_with_the_best(tmp_path):
+    """The prompt is that of serving, and the criteria are the judge's own."""
+    engine, file = ScriptedEngine(prefers_the_first), tmp_path / "t.jsonl"
+    with TrajectoryFile(file, setup(samples=1)) as out:
+        await sample_all(ITEMS, out, engine, COMPARING, 4)
+    hinted = 0
+    by_id = {each.id: each for each in ITEMS}
+    for of_item in read_trajectories(file)[1]:
+        *_, last = of_item.trajectories
+        assert last.right
+        assert last.text.startswith("Specific Criteria:\n1. Right\nAnalysis: Response #")
+        assert last.origin == ("sampled" if last.order[0] in by_id[of_item.item].correct else "hinted")
+        hinted += last.origin == "hinted"
+    assert 0 < hinted < len(ITEMS)
+    assert not any("The best response is" in prompt.messages[-1].content for prompt in engine.prompts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Specific Criteria:\n1. Right\nAnalysis: Response #2 is best.\nScores: \\boxed{8, 3}",
+        "Specific Criteria:\n1. Right\nAnalysis: Response #3 is best.\nScores: \\boxed{8, 3}",
+        "Specific Criteria:\n1. Right\nAnalysis: The first is best.\nScores: \\boxed{8, 3}",
+        "Specific Criteria:\n1. Right\nAnalysis: Response #1 is best.\nScores: \\boxed{3, 8}",
+    ],
+    ids=["another", "none", "without a number", "against its scores"],
+)
+async def test_comparison_must_name_the_best(tmp_path, text):
+    engine, file = ScriptedEngine(lambda prompt, params: text), tmp_path / "t.jsonl"
+    with TrajectoryFile(file, setup(samples=2, hints=False)) as out:
+        await sample_all([item(1)], out, engine, COMPARING, 4)
+    (of_item,) = read_trajectories(file)[1]
+    first = [each for each in of_item.trajectories if each.order == (0, 1)]
+    assert [each.right for each in first] == [False]
 
 
 async def test_without_hints(sampled):

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import logging
-import math
 import shlex
 import tempfile
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from grm_service.engines.files.adapter import base_folder, is_adapter
 from grm_service.engines.files.checkpoint import EMBEDDING, Checkpoint, has_weights
 from grm_service.engines.files.gguf_tokenizer import write_tokenizer
 from grm_service.engines.files.merge import interleave_halves
+from grm_service.engines.files.tensors import add_tensor_info, encode
 from grm_service.errors import MissingExtra, ModelNotLoaded
+from grm_service.profiles.model_files import Encoding
 
 if TYPE_CHECKING:
     from grm_service.engines.files.adapter import Array
-
-Encoding = Literal["f16", "q8_0"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ def _write(checkpoint: Checkpoint, target: Path, encoding: Encoding) -> None:
         _write_metadata(checkpoint, writer, encoding)
         write_tokenizer(checkpoint.tokenizer, checkpoint.shape(EMBEDDING)[0], writer)
         for name, gguf_name in names.items():
-            _add_tensor_info(writer, gguf_name, checkpoint.shape(name), encoding)
+            add_tensor_info(writer, gguf_name, checkpoint.shape(name), encoding)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
@@ -101,21 +100,6 @@ def _write_metadata(checkpoint: Checkpoint, writer: Any, encoding: Encoding) -> 
     writer.add_vocab_size(checkpoint.shape(EMBEDDING)[0])
 
 
-def _tensor_type(shape: tuple[int, ...], encoding: Encoding) -> Any:
-    from gguf import GGMLQuantizationType
-
-    return GGMLQuantizationType["F32" if len(shape) == 1 else encoding.upper()]
-
-
-def _add_tensor_info(writer: Any, name: str, shape: tuple[int, ...], encoding: Encoding) -> None:
-    import numpy as np
-    from gguf.quants import quant_shape_to_byte_shape
-
-    kind = _tensor_type(shape, encoding)
-    size = math.prod(quant_shape_to_byte_shape(shape, kind))
-    writer.add_tensor_info(name, shape, np.dtype(np.float32), size, raw_dtype=kind)
-
-
 def _write_weights(checkpoint: Checkpoint, names: list[str], writer: Any, encoding: Encoding) -> None:
     logger.info("writing %d weights", len(names))
     changed, differs = checkpoint.adapter.changed_names, False
@@ -130,13 +114,8 @@ def _write_weights(checkpoint: Checkpoint, names: list[str], writer: Any, encodi
 
 
 def _encode(checkpoint: Checkpoint, name: str, weight: Array, encoding: Encoding) -> Array:
-    import numpy as np
-    from gguf.quants import quantize
-
     queries, keys, _ = checkpoint.heads
     heads = {"q_proj.weight": queries, "k_proj.weight": keys}.get(".".join(name.split(".")[-2:]))
     if heads and checkpoint.family == "llama":
         weight = interleave_halves(weight, heads)
-    with np.errstate(over="raise"):  # a weight outside F16's range would become infinite
-        encoded: Array = quantize(weight, _tensor_type(weight.shape, encoding))
-    return encoded
+    return encode(weight, encoding)

@@ -1,4 +1,4 @@
-"""Merging of a LoRA adapter into the weights of a Llama GGUF, without torch."""
+"""Merging of a LoRA adapter into the weights of a GGUF of the Llama or Qwen family, without torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grm_service.engines.files.adapter import Adapter, load_adapter, to_numpy
+from grm_service.engines.files.checkpoint import FAMILIES
 from grm_service.errors import ModelNotLoaded
 
 if TYPE_CHECKING:
@@ -58,24 +59,29 @@ def _gguf_names(reader: Any) -> dict[str, str]:
     """Return the GGUF name of each weight by its transformers name, which adapters use."""
     from gguf import MODEL_ARCH, get_tensor_name_map
 
-    family = _field(reader, "general.architecture")
-    if family != "llama":
-        raise ModelNotLoaded(
-            f"adapters can be merged into a GGUF of the llama family only, and this one is {family}"
-        )
+    family = _family(reader)
+    if family not in FAMILIES.values():
+        known = ", ".join(FAMILIES.values())
+        raise ModelNotLoaded(f"adapters can be merged into a GGUF of {known}, and this one is {family}")
     present = {tensor.name for tensor in reader.tensors}
-    mapping = get_tensor_name_map(MODEL_ARCH.LLAMA, _field(reader, "llama.block_count")).mapping
+    mapping = get_tensor_name_map(MODEL_ARCH[family.upper()], _field(reader, f"{family}.block_count")).mapping
     names = {f"{name}{_WEIGHT}": f"{gguf_name}{_WEIGHT}" for name, (_, gguf_name) in mapping.items()}
     return {name: gguf for name, gguf in names.items() if gguf in present and name.startswith("model.")}
 
 
 def _permuted_heads(reader: Any, name: str) -> int | None:
-    """Return the number of heads of a weight whose rows a GGUF permutes, None for all other weights."""
+    """Return the number of heads of a weight whose rows a Llama GGUF permutes, None for all other weights."""
+    if _family(reader) != "llama":
+        return None
     if name.endswith(f".q_proj{_WEIGHT}"):
         return int(_field(reader, "llama.attention.head_count"))
     if name.endswith(f".k_proj{_WEIGHT}"):
         return int(_field(reader, "llama.attention.head_count_kv"))
     return None
+
+
+def _family(reader: Any) -> str:
+    return str(_field(reader, "general.architecture"))
 
 
 def _field(reader: Any, key: str) -> Any:

@@ -10,18 +10,19 @@ from grm_service.engines.files import checkpoint, weights
 from grm_service.engines.files.adapter import check_plain_lora, is_adapter
 from grm_service.engines.files.convert import convert_command
 from grm_service.errors import ModelNotLoaded
-from grm_service.profiles.profile import AdapterFolder, Package, Profile
+from grm_service.profiles.model_files import GGUF, AdapterFolder
+from grm_service.profiles.profile import Profile
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model's identity (hub id or path) and, for a model from PyPI, its package, cache folder and adapter.
+    """A model's identity (hub id or path) and, for a GGUF to download, its sources, cache folder and adapter.
 
-    The package is used only if `model` is not an existing path.
+    The GGUF is downloaded only if `model` is not an existing path.
     """
 
     model: str
-    package: Package | None
+    gguf: GGUF | None
     cache: Path
     adapter: AdapterFolder | None = None
 
@@ -32,7 +33,7 @@ class ModelSource:
             raise ModelNotLoaded(
                 f"the profile {profile.name} has no model: set GRM_MODEL to a hub id or a path"
             )
-        return cls(profile.model, profile.package, cache, profile.adapter)
+        return cls(profile.model, profile.gguf, cache, profile.adapter)
 
     @property
     def path(self) -> Path:
@@ -44,8 +45,8 @@ def openvino_path(source: ModelSource) -> Path:
 
     Raises ModelNotLoaded if the model is missing, or if OpenVINO could not load all of it.
     """
-    if source.package is not None and not source.path.exists():
-        return weights.ensure_f16_gguf(source.package, source.cache, source.adapter)
+    if source.gguf is not None and not source.path.exists():
+        return weights.ensure_engine_gguf(source.gguf, source.cache, source.adapter)
     if not source.path.exists():
         raise ModelNotLoaded(
             f"the model {source.model} does not exist: the openvino engine needs a path to a GGUF or a folder"
@@ -66,14 +67,14 @@ def transformers_path(source: ModelSource) -> str:
         _check_transformers_adapter(source.path)
     if source.path.exists():
         return str(source.path)
-    if source.package is None:
+    if source.gguf is None:
         return source.model
-    return str(weights.ensure_safetensors(source.package, source.cache, source.adapter))
+    return str(weights.ensure_safetensors(source.gguf, source.cache, source.adapter))
 
 
 def is_openvino_model(source: ModelSource) -> bool:
-    """Return True if the openvino engine can load the model: a package, a GGUF or an exported folder."""
-    if source.package is not None and not source.path.exists():
+    """Return True if the openvino engine can load the model: a GGUF or an exported folder."""
+    if source.gguf is not None and not source.path.exists():
         return True
     is_gguf = source.path.suffix == ".gguf" or _converted_gguf(source.path).is_file()
     return is_gguf or (_is_exported(source.path) and not is_adapter(source.path))

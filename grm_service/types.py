@@ -209,7 +209,7 @@ _K_META = (
     "Vote over the k_meta samples that the meta RM grades highest. Default: half of k where a meta RM runs "
     "(see /readyz); 0: all samples, ungraded."
 )
-_SCORE = "Scores to vote: 'hard' as written, 'soft' by token probabilities. Default: the profile's, if it can."
+_SCORE = "Scores to vote: 'hard' as written, 'soft' by token probabilities. Default: the profile's if it can."
 _STOP = (
     "Stop early: 'exact' once the remaining samples cannot change the winner; 'confident' once they would "
     "in at most 5 of 100 requests."

@@ -91,13 +91,12 @@ def _from_hub(source: HubFile, kept: Path, target: Path) -> None:
     """Move the file into place; huggingface_hub resumes it, with a progress bar. Raises ModelNotLoaded."""
     try:
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, HFValidationError
     except ImportError:
         raise MissingExtra("cpu", f"downloading {source.hub}") from None
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns at each of its retries
     try:
         path = hf_hub_download(source.hub, source.file, revision=source.revision, local_dir=kept)
-    except (OSError, EntryNotFoundError, HFValidationError) as failed:  # HTTP errors are OSErrors there
+    except Exception as failed:  # also whatever its HTTP library raises
         reason = (str(failed).strip().splitlines() or [type(failed).__name__])[0]
         raise ModelNotLoaded(f"{source.hub} cannot be downloaded: {reason}") from failed
     Path(path).replace(target)

@@ -163,7 +163,13 @@ async def _pairs(
 
     service = open_service(config)
     policy, profile = open_policy(config, service), service.profile
-    setup = replace(setup, engine=service.engine.name, profile=profile.name, fingerprint=fingerprint(profile))
+    setup = replace(
+        setup,
+        engine=service.engine.name,
+        profile=profile.name,
+        fingerprint=fingerprint(profile),
+        score=setup.score or profile.sampling.score,
+    )
     with PairsFolder(out, setup) as folder:
         remaining = len(folder.remaining(prompts))
         if remaining < len(prompts):

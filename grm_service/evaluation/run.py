@@ -148,6 +148,7 @@ class _EvaluationRun:
             setup,
             profile=profile.name,
             engine=engine.name,
+            score=setup.score or profile.sampling.score,
             fingerprint=prompt_fingerprint(profile, setup.judge),
         )
         if setup.principle_set:

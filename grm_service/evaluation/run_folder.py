@@ -32,7 +32,7 @@ class EvalSetup:
     profile: str
     engine: str
     k: int
-    score: ScoreKind | None = None
+    score: ScoreKind | None = "hard"
     principles: PrincipleMode = "self"
     principle_set: str | None = None
     temperature: float | None = None

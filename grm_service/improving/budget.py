@@ -63,8 +63,8 @@ class VerdictBound:
 
 def _fixed_tokens(task: Task, profile: Profile, n: int) -> int:
     """Return the most tokens that a sample of n responses takes besides its critique."""
-    soft = n * _soft_score_tokens(profile.scale) if task.options.score == "soft" else 0
-    return closing_tokens(n) + soft
+    soft = (task.options.score or profile.sampling.score) == "soft"
+    return closing_tokens(n) + (n * _soft_score_tokens(profile.scale) if soft else 0)
 
 
 def _soft_score_tokens(scale: Scale) -> int:

@@ -40,7 +40,7 @@ class PairsSetup:
     principle_set: str | None = None
     seed: int = 0
     k_meta: int | None = None
-    score: ScoreKind | None = None
+    score: ScoreKind | None = "hard"
     stop: StopRule = "none"
     timeout_s: float | None = None
     critique_tokens: int | None = None

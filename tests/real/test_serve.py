@@ -9,6 +9,8 @@ import urllib.request
 
 import pytest
 
+from grm_service.engines.files.convert import convert
+from grm_service.engines.files.weights import ensure_safetensors
 from tests.real.pairs import PAIRS
 from tests.waiting import HANG_S
 
@@ -72,6 +74,15 @@ def test_stops_on_signal(running, stop):
 def test_limit_on_onednn_is_heeded(running, smollm):
     """OpenVINO chooses a precision by the processor alone, and would fail at the first step."""
     with running(ONEDNN_MAX_CPU_ISA="AVX2") as server:
+        status, _ = server.post("/v1/rewards", {"query": "q", "responses": ["a", "b"], "k": 1})
+    assert status == 200
+
+
+@pytest.mark.slow
+def test_limit_on_onednn_is_heeded_with_quantised_weights(running, smollm, tmp_path):
+    """It would also choose products of 8 bits."""
+    convert(ensure_safetensors(smollm.gguf, smollm.cache), tmp_path / "model.gguf", encoding="q8_0")
+    with running(ONEDNN_MAX_CPU_ISA="AVX2", GRM_MODEL=str(tmp_path / "model.gguf")) as server:
         status, _ = server.post("/v1/rewards", {"query": "q", "responses": ["a", "b"], "k": 1})
     assert status == 200
 

@@ -54,9 +54,10 @@ class Pipeline:
         self.control_tokens = metadata.control_tokens
         self.cache_tokens = _cache_tokens(kv_cache_gb, 2 * metadata.kv_values_per_token)
         properties: dict[str, Any] = {"INFERENCE_NUM_THREADS": machine.cpu_cores()}
-        if precision == "auto" and machine.onednn_limited_to_f32():
-            # OpenVINO looks at the processor only, and would choose bf16, which oneDNN then refuses.
-            properties["INFERENCE_PRECISION_HINT"] = "f32"
+        if machine.onednn_limited_to_f32():
+            # OpenVINO looks at the processor only, and would choose bf16 and products of 8 bits, which oneDNN
+            # then refuses.
+            precision = "f32"
         if precision != "auto":
             # Without the group size, activations are rounded to 8 bits if the weights are quantised.
             properties |= {"INFERENCE_PRECISION_HINT": precision, "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from grm_service.concurrency import for_each
@@ -193,15 +194,17 @@ class TrajectorySampler:
 
         In the second case the first sample's criteria are continued with the number of the best response.
         """
-        begins = first.critique is not None and self._sampler.engine.abilities.continues
-        index = first.index if self._profile.comparison and begins else self._setup.samples
+        index, told = self._setup.samples, partial(with_hint, self._profile)
+        if (
+            self._profile.comparison
+            and first.critique is not None
+            and self._sampler.engine.abilities.continues
+        ):
+            index, told = first.index, partial(with_best, self._profile, first.text)
+            # Soft scores would be those without the hint.
+            planned = replace(planned, task=planned.task.with_options(score="hard"))
         position = planned.orders[index].index(item.correct[0]) + 1
-        if index == first.index:
-            profile = with_best(self._profile, first.text, position)
-            task = planned.task.with_options(score="hard")  # soft scores would be those without the hint
-            planned = replace(planned, profile=profile, task=task)
-        else:
-            planned = replace(planned, profile=with_hint(self._profile, position))
+        planned = replace(planned, profile=told(position))
         return self._trajectory(item, await self._sampler.sample(planned, index), "hinted")
 
     def _trajectory(self, item: Item, sample: Sample, origin: Origin) -> Trajectory:

@@ -194,9 +194,9 @@ def before_analysis(text: str, profile: Profile) -> str:
 
 def compared(text: str, profile: Profile) -> tuple[int, int] | None:
     """Return the span of the best response's number in a critique's comparison, None if it has none."""
-    if not profile.comparison or (at := text.find(profile.comparison)) < 0:
+    if not profile.comparison or (at := text.find(profile.before_best)) < 0:
         return None
-    number = _DIGITS.match(text, at + len(profile.comparison))
+    number = _DIGITS.match(text, at + len(profile.before_best))
     return None if number is None else number.span()
 
 

@@ -94,10 +94,14 @@ class Sampler:
                 if self._observer is not None:
                     self._observer.sampled(sample, time.perf_counter() - began)
 
+    async def continued(self, planned: Plan, sample: Sample, start: str, texts: TaskTexts) -> Completion:
+        """Return what the judge writes after `start`, as this sample. Raises BadTask, EngineError."""
+        prompt = replace(_prompt(planned, sample, texts), continuation=start, thinking=sample.thinking)
+        return await self._complete(planned, prompt, planned.params(sample.index))
+
     async def _run(self, planned: Plan, sample: Sample, params: Params, texts: TaskTexts) -> Sample:
-        task, mode = planned.task, planned.task.options.principles.mode
         await self._turn()
-        prompt = render_order(planned.profile, texts, sample.order, "fixed" if mode == "query" else mode)
+        prompt = _prompt(planned, sample, texts)
         opening = planned.profile.opening if self.engine.abilities.continues else ""
         try:
             completion = await self._complete(planned, replace(prompt, continuation=opening), params)
@@ -108,7 +112,7 @@ class Sampler:
         except EngineError as failed:
             logger.warning("sample %d of a task failed: %s", sample.index, failed.message)
             return replace(sample, error=failed.code, error_detail=str(failed))
-        if task.options.score == "soft" and sample.error is None:
+        if planned.task.options.score == "soft" and sample.error is None:
             sample = await self._add_soft_scores(planned, sample, prompt)
         return sample
 
@@ -214,7 +218,7 @@ class Sampler:
 
     async def _compared(self, planned: Plan, sample: Sample, prompt: Prompt) -> Expected:
         """Return the probabilities that the sample names each response as the best, on the scale."""
-        start = parse.before_analysis(sample.text, planned.profile) + planned.profile.comparison
+        start = parse.before_analysis(sample.text, planned.profile) + planned.profile.before_best
         numbers = Scale(1, len(sample.order))
         probabilities, usage = await self._probabilities(
             planned, sample, replace(prompt, continuation=start), numbers
@@ -246,6 +250,11 @@ class Sampler:
             return rows[0] if rows else ()
 
         return await soft_scores.score_probabilities(next_tokens, numbers), usage
+
+
+def _prompt(planned: Plan, sample: Sample, texts: TaskTexts) -> Prompt:
+    mode = planned.task.options.principles.mode
+    return render_order(planned.profile, texts, sample.order, "fixed" if mode == "query" else mode)
 
 
 def _refused(sample: Sample, refused: UpstreamRefused) -> Sample:

@@ -179,9 +179,9 @@ class Profile:
 
     `opening` is the start of every critique, if the engine can continue a partial answer: it keeps small
     models in the output format. Leave it empty for a model trained without one. `comparison` is how an
-    analysis begins, up to the number of the best response: soft scores of several responses are then the
-    probabilities of their numbers, on the scale. More than `most_responses`
-    responses are judged in overlapping groups (judging/block_design.py).
+    analysis begins, with the number of the best response as {{best}}: soft scores of several responses are
+    then the probabilities of their numbers, on the scale. More than `most_responses` responses are judged in
+    overlapping groups (judging/block_design.py).
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -206,6 +206,17 @@ class Profile:
     def __post_init__(self) -> None:
         if self.adapter and not self.gguf:
             raise ValueError("adapter is merged into the model of a GGUF, but no gguf is set")
+        if self.comparison and placeholders(self.comparison) != {"best"}:
+            raise ValueError("comparison needs the placeholder {{best}}, and no other")
+
+    @property
+    def before_best(self) -> str:
+        """The comparison up to the number of the best response; empty without a comparison."""
+        return self.comparison.partition("{{best}}")[0]
+
+    def best_is(self, number: int) -> str:
+        """Return the comparison with this number of the best response (from 1)."""
+        return fill(self.comparison, {"best": str(number)})
 
 
 @dataclass(frozen=True, slots=True)

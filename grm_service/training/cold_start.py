@@ -3,8 +3,7 @@
 A trajectory is a form: criteria for the kind of query, a quote of each response where they begin to differ,
 and scores from the label. Nothing before the first score, or the profile's comparison, depends on the label,
 so the model that learns to write it learns to judge, and its token probabilities (soft scores) are those of a
-classifier. Scores
-have only two values, so that the judgement is all that is uncertain about them.
+classifier. Scores have only two values, so that the judgement is all that is uncertain about them.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from grm_service.profiles.catalog import fingerprint, format_fingerprint
 from grm_service.profiles.profile import Profile
 from grm_service.settings import load_settings
 from grm_service.training.callbacks import TrainingCallback
+from grm_service.training.hints import scores_by_label
 from grm_service.training.inputs import read_items
 from grm_service.training.sampling import TOO_MANY_RESPONSES, is_right
 from grm_service.training.trajectories import (
@@ -33,15 +33,13 @@ from grm_service.training.trajectories import (
     TrajectorySetup,
 )
 
-BEST, OTHERS = 0.8, 0.2
-"""The scores of the best response and of the others, as a share (0..1) of the profile's scale."""
 _CRITERIA: Mapping[QueryKind, tuple[str, str]] = {
-    "maths": ("The result and every step to it are right", "The steps can be followed"),
-    "code": ("The code does what was asked", "It is explained as far as it has to be"),
-    "safety": ("It keeps from harm, and refuses only what it must", "It stays polite and helps"),
-    "writing": ("It has the content and the form that were asked for", "It reads well"),
-    "question": ("What it says is true and answers the question", "It says what matters and no more"),
-    "other": ("It does what was asked", "It is correct and clear"),
+    "maths": ("The response has the right result and every step to it", "The response can be followed"),
+    "code": ("The response has code that does the task", "The response explains what has to be explained"),
+    "safety": ("The response does no harm and refuses only what it must", "The response is polite and helps"),
+    "writing": ("The response has the content and form of the task", "The response reads well"),
+    "question": ("The response is true and answers the question", "The response says what matters, no more"),
+    "other": ("The response does what the task is", "The response is correct and clear"),
 }
 _WORDS_BEFORE, _QUOTE_WORDS, _QUOTE_CHARS = 2, 8, 60
 
@@ -102,17 +100,11 @@ def _form(item: Item, order: tuple[int, ...], profile: Profile) -> str:
     analysis = "; ".join(f'Response {i} says "{quote}"' for i, quote in enumerate(quotes, 1))
     heading = f"\n{sections.analysis}: "
     if profile.comparison:
-        heading = f"{profile.comparison}{order.index(item.correct[0]) + 1} is best. "
-    scores = ", ".join(str(_score(profile, i in item.correct)) for i in order)
+        heading = f"{profile.best_is(order.index(item.correct[0]) + 1)} "
     return (
         f"{sections.criteria}:\n1. {first} (Weight: 70%)\n2. {second} (Weight: 30%)"
-        f"{heading}{analysis}.{profile.closing.text}{scores}}}"
+        f"{heading}{analysis}.{scores_by_label(item, order, profile)}"
     )
-
-
-def _score(profile: Profile, is_best: bool) -> int:
-    scale = profile.scale
-    return round(scale.min + (BEST if is_best else OTHERS) * (scale.max - scale.min))
 
 
 def _differing_quotes(texts: Sequence[str]) -> list[str]:

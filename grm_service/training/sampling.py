@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from grm_service.concurrency import for_each
@@ -16,14 +15,17 @@ from grm_service.evaluation.outcomes import credit
 from grm_service.factory import open_service
 from grm_service.failures import ENGINE_FAILURES, ITEM_FAILURES, REFUSALS
 from grm_service.judging import parse
+from grm_service.judging.orders import undo
 from grm_service.judging.plan import Plan, plan
 from grm_service.judging.principle_writer import PrincipleWriter
+from grm_service.judging.prompt import TaskTexts
 from grm_service.judging.sampler import Sampler
 from grm_service.profiles.catalog import fingerprint, format_fingerprint
 from grm_service.profiles.profile import Profile
 from grm_service.serving.service import Service
 from grm_service.settings import EngineName, Settings, load_settings
 from grm_service.training.callbacks import TrainingCallback
+from grm_service.training.hints import scores_by_label, whole_sentences, with_best, with_hint
 from grm_service.training.inputs import read_items
 from grm_service.training.models import world_size
 from grm_service.training.rejection_sampling import select
@@ -38,6 +40,8 @@ from grm_service.types import JudgeOptions, Sample, Scores, Task
 
 TOO_MANY_RESPONSES = "too_many_responses"
 """The error of an item whose responses do not fit one prompt of the profile."""
+NO_REASON = "no_reason"
+"""The error of a hinted trajectory in which the judge wrote no whole sentence for the best response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +175,7 @@ class TrajectorySampler:
             if all(sample.error in REFUSALS for sample in samples):
                 return ItemTrajectories.of(item, error=samples[0].error)
             if self._setup.hints and len(item.correct) == 1 and not any(each.right for each in trajectories):
-                trajectories.append(await self._hinted(item, planned, samples[0]))
+                trajectories.append(await self._hinted(item, planned, samples[0], texts))
         except GRMError as error:
             if error.code not in ITEM_FAILURES:
                 raise
@@ -189,23 +193,34 @@ class TrajectorySampler:
             )
         return plan(Task(item.messages, item.responses, options=options), self._profile, principles)
 
-    async def _hinted(self, item: Item, planned: Plan, first: Sample) -> Trajectory:
-        """Return a trajectory that was told the best response: in its prompt, or by the profile's comparison.
+    async def _hinted(self, item: Item, planned: Plan, first: Sample, texts: TaskTexts) -> Trajectory:
+        """Return a trajectory that was told the best response: by the profile's comparison, or in its prompt.
 
-        In the second case the first sample's criteria are continued with the number of the best response.
+        In the first case the first sample's criteria and the number of the best response are continued with
+        the judge's reason; the scores are by the label, as in a form.
         """
-        index, told = self._setup.samples, partial(with_hint, self._profile)
-        if (
-            self._profile.comparison
-            and first.critique is not None
-            and self._sampler.engine.abilities.continues
-        ):
-            index, told = first.index, partial(with_best, self._profile, first.text)
-            # Soft scores would be those without the hint.
-            planned = replace(planned, task=planned.task.with_options(score="hard"))
+        can_continue = self._sampler.engine.abilities.continues_after(first.thinking)
+        if self._profile.comparison and can_continue and first.critique and first.critique.analysis:
+            return await self._explained(item, planned, first, texts)
+        index = self._setup.samples
         position = planned.orders[index].index(item.correct[0]) + 1
-        planned = replace(planned, profile=told(position))
+        planned = replace(planned, profile=with_hint(self._profile, position))
         return self._trajectory(item, await self._sampler.sample(planned, index), "hinted")
+
+    async def _explained(self, item: Item, planned: Plan, first: Sample, texts: TaskTexts) -> Trajectory:
+        order, profile = first.order, self._profile
+        start = with_best(profile, first.text, order.index(item.correct[0]) + 1)
+        completion = await self._sampler.continued(planned, first, start, texts)
+        reason = whole_sentences(completion.text)
+        text = start + reason + scores_by_label(item, order, profile)
+        scores, error = None, NO_REASON
+        if reason:
+            try:
+                scores, error = undo(order, parse.parse(text, len(order), profile).scores, len(order)), None
+            except parse.Unreadable as unreadable:  # such as a reason that quotes a box
+                error = unreadable.reason
+        right, tokens = is_right(scores, item), completion.usage.completion_tokens
+        return Trajectory(order, text, scores, right, "hinted", error, tokens=tokens, thinking=first.thinking)
 
     def _trajectory(self, item: Item, sample: Sample, origin: Origin) -> Trajectory:
         if sample.error in ENGINE_FAILURES:
@@ -227,18 +242,6 @@ class TrajectorySampler:
             tokens=sample.usage.completion_tokens,
             thinking=sample.thinking,
         )
-
-
-def with_best(profile: Profile, text: str, best: int) -> Profile:
-    """Return the profile with an opening: the criteria of a critique, and the number of the best response."""
-    opening = f"{parse.before_analysis(text, profile)}{profile.comparison}{best}"
-    return replace(profile, opening=opening)
-
-
-def with_hint(profile: Profile, best: int) -> Profile:
-    """Return the profile with the number of the best response (from 1) at the end of its prompt."""
-    judge = f"{profile.prompt.judge.rstrip()}\n\nThe best response is: Response {best}\n"
-    return replace(profile, prompt=replace(profile.prompt, judge=judge))
 
 
 def is_right(scores: Scores | None, item: Item) -> bool:

@@ -375,7 +375,7 @@ async def test_soft_scores_are_voted():
     assert verdict.usage.completion_tokens > hard.usage.completion_tokens
 
 
-COMPARING = replace(PROFILE, comparison="\nAnalysis: Response")
+COMPARING = replace(PROFILE, comparison="\nAnalysis: Response {{best}} is best")
 CRITIQUE = "Specific Criteria:\n1. Right\nAnalysis: Response 2 is best.\nScores: \\boxed{4, 8, 5}"
 
 

@@ -117,6 +117,7 @@ def test_files_of_windows_are_read(write, encoding):
         (GOOD.replace("name: mine", "name: other"), 1, "must be the file's stem 'mine'"),
         (GOOD + "name: twice\n", 11, "duplicate"),
         (GOOD + "closing:\n  text: Scores\n", 11, "must end in \\boxed{"),
+        (GOOD + 'comparison: "Best: "\n', 1, "comparison needs the placeholder {{best}}"),
         (GOOD + "\tx: 1\n", 11, "found character"),
         ("", 1, ""),
         ("- a\n", 1, ""),
@@ -267,7 +268,7 @@ def test_fingerprints_of_older_verdicts():
     changed = [
         replace(judge, thinking=ThinkingSettings(tokens=0)),
         replace(judge, sampling=replace(judge.sampling, score="soft")),
-        replace(judge, comparison="\nAnalysis: Response"),
+        replace(judge, comparison="\nAnalysis: Response {{best}}"),
     ]
     assert len({fingerprint(judge), *map(fingerprint, changed)}) == 4
     assert {format_fingerprint(each) for each in changed} == {format_fingerprint(judge)}

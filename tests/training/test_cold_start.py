@@ -38,13 +38,13 @@ def test_analysis_is_independent_of_label():
 
 
 def test_comparison_names_the_best():
-    profile = replace(PROFILE, comparison="\nAnalysis: Response #")
+    profile = replace(PROFILE, comparison="\nAnalysis: Response #{{best}} is best, because")
     for each in filled(item(1, (1,), n=4), samples=4, profile=profile):
         start, end = parse.compared(each.text, profile)
         assert each.text[start:end] == str(each.order.index(1) + 1)
         assert each.right
         assert parse.parse(each.text, 4, profile).analysis.startswith(
-            f"Response #{each.text[start:end]} is best. "
+            f"Response #{each.text[start:end]} is best, because Response 1 says "
         )
 
 

@@ -58,7 +58,7 @@ def test_loss_is_on_the_completion(tokenizer):
 
 def test_only_the_number_of_a_comparison(tokenizer):
     """The example ends there: that the turn ends behind the number is not learned."""
-    profile = replace(OPENED, comparison="\nAnalysis: Response #")
+    profile = replace(OPENED, comparison="\nAnalysis: Response #{{best}} is best")
     text = OPENED.opening + " says so.\nAnalysis: Response #2 is best.\nScores: \\boxed{3, 8}"
     example = replace(EXAMPLES[0], trajectory=replace(EXAMPLES[0].trajectory, text=text))
     row = Encoder(tokenizer, profile, (1,), only_scores=True).example(example).row
@@ -67,7 +67,7 @@ def test_only_the_number_of_a_comparison(tokenizer):
 
 
 def test_text_without_the_comparison_is_learned_by_its_scores(tokenizer):
-    profile = replace(OPENED, comparison="\nAnalysis: Response #")
+    profile = replace(OPENED, comparison="\nAnalysis: Response #{{best}} is best")
     row = Encoder(tokenizer, profile, (1,), only_scores=True).example(EXAMPLES[0]).row
     assert "8, 3}" in tokenizer.decode([label for label in row["labels"] if label != -100])
 

@@ -81,19 +81,18 @@ async def test_hint_after_wrong_samples(sampled):
     assert all(each.trajectory.origin == "hinted" for each in select(ITEMS, trajectories).examples)
 
 
-COMPARING = replace(SHORT, comparison="\nAnalysis: Response #")
+COMPARING = replace(SHORT, comparison="\nAnalysis: Response #{{best}} is best, because")
 
 
 def prefers_the_first(prompt, params):
-    """Write criteria and name the first response; go on with whatever response is named."""
+    """Write criteria and name the first response; give a reason for whatever response is named."""
     if prompt.continuation:
-        named = int(prompt.continuation[-1])
-        return f" is best.\nScores: \\boxed{{{', '.join('8' if i == named else '3' for i in (1, 2))}}}"
-    return "Specific Criteria:\n1. Right\nAnalysis: Response #1 is best.\nScores: \\boxed{8, 3}"
+        return " it is right. And it\nScores: \\boxed{5, 5}"
+    return "Specific Criteria:\n1. Right\nAnalysis: Response #1 is best, because.\nScores: \\boxed{8, 3}"
 
 
 async def test_comparison_is_continued_with_the_best(tmp_path):
-    """The prompt is that of serving, and the criteria are the judge's own."""
+    """The prompt is that of serving, criteria and reason are the judge's own, and the scores agree."""
     engine, file = ScriptedEngine(prefers_the_first), tmp_path / "t.jsonl"
     with TrajectoryFile(file, setup(samples=1)) as out:
         await sample_all(ITEMS, out, engine, COMPARING, 4)
@@ -104,6 +103,8 @@ async def test_comparison_is_continued_with_the_best(tmp_path):
         assert last.right
         assert last.text.startswith("Specific Criteria:\n1. Right\nAnalysis: Response #")
         assert last.origin == ("sampled" if last.order[0] in by_id[of_item.item].correct else "hinted")
+        if last.origin == "hinted":
+            assert last.text.endswith("#2 is best, because it is right.\n\nScores: \\boxed{3, 8}")
         hinted += last.origin == "hinted"
     assert 0 < hinted < len(ITEMS)
     assert not any("The best response is" in prompt.messages[-1].content for prompt in engine.prompts)

@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 VLLM := .vllm
 EVAL_DATA ?= ../shared/data/dev.jsonl
+# The judge of serve and demo.
+PROFILE ?= $(or $(GRM_PROFILE),smollm2-judge)
 # docker if its daemon is running, else podman; BUILD adds build flags, such as --secret (docs/deployment.md).
 DOCKER ?= $(shell docker info > /dev/null 2>&1 && echo docker || echo podman)
 BUILD ?=
@@ -28,13 +30,13 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,local,postgres,otel,eval,train]' --group dev
 	@touch $@
 
-serve: install  ## Serve the default model on 127.0.0.1:8000
-	@$(BIN)/grm models fetch smollm2-judge
-	@$(BIN)/grm serve
+serve: install  ## Serve the default judge on 127.0.0.1:8000, or PROFILE=NAME
+	@$(BIN)/grm models fetch $(PROFILE)
+	@$(BIN)/grm serve --profile $(PROFILE)
 
 demo: install  ## Run one judgement in the terminal
-	@$(BIN)/grm models fetch smollm2-judge
-	@$(BIN)/grm judge examples/pair.json
+	@$(BIN)/grm models fetch $(PROFILE)
+	@$(BIN)/grm judge examples/pair.json --profile $(PROFILE)
 
 test: install  ## Run the tests (minutes)
 	@echo "==> pytest"

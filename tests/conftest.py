@@ -12,6 +12,8 @@ from grm_service.settings import Settings
 os.environ["HF_HUB_OFFLINE"] = "1"
 for name in [name for name in os.environ if name.startswith("GRM_")]:
     del os.environ[name]
+# The tiny judge, which takes a minute of tests and not an hour.
+os.environ["GRM_PROFILE"] = "smollm2-judge"
 # Each worker of xdist has one core: threads of several would wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -16,8 +16,8 @@ app = typer.Typer(help="Model files.", no_args_is_help=True)
 
 @app.command()
 def fetch(name: Annotated[str, typer.Argument(help="A profile's name, such as smollm2-judge.")]) -> None:
-    """Fetch a profile's model into the cache (GRM_CACHE_DIR) and make it ready to load."""
-    from grm_service.engines.files.weights import ensure_engine_gguf
+    """Fetch a profile's model into the cache (GRM_CACHE_DIR) and make it ready for the openvino engine."""
+    from grm_service.engines.files.weights import ensure_openvino
 
     config = settings(profile=name)
     with exit_on_error():
@@ -25,7 +25,7 @@ def fetch(name: Annotated[str, typer.Argument(help="A profile's name, such as sm
         if profile.gguf is None:
             say(f"{profile.model} comes from the model hub and is downloaded at the first start")
             return
-        say(f"{profile.model} is at {ensure_engine_gguf(profile.gguf, config.cache_dir, profile.adapter)}")
+        say(f"{profile.model} is at {ensure_openvino(profile.gguf, config.cache_dir, profile.adapter)}")
 
 
 @app.command()

@@ -67,7 +67,7 @@ def show(console: Console, task: Task, record: Record) -> None:
     """Print a verdict: the critique of a representative sample, the votes and the rewards."""
     verdict = record.verdict
     counted = [sample for sample in verdict.samples if sample.counted]
-    # The sample whose scores are closest to the rewards represents the vote best.
+    # The sample that is closest to the rewards represents the vote best.
     nearest = min(counted, key=lambda sample: _distance(sample, verdict.vote.rewards))
     console.print(Panel(_critique(nearest), title=f"sample {nearest.index}: principles and critique"))
     console.print(_votes(verdict.samples, len(task.responses)))
@@ -98,10 +98,13 @@ def show_probes(console: Console, report: ProbeReport) -> None:
 
 
 def _distance(sample: Sample, rewards: tuple[float, ...]) -> float:
-    """Return the mean absolute difference between the sample's scores and the rewards."""
+    """Return the mean absolute difference between the rewards and the sample's scores, as voted and written.
+
+    They differ if the scores are soft.
+    """
     assert sample.critique is not None
-    scores = zip(sample.critique.scores, rewards, strict=True)
-    return fmean(abs(score - reward) for score, reward in scores if score is not None)
+    pairs = zip((*(sample.scores or ()), *sample.critique.scores), (*rewards, *rewards), strict=True)
+    return fmean(abs(score - reward) for score, reward in pairs if score is not None)
 
 
 def _critique(sample: Sample) -> RenderableType:
@@ -134,8 +137,7 @@ def _votes(samples: tuple[Sample, ...], n: int) -> Table:
         table.add_column(f"#{i}", justify="right")
     table.add_column("note", style="dim")
     for sample in samples:
-        scores = sample.critique.scores if sample.critique else ()
-        cells = ["" if score is None else f"{score:g}" for score in scores] or ["-"] * n
+        cells = ["" if score is None else f"{score:.3g}" for score in sample.scores or ()] or ["-"] * n
         table.add_row(str(sample.index), *cells, _note(sample))
     return table
 

@@ -213,7 +213,8 @@ class TrajectorySampler:
         completion = await self._sampler.continued(planned, first, start, texts)
         reason = whole_sentences(completion.text)
         text = start + reason + scores_by_label(item, order, profile)
-        scores, error = None, NO_REASON
+        scores: Scores | None = None
+        error: str | None = NO_REASON
         if reason:
             try:
                 scores, error = undo(order, parse.parse(text, len(order), profile).scores, len(order)), None

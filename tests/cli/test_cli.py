@@ -113,6 +113,16 @@ def test_judge_names_a_missing_file():
     assert "nowhere.json" in result.stderr
 
 
+def test_votes_are_the_scores_that_count():
+    flags = ["--engine", "scripted", "--k", "1", "--score", "soft"]
+    (sample,) = json.loads(run("judge", "--json", *flags, stdin=json.dumps(PAIR)).stdout)["samples"]
+    shown = run("judge", *flags, stdin=json.dumps(PAIR)).stdout
+    assert all(
+        score != expected for score, expected in zip(sample["scores"], sample["expected"], strict=True)
+    )
+    assert all(f" {expected:g} │" in shown.partition("rewards")[0] for expected in sample["expected"])
+
+
 def test_flags_override_the_request():
     flags = ["--k", "2", "--score", "soft", "--seed", "7", "--principles", "fixed:helpfulness"]
     result = run("judge", "--engine", "scripted", "--json", *flags, stdin=json.dumps(PAIR))

@@ -11,7 +11,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from grm_service.engines.files import weights
 from grm_service.engines.files.checkpoint import Checkpoint
 from grm_service.engines.files.convert import convert
-from grm_service.engines.files.source import openvino_path
 from grm_service.engines.openvino.engine import OpenVINOEngine
 from grm_service.errors import ModelNotLoaded
 from grm_service.types import Message, Params, Prompt
@@ -265,7 +264,10 @@ def test_failure_keeps_existing_file(tiny, tmp_path):
 def test_round_trip_of_default_model(smollm, tmp_path):
     """Weights and tokenizer are bitwise equal, so all generated texts are equal too."""
     convert(weights.ensure_safetensors(smollm.gguf, smollm.cache), tmp_path / "model.gguf")
-    ours, theirs = GGUFReader(tmp_path / "model.gguf"), GGUFReader(openvino_path(smollm))
+    ours, theirs = (
+        GGUFReader(tmp_path / "model.gguf"),
+        GGUFReader(weights.ensure_engine_gguf(smollm.gguf, smollm.cache)),
+    )
     ignored = {"GGUF.kv_count", "tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_space_prefix"}
     for key in {key for key in theirs.fields if not key.startswith("general.")} - ignored:
         assert ours.fields[key].contents() == theirs.fields[key].contents(), key

@@ -119,10 +119,17 @@ async def test_invalid_file_raises(tmp_path):
 
 
 def test_gguf_metadata(smollm):
-    metadata = read_metadata(openvino_path(smollm))
+    metadata = read_metadata(weights.ensure_engine_gguf(smollm.gguf, smollm.cache))
     assert metadata.context == 8192
     assert metadata.kv_values_per_token == 30 * 3 * 64 * 2
     assert "<|im_end|>" in metadata.control_tokens
+
+
+def test_exported_model(smollm):
+    """It has no GGUF any more, but all that was known from it."""
+    folder = openvino_path(smollm)
+    assert not list(folder.glob("*.gguf"))
+    assert read_metadata(folder) == read_metadata(weights.ensure_engine_gguf(smollm.gguf, smollm.cache))
 
 
 @pytest.mark.parametrize(

@@ -164,8 +164,9 @@ def test_failure_leaves_no_partial_file(index, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(weights, "_reencode", broken)
-    with pytest.raises(KeyboardInterrupt):
-        weights.ensure_engine_gguf(gguf_of(CONTENT), tmp_path / "cache")
+    for ensure in (weights.ensure_engine_gguf, weights.ensure_openvino):
+        with pytest.raises(KeyboardInterrupt):
+            ensure(gguf_of(CONTENT), tmp_path / "cache")
     assert files_in(tmp_path / "cache") == ["original.gguf"]
 
 
@@ -198,10 +199,11 @@ def test_reencoding_keeps_weights_and_metadata(smollm):
 
 
 def test_final_file_needs_no_download(index, tmp_path):
-    # A container image holds only the file that its engine loads.
+    # A container image holds only the files that its engine loads.
     gguf = gguf_of(CONTENT)
-    f16 = tmp_path / "cache" / gguf.sha256[:16] / "f16.gguf"
-    f16.parent.mkdir(parents=True)
-    f16.write_bytes(b"F16")
-    assert weights.ensure_engine_gguf(gguf, tmp_path / "cache") == f16
+    folder = tmp_path / "cache" / gguf.sha256[:16]
+    (folder / "openvino").mkdir(parents=True)
+    (folder / "f16.gguf").write_bytes(b"F16")
+    assert weights.ensure_engine_gguf(gguf, tmp_path / "cache") == folder / "f16.gguf"
+    assert weights.ensure_openvino(gguf, tmp_path / "cache") == folder / "openvino"
     assert index.asked == []

@@ -6,7 +6,7 @@ from grm_service.training.hints import whole_sentences
 
 
 @pytest.mark.parametrize(
-    "text, sentences",
+    ("text", "sentences"),
     [
         (" it is right. The other", " it is right."),
         (" 2 + 2 is 4.0, not 4.5. Next", " 2 + 2 is 4.0, not 4.5."),

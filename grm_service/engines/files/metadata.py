@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from grm_service.engines.files.gguf_tokenizer import SUPPORTED_PRE_TOKENIZERS
 from grm_service.errors import ModelNotLoaded
 
 logger = logging.getLogger(__name__)
 _GGUF_CONTROL = 3  # gguf.TokenType.CONTROL
+_FILE = "metadata.json"
 _TESTED_ENCODINGS = {"F32", "F16", "Q8_0", "Q4_0"}
 """Encodings with which OpenVINO 2026.4 generated the same text as with the same weights in F16."""
 
@@ -28,11 +31,20 @@ class ModelMetadata:
 
 
 def read_metadata(path: Path) -> ModelMetadata:
-    """Read the metadata of a GGUF, or of a folder with config.json and tokenizer_config.json.
+    """Read the metadata of a GGUF, or of a folder: by `write_metadata`, or of transformers.
 
     Raises ModelNotLoaded for a GGUF from which OpenVINO is known to generate fluent but wrong text.
     """
-    return _read_gguf(path) if path.suffix == ".gguf" else _read_folder(path)
+    if path.suffix == ".gguf":
+        return _read_gguf(path)
+    if (path / _FILE).exists():
+        return TypeAdapter(ModelMetadata).validate_json((path / _FILE).read_bytes())
+    return _read_folder(path)
+
+
+def write_metadata(metadata: ModelMetadata, folder: Path) -> None:
+    """Write the metadata into a folder that has no configuration of transformers."""
+    (folder / _FILE).write_bytes(TypeAdapter(ModelMetadata).dump_json(metadata))
 
 
 def kv_values_per_token(config: Mapping[str, Any]) -> int:

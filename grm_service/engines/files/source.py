@@ -41,12 +41,12 @@ class ModelSource:
 
 
 def openvino_path(source: ModelSource) -> Path:
-    """Return the GGUF or exported folder that OpenVINO loads, downloaded and re-encoded if necessary.
+    """Return the GGUF or exported folder that OpenVINO loads, downloaded and exported if necessary.
 
     Raises ModelNotLoaded if the model is missing, or if OpenVINO could not load all of it.
     """
     if source.gguf is not None and not source.path.exists():
-        return weights.ensure_engine_gguf(source.gguf, source.cache, source.adapter)
+        return weights.ensure_openvino(source.gguf, source.cache, source.adapter)
     if not source.path.exists():
         raise ModelNotLoaded(
             f"the model {source.model} does not exist: the openvino engine needs a path to a GGUF or a folder"

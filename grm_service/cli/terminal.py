@@ -103,7 +103,8 @@ def _distance(sample: Sample, rewards: tuple[float, ...]) -> float:
     They differ if the scores are soft.
     """
     assert sample.critique is not None
-    pairs = zip((*(sample.scores or ()), *sample.critique.scores), (*rewards, *rewards), strict=True)
+    assert sample.scores is not None
+    pairs = zip((*sample.scores, *sample.critique.scores), (*rewards, *rewards), strict=True)
     return fmean(abs(score - reward) for score, reward in pairs if score is not None)
 
 

@@ -264,10 +264,8 @@ def test_failure_keeps_existing_file(tiny, tmp_path):
 def test_round_trip_of_default_model(smollm, tmp_path):
     """Weights and tokenizer are bitwise equal, so all generated texts are equal too."""
     convert(weights.ensure_safetensors(smollm.gguf, smollm.cache), tmp_path / "model.gguf")
-    ours, theirs = (
-        GGUFReader(tmp_path / "model.gguf"),
-        GGUFReader(weights.ensure_engine_gguf(smollm.gguf, smollm.cache)),
-    )
+    ours = GGUFReader(tmp_path / "model.gguf")
+    theirs = GGUFReader(weights.ensure_engine_gguf(smollm.gguf, smollm.cache))
     ignored = {"GGUF.kv_count", "tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_space_prefix"}
     for key in {key for key in theirs.fields if not key.startswith("general.")} - ignored:
         assert ours.fields[key].contents() == theirs.fields[key].contents(), key

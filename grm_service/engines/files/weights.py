@@ -136,9 +136,10 @@ def _export(write_gguf: Callable[[Path], None], folder: Path) -> None:
     write_gguf(gguf)
     write_metadata(read_metadata(gguf), folder)
     logger.info("exporting the model for openvino (once)")
-    # Both write their models next to the GGUF.
-    genai.Tokenizer(gguf, enable_save_ov_model=True)
-    genai.ContinuousBatchingPipeline(gguf, genai.SchedulerConfig(), "CPU", {"enable_save_ov_model": True})
+    # Both write their models next to the GGUF. Without a tokenizer the pipeline would read the GGUF for one.
+    save = {"enable_save_ov_model": True}
+    tokenizer = genai.Tokenizer(gguf, **save)
+    genai.ContinuousBatchingPipeline(gguf, tokenizer, genai.SchedulerConfig(), "CPU", **save)
     gguf.unlink()
 
 

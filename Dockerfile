@@ -38,7 +38,7 @@ FROM build-cpu AS model-cpu
 ENV GRM_CACHE_DIR=/opt/model
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca \
     --mount=type=cache,target=/root/.cache/pip \
-    PYTHONPATH=$(echo /opt/grm/lib/python*/site-packages) python -m grm_service models fetch smollm2-judge \
+    PYTHONPATH=$(echo /opt/grm/lib/python*/site-packages) python -m grm_service models fetch \
     && find /opt/model -name original.gguf -delete \
     && chmod -R a+rX /opt/model
 

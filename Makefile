@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 VLLM := .vllm
 EVAL_DATA ?= ../shared/data/dev.jsonl
-# The judge of serve and demo.
-PROFILE ?= $(or $(GRM_PROFILE),smollm2-judge)
+# The judge of serve and demo; empty: the default one.
+PROFILE ?=
 # docker if its daemon is running, else podman; BUILD adds build flags, such as --secret (docs/deployment.md).
 DOCKER ?= $(shell docker info > /dev/null 2>&1 && echo docker || echo podman)
 BUILD ?=
@@ -30,13 +30,13 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu,local,postgres,otel,eval,train]' --group dev
 	@touch $@
 
-serve: install  ## Serve the default judge on 127.0.0.1:8000, or PROFILE=NAME
+serve: install  ## Serve the default judge on 127.0.0.1:8000, or PROFILE=NAME (smollm2-judge is tiny)
 	@$(BIN)/grm models fetch $(PROFILE)
-	@$(BIN)/grm serve --profile $(PROFILE)
+	@$(BIN)/grm serve $(if $(PROFILE),--profile $(PROFILE))
 
-demo: install  ## Run one judgement in the terminal
+demo: install  ## Run one judgement in the terminal, by the default judge or PROFILE=NAME
 	@$(BIN)/grm models fetch $(PROFILE)
-	@$(BIN)/grm judge examples/pair.json --profile $(PROFILE)
+	@$(BIN)/grm judge examples/pair.json $(if $(PROFILE),--profile $(PROFILE))
 
 test: install  ## Run the tests (minutes)
 	@echo "==> pytest"

@@ -2,7 +2,7 @@
 
     from grm_service import Judge
 
-    with Judge.load(profile="smollm2-judge") as judge:
+    with Judge.load(profile="qwen-judge") as judge:
         verdict = judge.rewards("What is 3 + 4?", ["7", "8"], k=8)
 
 Requests run through the same application as over HTTP, without a socket: the options, results, errors, the

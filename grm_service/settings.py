@@ -21,7 +21,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
     engine: EngineName = Field("auto", description="Inference engine; auto chooses an embedded one.")
-    profile: str = Field("smollm2-judge", description="Default profile: a name or a path ending in .yaml.")
+    profile: str = Field("qwen-judge", description="Default profile: a name or a path ending in .yaml.")
     model: str | None = Field(None, description="Model (hub id or path) to use instead of the profile's.")
 
     meta_rm: str | None = Field(

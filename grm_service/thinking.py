@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from grm_service.types import Thinking
@@ -71,6 +72,13 @@ def split_thinking(text: str, tags: Sequence[Tags] = (), opened: bool = False) -
         return None, text
     thought = "\n\n".join(part for part in map(str.strip, parts) if part)
     return Thinking(thought, cut is not None, _pair(used, tags)), rest.strip() if cut else rest.lstrip()
+
+
+def joined(first: Thinking | None, second: Thinking | None) -> Thinking | None:
+    """Return the thinking of a completion and of one that finishes it as one."""
+    if first is None or second is None:
+        return first or second
+    return replace(first, text=f"{first.text}\n\n{second.text}")
 
 
 def has_start_tag(text: str) -> bool:

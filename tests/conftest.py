@@ -32,5 +32,5 @@ def anyio_backend():
 
 @pytest.fixture(scope="session")
 def smollm():
-    """The default judge's base: fetched into the cache on a new machine, as `make serve` does."""
+    """The tiny judge's base: fetched into the cache on a new machine, as `make serve` does."""
     return ModelSource.from_profile(load_catalog().profile("smollm2-135m"), Settings().cache_dir)

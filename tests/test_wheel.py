@@ -1,4 +1,4 @@
-"""The wheel and the sdist: their contents, and judging with the default from each, outside the checkout."""
+"""The wheel and the sdist: their contents, and judging with the tiny judge from each installed."""
 
 import json
 import os
@@ -132,7 +132,8 @@ class Installation:
         """The caller's environment without anything that leads to the checkout or to a cache."""
         hidden = ("GRM_", "PYTHON", "XDG_", "HF_", "VIRTUAL_ENV")
         env = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
-        return env | {"HOME": str(self.home), "PIP_CACHE_DIR": str(self.home / "pip")}
+        own = {"HOME": str(self.home), "PIP_CACHE_DIR": str(self.home / "pip")}
+        return env | own | {"GRM_PROFILE": "smollm2-judge"}
 
     def run(self, *command):
         return subprocess.run(
@@ -161,8 +162,8 @@ def installation(request, environment, tmp_path_factory):
 
 @pytest.mark.slow  # needs a package index, and minutes
 @pytest.mark.timeout(1500)
-def test_default_judges_from_an_installation(installation):
-    installation.run("grm", "models", "fetch", "smollm2-judge")
+def test_judges_from_an_installation(installation):
+    installation.run("grm", "models", "fetch")
     server = subprocess.Popen(
         [installation.bin / "grm", "serve", "--port", "0"],
         cwd=installation.home, env=installation.env, stderr=subprocess.PIPE, text=True,

@@ -15,7 +15,11 @@ app = typer.Typer(help="Model files.", no_args_is_help=True)
 
 
 @app.command()
-def fetch(name: Annotated[str, typer.Argument(help="A profile's name, such as smollm2-judge.")]) -> None:
+def fetch(
+    name: Annotated[
+        str | None, typer.Argument(help="A profile's name. Default: the judge that grm serve would load.")
+    ] = None,
+) -> None:
     """Fetch a profile's model into the cache (GRM_CACHE_DIR) and make it ready for the openvino engine."""
     from grm_service.engines.files.weights import ensure_openvino
 

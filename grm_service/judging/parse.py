@@ -180,10 +180,42 @@ def _principle(item: str) -> Principle | None:
     return Principle(text, value if value is not None and value <= 1 else None)
 
 
-def closing_regex(n: int, scale: Scale) -> str:
-    r"""Return the regex of what may follow the profile's closing: n whole numbers of the scale, then `}`."""
-    number = "(" + "|".join(str(x) for x in range(scale.max, scale.min - 1, -1)) + ")"
-    return ", ".join([number] * n) + r"\}"
+def closing_regex(n: int, scale: Scale, best: int | None = None) -> str:
+    r"""Return the regex of what may follow the profile's closing: n whole numbers of the scale, then `}`.
+
+    If the critique names response `best` (from 1) as the best, the scores agree: its score is in the upper
+    half of the scale, and the others are in the lower half.
+    """
+    numbers = [_any_of(scale.min, scale.max)] * n
+    if best is not None and best <= n:
+        middle = (scale.min + scale.max) // 2
+        numbers = [_any_of(scale.min, middle)] * n
+        numbers[best - 1] = _any_of(middle + 1, scale.max)
+    return ", ".join(numbers) + r"\}"
+
+
+def critique_regex(n: int, profile: Profile) -> str | None:
+    """Return the regex of a critique of n responses that begins with the profile's opening.
+
+    It has criteria, the comparison, a reason and scores that agree with the comparison: models often write
+    others. None if the profile has no comparison, or there is nothing to compare.
+    """
+    if not profile.comparison or n == 1:
+        return None
+    endings = (
+        rf"{_literal(profile.best_is(best))}[^\n]+{_literal(profile.closing.text)}"
+        + closing_regex(n, profile.scale, best)
+        for best in range(1, n + 1)
+    )
+    return rf"[^\n]*(\n[0-9][^\n]*){{0,4}}({'|'.join(endings)})"
+
+
+def _any_of(first: int, last: int) -> str:
+    return "(" + "|".join(str(x) for x in range(last, first - 1, -1)) + ")"
+
+
+def _literal(text: str) -> str:
+    return re.sub(r"[\\.^$*+?{}\[\]()|]", r"\\\g<0>", text).replace("\n", r"\n")
 
 
 def before_analysis(text: str, profile: Profile) -> str:
@@ -198,6 +230,12 @@ def compared(text: str, profile: Profile) -> tuple[int, int] | None:
         return None
     number = _DIGITS.match(text, at + len(profile.before_best))
     return None if number is None else number.span()
+
+
+def named_best(text: str, profile: Profile) -> int | None:
+    """Return the number (from 1) of the response that a critique's comparison names, None if it has none."""
+    span = compared(text, profile)
+    return (int(text[slice(*span)]) or None) if span else None
 
 
 def before_closing(text: str, profile: Profile) -> str:

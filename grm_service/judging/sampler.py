@@ -22,7 +22,8 @@ from grm_service.judging.orders import undo
 from grm_service.judging.plan import Plan
 from grm_service.judging.prompt import TaskTexts, boxed, render_order, task_texts
 from grm_service.profiles.profile import Scale, fill
-from grm_service.types import Alternative, Completion, Message, Params, Prompt, Sample, Thinking, Usage
+from grm_service.thinking import joined
+from grm_service.types import Alternative, Completion, Message, Params, Prompt, Sample, Usage
 
 logger = logging.getLogger(__name__)
 CUT_IN_THINKING = "cut_in_thinking"
@@ -103,8 +104,11 @@ class Sampler:
         await self._turn()
         prompt = _prompt(planned, sample, texts)
         opening = planned.profile.opening if self.engine.abilities.continues else ""
+        begun, regex = replace(prompt, continuation=opening), None
+        if self.engine.thinking.thinks is None:  # thinking would have to match it, too
+            regex = parse.critique_regex(len(sample.order), planned.profile)
         try:
-            completion = await self._complete(planned, replace(prompt, continuation=opening), params)
+            completion = await self._complete(planned, begun, replace(params, regex=regex))
             sample = replace(sample, text=opening + completion.text, thinking=completion.thinking)
             sample = await _parsed(planned, sample, completion)
             if sample.error is not None:
@@ -138,7 +142,8 @@ class Sampler:
         params = replace(params, max_tokens=closing_tokens(n))
         if self._continues(sample):
             start = written + planned.profile.closing.text
-            regex = parse.closing_regex(n, planned.profile.scale)
+            best = parse.named_best(written, planned.profile)
+            regex = parse.closing_regex(n, planned.profile.scale, best)
             begun = replace(prompt, continuation=start, thinking=sample.thinking)
             try:
                 return await self._finish(planned, sample, start, begun, replace(params, regex=regex))
@@ -173,7 +178,7 @@ class Sampler:
         finished = replace(
             sample,
             text=start + completion.text,
-            thinking=_both(sample.thinking, completion.thinking),
+            thinking=joined(sample.thinking, completion.thinking),
             closed=True,
             closed_reason=sample.error,
         )
@@ -291,10 +296,3 @@ def _ask_for_scores(planned: Plan, sample: Sample, prompt: Prompt, written: str)
     closing = fill(planned.profile.closing.ask, {"boxed": boxed(len(sample.order))})
     answer = Message("assistant", written or thought or "(no answer)")
     return replace(prompt, messages=(*prompt.messages, answer, Message("user", closing)))
-
-
-def _both(first: Thinking | None, second: Thinking | None) -> Thinking | None:
-    """Return the thinking of a sample and of its closing as one."""
-    if first is None or second is None:
-        return first or second
-    return replace(first, text=f"{first.text}\n\n{second.text}")

@@ -255,6 +255,5 @@ def is_right(scores: Scores | None, item: Item) -> bool:
 
 def _names_best(sample: Sample, item: Item, profile: Profile) -> bool:
     """Return whether a critique's comparison names a right response."""
-    span = parse.compared(sample.text, profile)
-    number = 0 if span is None else int(sample.text[slice(*span)])
+    number = parse.named_best(sample.text, profile) or 0
     return 1 <= number <= len(sample.order) and sample.order[number - 1] in item.correct

@@ -2,11 +2,14 @@
 
 import asyncio
 import math
+import re
+from dataclasses import replace
 
 import pytest
 
 from grm_service.errors import EngineError, PromptTooLong
-from grm_service.judging.parse import closing_regex
+from grm_service.judging.parse import closing_regex, critique_regex
+from grm_service.profiles.catalog import load_catalog
 from grm_service.profiles.profile import Scale
 from grm_service.types import Message, Params, Prompt
 
@@ -123,6 +126,22 @@ async def test_closing_regex_is_enforced(engine, n, temperature):
     numbers = completion.text.removesuffix("}").split(", ")
     assert len(numbers) == n
     assert all(1 <= int(number) <= 10 for number in numbers)
+
+
+async def test_critique_regex_is_enforced(model):
+    """Whatever the model would rather write; a text that is cut off is the start of a match."""
+    if not (model.abilities.continues and model.abilities.constrains):
+        pytest.skip("this server cannot continue a partial answer, or enforce a regex")
+    profile = replace(load_catalog().profile("qwen-judge"), opening="Criteria:\n1. The response")
+    regex = critique_regex(2, profile)
+    prompt = Prompt(ASK.messages, profile.opening)
+    completion = await model.complete(prompt, Params(160, 1.0, seed=3, regex=regex))
+    first, *lines = completion.text.split("\n")
+    assert first
+    assert lines
+    allowed = re.compile(r"\d.*|Analysis: Response #[12] is best, because.+|Scores: \\boxed\{\d, \d\}")
+    assert all(allowed.fullmatch(line) for line in lines[:-1])
+    assert completion.finish_reason == "length" or re.fullmatch(regex, completion.text)
 
 
 @pytest.mark.parametrize("engine", ["openvino", "transformers", "paged"], indirect=True)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from grm_service.engines.remote.openai import OpenAIEngine
 from grm_service.engines.remote.server_capabilities import to_gbnf
 from grm_service.errors import EngineError
-from grm_service.judging.parse import closing_regex
+from grm_service.judging.parse import closing_regex, critique_regex
+from grm_service.profiles.catalog import load_catalog
 from grm_service.profiles.profile import Scale
 from grm_service.types import Message, Params, Prompt
 
@@ -149,6 +151,13 @@ async def test_unsupported_continuation_is_an_error():
     remote = await started(IGNORANT)
     with pytest.raises(EngineError, match="cannot continue"):
         await remote.complete(Prompt((Message("user", "Hello"),), "Start"), Params(3))
+
+
+def test_critique_regex_becomes_a_grammar():
+    profile = replace(load_catalog().profile("qwen-judge"), scale=Scale(1, 2))
+    start, _, end = to_gbnf(critique_regex(2, profile)).partition('"A" "n"')
+    assert start == 'root ::= [^\\n] * ( "\\n" [0-9] [^\\n] * ) {0,4} ( "\\n" '
+    assert end.endswith('"{" ( "1" ) "," " " ( "2" ) "}" )')
 
 
 def test_closing_regex_becomes_a_grammar():

@@ -1,4 +1,4 @@
-"""The default judge: our own adapter, merged into its base model when that is downloaded."""
+"""The tiny judge: our own adapter, merged into its base model when that is downloaded."""
 
 from pathlib import Path
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from grm_service.engines.base import Abilities
+from grm_service.engines.base import Abilities, ThinkingBehavior
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import (
     AllUnreadable,
@@ -18,6 +18,7 @@ from grm_service.errors import (
     PromptTooLong,
 )
 from grm_service.judging.judge import GenerativeRewardModel
+from grm_service.judging.parse import closing_regex, critique_regex
 from grm_service.judging.plan import plan
 from grm_service.types import Alternative, JudgeOptions, Message, Principle, PrincipleSpec, Task
 from tests.judging.profiles import PROFILE
@@ -384,9 +385,10 @@ class Comparing(ScriptedEngine):
 
     def __init__(self, *likely, critique=CRITIQUE):
         super().__init__(lambda prompt, params: critique)
-        self.likely, self.continuations = likely, []
+        self.likely, self.continuations, self.regexes = likely, [], []
 
     async def complete(self, prompt, params):
+        self.regexes.append(params.regex)
         completion = await super().complete(prompt, params)
         if not params.alternatives:
             return completion
@@ -405,6 +407,19 @@ async def test_comparison_is_the_soft_score():
     assert sample.expected == pytest.approx(tuple(expected[i] for i in range(3)))
     assert sample.critique.scores[sample.order[1]] == 8
     assert engine.continuations == ["Specific Criteria:\n1. Right\nAnalysis: Response"]
+
+
+async def test_comparing_critique_is_constrained():
+    """Also its closing, by the response that it names; thinking would have to match the regex, too."""
+    cut = "Specific Criteria:\n1. Right\nAnalysis: Response 2 is best, as it"
+    engine = Comparing(0.2, 0.5, 0.1, critique=cut)
+    with pytest.raises(AllUnreadable):  # the engine always writes the same
+        await GenerativeRewardModel(engine).judge(plan(TASK.with_options(k=1), COMPARING))
+    assert engine.regexes == [critique_regex(3, COMPARING), closing_regex(3, COMPARING.scale, 2)]
+    thinking = Comparing(0.2, 0.5, 0.1)
+    thinking.thinking = ThinkingBehavior("inline")
+    await GenerativeRewardModel(thinking).judge(plan(TASK.with_options(k=1), COMPARING))
+    assert thinking.regexes == [None]
 
 
 async def test_critique_without_analysis_is_compared_behind_its_criteria():

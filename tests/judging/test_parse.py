@@ -4,6 +4,7 @@ Each file in odd_outputs/ has the expected scores or error, a line with ---, and
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,57 @@ def test_closing_regex_accepts_all_scores(scores):
 @pytest.mark.parametrize("ending", ["0, 1}", "11, 1}", "1, 1, 1}", "1}", "1,1}", "1, 1", "x, x}"])
 def test_closing_regex_rejects_other_text(ending):
     assert not re.fullmatch(parse.closing_regex(2, Scale()), ending)
+
+
+COMPARING = replace(PROFILE, comparison="\nAnalysis: Response #{{best}} is best (so far)")
+ENDING = "\nAnalysis: Response #2 is best (so far), as it is right.\n\nScores: \\boxed{%s}"
+
+
+@given(st.integers(2, 12), st.data())
+def test_closing_agrees_with_the_best(n, data):
+    best = data.draw(st.integers(1, n))
+    halves = [st.integers(6, 10) if i == best else st.integers(1, 5) for i in range(1, n + 1)]
+    scores = [data.draw(half) for half in halves]
+    ending = ", ".join(map(str, scores)) + "}"
+    assert re.fullmatch(parse.closing_regex(n, Scale(), best), ending)
+    assert not re.fullmatch(parse.closing_regex(n, Scale(), best % n + 1), ending)
+
+
+@pytest.mark.parametrize(
+    ("text", "matches"),
+    [
+        ("Specific Criteria:\n1. Right\n2. Kind" + ENDING % "3, 8", True),
+        (" is right" + ENDING % "5, 6", True),
+        (ENDING % "1, 10", True),
+        ("1. Right" + ENDING % "8, 3", False),
+        ("1. Right" + ENDING % "8, 8", False),
+        ("1. Right" + ENDING % "3, 8, 1", False),
+        ("1. Right" + ENDING.replace("#2", "#3") % "3, 8", False),
+        ("1. Right\nBoth are fine." + ENDING % "3, 8", False),
+        ("1. Right" + ENDING % "3, 8" + "\nReally.", False),
+    ],
+)
+def test_critique_regex(text, matches):
+    regex = parse.critique_regex(2, COMPARING)
+    assert bool(re.fullmatch(regex, text)) == matches
+    if matches:
+        critique = parse.parse(text, 2, COMPARING)
+        assert critique.analysis.startswith("Response #2 is best")
+        assert critique.scores[1] > critique.scores[0]
+
+
+def test_without_a_comparison_there_is_no_critique_regex():
+    assert parse.critique_regex(2, PROFILE) is None
+    assert parse.critique_regex(1, COMPARING) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "best"),
+    [("1. Right" + ENDING, 2), ("1. Right", None), (ENDING.replace("#2", "#0"), None), ("", None)],
+)
+def test_named_best(text, best):
+    assert parse.named_best(text, COMPARING) == best
+    assert parse.named_best(text, PROFILE) is None
 
 
 @given(st.text())

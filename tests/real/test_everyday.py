@@ -1,4 +1,4 @@
-"""The larger judge on pairs of which everybody knows the better response; its model is fetched (1.1 GB)."""
+"""The default judge on pairs of which everybody knows the better response; its model is fetched (1.1 GB)."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from grm_service import Judge
+from grm_service.settings import Settings
 
+DEFAULT = Settings.model_fields["profile"].default
 EXAMPLES = Path(__file__).parents[2] / "examples"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 PAIRS = [json.loads(line) for line in (EXAMPLES / "everyday.jsonl").read_text().splitlines()]
@@ -16,7 +18,7 @@ PAIRS = [json.loads(line) for line in (EXAMPLES / "everyday.jsonl").read_text().
 def judge(tmp_path_factory):
     trail = tmp_path_factory.mktemp("trail")
     with Judge.load(
-        profile="qwen-judge", audit_url=f"sqlite:///{trail}/audit.db", audit_key_file=trail / "audit.key"
+        profile=DEFAULT, audit_url=f"sqlite:///{trail}/audit.db", audit_key_file=trail / "audit.key"
     ) as judge:
         yield judge
 

@@ -1,6 +1,7 @@
-"""The explorer with the embedded default model.
+"""The explorer with an embedded model, the tiny judge.
 
-With SCREENSHOTS=docs/images it saves the screenshots for the documentation there (`make screenshots`).
+With SCREENSHOTS=docs/images it saves the screenshots for the documentation there (`make screenshots`), of the
+default judge.
 """
 
 import os
@@ -9,17 +10,19 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from grm_service.profiles.catalog import load_catalog
 from tests.faults.server import MARKUP
 from tests.web.steps import get, judge, record, view
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+PROFILE = load_catalog().profile("qwen-judge" if os.environ.get("SCREENSHOTS") else "smollm2-judge")
 PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "has_touch": True}
 
 
 @pytest.fixture(scope="module")
 def embedded(start_server, smollm):
-    """The default service with the real default model."""
-    return start_server()
+    """The service with a real model."""
+    return start_server("--profile", PROFILE.name)
 
 
 def screenshot(page, name):
@@ -46,7 +49,7 @@ def test_judge_review_and_search(visit, embedded):
 
     verdict = record(page)
     stored = get(f"{embedded}/v1/verdicts/{verdict}")
-    assert stored["verdict"]["model"] == "grm-service/smollm2-judge"
+    assert stored["verdict"]["model"] == PROFILE.model
     page.locator(".sample summary").first.click()
     sample = stored["verdict"]["samples"][0]
     page.locator(".sample").first.get_by_text("Raw output").click()

@@ -44,7 +44,7 @@ def grammar(regex: str) -> Fields:
 
 
 _PIECE = re.compile(
-    r"\\\W|\[\^?[^\]\\]+\]|[*+?](?![*+?])|\{\d+(?:,\d*)?\}|\((?!\?)|[)|]|[^\\\[\](){}*+?|.^$]"
+    r"\\[\Wn]|\[\^?(?:[^\]\\]|\\n)+\]|[*+?](?![*+?])|\{\d+(?:,\d*)?\}|\((?!\?)|[)|]|[^\\\[\](){}*+?|.^$]"
 )
 
 
@@ -61,7 +61,8 @@ def to_gbnf(regex: str) -> str | None:
 
 def _gbnf_literal(piece: str) -> str | None:
     is_literal = piece.startswith("\\") or (len(piece) == 1 and piece not in "*+?()|")
-    return json.dumps(piece[-1], ensure_ascii=False) if is_literal else None
+    character = "\n" if piece == r"\n" else piece[-1]
+    return json.dumps(character, ensure_ascii=False) if is_literal else None
 
 
 _NO_THINKING = ThinkingBehavior()

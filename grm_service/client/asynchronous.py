@@ -16,7 +16,7 @@ import httpx
 
 from grm_service import backoff
 from grm_service.addresses import without_credentials
-from grm_service.client.connections import Connections
+from grm_service.client.connections import MAX_CONNECT_S, Connections
 from grm_service.client.failure import NoVerdict, parse_failure, unreadable_reply
 from grm_service.client.verdict import (
     Single,
@@ -50,23 +50,39 @@ class AsyncClient:
     `timeout_s` is the time limit of one judgement in seconds, retries included (at most 3600). The service
     gets it with the request, and votes over the finished samples when it passes. If the service is busy,
     starting or unreachable, the client retries until then, and honours `Retry-After`; a failed judgement is
-    tried three times. Every try sends the same bytes, so the service does not repeat a finished judgement;
-    only after a refusal, when nothing was judged, does the next try state the remaining time.
+    tried three times. If the service has never answered this client, it gives up after `connect_timeout_s`
+    seconds: the address is probably wrong. Every try sends the same bytes, so the service does not repeat a
+    finished judgement; only after a refusal, when nothing was judged, does the next try state the remaining
+    time.
 
     Can be used as a context manager. Without one, connections are closed when their event loop ends. One
     client can serve several event loops, one after the other or in several threads, and can be pickled.
     """
 
     def __init__(
-        self, url: str, key: str | None = None, *, timeout_s: float = 600.0, concurrency: int = 256
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        timeout_s: float = 600.0,
+        connect_timeout_s: float = 30.0,
+        concurrency: int = 256,
     ) -> None:
-        self._factory = partial(AsyncClient, url, key, timeout_s=timeout_s, concurrency=concurrency)
+        self._factory = partial(
+            AsyncClient,
+            url,
+            key,
+            timeout_s=timeout_s,
+            connect_timeout_s=connect_timeout_s,
+            concurrency=concurrency,
+        )
         self._url, self._timeout_s, self._concurrency = url.rstrip("/"), timeout_s, concurrency
+        self._connect_timeout_s, self._was_reached = connect_timeout_s, False
         self._shown = without_credentials(self._url)
         headers = {"Content-Type": "application/json"}
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
-        self._connections = Connections(headers, concurrency)
+        self._connections = Connections(headers, concurrency, min(MAX_CONNECT_S, connect_timeout_s))
 
     def __reduce__(self) -> tuple[object, ...]:
         return self._factory, ()  # without its connections
@@ -154,6 +170,7 @@ class AsyncClient:
         """Send a request until it succeeds, fails for good, or the time limit passes."""
         clock, request = asyncio.get_running_loop().time, build(timeout_s)
         deadline = clock() + timeout_s
+        connected_by = clock() + min(timeout_s, self._connect_timeout_s)
         failure: NoVerdict | None = None
         try:
             # At the deadline the service answers with a vote over the finished samples: allow for that.
@@ -163,7 +180,7 @@ class AsyncClient:
                         return _parse(await self._send(*request), parse)
                     except NoVerdict as error:
                         failure = error
-                    await _pause(failure, tries, deadline)
+                    await _pause(failure, tries, deadline if self._was_reached else connected_by)
                     if failure.refused:
                         request = build(round(max(0.001, deadline - clock()), 3))
         except TimeoutError:
@@ -175,15 +192,17 @@ class AsyncClient:
     async def _send(self, path: str, content: bytes) -> httpx.Response:
         try:
             async with self._connections.one() as http:
-                return await http.post(self._url + path, content=content)
+                reply = await http.post(self._url + path, content=content)
+                self._was_reached = True
+                return reply
         except (httpx.InvalidURL, httpx.UnsupportedProtocol):  # the text may quote a part of a password
             what = "is not a valid URL, such as http://HOST:PORT"
             raise NoVerdict("unreachable", f"{self._shown!r} {what}") from None
         except httpx.HTTPError as error:
             why = without_credentials(str(error)) or type(error).__name__
-            raise NoVerdict(
-                "unreachable", f"{self._shown} cannot be reached: {why}", retryable=True
-            ) from None
+            hint = "" if self._was_reached else "; is the address right, and is the service running?"
+            detail = f"{self._shown} cannot be reached: {why}{hint}"
+            raise NoVerdict("unreachable", detail, retryable=True) from None
 
 
 def _body(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,10 +28,24 @@ class Client:
     """
 
     def __init__(
-        self, url: str, key: str | None = None, *, timeout_s: float = 600.0, concurrency: int = 256
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        timeout_s: float = 600.0,
+        connect_timeout_s: float = 30.0,
+        concurrency: int = 256,
     ) -> None:
-        self._factory = partial(Client, url, key, timeout_s=timeout_s, concurrency=concurrency)
-        self._client = AsyncClient(url, key, timeout_s=timeout_s, concurrency=concurrency)
+        create = partial(
+            AsyncClient,
+            url,
+            key,
+            timeout_s=timeout_s,
+            connect_timeout_s=connect_timeout_s,
+            concurrency=concurrency,
+        )
+        self._factory = partial(Client, *create.args, **create.keywords)
+        self._client = create()
         self._lock = threading.Lock()
         self._thread: _LoopThread | None = None
 

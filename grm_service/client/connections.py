@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import httpx
 
-_CONNECT_S = 10.0
+MAX_CONNECT_S = 10.0
+"""The most seconds of one attempt to connect."""
 _IDLE_S = 30.0  # shorter than the keep-alive of servers and proxies (ours 75 s, most 60 s)
 # httpx scans the whole pool for every request: in one with 256 connections that takes most of the time.
 _PER_CLIENT = 8
@@ -29,11 +30,11 @@ class Connections:
 
     A connection belongs to the loop that opened it: used from another, it fails or hangs. Some trainers run a
     new loop for every step. Connections are closed when their loop shuts down its asynchronous generators, as
-    asyncio.run does at its end.
+    asyncio.run does at its end. `connect_s` limits one attempt to connect, in seconds.
     """
 
-    def __init__(self, headers: Mapping[str, str], max_connections: int) -> None:
-        self._headers, self._max_connections = headers, max_connections
+    def __init__(self, headers: Mapping[str, str], max_connections: int, connect_s: float) -> None:
+        self._headers, self._max_connections, self._connect_s = headers, max_connections, connect_s
         self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
 
     @asynccontextmanager
@@ -69,7 +70,7 @@ class Connections:
             httpx.AsyncClient(
                 headers=self._headers,
                 verify=context,
-                timeout=httpx.Timeout(None, connect=_CONNECT_S),
+                timeout=httpx.Timeout(None, connect=self._connect_s),
                 limits=httpx.Limits(
                     max_connections=_PER_CLIENT,
                     max_keepalive_connections=_PER_CLIENT,

@@ -1,11 +1,13 @@
 """Retries of the client, its deadline, and its failures."""
 
+import asyncio
 import json
+import pickle
 import time
 
 import pytest
 
-from grm_service.client import AsyncClient, NoVerdict, asynchronous
+from grm_service.client import AsyncClient, Client, NoVerdict, asynchronous
 from tests.client.answers import CUT, HANG, Answers, problem, verdict
 from tests.waiting import HANG_S
 
@@ -67,6 +69,39 @@ async def test_unreachable_service_fails_at_the_deadline():
     failed = await failure_of(gone, timeout_s=1.0)
     assert (failed.code, failed.status, failed.retryable) == ("unreachable", None, True)
     assert gone.url in failed.detail
+
+
+async def test_wrong_address_fails_long_before_the_deadline(no_pauses):
+    async with Answers(verdict()) as gone:
+        pass
+    async with AsyncClient(gone.url, timeout_s=10 * HANG_S, connect_timeout_s=0.2) as client:
+        start = time.monotonic()
+        with pytest.raises(NoVerdict, match="is the address right") as failed:
+            await client.rewards("q", PAIR)
+    assert time.monotonic() - start < HANG_S
+    assert (failed.value.code, failed.value.retryable) == ("unreachable", True)
+    assert gone.url in failed.value.detail
+
+
+async def test_service_that_was_reached_may_restart(monkeypatch):
+    """After one answer, the time limit of a judgement counts, and not the one for the first connection."""
+    sleep = asyncio.sleep
+    monkeypatch.setattr(asynchronous.backoff, "pause_s", lambda min_s, attempt: 31.0)
+    monkeypatch.setattr(asyncio, "sleep", lambda seconds: sleep(0))
+    async with Answers(CUT, verdict(), CUT, CUT, verdict()) as server, AsyncClient(server.url) as client:
+        with pytest.raises(NoVerdict, match="unreachable"):
+            await client.rewards("q", PAIR)
+        await client.rewards("q", PAIR)
+        assert (await client.rewards("q", PAIR)).rewards == (7.0, 3.0)
+    assert len(server.bodies) == 5
+
+
+@pytest.mark.parametrize("kind", [AsyncClient, Client])
+def test_pickled_client_has_its_options(kind):
+    client = kind("http://localhost:1", timeout_s=5.0, connect_timeout_s=3.0, concurrency=2)
+    again = pickle.loads(pickle.dumps(client))
+    assert again._factory.args == client._factory.args
+    assert again._factory.keywords == client._factory.keywords | {"connect_timeout_s": 3.0}
 
 
 async def test_failed_judgement_is_tried_three_times(no_pauses):

@@ -280,9 +280,9 @@ class Verdict:
     """The result of one task: the vote, every sample behind it, and its cost.
 
     `status` is "partial" if a planned sample could not be counted (unreadable, failed, or cut off by the
-    deadline). `principles` are those of the prompt (fixed, or written once per query). `k` samples were
-    planned; `stopped` is the rule that ended sampling early. If `meta_rm` selected among the samples,
-    `unfiltered` is the vote of all readable ones. `judge_s`: seconds.
+    deadline). `principles` are those of the prompt (fixed, or written once per query). `k` is as requested; a
+    large group takes several samples for each. `stopped` is the rule that ended sampling early. If `meta_rm`
+    selected among the samples, `unfiltered` is the vote of all readable ones. `judge_s`: seconds.
     """
 
     status: Literal["ok", "partial"]

@@ -98,7 +98,10 @@ class SampleOut(BaseModel):
 
 
 class PlanOut(BaseModel):
-    """The plan of a verdict: the order of your responses and the seed of each sample."""
+    """The plan of a verdict: the order of your responses and the seed of each sample.
+
+    There are `k` samples, or in a large group several for each of the `k`.
+    """
 
     profile: str
     k: int
@@ -108,12 +111,11 @@ class PlanOut(BaseModel):
 
     @classmethod
     def of(cls, planned: Plan) -> PlanOut:
-        k = len(planned.orders)
         return cls(
             profile=planned.profile.name,
-            k=k,
+            k=planned.k,
             orders=[list(order) for order in planned.orders],
-            seeds=[planned.params(i).seed for i in range(k)],
+            seeds=[planned.params(i).seed for i in range(len(planned.orders))],
             principles=[PrincipleOut.of(p) for p in planned.principles],
         )
 
@@ -174,8 +176,8 @@ class RewardReply(BaseModel):
     """A verdict. Rewards, std and scores are in your response order; a reward is the mean score.
 
     `best` is null if the top is tied. `agreement` is the share of samples that put the best on top, null for
-    a single response. `status` is 'partial' if a sample could not be read. `k` samples were planned (several
-    per round in a large group); `stopped` is the rule that ended sampling early. `constitution` is the
+    a single response. `status` is 'partial' if a sample could not be read. `k` is as requested; a large group
+    takes several samples for each of the `k`. `stopped` is the rule that ended sampling early. `constitution` is the
     fingerprint of the principles in the request. If the model `meta_rm` selected among the `valid` samples,
     `counted` were voted and `unfiltered` is the vote of all.
     """

@@ -156,7 +156,8 @@ def _rewards(task: Task, record: Record) -> Table:
     verdict, vote = record.verdict, record.verdict.vote
     agreement = "" if vote.agreement is None else f", agreement {vote.agreement:.2f}"
     counted = sum(sample.counted for sample in verdict.samples)
-    samples = f"{verdict.k} samples" if verdict.meta_rm is None else f"{counted} best of {verdict.k} samples"
+    taken = len(verdict.samples)
+    samples = f"{taken} samples" if verdict.meta_rm is None else f"{counted} best of {taken} samples"
     table = Table(
         title=f"rewards ({verdict.status}, {samples}{agreement}, {verdict.judge_s:.1f} s)",
         title_justify="left",

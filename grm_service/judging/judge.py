@@ -203,7 +203,7 @@ class GenerativeRewardModel:
             fingerprint=fingerprint(planned.profile),
             model=self.engine.model,
             vote=vote([s.scores for s in samples if s.counted and s.scores is not None]),
-            k=len(planned.orders),
+            k=planned.k,
             stopped=planned.task.options.stop if len(samples) < len(planned.orders) else None,
             samples=samples,
             principles=planned.principles,

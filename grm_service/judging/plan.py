@@ -35,6 +35,11 @@ class Plan:
     thinking_tokens: int | None = None
 
     @property
+    def k(self) -> int:
+        """The samples per response that were requested; in blocks, one takes several prompts."""
+        return self.task.options.k or self.profile.sampling.k
+
+    @property
     def chars(self) -> int:
         """The characters of the texts that its prompts repeat."""
         return task_chars(self.task) + principles_chars(self.principles)

@@ -92,7 +92,7 @@ async def test_each_pair_shares_one_prompt():
     verdict = await run_judge(absolute, task(qualities(20), k=6))
     shared = Counter(pair for s in verdict.samples for pair in combinations(sorted(s.order), 2))
     assert shared == dict.fromkeys(combinations(range(20), 2), 1)
-    assert verdict.k == len(verdict.samples)
+    assert (verdict.k, len(verdict.samples)) == (6, 30)
     for sample in verdict.samples:
         scored = [i for i, score in enumerate(sample.critique.scores) if score is not None]
         assert scored == sorted(sample.order)

@@ -60,12 +60,18 @@ def test_large_group(visit, url):
     page.get_by_label("Samples (k)").fill("5")
     judge(page)
     stored = get(f"{url}/v1/verdicts/{record(page)}")
-    assert len(stored["verdict"]["samples"]) > 5
-    first = stored["verdict"]["samples"][0]
+    verdict = stored["verdict"]
+    assert verdict["k"] == 5
+    assert len(verdict["samples"]) > 5
+    best, second = (chr(65 + verdict["ranking"].index(rank)) for rank in (1, 2))
+    expect(page.locator(".summary .best strong")).to_have_text(best)
+    expect(page.locator("p.lead")).to_contain_text(f"{best} leads {second} by ")
+    expect(page.locator("p.lead")).to_contain_text(f"after {len(verdict['samples'])} samples")
+    first = verdict["samples"][0]
     scores = page.locator("details.sample").first.locator("summary .scores strong")
     expect(scores).to_have_count(len(first["order"]))
     rewards = [float(text) for text in page.locator("ol.votes .reward strong").all_inner_texts()]
-    assert rewards == pytest.approx(stored["verdict"]["rewards"], abs=0.006)
+    assert rewards == pytest.approx(verdict["rewards"], abs=0.006)
 
 
 def test_form_reaches_the_server(visit, url):

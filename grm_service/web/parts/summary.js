@@ -28,9 +28,10 @@ function headline({ best, rewards, ties }) {
   return ["Tied at the top: ", el("strong", {}, tied.map(letter).join(" = "))];
 }
 
-function sampleCounts({ counted: n, k, samples, stopped }) {
-  const closed = samples?.filter((sample) => sample.closed).length;
-  return `${n} of ${k} counted${closed ? `, ${closed} closed` : ""}${stopped ? `, stopped early (${stopped})` : ""}`;
+function sampleCounts({ counted, k, samples, stopped }) {
+  const closed = samples.filter((sample) => sample.closed).length;
+  const early = stopped && `, stopped early (${stopped}, k = ${k})`;
+  return `${counted} of ${samples.length} counted${closed ? `, ${closed} closed` : ""}${early || ""}`;
 }
 
 function timeText({ judge_s: judging, queue_s: queued }) {

@@ -86,13 +86,13 @@ async function judgeAndShow(result, request, profiles, signal, retry, judgeNextS
   const plot = votes(request.responses, (index) => openSample(cards, index));
   const samples = [];
   let plan = null;
-  const redraw = oncePerFrame(() => plot.update(samples, plan.k, scale(plan.profile)));
+  const redraw = oncePerFrame(() => plot.update(samples, plan.orders.length, scale(plan.profile)));
   show(result, el("h2", {}, "Verdict"), bar.node, head);
   try {
     const verdict = await judge(request, {
       plan(value) {
         plan = value;
-        bar.update(0, plan.k);
+        bar.update(0, plan.orders.length);
         result.append(plot.node, el("h3", {}, "Samples"), cards);
         redraw();
       },
@@ -100,13 +100,13 @@ async function judgeAndShow(result, request, profiles, signal, retry, judgeNextS
         samples.push(sample);
         samples.sort((a, b) => a.index - b.index);
         cards.insertBefore(sampleCard(sample), cards.children[samples.indexOf(sample)] ?? null);
-        bar.update(samples.length, plan.k);
+        bar.update(samples.length, plan.orders.length);
         redraw();
       },
     }, signal);
     redraw.cancel();
     bar.finish(`Done: ${plural(verdict.samples.length, "sample")}.`, true);
-    plot.update(verdict.samples, verdict.k, scale(verdict.profile), verdict);
+    plot.update(verdict.samples, verdict.samples.length, scale(verdict.profile), verdict);
     show(head, summary(verdict), el("p.row", {},
       el("a.button", { href: `#/verdicts/${verdict.id}` }, "Open the record"),
       el("button", { type: "button", onclick: judgeNextSeed }, "Judge again with the next seed")));

@@ -24,7 +24,7 @@ export async function verdictView({ id, signal }) {
     card.querySelector("summary").focus();
   });
   const review = reviewForm(path, record);
-  plot.update(verdict.samples, verdict.k, scale, verdict);
+  plot.update(verdict.samples, verdict.samples.length, scale, verdict);
   return el("article.sheet", {},
     el("h1", {}, "Verdict ", el("code", {}, verdict.id)),
     el("div", {},

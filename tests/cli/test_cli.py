@@ -170,6 +170,14 @@ def test_profiles_lists_shipped_profiles():
     assert "smollm2-135m" in result.stdout
 
 
+@pytest.mark.parametrize("names", [["smollm2-135m"], []])
+def test_model_is_fetched_by_name_or_for_the_default_judge(names, smollm, monkeypatch):
+    monkeypatch.setenv("GRM_PROFILE", "generic-judge" if names else "smollm2-135m")
+    result = run("models", "fetch", *names)
+    assert result.exit_code == 0, result.stderr
+    assert "HuggingFaceTB/SmolLM2-135M-Instruct is at" in result.stderr
+
+
 def test_convert_writes_gguf_and_serve_command(smollm, tmp_path):
     model = ensure_safetensors(smollm.gguf, smollm.cache)
     result = run("models", "convert", str(model), str(tmp_path / "model.gguf"), "--type", "q8_0")

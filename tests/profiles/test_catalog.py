@@ -15,6 +15,7 @@ from grm_service.profiles.catalog import (
     load_profile,
 )
 from grm_service.profiles.profile import ThinkingSettings
+from grm_service.settings import Settings
 from tests.judging.profiles import PROFILE
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,8 @@ def test_builtin_files_are_valid():
     assert {"smollm2-judge", "smollm2-135m", "deepseek-grm-16b", "deepseek-grm-27b", "generic-judge"} <= set(
         catalog.profiles
     )
+    default = catalog.profile(Settings.model_fields["profile"].default)
+    assert default.gguf, "works on a machine that reaches no hub"
     assert set(catalog.principle_sets) >= {
         "helpfulness", "harmlessness", "honesty", "instruction-following", "code", "mathematics",
         "constitution",

@@ -209,13 +209,13 @@ _K_META = (
     "Vote over the k_meta samples that the meta RM grades highest. Default: half of k where a meta RM runs "
     "(see /readyz); 0: all samples, ungraded."
 )
+_K = "Samples to vote over; 1 is greedy. Default: the profile's."
+_TEMPERATURE = "Sampling temperature of the judge; 0 is greedy. Default: the profile's, or 0 if k is 1."
+_MAX_TOKENS = "Most tokens of one critique. Default: the profile's."
 _SCORE = "Scores to vote: 'hard' as written, 'soft' by token probabilities. Default: the profile's if it can."
-_STOP = (
-    "Stop early: 'exact' once the remaining samples cannot change the winner; 'confident' once they would "
-    "in at most 5 of 100 requests."
-)
-_THINKING = "Most tokens of thinking before a critique, on top of max_tokens; 0: do not think."
-_TIMEOUT = "Seconds, waiting included; then the samples at hand are voted."
+_STOP = "Stop when the rest cannot change the winner (exact), or would in at most 1 of 20 cases (confident)."
+_THINKING = "Most tokens of thinking, on top of max_tokens; 0: do not think. Default: the profile's."
+_TIMEOUT = "Seconds, waiting included; then the samples at hand are voted. Default: none, or the route's."
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +226,11 @@ class JudgeOptions:
     bounds and descriptions: a new option is a new line here.
     """
 
-    k: Annotated[int | None, Ge(1), Le(64), Doc("Samples to vote over; 1 is greedy.")] = None
+    k: Annotated[int | None, Ge(1), Le(64), Doc(_K)] = None
     k_meta: Annotated[int | None, Ge(0), Le(64), Doc(_K_META)] = None
     seed: Annotated[int, Ge(0), Lt(2**63), Doc("Seed of orders and sampling.")] = 0
-    temperature: Annotated[float | None, Ge(0), Le(2), Doc("Sampling temperature of the judge.")] = None
-    max_tokens: Annotated[int | None, Ge(1), Le(32768), Doc("Most tokens of one critique.")] = None
+    temperature: Annotated[float | None, Ge(0), Le(2), Doc(_TEMPERATURE)] = None
+    max_tokens: Annotated[int | None, Ge(1), Le(32768), Doc(_MAX_TOKENS)] = None
     thinking_tokens: Annotated[int | None, Ge(0), Le(131072), Doc(_THINKING)] = None
     score: Annotated[ScoreKind | None, Doc(_SCORE)] = None
     stop: Annotated[StopRule, Doc(_STOP)] = "none"

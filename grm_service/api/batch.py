@@ -12,11 +12,13 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, HTTPException, Request
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from grm_service.api.access import caller
-from grm_service.api.problems import BODY, documented, invalid, problem_of, unexpected_problem
+from grm_service.api.base import Described
+from grm_service.api.problems import invalid, problem_of, unexpected_problem
 from grm_service.api.replies import Problem, RewardReply
+from grm_service.api.responses import BODY, documented, example
 from grm_service.api.schemas import RewardRequest
 from grm_service.api.spool import LINES, MAX_ITEMS, Spool, Spools
 from grm_service.api.state import service
@@ -39,17 +41,24 @@ class BatchItem(RewardRequest):
     """A request of a batch, with an optional id of yours."""
 
     id: Annotated[Text, Field(max_length=256)] | None = None
+    """Your id of the item, at most 256 characters; the result has it too."""
 
 
-class BatchResult(BaseModel):
-    """The result of one item: `rewards` and `verdict`, or null and an `error`."""
+class BatchResult(Described):
+    """The result of one item: a verdict or an error."""
 
     index: int
+    """Index of the item in the batch, from 0."""
     id: str | None = None
+    """Your id of the item; null if it has none."""
     status: Literal["ok", "partial", "failed"]
+    """Status of the verdict, or `failed` if there is none."""
     rewards: list[float] | None = None
+    """Rewards of the verdict, in the order of the item's responses; null if it failed."""
     verdict: RewardReply | None = None
+    """The verdict; null if the item failed."""
     error: Problem | None = None
+    """Why the item failed; null if it did not."""
 
 
 def _item_schema() -> dict[str, Any]:
@@ -64,20 +73,23 @@ _BODY = {
     "required": True,
     "content": {"application/json": {"schema": _ITEMS}, LINES: {"schema": _item_schema()}},
 }
-_RESULTS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {LINES: {"schema": {"$ref": "#/components/schemas/BatchResult"}}}}
-}
+_RESULTS = example(PATH)
+_RESULTS[200]["content"][LINES] = {"schema": {"$ref": "#/components/schemas/BatchResult"}}
 
 
 @router.post(
     PATH,
+    summary="Judge a batch of requests",
     tags=["judge"],
     response_model=list[BatchResult],
     responses=_RESULTS | documented(401, 503, *BODY),
     openapi_extra={"requestBody": _BODY},
 )
 async def rewards_batch(
-    request: Request, idempotency_key: Annotated[str | None, Header(max_length=200)] = None
+    request: Request,
+    idempotency_key: Annotated[
+        str | None, Header(max_length=200, description="Repeats with the same key get the same verdicts.")
+    ] = None,
 ) -> StreamingResponse:
     """Judge up to 10,000 requests: a JSON array, or JSON Lines (`application/x-ndjson`).
 

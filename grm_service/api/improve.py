@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -15,7 +15,8 @@ from grm_service.api.access import caller
 from grm_service.api.disconnect import while_present
 from grm_service.api.json_bodies import JSONRoute
 from grm_service.api.lineage import DraftOut, ImproveReply, OpinionOut, RoundOut
-from grm_service.api.problems import JUDGING, problem_of
+from grm_service.api.problems import problem_of
+from grm_service.api.responses import EVENTS, JUDGING, example
 from grm_service.api.schemas import Detail, ImproveRequest
 from grm_service.api.state import policy, service
 from grm_service.api.stream import first_event, iterate, to_sse, wants_events
@@ -24,13 +25,18 @@ from grm_service.errors import GRMError
 from grm_service.improving.lineage import Draft, Improvement, Round, SecondOpinion
 from grm_service.improving.loop import ROUTE, improve
 
-_STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 _Event = Draft | Round | SecondOpinion
 
 router = APIRouter(route_class=JSONRoute)
 
 
-@router.post("/v1/improve", tags=["judge"], response_model=ImproveReply, responses=_STREAMED | JUDGING)
+@router.post(
+    "/v1/improve",
+    summary="Improve an answer",
+    tags=["judge"],
+    response_model=ImproveReply,
+    responses=example("/v1/improve", EVENTS) | JUDGING,
+)
 async def improved(
     request: Request, body: Annotated[ImproveRequest, Body(openapi_examples=examples.IMPROVE)]
 ) -> Response:

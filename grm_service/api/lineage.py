@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
-
-from grm_service.api.replies import PrincipleOut, RewardReply, UsageOut
+from grm_service.api.base import Described
+from grm_service.api.replies import RewardReply
+from grm_service.api.samples import PrincipleOut, UsageOut
 from grm_service.api.schemas import Detail
 from grm_service.improving.gain import Gain
 from grm_service.improving.lineage import (
@@ -19,53 +19,59 @@ from grm_service.improving.lineage import (
 from grm_service.types import PrincipleMode
 
 
-class DraftOut(BaseModel):
-    """One answer. `parent`: the draft that it revises, based on `critiques` (samples) of the verdict on that.
-
-    Both are empty if it was sampled from the conversation alone, or `given` in the request. `cut`: it reached
-    its token limit. `same_as`: an earlier draft with the same text; this one was not judged.
-    """
+class DraftOut(Described):
+    """One answer of the lineage."""
 
     id: int
+    """Id of the draft: its index in the lineage, from 0."""
     round: int
+    """Number of the round in which it was written; 0 for the first drafts."""
     parent: int | None
+    """Id of the draft that it revises; null if it revises none."""
     critiques: list[int]
+    """Indices of the samples, in the verdict of the previous round, whose critiques it is based on."""
     given: bool
+    """Whether it is the draft of the request."""
     cut: bool
+    """Whether it ended at its token limit."""
     same_as: int | None
+    """Id of an earlier draft with the same text, which was judged in its place; null if the text is new."""
     text: str
+    """The answer."""
 
     @classmethod
     def of(cls, draft: Draft) -> DraftOut:
         return cls.model_validate(draft, from_attributes=True)
 
 
-class GainOut(BaseModel):
-    """The mean of the paired differences within each sample, and its standard error (null for one sample).
-
-    `clear`: the mean is more than twice its error.
-    """
+class GainOut(Described):
+    """The gain of one draft over another, from the differences of their scores within each sample."""
 
     mean: float
+    """Mean of the differences, on the profile's scale; negative for a loss."""
     error: float | None
+    """Standard error of the mean; null for a single sample."""
     clear: bool
+    """Whether the mean is more than twice its standard error; never for a single sample."""
 
     @classmethod
     def of(cls, gain: Gain | None) -> GainOut | None:
         return None if gain is None else cls(mean=gain.mean, error=gain.error, clear=gain.clear)
 
 
-class RoundOut(BaseModel):
-    """One verdict on `drafts`, in this order; `best` is the draft with the highest reward.
-
-    `gain`: of `best` over the previous best, null in the first round.
-    """
+class RoundOut(Described):
+    """One round: drafts that were judged together."""
 
     round: int
+    """Number of the round; 0 has the first drafts, the others have revisions."""
     drafts: list[int]
+    """Ids of the judged drafts, in the order of the verdict's responses."""
     best: int
+    """Id of the draft with the highest reward; of several, the first."""
     gain: GainOut | None
+    """Gain of `best` over the best of the previous round; null in round 0, or if no sample scored both."""
     verdict: RewardReply
+    """The verdict on the drafts."""
 
     @classmethod
     def of(cls, judged: Round, detail: Detail) -> RoundOut:
@@ -78,20 +84,25 @@ class RoundOut(BaseModel):
         )
 
 
-class OpinionOut(BaseModel):
-    """The verdict by another standard on the original and the best, its two responses.
-
-    `shared`: it finds a clear gain too. `error`: the code of the failure; then the other results are null.
-    """
+class OpinionOut(Described):
+    """The verdict of a second judge on the original and the best draft."""
 
     profile: str | None
+    """Name of the second judge's profile; null: the server's default."""
     mode: PrincipleMode
+    """Source of its principles, as in the request."""
     set: str | None
+    """Name of its principle set; null: none."""
     items: list[PrincipleOut]
+    """Principles of the request for the second judge; those of the set are not repeated."""
     shared: bool | None
+    """Whether its gain is clear, too; null without a `gain`."""
     gain: GainOut | None
+    """Gain of the best over the original; null without a verdict, or if no sample scored both."""
     verdict: RewardReply | None
+    """The verdict; its responses are the original and the best, in this order. Null if it failed."""
     error: str | None
+    """Code of the failure, see docs/failure-codes.md; null if there is a verdict."""
 
     @classmethod
     def of(cls, opinion: SecondOpinion, detail: Detail) -> OpinionOut:
@@ -108,25 +119,32 @@ class OpinionOut(BaseModel):
         )
 
 
-class LengthOut(BaseModel):
-    """Characters of the original and the best; `growth`: their ratio, null if the original is empty."""
+class LengthOut(Described):
+    """The lengths of the original and the best draft."""
 
     original: int
+    """Characters of the original."""
     best: int
+    """Characters of the best draft."""
     growth: float | None
+    """`best` divided by `original`; null if the original is empty."""
 
 
-class CostOut(BaseModel):
-    """Tokens of policy, judge and second opinion; `generated` is the part that counts towards the budget.
-
-    Null: a server does not state them. The budget then counts the most that they can be.
-    """
+class CostOut(Described):
+    """Tokens and time; tokens of completions that failed or were cancelled are unknown and missing."""
 
     generated: int | None
+    """Generated tokens of policy, judge and second opinion together; null if a server does not state them,
+    and then the budget counts the most that they can be.
+    """
     policy: UsageOut
+    """Tokens of writing the drafts."""
     judge: UsageOut
+    """Tokens of the verdicts of all rounds."""
     second_opinion: UsageOut
+    """Tokens of the second opinion."""
     seconds: float
+    """Seconds from the start of the improvement to its end."""
 
     @classmethod
     def of(cls, cost: ImprovementCost, seconds: float) -> CostOut:
@@ -139,36 +157,53 @@ class CostOut(BaseModel):
         )
 
 
-class FailureOut(BaseModel):
+class FailureOut(Described):
     """The error that ended the loop."""
 
     code: str
+    """Code of the error, see docs/failure-codes.md."""
     detail: str
+    """What went wrong."""
 
 
-class ImproveReply(BaseModel):
-    """The whole lineage. `text` is the best draft's; `original` is 0: the request's draft, or the first one.
-
-    `stopped`: 'rounds' (all done), 'tokens' or 'seconds' (budget used up), 'no_gain' (in the last round), or
-    'failed'. `flags`: 'same_model' (policy and judge are one model), 'gain_not_shared' (the second opinion
-    does not confirm it), 'gain_unclear' (within the spread of the votes), 'grew_longer' (by more than half).
-    `gain` and `second_opinion` are null if the original is still the best.
-    """
+class ImproveReply(Described):
+    """The best draft, with the whole lineage: every draft and every verdict on it."""
 
     text: str
+    """Text of the best draft."""
     best: int
+    """Id of the best draft."""
     original: int
+    """Id of the original, which is always 0: the draft of the request, or the first sampled one."""
     gain: GainOut | None
+    """Gain of the best over the original in the last verdict; null if the original is still the best, or no
+    sample scored both.
+    """
     second_opinion: OpinionOut | None
+    """The second opinion on that gain; null if the original is still the best."""
     length: LengthOut
+    """Lengths of the original and the best."""
     flags: list[Flag]
+    """Reasons to doubt the gain. `same_model`: policy and judge are one model. `gain_not_shared`: the second
+    opinion does not confirm the gain. `gain_unclear`: it is within the spread of the votes. `grew_longer`:
+    the best has more than 1.5 times the characters of the original.
+    """
     stopped: Stop
+    """Why the loop ended. `rounds`: all are done. `no_gain`: the last one has no clear gain. `tokens`,
+    `seconds`: the budget is used up. `failed`: see `failure`.
+    """
     failure: FailureOut | None
+    """The error that ended the loop, if `stopped` is `failed`; else null."""
     policy: str
+    """Model that wrote the drafts."""
     judge: str
+    """Model that judged them."""
     drafts: list[DraftOut]
+    """All drafts, in the order of their ids."""
     rounds: list[RoundOut]
+    """The judged rounds, oldest first."""
     cost: CostOut
+    """Tokens and time used."""
 
     @classmethod
     def of(cls, improvement: Improvement, detail: Detail = "samples") -> ImproveReply:

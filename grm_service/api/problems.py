@@ -12,7 +12,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Receive, Scope, Send
 
-from grm_service.api.replies import Problem, SampleOut
+from grm_service.api.replies import Problem
+from grm_service.api.samples import SampleOut
 from grm_service.errors import AllUnreadable, GRMError, Overloaded
 
 logger = logging.getLogger(__name__)
@@ -73,28 +74,6 @@ _TITLES |= {
     503: "Not ready",
     504: "Out of time",
 }
-_MEANINGS = {
-    400: "The body is not JSON in UTF-8, not valid gzip, or nested too deep.",
-    401: "The API key is missing or unknown; or the server has no keys and the Host header is not local.",
-    404: "Unknown name; the detail lists the known ones.",
-    408: "The body arrived too slowly.",
-    409: "The profile is for a different model than this server runs.",
-    413: "The body is too large.",
-    415: "The Content-Encoding is not supported (only gzip is).",
-    422: "The request is invalid, or the model's server refuses it for good; nothing was judged.",
-    429: "The queue is full; retry after Retry-After seconds.",
-    502: "No sample could be read (rewards are null), or the engine failed.",
-    503: "Not ready: the model is loading, the engine restarts, the server stops or is out of room.",
-    504: "Time ran out before the first sample.",
-}
-BODY = (400, 408, 413, 415, 422)
-"""The statuses of a bad body."""
-
-
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI description of problem replies with these statuses."""
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
 
 
 class ProblemReply(JSONResponse):
@@ -107,10 +86,6 @@ class ProblemReply(JSONResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {})["problem"] = self
         await super().__call__(scope, receive, send)
-
-
-JUDGING = documented(401, 404, 409, *BODY, 429, 502, 503, 504)
-"""The problems of a route that judges."""
 
 
 def problem(

@@ -1,164 +1,62 @@
-"""Reply models: verdicts, principles and problems."""
+"""Reply models: votes, verdicts, principles and problems."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel
-
+from grm_service.api.base import Described
+from grm_service.api.samples import PrincipleOut, SampleOut, UsageOut
 from grm_service.api.schemas import Detail, RewardRequest
 from grm_service.api.shaping import Shaped, shape
 from grm_service.audit.records import Record
-from grm_service.judging.plan import Plan
 from grm_service.profiles.profile import Scale
-from grm_service.types import Principle, Sample, StopRule, Usage, Verdict, Vote
+from grm_service.types import StopRule, Vote
 
 
-class PrincipleOut(BaseModel):
-    """A principle, as stated by the model or the caller."""
-
-    text: str
-    weight: float | None = None
-
-    @classmethod
-    def of(cls, principle: Principle) -> PrincipleOut:
-        return cls(text=principle.text, weight=principle.weight)
-
-
-class UsageOut(BaseModel):
-    """Tokens used; `cached_tokens` of the prompt needed no prefill. Null: the server does not state it."""
-
-    prompt_tokens: int | None
-    cached_tokens: int | None
-    completion_tokens: int | None
-
-    @classmethod
-    def of(cls, usage: Usage) -> UsageOut:
-        return cls(
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            completion_tokens=usage.completion_tokens,
-        )
-
-
-class SampleOut(BaseModel):
-    """A sample. `order[p]` is your index of the response at position p, `scores` are in your order.
-
-    In a large group a sample covers some responses only: `order` lists those, `scores` is null for the
-    others. If the sample could not be read, `scores` is null as a whole and `error` is the reason. `expected`
-    are the soft scores, if requested; if they could not be had, `soft_error` is the reason, and `scores` are
-    voted. `closed`: the service completed an answer that ended without scores, because of `closed_reason`.
-    `grade` (0..1) is the meta RM's; `counted` is false if others were graded higher. `thinking` is what the
-    model wrote before its answer `text`, null if nothing; `thinking_cut`: it did not end.
-    """
-
-    index: int
-    seed: int
-    order: list[int]
-    principles: list[PrincipleOut]
-    analysis: str | None
-    scores: list[float | None] | None
-    expected: list[float | None] | None
-    grade: float | None
-    counted: bool
-    closed: bool
-    closed_reason: str | None
-    soft_error: str | None
-    error: str | None
-    finish_reason: str | None
-    completion_tokens: int | None
-    thinking: str | None
-    thinking_cut: bool
-    text: str
-
-    @classmethod
-    def of(cls, sample: Sample) -> SampleOut:
-        critique, thinking = sample.critique, sample.thinking
-        return cls(
-            index=sample.index,
-            seed=sample.seed,
-            order=list(sample.order),
-            principles=[PrincipleOut.of(p) for p in critique.principles] if critique else [],
-            analysis=critique.analysis if critique else None,
-            scores=list(critique.scores) if critique else None,
-            expected=list(sample.expected) if sample.expected else None,
-            grade=sample.grade,
-            counted=sample.counted,
-            closed=sample.closed,
-            closed_reason=sample.closed_reason,
-            soft_error=sample.soft_error,
-            error=sample.error,
-            finish_reason=sample.finish_reason,
-            completion_tokens=sample.usage.completion_tokens,
-            thinking=None if thinking is None else thinking.text,
-            thinking_cut=thinking is not None and thinking.cut,
-            text=sample.text,
-        )
-
-
-class PlanOut(BaseModel):
-    """The plan of a verdict: the order of your responses and the seed of each sample.
-
-    There are `k` samples, or in a large group several for each of the `k`.
-    """
-
-    profile: str
-    k: int
-    orders: list[list[int]]
-    seeds: list[int]
-    principles: list[PrincipleOut]
-
-    @classmethod
-    def of(cls, planned: Plan) -> PlanOut:
-        return cls(
-            profile=planned.profile.name,
-            k=planned.k,
-            orders=[list(order) for order in planned.orders],
-            seeds=[planned.params(i).seed for i in range(len(planned.orders))],
-            principles=[PrincipleOut.of(p) for p in planned.principles],
-        )
-
-    @classmethod
-    def of_verdict(cls, verdict: Verdict) -> PlanOut:
-        """Return the plan of a replayed verdict, as far as it was carried out."""
-        return cls(
-            profile=verdict.profile,
-            k=verdict.k,
-            orders=[list(sample.order) for sample in verdict.samples],
-            seeds=[sample.seed for sample in verdict.samples],
-            principles=[PrincipleOut.of(p) for p in verdict.principles],
-        )
-
-
-class TimingOut(BaseModel):
-    """Seconds in the queue and seconds of judging."""
+class TimingOut(Described):
+    """The duration of a judgement."""
 
     queue_s: float
+    """Seconds from the arrival of the request to the start of judging."""
     judge_s: float
+    """Seconds of judging."""
 
 
-class ShapedOut(BaseModel):
-    """Shaped rewards: `transformed` + `length_penalty` (0 or less)."""
+class ShapedOut(Described):
+    """Shaped rewards, in your response order."""
 
     transformed: list[float]
+    """Rewards after the transform."""
     length_penalty: list[float]
+    """Length penalty of each response, 0 or less."""
     rewards: list[float]
+    """The shaped rewards: the sums of `transformed` and `length_penalty`."""
 
     @classmethod
     def of(cls, shaped: Shaped) -> ShapedOut:
         return cls.model_validate(shaped, from_attributes=True)
 
 
-class VoteOut(BaseModel):
-    """A vote over samples; the fields are those of a verdict."""
+class VoteOut(Described):
+    """A vote over samples."""
 
     rewards: list[float]
+    """Mean score of each response over the counted samples, in your response order, on the profile's scale;
+    in a large group the lowest and the highest may lie outside of it.
+    """
     best: int | None
+    """Index (from 0) of the response with the highest reward; null if several have it."""
     ties: list[list[int]]
+    """Groups of responses with equal rewards, by their indices (from 0); empty if all differ."""
     ranking: list[int]
+    """Rank of each response, 1 for the best; equal rewards share a rank."""
     agreement: float | None
+    """Share of the counted samples (0 to 1) that put the best response on top; one with m responses on top
+    counts 1/m. Null for a single response.
+    """
     std: list[float]
+    """Population standard deviation of each response's scores over the counted samples."""
 
     @classmethod
     def of(cls, vote: Vote) -> VoteOut:
@@ -172,41 +70,63 @@ class VoteOut(BaseModel):
         )
 
 
-class RewardReply(BaseModel):
-    """A verdict. Rewards, std and scores are in your response order; a reward is the mean score.
-
-    `best` is null if the top is tied. `agreement` is the share of samples that put the best on top, null for
-    a single response. `status` is 'partial' if a sample could not be read. `k` is as requested; a large group
-    takes several samples for each of the `k`. `stopped` is the rule that ended sampling early. `constitution` is the
-    fingerprint of the principles in the request. If the model `meta_rm` selected among the `valid` samples,
-    `counted` were voted and `unfiltered` is the vote of all.
-    """
+class RewardReply(Described):
+    """A verdict: the rewards of the responses, and the samples behind them."""
 
     id: str
+    """Id of the verdict in the audit trail, see GET /v1/verdicts/{id}."""
     status: Literal["ok", "partial"]
+    """`partial` if a sample has an `error` or a `soft_error`, else `ok`."""
     profile: str
+    """Name of the profile that judged."""
     fingerprint: str
+    """`sha256:` and the hash of the profile's content."""
     model: str
+    """Model of the judge: a hub id, a path, or its name on the model's server."""
     created: datetime
+    """Time of the verdict, in UTC."""
     constitution: str | None
+    """`sha256:` and the hash of the principles in the request, those of a named set included; null: none."""
     rewards: list[float]
+    """Mean score of each response over the counted samples, in your response order, on the profile's scale;
+    in a large group the lowest and the highest may lie outside of it.
+    """
     best: int | None
+    """Index (from 0) of the response with the highest reward; null if several have it."""
     ties: list[list[int]]
+    """Groups of responses with equal rewards, by their indices (from 0); empty if all differ."""
     ranking: list[int]
+    """Rank of each response, 1 for the best; equal rewards share a rank."""
     agreement: float | None
+    """Share of the counted samples (0 to 1) that put the best response on top; one with m responses on top
+    counts 1/m. Null for a single response.
+    """
     std: list[float]
+    """Population standard deviation of each response's scores over the counted samples."""
     response_ids: list[str] | None
+    """Your ids of the responses, in their order; null if one has none, and for verdicts from the trail."""
     k: int
+    """Samples requested; in a large group, rounds of several samples."""
     valid: int
+    """Number of samples with readable scores."""
     counted: int
+    """Number of samples in the vote."""
     stopped: StopRule | None
+    """The rule that ended sampling early; null if all samples were drawn."""
     unfiltered: VoteOut | None
+    """Vote of all readable samples, if a meta RM selected among them; else null."""
     meta_rm: str | None
+    """Model of the meta RM that selected the samples in the vote; null: none did."""
     shaped: ShapedOut | None
+    """Shaped rewards; null if the request has no `shaping`."""
     principles: list[PrincipleOut]
+    """Principles in the prompts: fixed ones, a constitution, or those written for the query."""
     samples: list[SampleOut] | None = None
+    """The samples, in the order of their indices; absent or null if `detail` is `rewards`."""
     usage: UsageOut
+    """Tokens of all samples, and of the principles for the query, also if these were reused."""
     timing: TimingOut
+    """Seconds of waiting and of judging."""
 
     @classmethod
     def answer(cls, record: Record, request: RewardRequest, scale: Scale) -> RewardReply:
@@ -246,29 +166,41 @@ class RewardReply(BaseModel):
         )
 
 
-class PrinciplesReply(BaseModel):
+class PrinciplesReply(Described):
     """Principles for a query; edit them and send them as `principles.items` with mode 'fixed'."""
 
     profile: str
+    """Name of the profile that wrote them."""
     principles: list[PrincipleOut]
+    """The principles, in the order in which they were written."""
     usage: UsageOut
+    """Tokens used to write them, also if they are reused from an earlier request."""
 
 
-class Problem(BaseModel):
-    """RFC 9457 problem details. `code` is stable; `retryable`: the same request may succeed later.
-
-    `error` and `error_type` are for clients of TEI.
-    """
+class Problem(Described):
+    """RFC 9457 problem details; fields that do not apply are absent."""
 
     type: str = "about:blank"
+    """Always `about:blank`: `code` identifies the problem."""
     title: str
+    """Short name of the status."""
     status: int
+    """HTTP status; in a batch or a stream, that of the item or the event."""
     detail: str
+    """What is wrong with this request, and what to do."""
     code: str
+    """Stable code of the problem, such as `overloaded`; docs/failure-codes.md lists all."""
     retryable: bool
+    """Whether the same request may succeed later."""
     errors: list[dict[str, str]] | None = None
+    """The first 20 invalid fields of the request, each with its `field` and a `message`."""
     rewards: list[None] | None = None
+    """One null for each response, if the code is `all_unreadable`."""
     reasons: dict[str, int] | None = None
+    """Number of samples by the reason why they could not be read, if the code is `all_unreadable`."""
     samples: list[SampleOut] | None = None
+    """The unreadable samples, if the code is `all_unreadable`."""
     error: str | None = None
+    """The message for clients of TEI."""
     error_type: str | None = None
+    """The type of error for clients of TEI: `overloaded`, or the `code`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
@@ -14,15 +14,16 @@ from grm_service.api import examples
 from grm_service.api.access import caller
 from grm_service.api.disconnect import while_present
 from grm_service.api.json_bodies import JSONRoute
-from grm_service.api.problems import JUDGING, documented
-from grm_service.api.replies import PrincipleOut, PrinciplesReply, RewardReply, UsageOut
+from grm_service.api.replies import PrinciplesReply, RewardReply
+from grm_service.api.responses import EVENTS, JUDGING, documented, example
+from grm_service.api.samples import PrincipleOut, UsageOut
 from grm_service.api.schemas import PrinciplesRequest, RewardRequest
 from grm_service.api.server_info import (
+    CallerUsageOut,
     PrincipleSetOut,
     ProbesSeen,
     ProfileOut,
     Ready,
-    SpentOut,
     ThinkingOut,
 )
 from grm_service.api.state import probe_runner, service
@@ -34,16 +35,22 @@ from grm_service.profiles.catalog import fingerprint
 from grm_service.profiles.profile import Scale
 from grm_service.types import PrincipleSpec
 
-_STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
-
 router = APIRouter(route_class=JSONRoute)
 
 
-@router.post("/v1/rewards", tags=["judge"], response_model=RewardReply, responses=_STREAMED | JUDGING)
+@router.post(
+    "/v1/rewards",
+    summary="Judge responses",
+    tags=["judge"],
+    response_model=RewardReply,
+    responses=example("/v1/rewards", EVENTS) | JUDGING,
+)
 async def rewards(
     request: Request,
     body: Annotated[RewardRequest, Body(openapi_examples=examples.REWARDS)],
-    idempotency_key: Annotated[str | None, Header(max_length=256)] = None,
+    idempotency_key: Annotated[
+        str | None, Header(max_length=256, description="Repeats with the same key get the same verdict.")
+    ] = None,
 ) -> Response:
     """Judge the responses to one query together: k critiques, each with its principles, and their vote.
 
@@ -68,7 +75,12 @@ def _reply(record: Record, body: RewardRequest, scale: Scale) -> Response:
     return JSONResponse(reply.model_dump(mode="json", exclude=left_out), headers=headers)
 
 
-@router.post("/v1/principles", tags=["judge"], responses=JUDGING)
+@router.post(
+    "/v1/principles",
+    summary="Write principles for a query",
+    tags=["judge"],
+    responses=example("/v1/principles") | JUDGING,
+)
 async def principles(
     request: Request, body: Annotated[PrinciplesRequest, Body(openapi_examples=examples.PRINCIPLES)]
 ) -> PrinciplesReply:
@@ -81,7 +93,12 @@ async def principles(
     )
 
 
-@router.get("/v1/profiles", tags=["catalog"], responses=documented(401))
+@router.get(
+    "/v1/profiles",
+    summary="List the profiles",
+    tags=["catalog"],
+    responses=example("/v1/profiles") | documented(401),
+)
 async def profiles(request: Request) -> list[ProfileOut]:
     """List the profiles, and which of them this server's model can run."""
     serving = service(request)
@@ -101,7 +118,12 @@ async def profiles(request: Request) -> list[ProfileOut]:
     ]
 
 
-@router.get("/v1/principle-sets", tags=["catalog"], responses=documented(401))
+@router.get(
+    "/v1/principle-sets",
+    summary="List the principle sets",
+    tags=["catalog"],
+    responses=example("/v1/principle-sets") | documented(401),
+)
 async def principle_sets(request: Request) -> list[PrincipleSetOut]:
     """List the named principle sets."""
     return [
@@ -114,20 +136,30 @@ async def principle_sets(request: Request) -> list[PrincipleSetOut]:
     ]
 
 
-@router.get("/v1/usage", tags=["operation"], responses=documented(401))
-async def usage(request: Request) -> SpentOut:
+@router.get(
+    "/v1/usage",
+    summary="Get your usage",
+    tags=["operation"],
+    responses=example("/v1/usage") | documented(401),
+)
+async def usage(request: Request) -> CallerUsageOut:
     """Return your usage since the server started."""
     owner = caller(request)
-    return SpentOut.of(owner.name, service(request).usage_of(owner))
+    return CallerUsageOut.of(owner.name, service(request).usage_of(owner))
 
 
-@router.get("/livez", tags=["operation"])
+@router.get("/livez", summary="Check that the process runs", tags=["operation"], responses=example("/livez"))
 async def livez() -> dict[str, str]:
     """Return 200 while the process runs."""
     return {"status": "alive"}
 
 
-@router.get("/readyz", tags=["operation"], responses=documented(503))
+@router.get(
+    "/readyz",
+    summary="Check that the server can judge",
+    tags=["operation"],
+    responses=example("/readyz") | documented(503),
+)
 async def readyz(request: Request) -> Ready:
     """Return 200 once the model has produced a token and while the engine answers."""
     serving = service(request)
@@ -146,7 +178,13 @@ async def readyz(request: Request) -> Ready:
     )
 
 
-@router.get("/metrics", tags=["operation"], response_class=PlainTextResponse, responses=documented(401))
+@router.get(
+    "/metrics",
+    summary="Get the Prometheus metrics",
+    tags=["operation"],
+    response_class=PlainTextResponse,
+    responses=example("/metrics", media_type="text/plain") | documented(401),
+)
 async def metrics(request: Request) -> Response:
     """Return the metrics in the Prometheus text format."""
     return Response(service(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -12,7 +12,8 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from grm_service.api.disconnect import while_present
 from grm_service.api.problems import problem_of
-from grm_service.api.replies import PlanOut, RewardReply, SampleOut
+from grm_service.api.replies import RewardReply
+from grm_service.api.samples import PlanOut, SampleOut
 from grm_service.api.schemas import ImproveRequest, RewardRequest
 from grm_service.audit.records import Record
 from grm_service.callers import Requester

@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from grm_service import content
+from grm_service.api.base import Described
 from grm_service.plain_values import encodable, to_reference
 from grm_service.types import TOOL_ROLES, Message, Role
 
@@ -24,25 +17,28 @@ MAX_TURNS = 2**14
 """Of all responses in a request; each takes 0.1 ms to read."""
 
 
-class Strict(BaseModel):
+class Strict(Described):
     """Strict validation: no type conversion, no unknown fields."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class ContentPart(BaseModel):
+class ContentPart(Described):
     """A part of a content: a text, a refusal, a tool call or its result; others are refused."""
 
     model_config = ConfigDict(extra="allow")
     type: Any = None
+    """Type of the part, such as `text`, `output_text`, `refusal`, `tool_use` or `tool_result`."""
     text: str | None = None
+    """Text of the part; parts that are no text have fields of their own."""
 
 
-class ToolCall(BaseModel):
-    """A tool call as OpenAI has it; the arguments are an object, or JSON as text."""
+class ToolCall(Described):
+    """A tool call in OpenAI's format; calls of Anthropic and Gemini are read too."""
 
     model_config = ConfigDict(extra="allow")
     function: dict[str, Any] | None = None
+    """The called function: its `name`, and its `arguments` as an object or as JSON text."""
 
 
 def _readable(value: object) -> object:
@@ -63,23 +59,30 @@ Calls = Annotated[Any, BeforeValidator(_any, json_schema_input_type=list[ToolCal
 Reference = Annotated[
     str | None,
     BeforeValidator(to_reference, json_schema_input_type=str | int | float | bool | list[Any] | None),
-    Field(description="A reference answer to judge by; numbers and booleans count as their JSON text."),
 ]
 
 
 class _Turn(Strict):
     content: Annotated[Content, AfterValidator(_readable)] = None
+    """A text, a part or a list of parts; may be null beside tool calls. Images and files are refused."""
     tool_calls: Calls = None
-    function_call: Annotated[dict[str, Any] | None, Field(description="As in `tool_calls`, legacy.")] = None
+    """Tool calls of the assistant; each becomes a block of the judged text."""
+    function_call: dict[str, Any] | None = None
+    """A single tool call in OpenAI's older format, read like one of `tool_calls`."""
     refusal: Text | None = None
-    reasoning_content: Annotated[
-        Text | None, Field(description="Left out, unless the turn has nothing else.")
-    ] = None
-    reasoning: Annotated[Text | None, Field(description="The same as `reasoning_content`.")] = None
-    audio: Annotated[dict[str, Any] | None, Field(description="Its `transcript` is read.")] = None
-    annotations: Annotated[list[Any] | None, Field(description="Not read.")] = None
+    """The assistant's refusal; it becomes a block of the judged text."""
+    reasoning_content: Text | None = None
+    """The assistant's reasoning; it is left out, unless the turn has nothing else."""
+    reasoning: Text | None = None
+    """Another name of `reasoning_content`; read if that is null."""
+    audio: dict[str, Any] | None = None
+    """Audio of the turn: its `transcript` is read; audio without one is refused."""
+    annotations: list[Any] | None = None
+    """Ignored; OpenAI's replies have it."""
     name: Text | None = None
+    """Name of a tool whose result the turn is; it labels that result in a response."""
     tool_call_id: Text | None = None
+    """Ignored; OpenAI's tool turns have it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -97,6 +100,7 @@ class TurnIn(_Turn):
     """One turn of a conversation: a text, parts, or null beside tool calls."""
 
     role: Role
+    """Author of the turn."""
     _message: Message = PrivateAttr()
 
     @model_validator(mode="after")
@@ -115,8 +119,11 @@ class ResponseIn(_Turn):
     """
 
     role: Role = "assistant"
+    """Author of the turn; the text of any other author than the assistant is labelled."""
     messages: Annotated[list[TurnIn] | None, Field(min_length=1, max_length=1000)] = None
+    """Turns of a trajectory, oldest first, in place of the fields of one turn."""
     id: Annotated[Text, Field(max_length=256)] | None = None
+    """Your id of the response; `response_ids` of the reply has the ids if every response has one."""
     _text: str = PrivateAttr()
 
     @model_validator(mode="after")

@@ -10,6 +10,8 @@ import pytest
 from grm_service.api import examples
 from grm_service.api.openapi import document
 from grm_service.serving.keys import add, load
+from tests.api import example_replies
+from tests.api.test_failures import documented_codes
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
@@ -72,8 +74,66 @@ def test_openapi_json_is_current():
     assert (ROOT / "docs/openapi.json").read_text(encoding="utf-8") == document(), "run make docs"
 
 
+def operations():
+    """Yield the name of each operation in the document, and the operation."""
+    for path, methods in json.loads(document())["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
 def test_every_operation_is_described():
-    for path in json.loads(document())["paths"].values():
-        for operation in path.values():
-            assert operation["description"]
-            assert operation["tags"]
+    for name, operation in operations():
+        assert operation["tags"], name
+        for text in (operation["summary"], operation["description"]):
+            as_name = text.lower().replace(" ", "_")
+            assert " " in text, f"{name}: {text}"
+            assert not operation["operationId"].startswith(as_name), f"{name}: {text} is the function's name"
+
+
+def properties(value, where=()):
+    """Yield the place of each property and parameter in a document, and its schema or itself."""
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        return
+    if "properties" in value and value.get("type") == "object":
+        yield from ((f"{'.'.join(map(str, where))}.{name}", of) for name, of in value["properties"].items())
+    if "in" in value and "schema" in value:
+        yield f"{'.'.join(map(str, where))} ({value['name']})", value
+    for name, inner in value.items():
+        yield from properties(inner, (*where, name))
+
+
+def test_every_field_and_parameter_is_described():
+    fields = dict(properties(json.loads(document())))
+    assert len(fields) > 400
+    assert [name for name, of in fields.items() if not of.get("description", "").endswith(".")] == []
+
+
+def examples_of(operation):
+    """Yield the status and the example of each reply of an operation, None without an example."""
+    for status, reply in operation["responses"].items():
+        of_kinds = [kind.get("example") for kind in reply.get("content", {}).values()]
+        yield int(status), next((example for example in of_kinds if example is not None), None)
+
+
+def test_every_reply_has_an_example():
+    codes = documented_codes()
+    for name, operation in operations():
+        for status, example in examples_of(operation):
+            assert example is not None, f"{name}: {status}; python -m tests.api.example_replies records it"
+            if status >= 400:
+                assert example["status"] == status
+                assert codes[example["code"]][:2] == [str(status), "yes" if example["retryable"] else "no"]
+
+
+def shape(value):
+    """Return a value with types in place of its texts and numbers, and a list's first item for all."""
+    if isinstance(value, dict):
+        return {name: shape(inner) for name, inner in value.items()}
+    return [shape(inner) for inner in value[:1]] if isinstance(value, list) else type(value)
+
+
+def test_example_replies_are_current():
+    recorded = json.loads(example_replies.RECORDED.read_text(encoding="utf-8"))
+    assert shape(example_replies.record()) == shape(recorded), "run python -m tests.api.example_replies"

@@ -11,14 +11,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from grm_service import chat_templates
+from grm_service.api.base import Described
 from grm_service.api.dialects.adapter import Reward, adapter, openai_usage
 from grm_service.api.dialects.query_options import QueryOptions, QueryOptionsParam
 from grm_service.api.dialects.turns import Turn, to_messages, to_response
 from grm_service.api.json_bodies import JSONRoute, in_proportion
-from grm_service.api.problems import JUDGING, problem
+from grm_service.api.problems import problem
+from grm_service.api.responses import JUDGING, example
 from grm_service.api.texts import Text
 from grm_service.concurrency import gather
 from grm_service.errors import BadTask, Overloaded
@@ -27,19 +29,20 @@ from grm_service.types import Message
 router = APIRouter(tags=["dialects"], route_class=JSONRoute)
 
 
-class Pooling(BaseModel):
-    """A conversation whose last turn is the response.
-
-    `input`: the conversation in its chat template, or a list of conversations, each judged on its own.
-    `messages`: one conversation as a list of turns.
-    """
+class Pooling(Described):
+    """Conversations whose last turn is the response, as `input` or `messages`."""
 
     model: Text | None = None
+    """Copied to the reply; null: the reply has the judge's model. It selects nothing, see `profile`."""
     input: Text | Annotated[list[Text], Field(min_length=1, max_length=64)] | None = None
+    """A conversation in its chat template, or 1 to 64 of them, each with a response to judge."""
     messages: Annotated[list[Turn], Field(min_length=2, max_length=1000)] | None = None
+    """One conversation as turns, oldest first; the last one must be the assistant's."""
 
 
-@router.post("/classify", responses=JUDGING)
+@router.post(
+    "/classify", summary="Judge conversations in vLLM's format", responses=example("/classify") | JUDGING
+)
 async def classify(request: Request, options: QueryOptionsParam, body: Pooling) -> Any:
     """Judge conversations, as verl expects it of vLLM: the reward is `data[-1].probs[-1]`."""
     rewards = await _rewards(request, options, body, "classify")
@@ -52,7 +55,11 @@ async def classify(request: Request, options: QueryOptionsParam, body: Pooling) 
     return _reply(body, "classify", data, rewards)
 
 
-@router.post("/v1/embeddings", responses=JUDGING)
+@router.post(
+    "/v1/embeddings",
+    summary="Judge conversations in SGLang's format",
+    responses=example("/v1/embeddings") | JUDGING,
+)
 async def embeddings(request: Request, options: QueryOptionsParam, body: Pooling) -> Any:
     """Judge conversations, as verl expects it of SGLang: the reward is `data[-1].embedding[-1]`."""
     rewards = await _rewards(request, options, body, "embeddings")

@@ -16,14 +16,15 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi import Response as Reply
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, FailFast, Field, model_validator
 from pydantic_core import from_json, to_json
 
+from grm_service.api.base import Described
 from grm_service.api.dialects.adapter import adapter
 from grm_service.api.dialects.query_options import QueryOptionsParam
 from grm_service.api.dialects.turns import Turn, Turns, to_messages, to_response
 from grm_service.api.json_bodies import JSONRoute, in_proportion, json_reply
-from grm_service.api.problems import BODY, JUDGING, documented
+from grm_service.api.responses import BODY, JUDGING, documented, example
 from grm_service.api.texts import Text, bound_turns
 from grm_service.content import NotText
 from grm_service.errors import BadTask, GRMError, PromptTooLong, TextTooLong, TooMuchText, UpstreamDenied
@@ -34,22 +35,24 @@ _FAILED, _HUGE = "judge_failed", 1e300
 router = APIRouter(tags=["dialects"], route_class=JSONRoute)
 
 
-class Response(BaseModel):
+class Response(Described):
     """An OpenAI Responses object; its messages, tool calls and their results are judged."""
 
     model_config = ConfigDict(extra="allow")
     output: Annotated[list[Turn], Field(max_length=4096)]
+    """Output items of the policy, oldest first; without any, the response is judged as empty."""
 
     def to_text(self) -> str:
         """Return the text of its items; empty, and judged as empty, if the policy did not answer."""
         return to_response([*map(dict, self.output), {"role": "assistant", "content": ""}])
 
 
-class Params(BaseModel):
+class Params(Described):
     """The request to the policy."""
 
     model_config = ConfigDict(extra="allow")
     input: Text | Turns
+    """The conversation before the response: a user's text, or turns, oldest first."""
 
     def to_messages(self) -> tuple[Message, ...]:
         return (Message("user", self.input),) if isinstance(self.input, str) else to_messages(self.input)
@@ -64,12 +67,14 @@ def _returnable(row: dict[str, Any], nan: bool = True) -> dict[str, Any]:
     return row
 
 
-class Verify(BaseModel):
+class Verify(Described):
     """A rollout; all other fields of the row are returned unchanged."""
 
     model_config = ConfigDict(extra="allow")
     responses_create_params: Params
+    """The request that the policy answered."""
     response: Response
+    """The policy's answer, which is judged."""
 
     @model_validator(mode="after")
     def _can_be_sent_back(self) -> Verify:
@@ -80,12 +85,15 @@ class Verify(BaseModel):
         return self.responses_create_params.to_messages(), self.response.to_text()
 
 
-class Compare(BaseModel):
+class Compare(Described):
     """A conversation and the responses to it, with an optional principle to judge them by."""
 
     conversation_history: Turns
+    """The conversation before the responses, oldest turn first."""
     response_objs: Annotated[list[Response], Field(min_length=1, max_length=64)]
+    """1 to 64 responses, judged together."""
     principle: Annotated[Text, Field(min_length=1, max_length=4000)] | None = None
+    """The only principle to judge by, beside the set in the parameter `principles`; null: `mode` applies."""
 
     @model_validator(mode="after")
     def _few_turns(self) -> Compare:
@@ -96,57 +104,79 @@ class Compare(BaseModel):
         return to_messages(self.conversation_history), tuple(each.to_text() for each in self.response_objs)
 
 
-class Comparison(BaseModel):
-    """Two responses of a group, by their places, with their rewards before shaping.
-
-    `judge_idx` is 0: all samples are one judge. `ranking`, Gym's preference of 1 to 6 in a pair, is null: the
-    judge scores responses and ranks no pairs.
-    """
+class Comparison(Described):
+    """Two responses of a group with their rewards."""
 
     response_i: int
+    """Index (from 0) of the first response."""
     response_j: int
+    """Index (from 0) of the second response; larger than `response_i`."""
     judge_idx: int = 0
+    """Always 0: all samples are one judge."""
     score_1: float
+    """Reward of the first response before shaping, on the profile's scale."""
     score_2: float
+    """Reward of the second response before shaping, on the profile's scale."""
     ranking: None = None
+    """Always null: Gym's preference in a pair (1 to 6), but the judge scores responses and ranks no pairs."""
 
 
-class Compared(BaseModel):
-    """Rewards in the order of the responses. `comparison_results` is null if nothing was compared."""
+class Compared(Described):
+    """The rewards of a group."""
 
     rewards: list[float]
+    """Reward of each response, in their order, shaped by the parameters."""
     comparison_results: list[Comparison] | None
+    """Every pair of responses; null for a single response, and if the rewards are the fallback."""
     metrics: dict[str, float]
+    """Numbers for the trainer's log: judged, raw (of the first response), group_size, agreement, samples."""
 
 
-class Aggregate(BaseModel):
+class Aggregate(Described):
     """Replies of `/verify`."""
 
     # Of many bad rows, the first is reported.
     verify_responses: Annotated[list[Annotated[dict[str, Any], AfterValidator(_returnable)]], FailFast()]
+    """The replies; masked ones do not count."""
 
 
-class Aggregated(BaseModel):
+class Aggregated(Described):
     """Gym's AggregateMetrics."""
 
     group_level_metrics: list[dict[str, Any]]
+    """For each task, its `_ng_task_index` and the means of the numeric fields of its rows."""
     agent_metrics: dict[str, float]
+    """Means of the numeric fields over all rows, such as `mean/reward`."""
     key_metrics: dict[str, float]
+    """The mean reward, `mean/reward`; empty without judged rows."""
 
 
-@router.post("/seed_session", responses=documented(401))
+@router.post(
+    "/seed_session",
+    summary="Start a session of NeMo Gym",
+    responses=example("/seed_session") | documented(401),
+)
 async def seed_session() -> dict[str, Any]:
     """Return an empty object: sessions have no state."""
     return {}
 
 
-@router.get("/reverify_mode", responses=documented(401))
+@router.get(
+    "/reverify_mode",
+    summary="Get the reverify mode of NeMo Gym",
+    responses=example("/reverify_mode") | documented(401),
+)
 async def reverify_mode() -> Literal["stateless"]:
     """Return Gym's name for a server that needs nothing but a row to judge it again."""
     return "stateless"
 
 
-@router.post("/verify", responses=JUDGING, response_model=dict[str, Any])
+@router.post(
+    "/verify",
+    summary="Judge a rollout of NeMo Gym",
+    responses=example("/verify") | JUDGING,
+    response_model=dict[str, Any],
+)
 async def verify(request: Request, options: QueryOptionsParam, body: Verify) -> Reply:
     """Return the row with its reward.
 
@@ -185,7 +215,12 @@ def _mask(row: dict[str, Any], why: str) -> dict[str, Any]:
     }
 
 
-@router.post("/aggregate_metrics", responses=documented(401, *BODY), response_model=Aggregated)
+@router.post(
+    "/aggregate_metrics",
+    summary="Aggregate rewards of NeMo Gym",
+    responses=example("/aggregate_metrics") | documented(401, *BODY),
+    response_model=Aggregated,
+)
 async def aggregate_metrics(request: Request, body: Aggregate) -> Reply:
     """Return the means of all numeric fields, over all judged rows and for each task."""
     return await in_proportion(request, lambda: json_reply(_aggregated(body)))
@@ -218,7 +253,7 @@ def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
     return {name: fmean(values) for name, values in numbers.items()}
 
 
-@router.post("/compare", responses=JUDGING)
+@router.post("/compare", summary="Judge a group of NeMo Gym", responses=example("/compare") | JUDGING)
 async def compare(request: Request, options: QueryOptionsParam, body: Compare) -> Compared:
     """Return the rewards of a group, judged together."""
     prompt, responses = await in_proportion(request, body.exchanges)

@@ -9,14 +9,15 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from grm_service import chat_templates
+from grm_service.api.base import Described
 from grm_service.api.dialects.adapter import adapter
 from grm_service.api.dialects.query_options import QueryOptionsParam
 from grm_service.api.dialects.turns import to_response
 from grm_service.api.json_bodies import JSONRoute, in_proportion
-from grm_service.api.problems import JUDGING
+from grm_service.api.responses import JUDGING, example
 from grm_service.api.texts import Text
 from grm_service.concurrency import gather
 from grm_service.errors import BadTask
@@ -28,15 +29,15 @@ router = APIRouter(tags=["dialects"], route_class=JSONRoute)
 Texts = Annotated[list[Text], Field(min_length=1, max_length=64)]
 
 
-class GetReward(BaseModel):
-    """Samples in their chat template.
-
-    `query` has prompt and response, `prompts` the prompt alone; what is in `labels` is the reference answer.
-    """
+class GetReward(Described):
+    """1 to 64 samples of the policy; the lists have one entry for each."""
 
     query: Texts
+    """Prompt and response of each sample, in the chat template."""
     prompts: Texts
+    """The prompt alone, with which the text in `query` begins."""
     labels: Annotated[list[Any], Field(max_length=64)] | None = None
+    """Reference answer of each sample, of any type; null, NaN and blank ones are none."""
 
     def exchanges(self) -> list[tuple[tuple[Message, ...], str, str | None]]:
         """Return the conversation, the response and the reference of each sample. Raises BadTask."""
@@ -56,15 +57,20 @@ class GetReward(BaseModel):
             raise BadTask(str(error)) from None
 
 
-class Rewards(BaseModel):
-    """`rewards` are shaped, `scores` raw on 0..1 (for dynamic filtering), `extra_logs` has metrics."""
+class Rewards(Described):
+    """The rewards of the samples, in their order."""
 
     rewards: list[float]
+    """Rewards, shaped by the parameters."""
     scores: list[float]
+    """Rewards before shaping, mapped from the profile's scale to 0..1, for dynamic filtering; a fallback is
+    not mapped.
+    """
     extra_logs: dict[str, list[float]]
+    """Numbers for the trainer's log: judged, raw, group_size, agreement, samples; -1 for a missing one."""
 
 
-@router.post("/get_reward", responses=JUDGING)
+@router.post("/get_reward", summary="Judge samples of OpenRLHF", responses=example("/get_reward") | JUDGING)
 async def get_reward(request: Request, options: QueryOptionsParam, body: GetReward) -> Rewards:
     """Judge samples of OpenRLHF; responses to one prompt are gathered into a group (`group`, `window_s`)."""
     dialect = adapter(request, "openrlhf")

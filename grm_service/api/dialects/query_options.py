@@ -27,16 +27,22 @@ class SiblingsMissing(JudgeError):
 class QueryOptions(JudgeQueryOptions):
     """Query parameters of every dialect; unknown ones are refused."""
 
-    profile: str | None = Field(None, max_length=200)
-    priority: Priority = "train"
+    profile: str | None = Field(
+        None, max_length=200, description="Name of the profile to judge with. Default: the server's."
+    )
+    priority: Priority = Field("train", description="Priority in the queue: 'train' is served before 'eval'.")
     group: int | None = Field(None, ge=1, le=64, description="Responses sampled for each prompt.")
     window_s: float | None = Field(
         None,
         ge=0,
         le=3600,
-        description="How long to wait for the other responses; 0: judged alone. Default: GRM_GROUP_WINDOW_S.",
+        description="Seconds to wait for the other responses; 0: judged alone. Default: GRM_GROUP_WINDOW_S.",
     )
-    transform: Transform = "none"
+    transform: Transform = Field(
+        "none",
+        description="'minmax' maps the scale to 0..1; 'zscore', 'rank' (1 best, 0 last) and 'centered' are "
+        "relative to the group.",
+    )
     free_chars: int = Field(0, ge=0, description="With per_1000: characters without a penalty.")
     per_1000: float = Field(
         0, ge=0, le=100, description="Penalty for every 1,000 characters beyond free_chars."

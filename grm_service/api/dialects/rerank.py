@@ -6,13 +6,15 @@ import uuid
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
 from grm_service import chat_templates
+from grm_service.api.base import Described
 from grm_service.api.dialects.adapter import Reward, adapter, openai_usage
 from grm_service.api.dialects.query_options import QueryOptions, QueryOptionsParam
 from grm_service.api.json_bodies import JSONRoute, in_proportion, json_reply
-from grm_service.api.problems import JUDGING, ProblemReply, problem_of
+from grm_service.api.problems import ProblemReply, problem_of
+from grm_service.api.responses import JUDGING, example
 from grm_service.api.texts import ContentPart, Text
 from grm_service.concurrency import gather
 from grm_service.content import to_response
@@ -27,45 +29,64 @@ Documents = Annotated[list[Document], Field(min_length=1, max_length=64)]
 Texts = Text | Annotated[list[Text], Field(min_length=1, max_length=64)]
 
 
-class Rerank(BaseModel):
-    """A query with `documents` (vLLM, Jina, Cohere) or `texts` (TEI)."""
+class Rerank(Described):
+    """A query with `documents` or `texts`, which are judged as one group."""
 
     model: Text | None = None
+    """Copied to the reply; it selects nothing, see the parameter `profile`."""
     query: Text
+    """The query, judged as a user's message."""
     documents: Documents | None = None
+    """1 to 64 documents, each a text or a part; the reply has the format of vLLM, Jina and Cohere."""
     texts: Documents | None = None
+    """1 to 64 documents; the reply has the format of TEI. Ignored beside `documents`."""
     top_n: Annotated[int, Field(ge=0)] | None = None
+    """Most results of a reply to `documents`, the best first; null or 0: all."""
     return_documents: bool = True
+    """Whether the results for `documents` have their texts."""
     return_text: bool = False
+    """Whether the results for `texts` have their texts."""
 
 
-class Score(BaseModel):
-    """The texts to score (`text_2`), and one text for all of them or one for each (`text_1`)."""
+class Score(Described):
+    """Queries and the texts to score, under one of three pairs of names."""
 
     model: Text | None = None
+    """Copied to the reply; it selects nothing, see the parameter `profile`."""
     text_1: Texts | None = None
+    """One query for all of `text_2`, which are then judged as a group, or one for each."""
     text_2: Texts | None = None
+    """1 to 64 texts to score."""
     data_1: Texts | None = None
+    """Another name of `text_1`, with `data_2`."""
     data_2: Texts | None = None
+    """Another name of `text_2`, with `data_1`."""
     queries: Texts | None = None
+    """Another name of `text_1`, with `documents` or `items`."""
     documents: Texts | None = None
+    """Another name of `text_2`, with `queries`."""
     items: Texts | None = None
+    """Another name of `text_2`, with `queries`; ignored beside `documents`."""
 
 
-class Predict(BaseModel):
-    """TEI: a templated conversation, a pair of query and response, or a list of lists of these."""
+class Predict(Described):
+    """The inputs of TEI's `/predict`."""
 
     inputs: (
         Text
         | Annotated[list[Text], Field(min_length=1, max_length=64)]
         | Annotated[list[Annotated[list[Text], Field(min_length=1, max_length=2)]], Field(max_length=64)]
     )
+    """A conversation in its chat template, or a list of two texts: a query and a response. Other lists have
+    up to 64 inputs: conversations, or lists of one conversation or of query and response.
+    """
     raw_scores: bool = False
+    """Ignored; rewards are mapped to 0..1 unless `transform` is set."""
 
 
-@router.post("/rerank", responses=JUDGING)
-@router.post("/v1/rerank", responses=JUDGING)
-@router.post("/v2/rerank", responses=JUDGING)
+@router.post("/rerank", summary="Rank documents", responses=example("/rerank") | JUDGING)
+@router.post("/v1/rerank", summary="Rank documents", responses=example("/rerank") | JUDGING)
+@router.post("/v2/rerank", summary="Rank documents", responses=example("/rerank") | JUDGING)
 async def rerank(request: Request, options: QueryOptionsParam, body: Rerank) -> Any:
     """Rank documents by `relevance_score` (0..1 unless `transform` is set); `texts` get TEI's format."""
     documents = body.documents if body.documents is not None else body.texts
@@ -97,8 +118,8 @@ async def rerank(request: Request, options: QueryOptionsParam, body: Rerank) -> 
     return await in_proportion(request, json_reply, reply)
 
 
-@router.post("/score", responses=JUDGING)
-@router.post("/v1/score", responses=JUDGING)
+@router.post("/score", summary="Score texts", responses=example("/score") | JUDGING)
+@router.post("/v1/score", summary="Score texts", responses=example("/score") | JUDGING)
 async def score(request: Request, options: QueryOptionsParam, body: Score) -> dict[str, Any]:
     """Score texts as vLLM's `/score`: one text against several is a group, each pair is judged alone."""
     queries, texts = _sides(body)
@@ -120,7 +141,7 @@ async def score(request: Request, options: QueryOptionsParam, body: Score) -> di
     }
 
 
-@router.post("/predict", responses=JUDGING)
+@router.post("/predict", summary="Score pairs in TEI's format", responses=example("/predict") | JUDGING)
 async def predict(request: Request, options: QueryOptionsParam, body: Predict) -> Any:
     """Score pairs as TEI's `/predict`: one result for a text or a pair, a list of results for a list."""
     inputs = body.inputs

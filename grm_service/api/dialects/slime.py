@@ -9,14 +9,15 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel
+from pydantic import Field
 
 from grm_service import chat_templates
+from grm_service.api.base import Described
 from grm_service.api.dialects.adapter import adapter
 from grm_service.api.dialects.query_options import QueryOptions
 from grm_service.api.dialects.turns import Turns, to_messages, to_response
 from grm_service.api.json_bodies import JSONRoute, in_proportion
-from grm_service.api.problems import JUDGING
+from grm_service.api.responses import JUDGING, example
 from grm_service.api.texts import Text
 from grm_service.plain_values import to_reference
 from grm_service.types import Message
@@ -26,17 +27,22 @@ router = APIRouter(tags=["dialects"], route_class=JSONRoute)
 
 
 class SlimeOptions(QueryOptions):
-    """`as_dict` returns an object with `reward` and metrics, for `--reward-key reward`."""
+    """The query parameters of slime's route."""
 
-    as_dict: bool = False
+    as_dict: bool = Field(
+        False, description="Return an object with `reward` and metrics, for `--reward-key reward`."
+    )
 
 
-class RemoteRM(BaseModel):
-    """One sample; `label` is the reference answer."""
+class RemoteRM(Described):
+    """One sample of the policy."""
 
     prompt: Text | Turns
+    """The conversation before the response: a text in its chat template, or turns, oldest first."""
     response: Text
+    """The response."""
     label: Any = None
+    """Reference answer of any type; null, NaN and blank ones are none."""
 
     def exchange(self) -> tuple[tuple[Message, ...], str, str | None]:
         """Return the conversation, the response and the reference. Raises NotText."""
@@ -48,7 +54,7 @@ class RemoteRM(BaseModel):
         return prompt, to_response(response), to_reference(self.label)
 
 
-@router.post("/slime", responses=JUDGING)
+@router.post("/slime", summary="Judge a sample of slime", responses=example("/slime") | JUDGING)
 async def slime(
     request: Request, options: Annotated[SlimeOptions, Query()], body: RemoteRM
 ) -> float | dict[str, float]:

@@ -6,21 +6,24 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from grm_service import content
+from grm_service.api.base import Described
 from grm_service.api.texts import Content, Text
 from grm_service.types import Message
 
 to_response = partial(content.to_response, lenient=True)
 
 
-class Turn(BaseModel):
-    """A turn of a conversation, or an item of OpenAI's Responses."""
+class Turn(Described):
+    """A turn of a conversation, or an item of OpenAI's Responses; more fields, as in TurnIn, are read."""
 
     model_config = ConfigDict(extra="allow")
     role: Text | None = None
+    """Author of the turn; an unknown one counts as the user."""
     content: Content = None
+    """A text, a part or a list of parts; images, audio and files become `[image]` and the like."""
 
 
 Turns = Annotated[list[Turn], Field(min_length=1, max_length=1000)]

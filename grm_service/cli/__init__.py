@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from grm_service.cli import audit, evaluate, improve, keys, models, principles, probe, serve, train
-from grm_service.cli.console import Commands
+from grm_service.cli.console import Commands, put
+from grm_service.version import __version__
 
 app = typer.Typer(
     cls=Commands,
-    help="A generative reward model service: judge responses, evaluate and train judges.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(given: bool) -> None:
+    if given:
+        put(f"grm-service {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """A generative reward model service: judge responses, evaluate and train judges."""
+
+
 app.command()(serve.serve)
 app.command()(serve.judge)
 app.command()(improve.improve)

@@ -1,4 +1,4 @@
-"""grm audit: verify, export, prune, replay and restart the audit trail."""
+"""grm audit: list, verify, export, prune, replay and restart the audit trail."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ import typer
 from grm_service.audit import chain
 from grm_service.audit.compare import differences
 from grm_service.audit.entry import canonical_json
+from grm_service.audit.queries import Search
 from grm_service.audit.records import Record
 from grm_service.audit.restart import restart as restart_trail
 from grm_service.audit.trail import Trail
 from grm_service.callers import NOBODY
 from grm_service.cli.console import Engine, exit_on_error, fail, put, put_json, say, settings
+from grm_service.cli.terminal import letter
 from grm_service.errors import GRMError
 from grm_service.factory import open_service, open_trail
+from grm_service.printable import printable_line
 from grm_service.review.reviews import VerdictArchive
 from grm_service.settings import Settings
 from grm_service.types import Verdict
@@ -44,6 +47,25 @@ def verify(
         say(f"{check.before} records before {check.first} are of an earlier chain, which was broken")
     say(f"all {check.records} records from {check.first} on are valid; the last one is")
     put(f"{check.head}:{check.hash}")
+
+
+@app.command("list")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most verdicts to list.")] = 20,
+    profile: Annotated[str | None, typer.Option(help="Only verdicts of this profile.")] = None,
+    search: Annotated[str | None, typer.Option(help="Only records that contain this text.")] = None,
+) -> None:
+    """List verdicts, newest first: time, id, best response, rewards and the start of the query."""
+    with exit_on_error(), _read_trail() as trail:
+        found = VerdictArchive(trail).browse(NOBODY, Search(limit=limit, profile=profile, text=search))
+    for verdict in found:
+        each = verdict.summary
+        rewards = " ".join(f"{letter(i)} {reward:.2f}" for i, reward in enumerate(each.rewards))
+        best = "tie" if each.best is None else letter(each.best)
+        created, query = f"{verdict.created:%Y-%m-%d %H:%M:%S}", printable_line(each.query[:80])
+        put(f"{created}  {verdict.id}  {verdict.profile}  {best}  {rewards}  {query}")
+    if not found:
+        say("no verdicts")
 
 
 @app.command()

@@ -5,7 +5,9 @@ Control characters and markup in texts of others are printed as text.
 
 from __future__ import annotations
 
+import errno
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -57,6 +59,7 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
 
 
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
 err = SafeConsole(stderr=True, soft_wrap=True)
 
 Request = TypeVar("Request", bound=BaseModel)
@@ -103,7 +106,7 @@ def say_loading(service: Service) -> None:
 
 def fail(wrong: Exception) -> NoReturn:
     """Print an error and exit with 1."""
-    err.print(f"error: {wrong}", style="red")
+    err.print(f"error: {_ERRNO.sub('', str(wrong))}", style="red")
     raise typer.Exit(1)
 
 
@@ -113,7 +116,7 @@ def read_request(kind: type[Request], file: Path | None, overrides: Mapping[str,
     Prints each invalid field and exits with 1 if the request is invalid.
     """
     try:
-        data = sys.stdin.buffer.read() if file is None or str(file) == "-" else file.read_bytes()
+        data = _stdin() if file is None or str(file) == "-" else file.read_bytes()
         return kind.model_validate_json(_merge(decode(data), overrides))
     except OSError as wrong:
         fail(wrong)
@@ -123,6 +126,12 @@ def read_request(kind: type[Request], file: Path | None, overrides: Mapping[str,
         fail(GRMError(f"{file or 'stdin'} is not a valid request"))
     except ValueError as wrong:
         fail(GRMError(f"{file or 'stdin'}: {wrong}"))
+
+
+def _stdin() -> bytes:
+    if sys.stdin.isatty():
+        say("reading a JSON request from the terminal: paste it, then press Ctrl-D (or name a file)")
+    return sys.stdin.buffer.read()
 
 
 def _merge(text: str, overrides: Mapping[str, Any]) -> str | bytes:
@@ -149,8 +158,12 @@ def exit_on_error() -> Iterator[None]:
 def _printable_errors() -> Iterator[None]:
     try:
         yield
-    except (typer.Exit, typer.Abort, OSError):
+    except (typer.Exit, typer.Abort):
         raise
+    except OSError as wrong:
+        if wrong.errno == errno.EPIPE:
+            raise
+        fail(wrong)
     except Exception as wrong:
         # Usage errors have a message, which may quote an argument, and an exit code; anything else is a bug.
         if hasattr(wrong, "exit_code") and isinstance(message := getattr(wrong, "message", None), str):

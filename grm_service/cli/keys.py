@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from grm_service.cli.console import SafeConsole, exit_on_error, fail, put, say, settings
 from grm_service.errors import GRMError
@@ -42,7 +42,7 @@ def list_() -> None:
     """List the keys by owner."""
     with exit_on_error():
         known = keys.load(_file()).keys
-    table = Table("name", "weight", "max requests", "auditor")
+    table = Table(Column("name", no_wrap=True), "weight", "max requests", "auditor")
     for key in known:
         table.add_row(
             key.name, f"{key.weight:g}", str(key.max_requests or "any"), "yes" if key.auditor else "no"

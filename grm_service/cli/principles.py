@@ -1,4 +1,4 @@
-"""grm principles: list and lint principle sets."""
+"""grm principles: list, show and lint principle sets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from grm_service.cli.console import SafeConsole, exit_on_error, fail, put, say, settings
 from grm_service.errors import GRMError, UnknownName
@@ -26,9 +26,21 @@ def list_() -> None:
     """List the known sets."""
     with exit_on_error():
         catalog = open_catalog(settings())
-    table = Table("name", "principles", "description")
+    table = Table(Column("name", no_wrap=True), "principles", "description")
     for named in catalog.principle_sets.values():
         table.add_row(named.name, str(len(named.principles)), named.description)
+    SafeConsole().print(table)
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(metavar="NAME_OR_FILE")]) -> None:
+    """Show the principles of a set, with their weights."""
+    with exit_on_error():
+        (path,) = _paths([name], principle_files(settings().principles_dir))
+        named, _ = load_principles(path)
+    table = Table("weight", "principle", title=f"{named.name}: {named.description}", title_justify="left")
+    for principle in named.principles:
+        table.add_row(f"{principle.weight:g}", principle.text)
     SafeConsole().print(table)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from grm_service.callers import Requester
 from grm_service.cli.console import (
@@ -58,6 +58,10 @@ def judge(
     engine: Engine = None,
     profile: ProfileName = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the reply of /v1/rewards as JSON.")] = False,
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="Show the critique of every sample, not only the most representative."),
+    ] = False,
     *,
     given: Given,
 ) -> None:
@@ -91,14 +95,21 @@ def judge(
     if as_json:
         put_json(RewardReply.answer(record, request, scale).model_dump_json(indent=2))
     else:
-        show(SafeConsole(), request.to_task(), record)
+        show(SafeConsole(), request.to_task(), record, every)
 
 
 def profiles() -> None:
     """List the known profiles."""
     with exit_on_error():
         catalog = open_catalog(settings())
-    table = Table("name", "model", "k", "description")
+    table = Table(
+        Column("name", no_wrap=True),
+        Column("model", no_wrap=True),
+        "k",
+        Column("description", overflow="fold"),
+        box=None,
+        pad_edge=False,
+    )
     for profile in catalog.profiles.values():
         table.add_row(profile.name, profile.model or "any", str(profile.sampling.k), profile.description)
     SafeConsole().print(table)

@@ -63,13 +63,16 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True, speed_estimate_period=600)
 
 
-def show(console: Console, task: Task, record: Record) -> None:
-    """Print a verdict: the critique of a representative sample, the votes and the rewards."""
+def show(console: Console, task: Task, record: Record, every: bool = False) -> None:
+    """Print a verdict: the most representative critique or `every` one, the votes and the rewards."""
     verdict = record.verdict
-    counted = [sample for sample in verdict.samples if sample.counted]
-    # The sample that is closest to the rewards represents the vote best.
-    nearest = min(counted, key=lambda sample: _distance(sample, verdict.vote.rewards))
-    console.print(Panel(_critique(nearest), title=f"sample {nearest.index}: principles and critique"))
+    samples = [sample for sample in verdict.samples if sample.critique is not None]
+    if not every:
+        # The sample that is closest to the rewards represents the vote best.
+        counted = (sample for sample in samples if sample.counted)
+        samples = [min(counted, key=lambda sample: _distance(sample, verdict.vote.rewards))]
+    for sample in samples:
+        console.print(Panel(_critique(sample), title=f"sample {sample.index}: principles and critique"))
     console.print(_votes(verdict.samples, len(task.responses)))
     console.print(_rewards(task, record))
 
@@ -77,14 +80,10 @@ def show(console: Console, task: Task, record: Record) -> None:
 def show_probes(console: Console, report: ProbeReport) -> None:
     """Print a table of the probes, one row each, with the first case that failed."""
     table = Table(title=f"probes of {report.profile}", title_justify="left")
-    for name in (
-        "probe",
-        "rate",
-        "passed",
-        "unreadable",
-        "expected behaviour; first failed case",
-    ):
-        table.add_column(name, justify="right" if name in ("rate", "passed", "unreadable") else "left")
+    table.add_column("probe", no_wrap=True)
+    for name in ("rate", "passed", "unreadable"):
+        table.add_column(name, justify="right")
+    table.add_column("expected behaviour; first failed case")
     for result in report.probes:
         rate = "-" if result.rate is None else f"{result.rate:.2f}"
         table.add_row(
@@ -95,6 +94,16 @@ def show_probes(console: Console, report: ProbeReport) -> None:
             Group(result.what, *(Text(f"{each.case}: {each.why}", "dim") for each in result.failures[:1])),
         )
     console.print(table)
+
+
+def letter(i: int) -> str:
+    """Return the letter of response i, as in the explorer: A to Z, then AA."""
+    return (letter(i // 26 - 1) if i >= 26 else "") + chr(ord("A") + i % 26)
+
+
+def _ordinal(rank: int) -> str:
+    ending = "th" if rank % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(rank % 10, "th")
+    return f"{rank}{ending}"
 
 
 def _distance(sample: Sample, rewards: tuple[float, ...]) -> float:
@@ -110,7 +119,7 @@ def _distance(sample: Sample, rewards: tuple[float, ...]) -> float:
 
 def _critique(sample: Sample) -> RenderableType:
     assert sample.critique is not None
-    labels = ", ".join(f"Response {p} = #{i}" for p, i in enumerate(sample.order, 1))
+    labels = ", ".join(f"Response {p} = {letter(i)}" for p, i in enumerate(sample.order, 1))
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("weight", style="cyan", justify="right")
     table.add_column("principle")
@@ -135,7 +144,7 @@ def _votes(samples: tuple[Sample, ...], n: int) -> Table:
     table = Table(title="votes", title_justify="left")
     table.add_column("sample", justify="right")
     for i in range(n):
-        table.add_column(f"#{i}", justify="right")
+        table.add_column(letter(i), justify="right")
     table.add_column("note", style="dim")
     for sample in samples:
         cells = ["" if score is None else f"{score:.3g}" for score in sample.scores or ()] or ["-"] * n
@@ -168,9 +177,9 @@ def _rewards(task: Task, record: Record) -> Table:
         text = " ".join(task.responses[i].split())
         best = "bold green" if i == vote.best else ""
         table.add_row(
-            str(vote.ranking[i]),
+            _ordinal(vote.ranking[i]),
             Text(f"{vote.rewards[i]:.2f}", style=best),
             f"{vote.std[i]:.2f}",
-            Text(printable(f"#{i} {text[:70]}")),
+            Text(printable(f"{letter(i)} {text[:70]}")),
         )
     return table

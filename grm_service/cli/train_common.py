@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from grm_service.cli.console import SafeConsole, err, say, say_loading
 from grm_service.cli.terminal import bar
@@ -67,7 +67,7 @@ class Progress(TrainingCallback):
     def on_trajectories_selected(self, selection: Selection) -> None:
         """Print a table with the shares of trajectories that were kept and rejected, by source."""
         reasons = sorted({reason for count in selection.rates.values() for reason in count} - {"kept"})
-        table = Table("source", "trajectories", "kept", *reasons)
+        table = Table(Column("source", no_wrap=True), "trajectories", "kept", *reasons)
         for source, count in selection.rates.items():
             shares = (f"{count[reason] / count.total():.0%}" for reason in ("kept", *reasons))
             table.add_row(source, str(count.total()), *shares)

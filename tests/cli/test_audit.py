@@ -34,6 +34,17 @@ def test_cli_verdicts_are_recorded(grm, judged):
     assert line["body"]["data"]["route"] == "cli"
 
 
+def test_list_shows_verdicts_newest_first(grm, judged):
+    grm("judge", "--json", stdin=json.dumps(PAIR | {"query": "Name\nanother.", "seed": 1}))
+    newest, oldest = grm("audit", "list").stdout.splitlines()
+    assert judged["id"] in oldest
+    assert judged["profile"] in oldest
+    assert f"A {judged['rewards'][0]:.2f} B {judged['rewards'][1]:.2f}" in oldest
+    assert newest.endswith(r"Name\nanother.")
+    assert grm("audit", "list", "--limit", "1").stdout.splitlines() == [newest]
+    assert "no verdicts" in grm("audit", "list", "--search", "elephant").stderr
+
+
 def test_verify_accepts_a_noted_head(grm, judged):
     result = grm("audit", "verify")
     assert result.exit_code == 0, result.output

@@ -1,5 +1,6 @@
 """grm judge, profiles, models convert and serve, run as commands."""
 
+import io
 import json
 import os
 import re
@@ -10,9 +11,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from grm_service.cli import app
+from grm_service.api.schemas import RewardRequest
+from grm_service.cli import app, console
+from grm_service.cli.terminal import letter
 from grm_service.engines.files.weights import ensure_safetensors
 from grm_service.engines.scripted import SCRIPTS, ScriptedEngine
+from grm_service.profiles.catalog import load_catalog
+from grm_service.version import __version__
 
 ROOT = Path(__file__).parents[2]
 PAIR = {"query": "Name a prime.", "responses": ["11", "[bold]12[/bold]"], "k": 4}
@@ -44,6 +49,54 @@ def test_judge_shows_the_verdict(tmp_path):
     ):
         assert text in result.stdout
     assert "[bold]12[/bold]" in result.stdout, "a response is text, not markup"
+    assert re.search(r"1st.* [AB] ", result.stdout)
+    assert re.search(r"2nd.* [AB] ", result.stdout)
+    assert result.stdout.count("principles and critique") == 1
+
+
+def test_judge_shows_every_critique(tmp_path):
+    result = run("judge", "--engine", "scripted", "--all", stdin=json.dumps(PAIR))
+    assert [f"sample {i}: principles and critique" in result.stdout for i in range(5)] == [True] * 4 + [False]
+
+
+def test_responses_are_lettered_as_in_the_explorer():
+    assert [letter(i) for i in (0, 25, 26, 63)] == ["A", "Z", "AA", "BL"]
+
+
+def test_terminal_gets_a_hint(monkeypatch):
+    class Terminal(io.BytesIO):
+        buffer = property(lambda self: self)
+
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(console.sys, "stdin", Terminal(json.dumps(PAIR).encode()))
+    monkeypatch.setattr(console, "say", lambda text: hints.append(text))
+    hints = []
+    request = console.read_request(RewardRequest, None, {})
+    assert request.k == 4
+    assert ["Ctrl-D" in hint for hint in hints] == [True]
+
+
+def test_version():
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"grm-service {__version__}\n")
+
+
+@pytest.mark.parametrize("command", [["profiles"], ["principles", "list"]])
+def test_names_are_whole_at_80_columns(command):
+    result = run(*command, env={"COLUMNS": "80"})
+    catalog = load_catalog()
+    known = catalog.profiles if command == ["profiles"] else catalog.principle_sets
+    assert [name for name in known if not re.search(rf"(?<![\w-]){name}(?![\w-])", result.stdout)] == []
+    assert "…" not in result.stdout
+
+
+def test_missing_file_is_one_line(tmp_path):
+    result = run("judge", str(tmp_path / "none.json"))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: No such file or directory: ")
+    assert "none.json" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
+import re
+
 import pytest
 from typer.testing import CliRunner
 
 from grm_service.cli import app
+from grm_service.profiles.catalog import load_principles, principle_files
 
 MINE = """\
 name: mine
@@ -31,6 +34,23 @@ def test_builtin_sets_have_no_findings():
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
     assert result.stderr == "no findings in 7 principle sets\n"
+
+
+@pytest.mark.parametrize("name", ["code", "mine"])
+def test_show_prints_every_principle(mine, name):
+    result = run("show", str(mine) if name == "mine" else name)
+    assert result.exit_code == 0, result.output
+    text = " ".join(re.findall(r"[\w.'-]+", result.stdout))
+    named, _ = load_principles(mine if name == "mine" else principle_files(None)[name])
+    for principle in named.principles:
+        assert " ".join(re.findall(r"[\w.'-]+", principle.text)) in text
+        assert f"{principle.weight:g}" in text
+
+
+def test_unknown_set_is_named():
+    result = run("show", "nope")
+    assert result.exit_code == 1
+    assert "unknown principle set 'nope'" in result.stderr
 
 
 def test_findings_name_line_and_rule(mine):

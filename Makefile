@@ -45,7 +45,7 @@ test: install  ## Run the tests (minutes)
 test-slow: install  ## Run the slow tests with real models and servers
 	@$(BIN)/python -m pytest -m slow
 
-test-wheel: install  ## Install the wheel and the sdist in an empty environment and judge with the default (minutes)
+test-wheel: install  ## Install the wheel and the sdist in an empty environment and judge with the tiny judge (minutes)
 	@$(BIN)/python -m pytest -m 'slow or not slow' tests/test_wheel.py
 
 thinking-model: install build/thinking-model  ## Train the small judge that thinks, for make test-slow (15 minutes)
@@ -70,19 +70,19 @@ images:  ## Build the images grm-service:slim and grm-service:cpu
 image-test: install images  ## Test the images: hardened, without network
 	@DOCKER="$(DOCKER)" $(BIN)/python -m pytest -m image tests/test_image.py
 
-screenshots: install  ## Drive the explorer on the embedded default and update docs/images
+screenshots: install  ## Drive the explorer on the default judge and update docs/images
 	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -m slow tests/web
 
 bench: install $(VLLM)  ## Run all benchmarks and write benchmarks/RESULTS.md (40 minutes)
 	@$(BIN)/grm models fetch smollm2-135m
 	@$(BIN)/python -m benchmarks
 
-eval: install  ## Evaluate the default model on EVAL_DATA and compare with evals/ (7 minutes)
-	@$(BIN)/grm models fetch smollm2-judge
+eval: install  ## Evaluate the default judge on 120 items of EVAL_DATA and compare with evals/ (20 minutes)
+	@$(BIN)/grm models fetch qwen-judge
 	@rm -rf build/eval && mkdir -p build/eval
 	@GRM_AUDIT_URL=sqlite:///build/eval/audit.db GRM_AUDIT_KEY_FILE=build/eval/audit.key \
-		$(BIN)/grm eval $(EVAL_DATA) --profile smollm2-judge --k 1,2,4,8 --out build/eval
-	@$(BIN)/grm eval check build/eval/report.json evals/smollm2-judge.json
+		$(BIN)/grm eval $(EVAL_DATA) --profile qwen-judge --limit 120 --k 1,2,4,8 --out build/eval
+	@$(BIN)/grm eval check build/eval/report.json evals/qwen-judge.json
 
 $(VLLM): $(VLLM)/.installed
 

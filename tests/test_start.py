@@ -1,9 +1,12 @@
-"""Startup: `grm serve` waits for a model server that is not up yet; other commands do not."""
+"""Startup: the address is bound first, and `grm serve` waits for a model server that is not up yet."""
 
 import asyncio
+import socket
 
 import pytest
+from typer.testing import CliRunner
 
+from grm_service.cli import app
 from grm_service.engines.scripted import ScriptedEngine
 from grm_service.errors import EngineNotReady, EngineUnreachable
 from grm_service.factory import open_service
@@ -54,6 +57,17 @@ async def test_command_does_not_wait(late):
         await late.start()
     assert late.engine.attempts == 1
     await late.close()
+
+
+def test_taken_port_is_one_line_before_the_model_is_loaded():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(app, ["serve", "--engine", "scripted", "--port", str(port)])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"error: cannot listen on 127.0.0.1, port {port}: address already in use; "
+        "choose another address with --host and --port\n"
+    )
 
 
 @pytest.mark.parametrize(("profile", "warned"), [("smollm2-judge", True), ("generic-judge", False)])

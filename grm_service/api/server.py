@@ -25,6 +25,7 @@ from grm_service.settings import Settings
 
 # RL clients keep idle connections for 15 s and more; uvicorn's default of 5 s would cut them.
 _KEEP_ALIVE_S = 75
+_BACKLOG = 4096
 # A burst of requests allocates many objects that stay alive: with Python's defaults (700, 10, 10) the garbage
 # collector took a quarter of the time.
 _COLLECT_AFTER = (50_000, 20, 50)
@@ -34,6 +35,12 @@ class UnsafeAddress(GRMError):
     """The server would accept remote requests without API keys."""
 
     code = "unsafe_address"
+
+
+class AddressUnavailable(GRMError):
+    """The server cannot listen on its address."""
+
+    code = "address_unavailable"
 
 
 class _Server(uvicorn.Server):
@@ -66,11 +73,18 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    settings: Settings, service: Service, announce: Callable[[str], None], policy: Policy | None = None
+    settings: Settings,
+    service: Service,
+    announce: Callable[[str], None],
+    policy: Policy | None = None,
+    on_loading: Callable[[Service], None] = lambda service: None,
 ) -> None:
     """Serve until stopped; `announce` is called with the address once the model answers.
 
-    Raises UnsafeAddress, BadSetting, ModelNotLoaded, MissingExtra, and CatalogError if the keys file is bad.
+    `on_loading` is called when the address is bound and the model is about to be loaded.
+
+    Raises UnsafeAddress, AddressUnavailable, BadSetting, ModelNotLoaded, MissingExtra, and CatalogError for
+    a bad keys file.
     """
     keys = None if settings.keys_file is None else load(settings.keys_file)
     if keys is None and not is_loopback(settings.host) and not settings.allow_anyone:
@@ -106,16 +120,31 @@ def serve(
         port=settings.port,
         http=TimeoutProtocol,
         timeout_keep_alive=_KEEP_ALIVE_S,
-        backlog=4096,
+        backlog=_BACKLOG,
         timeout_graceful_shutdown=settings.drain_s,
         log_config=None,
         access_log=False,
     )
     server = _Server(config, service)
     gc.set_threshold(*_COLLECT_AFTER)
-    with tracing.exporting():
-        server.run()
+    # Before the model is loaded, which may take minutes.
+    with _listening(settings.host, settings.port) as bound, tracing.exporting():
+        on_loading(service)
+        server.run([bound])
     if isinstance(server.failed, GRMError):
         raise server.failed
     if server.failed is not None:
         raise ModelNotLoaded(f"the service could not start: {server.failed}") from server.failed
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on the address. Raises AddressUnavailable."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as failed:
+        # create_server appends the address to the reason.
+        why = (failed.strerror or str(failed)).partition(" (while")[0].lower()
+        raise AddressUnavailable(
+            f"cannot listen on {host}, port {port}: {why}; choose another address with --host and --port"
+        ) from None

@@ -48,8 +48,7 @@ def serve(host: Host = None, port: Port = None, engine: Engine = None, profile: 
             log_json()
             run(config, service, lambda address: logger.info("serving on %s", address), policy)
         else:
-            say_loading(service)
-            run(config, service, _announce, policy)
+            run(config, service, _announce, policy, say_loading)
 
 
 @judge_options()

@@ -36,6 +36,7 @@ NOT_OVER_HTTP = {
     "judge_failed": "a base class, never raised itself",
     "client_gone": "the client has disconnected and reads no reply; see test_metrics",
     "unsafe_address": "raised at start, before the server listens",
+    "address_unavailable": "raised at start, because the server cannot listen",
     "not_configured": "raised by the integrations in the trainer's process",
     "bad_catalog": "raised at start",
     "bad_setting": "raised at start",

@@ -108,7 +108,7 @@ def test_folders_without_the_new_options_resume(tmp_path):
 
 
 def test_committed_report_can_be_read():
-    committed = ROOT / "evals" / "smollm2-judge.json"
+    committed = ROOT / "evals" / "qwen-judge.json"
     assert all(check.reproduced for check in reproduce(committed, committed))
     setup = read_report(committed).setup
     defaults = EvalSetup(setup.profile, setup.engine, setup.k)

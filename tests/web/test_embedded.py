@@ -12,10 +12,15 @@ from playwright.sync_api import expect
 
 from grm_service.profiles.catalog import load_catalog
 from tests.faults.server import MARKUP
-from tests.web.steps import get, judge, record, view
+from tests.web.steps import fill, get, judge, record, view
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 PROFILE = load_catalog().profile("qwen-judge" if os.environ.get("SCREENSHOTS") else "smollm2-judge")
+CLOSE = [
+    ("Name a fruit.", "An apple.", "A pear."),
+    ("What is good in the morning, tea or coffee?", "Tea.", "Coffee."),
+    ("Write a line about rain.", "Rain drums on the roof.", "Rain falls softly on the town."),
+]
 PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "has_touch": True}
 
 
@@ -85,12 +90,14 @@ def test_hostile_text_stays_text(visit, embedded):
 def test_queue_on_every_screen(visit, embedded):
     """Also on a phone and with the dark colour scheme, for the screenshots."""
     page = visit(embedded)
-    for i in range(3):
-        page.get_by_label("Example").select_option(index=1 + i)
+    page.get_by_text("More options", exact=True).click()
+    page.get_by_label("Scores").select_option("hard")  # on which the samples disagree
+    for query, *responses in CLOSE:
+        fill(page, query, *responses, k=4)
         judge(page, timeout_s=120)
     view(page, "Queue")
     priorities = [float(text) for text in page.locator("td[data-name=Priority]").all_inner_texts()]
-    assert priorities, "an untrained judge agrees with itself on everything"
+    assert priorities, "the judge was sure of everything"
     assert priorities == sorted(priorities, reverse=True)
     assert min(priorities) > 0
     screenshot(page, "queue")

@@ -74,6 +74,14 @@ def test_large_group(visit, url):
     assert rewards == pytest.approx(verdict["rewards"], abs=0.006)
 
 
+def test_profile_decides_what_the_form_leaves_open(visit, url):
+    page = visit(url)
+    fill(page, "What is 2 + 2?", "4", "5")
+    page.get_by_text("As a curl command").click()
+    sent = json.loads(page.locator(".curl pre").inner_text().partition(" -d '")[2].rstrip("'"))
+    assert not sent.keys() & {"score", "temperature", "max_tokens", "thinking_tokens", "profile"}
+
+
 def test_form_reaches_the_server(visit, url):
     page = visit(url)
     fill(page, "What is 2 + 2?", "4", "5", "", k=3)

@@ -15,7 +15,11 @@ const STOPS = [
   ["exact", "exact: once the winner cannot change"],
   ["confident", "confident: once it would change in at most 5 of 100 cases"],
 ];
-const SCORES = [["hard", "hard: the number as written"], ["soft", "soft: expected value from token probabilities"]];
+const SCORES = [
+  ["", "as the profile has it"],
+  ["hard", "hard: the number as written"],
+  ["soft", "soft: by token probabilities"],
+];
 
 /** The form: `fill(request)` loads a request into it, `read()` returns the request. */
 export function requestForm(profiles, sets) {
@@ -57,11 +61,13 @@ export function requestForm(profiles, sets) {
     request.principles = { mode: controls.mode.value };
     if (controls.set.value) request.principles.set = controls.set.value;
     if (items.read().length) request.principles.items = items.read();
-    for (const name of ["profile", "reference"]) if (controls[name].value) request[name] = controls[name].value;
+    for (const name of ["profile", "reference", "score"]) {
+      if (controls[name].value) request[name] = controls[name].value;
+    }
     for (const name of ["k", "seed", "temperature", "max_tokens", "thinking_tokens", "timeout_s"]) {
       if (controls[name].value !== "") request[name] = Number(controls[name].value);
     }
-    return { ...request, stop: controls.stop.value, score: controls.score.value };
+    return { ...request, stop: controls.stop.value };
   }
 
   function fill(request) {
@@ -71,7 +77,7 @@ export function requestForm(profiles, sets) {
     controls.mode.value = request.principles?.mode ?? "self";
     controls.set.value = request.principles?.set ?? "";
     controls.stop.value = request.stop ?? "none";
-    controls.score.value = request.score ?? "hard";
+    controls.score.value = request.score ?? "";
     for (const name of ["profile", "k", "seed", "reference", "temperature", "max_tokens", "thinking_tokens", "timeout_s"]) {
       controls[name].value = request[name] ?? "";
     }

@@ -200,7 +200,7 @@ def critique_regex(n: int, profile: Profile) -> str | None:
     It has criteria, the comparison, a reason and scores that agree with the comparison: models often write
     others. None if the profile has no comparison, or there is nothing to compare.
     """
-    if not profile.comparison or n == 1:
+    if not profile.compares(n):
         return None
     endings = (
         rf"{_literal(profile.best_is(best))}[^\n]+{_literal(profile.closing.text)}"

@@ -193,7 +193,7 @@ class Sampler:
         if not self._continues(sample):
             return replace(sample, soft_error=SoftNotServed.code)
         prompt = replace(prompt, thinking=sample.thinking)
-        compares = bool(planned.profile.comparison) and len(sample.order) > 1
+        compares = planned.profile.compares(len(sample.order))
         try:
             read = self._compared if compares else self._scored
             expected, usage = await read(planned, sample, prompt)

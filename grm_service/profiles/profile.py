@@ -209,6 +209,10 @@ class Profile:
         if self.comparison and placeholders(self.comparison) != {"best"}:
             raise ValueError("comparison needs the placeholder {{best}}, and no other")
 
+    def compares(self, n: int) -> bool:
+        """Return whether critiques of n responses have a comparison."""
+        return bool(self.comparison) and n > 1
+
     @property
     def before_best(self) -> str:
         """The comparison up to the number of the best response; empty without a comparison."""
